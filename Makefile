@@ -1,0 +1,55 @@
+# Every target sets up what it needs; the first one takes minutes, the others start at once.
+PYTHON ?= python3
+ARGS ?=
+
+BIN := .venv/bin
+PYTHON_BIN := $(BIN)/python
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint fmt type bench clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+setup: $(STAMP) ## Create .venv and install astound with its tools (PYTHON=python3.12 to choose)
+
+demo: $(STAMP) ## A tour: a catalog is built and clips are found in it
+	@echo "==> astound demo $(ARGS)"
+	@$(BIN)/astound demo $(ARGS)
+
+test: $(STAMP) ## Run the tests (ARGS='-m slow' for the slow ones)
+	@echo "==> pytest $(ARGS)"
+	@$(PYTHON_BIN) -m pytest $(ARGS)
+
+lint: $(STAMP) ## Check format, style, types and architecture; changes nothing
+	@echo "==> ruff format --check"
+	@$(BIN)/ruff format --check .
+	@echo "==> ruff check"
+	@$(BIN)/ruff check .
+	@echo "==> mypy"
+	@$(BIN)/mypy
+	@echo "==> lint-imports"
+	@$(BIN)/lint-imports
+
+fmt: $(STAMP) ## Format the code and fix what can be fixed
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+type: $(STAMP) ## Check the types only
+	@$(BIN)/mypy
+
+bench: $(STAMP) ## Run the benchmarks (ARGS= goes to them)
+	@echo "==> python -m benchmarks $(ARGS)"
+	@$(PYTHON_BIN) -m benchmarks $(ARGS)
+
+clean: ## Remove .venv, caches and build products
+	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "==> setting up .venv with $(PYTHON)"
+	@$(PYTHON) -m venv .venv
+	@echo "==> installing astound and its tools (a few minutes the first time)"
+	@$(PYTHON_BIN) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[cpu,dev]'
+	@touch $@
