@@ -1,0 +1,108 @@
+"""Bring a catalog's database to the schema this version works with.
+
+Every command comes by here, so a database that is current costs one look and no import of Alembic.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import migrations
+from engine.database import Connection, Engine, connect, schema, translated
+from engine.errors import SchemaError, StoreError
+from engine.tables import SCHEMA_HEAD
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+SCRIPTS = Path(migrations.__file__).parent
+_POSTGRES_LOCK = 0x617374  # any number, the same in every astound
+
+
+def ensure_schema(database: str | Path) -> None:
+    """Create the schema in an empty database, or bring an older one up to date.
+
+    Of several processes that come at once one does the work and the others wait. All of it is one
+    transaction: what fails leaves the database as it was. An older SQLite file is first copied to
+    ``<file>.before-<new revision>`` beside it.
+
+    Parameters
+    ----------
+    database : str or Path
+        An SQLAlchemy URL (SQLite file or PostgreSQL), or the path of an SQLite file.
+
+    Raises
+    ------
+    SchemaError
+        The schema is one this version does not know.
+    StoreError
+        The database cannot be reached or changed.
+    """
+    engine = connect(database, migrating=True)
+    try:
+        with translated(engine):
+            if not _is_current(engine):
+                _bring_up(engine)
+    finally:
+        engine.dispose()
+
+
+def alembic_config(connection: Connection) -> Config:
+    """Make the configuration that runs Alembic's commands on a connection."""
+    from alembic.config import Config
+
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
+    return config
+
+
+def _is_current(engine: Engine) -> bool:
+    with engine.connect() as connection:
+        return schema(connection) == SCHEMA_HEAD
+
+
+def _bring_up(engine: Engine) -> None:
+    from alembic import command
+
+    with engine.execution_options(writing=True).begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_POSTGRES_LOCK})")
+        found = schema(connection)
+        if found == SCHEMA_HEAD:
+            return  # another process was faster
+        config = alembic_config(connection)
+        if found is not None:
+            _refuse_unknown(found, config)
+            _back_up(engine)
+        command.upgrade(config, "head")
+        _check_references(connection)
+
+
+def _refuse_unknown(found: str, config: Config) -> None:
+    from alembic.script import ScriptDirectory
+
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if found not in known:
+        raise SchemaError(found, SCHEMA_HEAD)
+
+
+def _back_up(engine: Engine) -> None:
+    if engine.dialect.name != "sqlite":
+        return
+    file = str(engine.url.database)
+    unfinished = f"{file}.unfinished"
+    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(unfinished)) as copy:
+        source.backup(copy)
+    os.replace(unfinished, f"{file}.before-{SCHEMA_HEAD}")
+
+
+def _check_references(connection: Connection) -> None:
+    """Make up for the foreign keys that are not enforced during a migration."""
+    if connection.dialect.name != "sqlite":
+        return
+    if broken := connection.exec_driver_sql("PRAGMA foreign_key_check").all():
+        raise StoreError(f"the migration would break {len(broken)} references between tables")

@@ -1,0 +1,123 @@
+"""How sure a candidate may make us: its score to a probability.
+
+The best wrong candidate of a short query has more evidence than that of a long one; a logistic
+curve over evidence, margin and length learns that from queries whose answer is known (Platt 1999).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import ModelError
+from engine.records import Candidate
+
+SHIPPED_CALIBRATION = Path(__file__).parent / "weights" / "calibration.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """A fitted curve, the threshold chosen on it, and the recipe both hold for.
+
+    Parameters
+    ----------
+    recipe_id : str
+    weights : tuple of float
+        One for each of :func:`features`.
+    min_confidence : float
+        Candidates below are no match.
+    """
+
+    recipe_id: str
+    weights: tuple[float, ...]
+    min_confidence: float
+
+    def confidence(self, candidate: Candidate, n_segments: int) -> float:
+        """Probability in [0, 1] that a candidate is right.
+
+        Parameters
+        ----------
+        candidate : Candidate
+        n_segments : int
+            Audible segments of the query.
+        """
+        logit = float(features([candidate], [n_segments])[0] @ np.array(self.weights))
+        return float(1 / (1 + np.exp(-np.clip(logit, -30, 30))))
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON."""
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path = SHIPPED_CALIBRATION) -> Calibration:
+        """Read what :meth:`save` wrote; ModelError when it is not that."""
+        try:
+            values = json.loads(path.read_text())
+            return cls(**values | {"weights": tuple(values["weights"])})
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ModelError(path, f"not a calibration ({error})") from error
+
+
+def features(candidates: Sequence[Candidate], n_segments: Sequence[int]) -> NDArray[np.float64]:
+    """Collect what the curve looks at.
+
+    Parameters
+    ----------
+    candidates : sequence of Candidate
+    n_segments : sequence of int
+        Audible segments of each one's query.
+
+    Returns
+    -------
+    float64 array of shape (n_candidates, 4)
+    """
+    evidence = np.log(np.array([max(one.evidence, 1e-3) for one in candidates]))
+    margin = np.sqrt(np.array([max(one.margin, 0.0) for one in candidates]))
+    length = np.log(np.maximum(np.array(n_segments, dtype=float), 1.0))
+    return np.stack([np.ones(len(length)), evidence, margin, length], axis=1)
+
+
+def fit(
+    inputs: NDArray[np.float64], right: NDArray[np.bool_], ridge: float = 1e-2, n_steps: int = 50
+) -> NDArray[np.float64]:
+    """Fit a logistic curve by Newton's method.
+
+    Parameters
+    ----------
+    inputs : float64 array of shape (n, n_features)
+    right : bool array of shape (n,)
+        Whether the candidate was the right answer.
+    ridge : float
+        Penalty that keeps separable data finite.
+    n_steps : int
+
+    Returns
+    -------
+    float64 array of shape (n_features,)
+    """
+    weights = np.zeros(inputs.shape[1])
+    for _ in range(n_steps):
+        p = 1 / (1 + np.exp(-np.clip(inputs @ weights, -30, 30)))
+        gradient = inputs.T @ (right - p) - ridge * weights
+        hessian = (inputs * (p * (1 - p))[:, None]).T @ inputs + ridge * np.eye(len(weights))
+        weights = weights + np.linalg.solve(hessian, gradient)
+    return weights
+
+
+def threshold_for(confidences: NDArray[np.float64], false_accept_rate: float) -> float:
+    """Lowest confidence that accepts at most this share of queries of absent music.
+
+    Parameters
+    ----------
+    confidences : float64 array of shape (n,)
+        Of the best candidates of queries whose music is not in the catalog.
+    false_accept_rate : float
+    """
+    ranked = np.sort(confidences)[::-1]
+    allowed = int(false_accept_rate * len(ranked))
+    return float(np.nextafter(ranked[allowed], 2.0)) if allowed < len(ranked) else 0.0

@@ -1,0 +1,349 @@
+"""Every setting with its default, written once.
+
+Two families: what changes a fingerprint's numbers (the :class:`Recipe`, hashed and stored with
+weights, shards and database) and what only tunes index, search and alignment.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
+
+from engine.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def _require(condition: bool, key: str, value: object, wanted: str) -> None:
+    if not condition:
+        raise ConfigError(key, f"{value!r} does not work; {wanted}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpectrogramConfig:
+    """How a waveform becomes a log-mel spectrogram, and how long a segment is.
+
+    The defaults give 64 frames of 128 ms every 12.5 ms: a segment of 0.9155 s. 4 kHz carries what
+    survives phones, codecs and rooms, and the long window separates tones from noise
+    (Chang et al. 2021 use the same 1024 samples at 8 kHz).
+
+    Parameters
+    ----------
+    sample_rate : int
+        Hz; everything is resampled to it.
+    n_fft, hop_length : int
+        Window length and distance between frames, in samples.
+    n_mels, f_min_hz, f_max_hz : int, float, float
+        Number and range of the mel bands.
+    n_frames : int
+        Frames in one segment.
+    floor_db : float
+        Log power is floored this far below the segment's own maximum.
+    silence_db : float
+        A segment whose loudest frame has a power below this (dB re full scale) is silent.
+    """
+
+    sample_rate: int = 8000
+    n_fft: int = 1024
+    hop_length: int = 100
+    n_mels: int = 128
+    f_min_hz: float = 100.0
+    f_max_hz: float = 4000.0
+    n_frames: int = 64
+    floor_db: float = 78.0
+    silence_db: float = -70.0
+
+    def __post_init__(self) -> None:
+        for key in ("sample_rate", "n_fft", "hop_length", "n_mels", "n_frames"):
+            _require(getattr(self, key) > 0, key, getattr(self, key), "it must be positive")
+        nyquist = self.sample_rate / 2
+        _require(
+            0 <= self.f_min_hz < self.f_max_hz <= nyquist,
+            "f_max_hz",
+            (self.f_min_hz, self.f_max_hz),
+            f"0 <= f_min_hz < f_max_hz <= {nyquist:g} is needed",
+        )
+        _require(self.floor_db > 0, "floor_db", self.floor_db, "it must be positive")
+
+    @property
+    def samples_per_segment(self) -> int:
+        """Samples one segment reads: its frames overlap, and none reaches beyond it."""
+        return (self.n_frames - 1) * self.hop_length + self.n_fft
+
+    @property
+    def segment_s(self) -> float:
+        """Length of one segment in seconds."""
+        return self.samples_per_segment / self.sample_rate
+
+    def frames_per_hop(self, hop_s: float) -> int:
+        """Spectrogram frames in `hop_s` seconds; ConfigError unless it is a whole number."""
+        frames = hop_s * self.sample_rate / self.hop_length
+        _require(
+            frames >= 1 and abs(frames - round(frames)) < 1e-6,
+            "hop_s",
+            hop_s,
+            f"it must be a multiple of {self.hop_length / self.sample_rate:g} s",
+        )
+        return round(frames)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ASTConfig:
+    """Shape of an Audio Spectrogram Transformer; the defaults are the published base model.
+
+    Gong, Chung, Glass: AST: Audio Spectrogram Transformer. Interspeech 2021.
+
+    Parameters
+    ----------
+    n_mels, n_frames : int
+        Size of the spectrogram it reads.
+    patch_size, stride : int
+        Side of a square patch, distance between patches (10 overlaps, 16 does not).
+    width, n_layers, n_heads, mlp_ratio, dropout
+        The transformer.
+    distillation : bool
+        A second class token, averaged with the first.
+    n_classes : int
+        Size of the classification head; 0 for none.
+    embedding_dim : int
+        Size of the projection head's unit-norm embedding; 0 for none.
+    projection_width : int
+        Hidden width of the projection head.
+    """
+
+    n_mels: int = 128
+    n_frames: int = 1024
+    patch_size: int = 16
+    stride: int = 10
+    width: int = 768
+    n_layers: int = 12
+    n_heads: int = 12
+    mlp_ratio: float = 4.0
+    dropout: float = 0.0
+    distillation: bool = True
+    n_classes: int = 527
+    embedding_dim: int = 0
+    projection_width: int = 512
+
+    def __post_init__(self) -> None:
+        for key in ("n_mels", "n_frames", "patch_size", "stride", "width", "n_layers", "n_heads"):
+            _require(getattr(self, key) > 0, key, getattr(self, key), "it must be positive")
+        _require(
+            self.width % self.n_heads == 0,
+            "width",
+            self.width,
+            f"it must be a multiple of n_heads ({self.n_heads})",
+        )
+        _require(0 <= self.dropout < 1, "dropout", self.dropout, "it must lie in [0, 1)")
+        smallest = min(self.n_mels, self.n_frames)
+        _require(
+            self.patch_size <= smallest,
+            "patch_size",
+            self.patch_size,
+            f"it must not exceed the spectrogram ({self.n_mels} x {self.n_frames})",
+        )
+        for key in ("n_classes", "embedding_dim"):
+            _require(getattr(self, key) >= 0, key, getattr(self, key), "it must not be negative")
+
+    @property
+    def n_patches(self) -> tuple[int, int]:
+        """Patches along frequency and along time."""
+        return (
+            (self.n_mels - self.patch_size) // self.stride + 1,
+            (self.n_frames - self.patch_size) // self.stride + 1,
+        )
+
+
+FINGERPRINT_AST = ASTConfig(
+    n_frames=64, stride=16, width=192, n_layers=6, n_heads=3, n_classes=0, embedding_dim=128
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipConfig:
+    """How consecutive segment embeddings become one clip-level embedding.
+
+    Parameters
+    ----------
+    n_segments : int
+        Segments in one clip; 19 of them, 0.5 s apart, span 9.9 s.
+    segment_hop_s : float
+        Distance of these segments in seconds.
+    hop_segments : int
+        Segments between the starts of two clips.
+    n_heads : int
+        Heads of the attention that pools them.
+    """
+
+    n_segments: int = 19
+    segment_hop_s: float = 0.5
+    hop_segments: int = 10
+    n_heads: int = 4
+
+    def __post_init__(self) -> None:
+        for key in ("n_segments", "segment_hop_s", "hop_segments", "n_heads"):
+            _require(getattr(self, key) > 0, key, getattr(self, key), "it must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All that changes a fingerprint's numbers.
+
+    Parameters
+    ----------
+    spectrogram, encoder, clip
+        The settings of the three steps.
+    weights_sha256 : str
+        Hash of the encoder's weights; empty before they exist.
+    """
+
+    spectrogram: SpectrogramConfig = field(default_factory=SpectrogramConfig)
+    encoder: ASTConfig = FINGERPRINT_AST
+    clip: ClipConfig = field(default_factory=ClipConfig)
+    weights_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        for key in ("n_mels", "n_frames"):
+            wanted = getattr(self.spectrogram, key)
+            _require(
+                getattr(self.encoder, key) == wanted,
+                f"encoder.{key}",
+                getattr(self.encoder, key),
+                f"the spectrogram has {wanted}",
+            )
+        _require(
+            self.encoder.embedding_dim > 0,
+            "encoder.embedding_dim",
+            self.encoder.embedding_dim,
+            "a fingerprint needs a projection head",
+        )
+
+    @cached_property
+    def recipe_id(self) -> str:
+        """Sixteen hex digits that stand for this recipe."""
+        canonical = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dict, for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """Rebuild from :meth:`to_dict`; ConfigError on unknown keys."""
+        return load(cls, values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexConfig:
+    """What a catalog fixes for all its shards.
+
+    Parameters
+    ----------
+    segment_hop_s : float
+        Distance of the stored segments in seconds; shorter finds more and costs more.
+    """
+
+    segment_hop_s: float = 0.5
+
+    def __post_init__(self) -> None:
+        _require(self.segment_hop_s > 0, "segment_hop_s", self.segment_hop_s, "positive is needed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """How a query is searched; may change per call.
+
+    Parameters
+    ----------
+    query_hop_s : float
+        Distance of the query's segments; finer than the catalog's, so that one of every few falls
+        close to a stored one. The catalog's hop must be a multiple of it.
+    top_k : int
+        Neighbours looked up for each segment.
+    """
+
+    query_hop_s: float = 0.125
+    top_k: int = 20
+
+    def __post_init__(self) -> None:
+        for key in ("query_hop_s", "top_k"):
+            _require(getattr(self, key) > 0, key, getattr(self, key), "it must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignConfig:
+    """How hits become candidates; may change per call.
+
+    Parameters
+    ----------
+    max_candidates : int
+        Diagonals with the most votes that are rescored exactly.
+    vote_power : float
+        A hit votes with its cosine to this power.
+    evidence_scale : float
+        Cosine above the background that doubles a segment's say, roughly.
+    agreement : float
+        A query segment agrees with the reference from this cosine on.
+    """
+
+    max_candidates: int = 60
+    vote_power: float = 4.0
+    evidence_scale: float = 0.1
+    agreement: float = 0.5
+
+    def __post_init__(self) -> None:
+        _require(
+            self.max_candidates > 0, "max_candidates", self.max_candidates, "positive is needed"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestConfig:
+    """How files are taken in.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        Processes that decode; one for each core by default.
+    commit_every_s : float
+        What was fingerprinted is committed this often; a crash loses no more than that.
+    max_segments : int
+        It is also committed when this many segments wait, to bound memory.
+    """
+
+    n_jobs: int | None = None
+    commit_every_s: float = 60.0
+    max_segments: int = 200_000
+
+    def __post_init__(self) -> None:
+        _require(
+            self.n_jobs is None or self.n_jobs > 0, "n_jobs", self.n_jobs, "1 or more is needed"
+        )
+        for key in ("commit_every_s", "max_segments"):
+            _require(getattr(self, key) > 0, key, getattr(self, key), "it must be positive")
+
+
+def load(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
+    """Build a config dataclass from nested plain values, refusing names it does not know."""
+    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in known:
+            raise ConfigError(prefix + key, f"unknown setting; known are {', '.join(known)}")
+    defaults = {name: _default(f) for name, f in known.items()}
+    built = {
+        key: load(type(defaults[key]), value, f"{prefix}{key}.")
+        if dataclasses.is_dataclass(defaults[key])
+        else value
+        for key, value in values.items()
+    }
+    return cls(**built)
+
+
+def _default(f: dataclasses.Field[Any]) -> Any:
+    return f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default

@@ -1,0 +1,259 @@
+"""The shared vocabulary: frozen records that stages hand to each other.
+
+Time is in seconds everywhere; `hop` alone counts frames or samples where its name says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+"""float32 array of shape (n, dim)."""
+
+Addresses = NDArray[np.int64]
+"""int64 array of vector addresses, ``track_id << 24 | position``."""
+
+POSITION_BITS = 24
+NO_ADDRESS = -1
+
+
+def address(track_id: int, position: int) -> int:
+    """Join a track's id and a segment's position to the address of its vector."""
+    return track_id << POSITION_BITS | position
+
+
+def track_ids(addresses: Addresses) -> NDArray[np.int64]:
+    """Track ids of addresses, same shape."""
+    return addresses >> POSITION_BITS
+
+
+def positions(addresses: Addresses) -> NDArray[np.int64]:
+    """Positions of addresses, same shape, in segment hops."""
+    return addresses & ((1 << POSITION_BITS) - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fingerprint:
+    """All embeddings of one recording.
+
+    Parameters
+    ----------
+    embeddings : float32 array of shape (n_segments, dim)
+        Frame-level, unit norm; all zeros where the segment is silent.
+    clip_embeddings : float32 array of shape (n_clips, dim)
+        Clip-level, unit norm; all zeros where the clip is silent.
+    segment_hop_s, segment_s : float
+        Distance and length of the segments.
+    duration_s : float
+    recipe_id : str
+    """
+
+    embeddings: Vectors
+    clip_embeddings: Vectors
+    segment_hop_s: float
+    segment_s: float
+    duration_s: float
+    recipe_id: str
+
+    @property
+    def audible(self) -> NDArray[np.bool_]:
+        """Which segments are not silent, bool array of shape (n_segments,)."""
+        return np.asarray(self.embeddings.any(axis=1))
+
+    @property
+    def starts_s(self) -> NDArray[np.float64]:
+        """Where the segments begin, float64 array of shape (n_segments,)."""
+        return np.arange(len(self.embeddings), dtype=np.float64) * self.segment_hop_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tags:
+    """What a file says about itself; None where it says nothing."""
+
+    title: str | None = None
+    artist: str | None = None
+    album: str | None = None
+    isrc: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewTrack:
+    """A recording about to become a track.
+
+    Parameters
+    ----------
+    path : str
+    content_hash : str
+        Hash of the file's bytes, hex.
+    n_bytes, modified_ns : int
+        Size and time of change of the file, to recognise it without reading it.
+    duration_s : float
+    n_segments, n_clips : int
+        Rows it takes in its shard.
+    tags : Tags
+    metadata : mapping
+        Free key/value pairs.
+    """
+
+    path: str
+    content_hash: str
+    n_bytes: int
+    modified_ns: int
+    duration_s: float
+    n_segments: int
+    n_clips: int
+    tags: Tags = field(default_factory=Tags)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Track:
+    """A known recording, as the catalog remembers it."""
+
+    id: int
+    path: str
+    title: str | None
+    artist: str | None
+    album: str | None
+    isrc: str | None
+    duration_s: float
+    content_hash: str
+    n_segments: int
+    added_at: datetime
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where in which shard the vectors of a track lie.
+
+    Parameters
+    ----------
+    track_id : int
+    shard : str
+        Name of the shard.
+    first_row, n_segments : int
+        Its rows among the shard's frame-level vectors.
+    first_clip, n_clips : int
+        Its rows among the shard's clip-level vectors.
+    """
+
+    track_id: int
+    shard: str
+    first_row: int
+    n_segments: int
+    first_clip: int
+    n_clips: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hits:
+    """Nearest neighbours of query segments.
+
+    Parameters
+    ----------
+    addresses : int64 array of shape (n_queries, top_k)
+        NO_ADDRESS where there are fewer neighbours than asked for.
+    cosines : float32 array of shape (n_queries, top_k)
+        Falling along the second axis.
+    """
+
+    addresses: Addresses
+    cosines: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One (track, offset) with the votes for it and how well it agrees.
+
+    Parameters
+    ----------
+    track_id : int
+    offset_s : float
+        Reference time minus query time.
+    votes : int
+        Query segments with a hit on this diagonal.
+    evidence : float
+        How far the segments stand out above what any music reaches, 0 for not at all; what
+        candidates are ranked by.
+    score : float
+        Mean cosine along the diagonal, in [-1, 1].
+    coverage : float
+        Share of the audible query segments that agree with the reference, in [0, 1].
+    query_start_s, query_end_s : float
+        The part of the query that agrees.
+    speed : float
+        Reference seconds per query second.
+    margin : float
+        Evidence minus that of the best candidate of another track.
+    """
+
+    track_id: int
+    offset_s: float
+    votes: int
+    evidence: float
+    score: float
+    coverage: float
+    query_start_s: float
+    query_end_s: float
+    speed: float = 1.0
+    margin: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """A candidate accepted with a confidence; the fields of the command line's JSON."""
+
+    rank: int
+    track_id: int
+    path: str
+    title: str | None
+    artist: str | None
+    query_start_s: float
+    query_end_s: float
+    reference_start_s: float
+    reference_end_s: float
+    offset_s: float
+    score: float
+    confidence: float
+    votes: int
+    coverage: float
+    speed: float
+    margin: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryResult:
+    """The answer to one query.
+
+    Parameters
+    ----------
+    query : str
+        The path as given, or "array".
+    status : {"match", "no_match", "error"}
+    duration_s : float
+    matches : tuple of Match
+        Best first; empty unless status is "match".
+    timings_ms : mapping
+        Milliseconds of decode, encode, search and align.
+    error : mapping or None
+        ``code`` and ``message`` when status is "error".
+    """
+
+    query: str
+    status: Literal["match", "no_match", "error"]
+    duration_s: float = 0.0
+    matches: tuple[Match, ...] = ()
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+    error: Mapping[str, Any] | None = None
+
+    @property
+    def best(self) -> Match | None:
+        """The first match, or None."""
+        return self.matches[0] if self.matches else None

@@ -1,0 +1,109 @@
+"""The tables of a catalog's database.
+
+There is no row per vector: a track's row says which rows of which shard are its vectors, and a
+vector is alive exactly while its track has a row.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import BigInteger, DateTime, Double, ForeignKey, MetaData, Text
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+SCHEMA_HEAD = "0001"
+"""Revision of the schema described here; the newest file in ``migrations/versions``."""
+
+# SQLite can only change constraints that have names.
+NAMING_CONVENTION = {
+    "ix": "ix_%(table_name)s_%(column_0_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment, always in UTC; SQLite by itself forgets the time zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Turn any moment into UTC before it is written."""
+        return value and value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give back the time zone that SQLite drops."""
+        if value is None or value.tzinfo:
+            return value and value.astimezone(UTC)
+        return value.replace(tzinfo=UTC)
+
+
+class Base(DeclarativeBase):
+    """Root of all tables."""
+
+    metadata = MetaData(naming_convention=NAMING_CONVENTION)
+    type_annotation_map = {str: Text, datetime: UtcDateTime}  # noqa: RUF012
+
+
+class SettingRow(Base):
+    """What holds for the whole catalog, such as its recipe."""
+
+    __tablename__ = "settings"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
+
+
+class ShardRow(Base):
+    """One shard; its numbers count all its vectors, dead ones too."""
+
+    __tablename__ = "shards"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    n_segments: Mapped[int]
+    n_clips: Mapped[int]
+    n_bytes: Mapped[int] = mapped_column(BigInteger)
+    recipe_id: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class TrackRow(Base):
+    """One track and where in its shard its vectors lie."""
+
+    __tablename__ = "tracks"
+    # Vectors of deleted tracks stay in their shards: an id used again would bring them back.
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    shard_id: Mapped[int] = mapped_column(ForeignKey("shards.id"), index=True)
+    first_row: Mapped[int]
+    n_segments: Mapped[int]
+    first_clip: Mapped[int]
+    n_clips: Mapped[int]
+    path: Mapped[str] = mapped_column(unique=True)
+    n_bytes: Mapped[int] = mapped_column(BigInteger)
+    modified_ns: Mapped[int] = mapped_column(BigInteger)
+    content_hash: Mapped[str] = mapped_column(unique=True)
+    duration_s: Mapped[float] = mapped_column(Double)
+    title: Mapped[str | None]
+    artist: Mapped[str | None]
+    album: Mapped[str | None]
+    isrc: Mapped[str | None]
+    added_at: Mapped[datetime]
+
+
+class MetadataRow(Base):
+    """One free key and value of a track."""
+
+    __tablename__ = "track_metadata"
+
+    track_id: Mapped[int] = mapped_column(
+        ForeignKey("tracks.id", ondelete="CASCADE"), primary_key=True
+    )
+    key: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]

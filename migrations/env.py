@@ -1,0 +1,16 @@
+"""Run revisions on the connection that ``astound.migrate`` hands over, inside its transaction."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from engine.tables import Base
+
+connection = context.config.attributes["connection"]
+context.configure(
+    connection=connection,
+    target_metadata=Base.metadata,
+    render_as_batch=connection.dialect.name == "sqlite",
+)
+with context.begin_transaction():
+    context.run_migrations()
