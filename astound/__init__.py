@@ -1,0 +1,56 @@
+"""Astound: say which recording an unknown clip comes from, and where in it.
+
+``astound.open`` gives a :class:`~astound.catalog.Catalog`; importing this package loads neither
+torch nor faiss.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from astound.catalog import Catalog
+    from engine.errors import AstoundError
+    from engine.records import Match, QueryResult, Track
+
+_HOMES = {
+    "Catalog": "astound.catalog",
+    "AstoundError": "engine.errors",
+    "Match": "engine.records",
+    "QueryResult": "engine.records",
+    "Track": "engine.records",
+}
+
+__all__ = ["AstoundError", "Catalog", "Match", "QueryResult", "Track", "__version__", "open"]
+
+
+def open(folder: str | os.PathLike[str] = "catalog", **options: Any) -> Catalog:  # noqa: A001
+    """Open a catalog, making it if there is none.
+
+    Parameters
+    ----------
+    folder : path-like
+    options
+        Those of :class:`~astound.catalog.Catalog`: device, create, database.
+
+    Examples
+    --------
+    >>> import astound
+    >>> catalog = astound.open("catalog")        # doctest: +SKIP
+    >>> catalog.add("music")                     # doctest: +SKIP
+    >>> catalog.query("clip.wav").best.title     # doctest: +SKIP
+    """
+    from astound.catalog import Catalog
+
+    return Catalog(folder, **options)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'astound' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,59 @@
+"""What became of every file of an ingest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Added:
+    """A file that became a track."""
+
+    path: str
+    track_id: int
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file whose audio the catalog knows already, and as which track."""
+
+    path: str
+    track_id: int | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file that could not be ingested, and why, in one line."""
+
+    path: str
+    reason: str
+
+
+@dataclass
+class IngestReport:
+    """Sum of an ingest, or of the part of it that is done.
+
+    Parameters
+    ----------
+    added, skipped, failed : list
+        A record for each file, in the order they were met.
+    audio_s : float
+        Seconds of audio fingerprinted.
+    elapsed_s : float
+    n_files, n_bytes, n_bytes_done : int
+        Files and bytes there are, and bytes dealt with.
+    """
+
+    added: list[Added] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
+    audio_s: float = 0.0
+    elapsed_s: float = 0.0
+    n_files: int = 0
+    n_bytes: int = 0
+    n_bytes_done: int = 0
+
+    @property
+    def realtime_factor(self) -> float:
+        """Seconds of audio fingerprinted in one second."""
+        return self.audio_s / self.elapsed_s if self.elapsed_s else 0.0
