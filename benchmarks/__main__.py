@@ -1,0 +1,78 @@
+"""The command line of the measurements: ``python -m benchmarks accuracy|speed``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from engine.errors import AstoundError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one measurement and print its table."""
+    options = vars(_parser().parse_args(arguments))
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        results = _measure(options.pop("command"), options)
+    except AstoundError as error:
+        sys.stderr.write(f"benchmarks: {error}\n")
+        return 1
+    sys.stdout.write(results["table"] + "\n")
+    return 0
+
+
+def _measure(command: str, options: dict[str, Any]) -> dict[str, Any]:
+    # Imported here, so that --help does not wait for the model's libraries.
+    if command == "accuracy":
+        from benchmarks.accuracy import AccuracyConfig, run
+
+        return run(AccuracyConfig(**options))
+    from benchmarks.speed import SpeedConfig
+    from benchmarks.speed import run as run_speed
+
+    return run_speed(SpeedConfig(**options))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    accuracy = commands.add_parser("accuracy", help="how often the answer is right")
+    _add_common(accuracy)
+    _add_accuracy(accuracy)
+    _add_common(commands.add_parser("speed", help="how fast, and at what cost"))
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--references", type=Path, nargs="+", required=True, metavar="DIR")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.json")
+    parser.add_argument("--n-queries", type=int, default=100, metavar="N")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--jobs", type=int, default=None, metavar="N", help="decoding processes")
+
+
+def _add_accuracy(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--catalog", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--noise", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--rooms", type=Path, required=True, metavar="DIR", help="room responses")
+    parser.add_argument(
+        "--distractors", type=Path, nargs="+", default=(), metavar="DIR",
+        help="more music for the catalog, never asked for",
+    )  # fmt: skip
+    parser.add_argument(
+        "--absent", type=Path, nargs="+", default=(), metavar="DIR",
+        help="music to ask for that the catalog does not know",
+    )  # fmt: skip
+    parser.add_argument(
+        "--hold-out", type=float, default=0.0, metavar="SHARE",
+        help="share of the references to keep out of the catalog and ask for as absent music",
+    )  # fmt: skip
+    parser.add_argument("--cells", default="issue", choices=("quick", "issue", "full"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

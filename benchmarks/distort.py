@@ -1,0 +1,284 @@
+"""What happens to music on its way to a query: noise, rooms, codecs, speed, pitch and tempo.
+
+Written apart from the training's augmentation on purpose: an error made in one is not repeated in
+the other. Every step is a pure function of a waveform, its sample rate and a random generator.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache, partial
+
+import av
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+from scipy import signal
+
+from engine.errors import AudioError
+
+Waveform = NDArray[np.float32]
+Generator = np.random.Generator
+Step = Callable[[Waveform, int, Generator], Waveform]
+Draw = Callable[[Generator], Waveform]
+"""Chooses one of many sounds, all at the rate of the queries."""
+
+_PHONE_HZ = (300.0, 3400.0)
+_N_TRIES = 20
+_INAUDIBLE = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distortion:
+    """A named chain of steps.
+
+    Parameters
+    ----------
+    name : str
+    played : tuple of Step
+        Steps that need what comes before and after the query: rooms, codecs, changes of speed.
+    recorded : tuple of Step
+        Steps that see the query alone, so that a signal-to-noise ratio is that of the query.
+    speed : float
+        Reference seconds that pass in one second of the query.
+    """
+
+    name: str
+    played: tuple[Step, ...] = ()
+    recorded: tuple[Step, ...] = ()
+    speed: float = 1.0
+
+    def query(
+        self,
+        excerpt: Waveform,
+        rate: int,
+        rng: Generator,
+        *,
+        context_s: float,
+        duration_s: float,
+        tail_s: float = 0.5,
+    ) -> Waveform:
+        """Make a query whose second 0 is the excerpt's second `context_s`.
+
+        Parameters
+        ----------
+        excerpt : float32 array of shape (n_samples,)
+            At least ``context_s + duration_s * speed + tail_s`` seconds.
+        rate : int
+            Hz.
+        rng : Generator
+        context_s, duration_s, tail_s : float
+            Seconds before the query, of the query, and after it.
+
+        Returns
+        -------
+        float32 array of shape (duration_s * rate,), in [-1, 1]
+        """
+        needed_s = context_s + duration_s * self.speed + tail_s
+        waveform = excerpt[: round(needed_s * rate)]
+        for step in self.played:
+            waveform = step(_within_full_scale(waveform), rate, rng)
+        first, n_samples = round(context_s / self.speed * rate), round(duration_s * rate)
+        waveform = waveform[first : first + n_samples]
+        assert len(waveform) == n_samples, f"{self.name}: {len(waveform)} of {n_samples} samples"
+        for step in self.recorded:
+            waveform = step(waveform, rate, rng)
+        return _within_full_scale(waveform)
+
+
+def _within_full_scale(waveform: Waveform) -> Waveform:
+    peak = float(np.abs(waveform).max(initial=0.0))
+    return (waveform / max(peak, 1.0)).astype(np.float32)
+
+
+def chains(noise: Draw, room: Draw) -> dict[str, Distortion]:
+    """All distortions that are measured, by name.
+
+    Parameters
+    ----------
+    noise, room : callable
+        Draw a noise, a room response cut at its onset.
+    """
+    loud = (10, 5, 0, -5, -10)
+    noises = [Distortion(name=f"noise{snr}", recorded=(add_noise(noise, snr),)) for snr in loud]
+    bars = [
+        Distortion(
+            name=f"room{snr}",
+            played=(reverberate(room),),
+            recorded=(add_noise(noise, snr), band_pass),
+        )
+        for snr in (5, 0)
+    ]
+    codecs = [
+        Distortion(name="mp3-32k", played=(coded("libmp3lame", "mp3", 32_000),)),
+        Distortion(name="opus-12k", played=(coded("libopus", "ogg", 12_000),)),
+    ]
+    listed = [Distortion(name="clean"), *noises, *bars, *codecs, *_changed()]
+    return {distortion.name: distortion for distortion in listed}
+
+
+def _changed() -> list[Distortion]:
+    speeds = [
+        Distortion(name=f"speed{p:+d}", played=(change_speed(1 + p / 100),), speed=1 + p / 100)
+        for p in (-8, -3, 3, 8)
+    ]
+    tempos = [
+        Distortion(name=f"tempo{p:+d}", played=(change_tempo(1 + p / 100),), speed=1 + p / 100)
+        for p in (-20, -8, 8, 20)
+    ]
+    pitches = [Distortion(name=f"pitch{s:+d}", played=(change_pitch(s),)) for s in (-2, -1, 1, 2)]
+    return [*speeds, *tempos, *pitches]
+
+
+# -- noise and rooms -------------------------------------------------------------------------
+
+
+def add_noise(draw: Draw, snr_db: float) -> Step:
+    """Lay a random stretch of a noise over the music, looped where it is too short.
+
+    Parameters
+    ----------
+    draw : callable
+    snr_db : float
+        Ratio of the mean powers of music and noise over the whole waveform, in dB.
+    """
+
+    def step(waveform: Waveform, rate: int, rng: Generator) -> Waveform:
+        noise = _stretch(draw, len(waveform), rng)
+        gain = _rms(waveform) / _rms(noise) * 10 ** (-snr_db / 20)
+        return (waveform + np.float32(gain) * noise).astype(np.float32)
+
+    return step
+
+
+def _stretch(draw: Draw, n_samples: int, rng: Generator) -> Waveform:
+    for _ in range(_N_TRIES):
+        noise = draw(rng)
+        first = int(rng.integers(max(len(noise) - n_samples, 0) + 1))
+        stretch = np.resize(noise[first : first + n_samples], n_samples)
+        if _rms(stretch) > _INAUDIBLE:
+            return stretch
+    raise AudioError("noise", f"silent in {_N_TRIES} random places")
+
+
+def _rms(waveform: Waveform) -> float:
+    return float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64))))
+
+
+def reverberate(draw: Draw) -> Step:
+    """Play the waveform in a room, at the loudness it had."""
+
+    def step(waveform: Waveform, rate: int, rng: Generator) -> Waveform:
+        wet = signal.oaconvolve(waveform, draw(rng))[: len(waveform)]
+        return (wet * (_rms(waveform) / max(_rms(wet), 1e-9))).astype(np.float32)
+
+    return step
+
+
+def band_pass(waveform: Waveform, rate: int, rng: Generator) -> Waveform:
+    """Keep what a telephone keeps, 300 to 3400 Hz (Butterworth, fourth order on both sides)."""
+    sections = _phone_filter(rate)
+    return np.asarray(signal.sosfilt(sections, waveform), np.float32)
+
+
+@lru_cache
+def _phone_filter(rate: int) -> NDArray[np.float64]:
+    return np.asarray(signal.butter(4, _PHONE_HZ, "bandpass", fs=rate, output="sos"))
+
+
+# -- codecs ----------------------------------------------------------------------------------
+
+
+def coded(codec: str, container: str, bit_rate: int) -> Step:
+    """Encode and decode in memory; the container tells the decoder what delay to drop.
+
+    Parameters
+    ----------
+    codec, container : str
+        As FFmpeg calls them.
+    bit_rate : int
+        Bits per second.
+    """
+
+    def step(waveform: Waveform, rate: int, rng: Generator) -> Waveform:
+        memory = io.BytesIO()
+        _encode(memory, waveform, rate, codec, container, bit_rate)
+        memory.seek(0)
+        return _decode(memory, container, rate)
+
+    return step
+
+
+def _encode(
+    memory: io.BytesIO, waveform: Waveform, rate: int, codec: str, container: str, bit_rate: int
+) -> None:
+    with av.open(memory, "w", format=container) as output:
+        stream = output.add_stream(codec, rate=rate, layout="mono")
+        assert isinstance(stream, av.AudioStream), f"{codec} is not an audio codec"
+        stream.bit_rate = bit_rate
+        output.mux(stream.encode(_frame(waveform, rate)))
+        output.mux(stream.encode(None))
+
+
+def _decode(memory: io.BytesIO, container: str, rate: int) -> Waveform:
+    with av.open(memory, "r", format=container) as source:
+        native_rate = source.streams.audio[0].rate
+        mono = av.AudioResampler("flt", "mono", native_rate)
+        frames = [f for frame in source.decode(audio=0) for f in mono.resample(frame)]
+    decoded = np.concatenate([frame.to_ndarray()[0] for frame in frames])
+    return np.asarray(soxr.resample(decoded, native_rate, rate), np.float32)
+
+
+def _frame(waveform: Waveform, rate: int) -> av.AudioFrame:
+    samples = np.ascontiguousarray(waveform[None], np.float32)
+    frame = av.AudioFrame.from_ndarray(samples, format="flt", layout="mono")
+    frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
+    return frame
+
+
+# -- speed, tempo and pitch ------------------------------------------------------------------
+
+
+def change_speed(factor: float) -> Step:
+    """Play `factor` times as fast: tempo and pitch change together, as on a turntable."""
+
+    def step(waveform: Waveform, rate: int, rng: Generator) -> Waveform:
+        return np.asarray(soxr.resample(waveform, rate * factor, rate), np.float32)
+
+    return step
+
+
+def change_tempo(factor: float) -> Step:
+    """Play `factor` times as fast at the same pitch (FFmpeg's atempo, a WSOLA)."""
+    return partial(_change_tempo, factor)
+
+
+def _change_tempo(factor: float, waveform: Waveform, rate: int, rng: Generator) -> Waveform:
+    graph = av.filter.Graph()
+    source = graph.add_abuffer(
+        sample_rate=rate, format="flt", layout="mono", time_base=Fraction(1, rate)
+    )
+    graph.link_nodes(source, graph.add("atempo", f"{factor:.9f}"), graph.add("abuffersink"))
+    graph.configure()
+    graph.push(_frame(waveform, rate))
+    graph.push(None)
+    parts = []
+    while True:
+        try:
+            parts.append(graph.pull().to_ndarray()[0])
+        except (av.error.EOFError, av.error.BlockingIOError):
+            return np.concatenate(parts)
+
+
+def change_pitch(semitones: float) -> Step:
+    """Shift the pitch at the same tempo: change the speed, then take the change of tempo back."""
+    factor = 2 ** (semitones / 12)
+    faster, slower = change_speed(factor), change_tempo(1 / factor)
+
+    def step(waveform: Waveform, rate: int, rng: Generator) -> Waveform:
+        return slower(faster(waveform, rate, rng), rate, rng)
+
+    return step

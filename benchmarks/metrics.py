@@ -1,0 +1,226 @@
+"""From the outcomes of single queries to shares with intervals. Pure: no audio, no files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+EXACT_S = 0.25
+NEAR_S = 0.5
+
+_Z_95 = 1.959964
+_N_BINS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What was asked, and what came back.
+
+    Parameters
+    ----------
+    query_id, cell : str
+    present : bool
+        Whether the true track is in the catalog.
+    true_track, true_start_s : str, float
+        Name of the track and where in it the query's second 0 lies.
+    rank : int or None
+        Rank of the true track among the answers; None where it is not among them.
+    answer, answer_offset_s : str or None, float or None
+        Best answer; None where there is none at all.
+    offset_error_s : float or None
+        Answered minus true offset; None unless the best answer is the true track.
+    score, confidence, margin, coverage : float
+        Of the best answer, 0 without one.
+    votes : int
+    accepted : bool
+        Whether the best answer passes the catalog's default threshold.
+    error : str or None
+        Why the query could not be answered.
+    """
+
+    query_id: str
+    cell: str
+    present: bool
+    true_track: str
+    true_start_s: float
+    rank: int | None = None
+    answer: str | None = None
+    answer_offset_s: float | None = None
+    offset_error_s: float | None = None
+    score: float = 0.0
+    confidence: float = 0.0
+    margin: float = 0.0
+    coverage: float = 0.0
+    votes: int = 0
+    accepted: bool = False
+    error: str | None = None
+
+    @property
+    def hit(self) -> bool:
+        """Whether the best answer is the true track."""
+        return self.rank == 1
+
+    def within(self, tolerance_s: float) -> bool:
+        """Whether it is a hit whose offset is right within a tolerance."""
+        return self.offset_error_s is not None and abs(self.offset_error_s) <= tolerance_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """A counted share with its 95 % interval (Wilson); all None when nothing was counted."""
+
+    n_yes: int
+    n: int
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PresentMetrics:
+    """Queries whose track is in the catalog.
+
+    Parameters
+    ----------
+    hit_rate : Share
+        The best answer is the true track, whatever its confidence.
+    exact, near : Share
+        And its offset is right within 0.25 s, 0.5 s. A passage that the track repeats counts as
+        wrong when the answer is its other occurrence.
+    exact_of_hits : Share
+    median_offset_error_s : float or None
+        Of the hits, without sign.
+    mean_reciprocal_rank : float or None
+    accepted : Share
+        The best answer passes the default threshold.
+    found, wrong_accept : Share
+        It passes and is right; it passes and is wrong.
+    n_errors : int
+    """
+
+    hit_rate: Share
+    exact: Share
+    near: Share
+    exact_of_hits: Share
+    median_offset_error_s: float | None
+    mean_reciprocal_rank: float | None
+    accepted: Share
+    found: Share
+    wrong_accept: Share
+    n_errors: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class AbsentMetrics:
+    """Queries of music the catalog does not know."""
+
+    false_accept_rate: Share
+    n_errors: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellMetrics:
+    """Both halves of one cell; a half without queries is None."""
+
+    cell: str
+    present: PresentMetrics | None
+    absent: AbsentMetrics | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bin:
+    """Answers of similar confidence: what they promised and what they kept."""
+
+    low: float
+    high: float
+    n: int
+    mean_confidence: float | None
+    share_right: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Expected calibration error over ten bins of equal width.
+
+    It depends on how many of the queries are of absent music: it is that of this mixture.
+    """
+
+    expected_error: float | None
+    bins: tuple[Bin, ...]
+
+
+def share(flags: Iterable[bool]) -> Share:
+    """Count a share and its 95 % Wilson interval (Wilson 1927)."""
+    counted = list(flags)
+    n_yes, n = sum(counted), len(counted)
+    if n == 0:
+        return Share(n_yes=0, n=0, value=None, low=None, high=None)
+    p, z2 = n_yes / n, _Z_95**2
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = _Z_95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    low, high = max(centre - half, 0.0), min(centre + half, 1.0)
+    return Share(n_yes=n_yes, n=n, value=p, low=low, high=high)
+
+
+def summarise(cell: str, outcomes: Sequence[Outcome]) -> CellMetrics:
+    """Measure one cell, or any other set of outcomes under a name of its own."""
+    present = [o for o in outcomes if o.present]
+    absent = [o for o in outcomes if not o.present]
+    return CellMetrics(
+        cell=cell,
+        present=_present(present) if present else None,
+        absent=_absent(absent) if absent else None,
+    )
+
+
+def _present(outcomes: Sequence[Outcome]) -> PresentMetrics:
+    hits = [o for o in outcomes if o.hit]
+    errors_s = [abs(o.offset_error_s) for o in hits if o.offset_error_s is not None]
+    return PresentMetrics(
+        hit_rate=share(o.hit for o in outcomes),
+        exact=share(o.within(EXACT_S) for o in outcomes),
+        near=share(o.within(NEAR_S) for o in outcomes),
+        exact_of_hits=share(o.within(EXACT_S) for o in hits),
+        median_offset_error_s=median(errors_s) if errors_s else None,
+        mean_reciprocal_rank=sum(1 / o.rank for o in outcomes if o.rank) / len(outcomes),
+        accepted=share(o.accepted for o in outcomes),
+        found=share(o.accepted and o.hit for o in outcomes),
+        wrong_accept=share(o.accepted and not o.hit for o in outcomes),
+        n_errors=sum(o.error is not None for o in outcomes),
+    )
+
+
+def _absent(outcomes: Sequence[Outcome]) -> AbsentMetrics:
+    return AbsentMetrics(
+        false_accept_rate=share(o.accepted for o in outcomes),
+        n_errors=sum(o.error is not None for o in outcomes),
+    )
+
+
+def calibration(outcomes: Iterable[Outcome]) -> Calibration:
+    """Compare the confidence of all best answers, accepted or not, with their being right."""
+    filled: list[list[Outcome]] = [[] for _ in range(_N_BINS)]
+    for outcome in outcomes:
+        if outcome.answer is not None:
+            filled[min(int(outcome.confidence * _N_BINS), _N_BINS - 1)].append(outcome)
+    bins = tuple(_bin(i, answered) for i, answered in enumerate(filled))
+    n = sum(b.n for b in bins)
+    gaps = [
+        b.n * abs(b.mean_confidence - b.share_right)
+        for b in bins
+        if b.mean_confidence is not None and b.share_right is not None
+    ]
+    return Calibration(expected_error=sum(gaps) / n if n else None, bins=bins)
+
+
+def _bin(i: int, answered: Sequence[Outcome]) -> Bin:
+    n = len(answered)
+    return Bin(
+        low=i / _N_BINS,
+        high=(i + 1) / _N_BINS,
+        n=n,
+        mean_confidence=sum(o.confidence for o in answered) / n if n else None,
+        share_right=sum(o.present and o.hit for o in answered) / n if n else None,
+    )

@@ -1,0 +1,53 @@
+"""Where a measurement comes from: the command, the commit and the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+
+def provenance() -> dict[str, Any]:
+    """Describe this run, as a plain dict for JSON; folders are named without their parents."""
+    return {"command": _command(), "commit": _commit(), "machine": _machine()}
+
+
+def _command() -> str:
+    arguments = [Path(a).name if os.sep in a else a for a in sys.argv[1:]]
+    return shlex.join(["python", "-m", "benchmarks", *arguments])
+
+
+def _commit() -> str | None:
+    """Name the commit of this checkout, marked when files differ from it; None outside of git."""
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return described.stdout.strip() or None
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "cpu": _cpu_model(),
+        "n_cpus": os.cpu_count(),
+        "load_average": [round(load, 2) for load in os.getloadavg()],
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": metadata.version("torch"),
+        "faiss": metadata.version("faiss-cpu"),
+    }
+
+
+def _cpu_model() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor()
