@@ -86,6 +86,8 @@ class Catalog:
         found = database or self.folder / DATABASE_FILE if is_new else _database(settings)
         if database is not None and found != database:
             raise ConfigError("database", f"{self.folder} already keeps its metadata elsewhere")
+        if not is_new and isinstance(found, Path) and not found.is_file():
+            raise StoreError(f"{found}: the catalog's database is gone; restore it from a backup")
         _make_folder(self.folder)
         ensure_schema(found)
         self._store = Store.open(found)
@@ -240,6 +242,8 @@ class Catalog:
         from engine import query
         from engine.query import Stopwatch
 
+        if start_s < 0 or (end_s is not None and end_s <= start_s):
+            raise ConfigError("start_s", f"0 <= {start_s} < {end_s} is needed")
         stopwatch = Stopwatch()
         search = search or SearchConfig()
         name, blocks = self._blocks(source, sample_rate, start_s, end_s)
@@ -378,6 +382,13 @@ class Catalog:
     def _note_recipe(self) -> None:
         if "recipe_id" not in self._store.settings():
             import json
+
+            if self._shards_folder.is_dir() and any(self._shards_folder.iterdir()):
+                # Going on would sweep them away.
+                raise StoreError(
+                    f"{self.folder}: its database is empty, but there are shards; "
+                    "restore the database from a backup, or start in another folder"
+                )
 
             recipe = self.fingerprinter.recipe
             self._store.put_settings(

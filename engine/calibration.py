@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from engine.errors import ModelError
 from engine.records import Candidate
 
+N_FEATURES = 4
 SHIPPED_CALIBRATION = Path(__file__).parent / "weights" / "calibration.json"
 
 
@@ -58,7 +59,10 @@ class Calibration:
         """Read what :meth:`save` wrote; ModelError when it is not that."""
         try:
             values = json.loads(path.read_text())
-            return cls(**values | {"weights": tuple(values["weights"])})
+            weights = tuple(map(float, values["weights"]))
+            if len(weights) != N_FEATURES:
+                raise ValueError(f"{len(weights)} weights, {N_FEATURES} are needed")
+            return cls(**values | {"weights": weights})
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ModelError(path, f"not a calibration ({error})") from error
 
@@ -74,7 +78,7 @@ def features(candidates: Sequence[Candidate], n_segments: Sequence[int]) -> NDAr
 
     Returns
     -------
-    float64 array of shape (n_candidates, 4)
+    float64 array of shape (n_candidates, N_FEATURES)
     """
     evidence = np.log(np.array([max(one.evidence, 1e-3) for one in candidates]))
     margin = np.sqrt(np.array([max(one.margin, 0.0) for one in candidates]))

@@ -286,15 +286,22 @@ class AlignConfig:
         Diagonals with the most votes that are rescored exactly.
     vote_power : float
         A hit votes with its cosine to this power.
+    common_s : float
+        Length of a query of whose common part half is taken out; see :func:`engine.align.sharpen`.
     evidence_scale : float
-        Cosine above the background that doubles a segment's say, roughly.
+        How far above the background a cosine must be to count as much more.
+    least_background : float
+        Cosine that unrelated music reaches in any catalog of some size. A small one has none that
+        close, and without this anything would stand out in it.
     agreement : float
         A query segment agrees with the reference from this cosine on.
     """
 
     max_candidates: int = 60
     vote_power: float = 4.0
-    evidence_scale: float = 0.1
+    common_s: float = 7.5
+    evidence_scale: float = 0.2
+    least_background: float = 0.7
     agreement: float = 0.5
 
     def __post_init__(self) -> None:

@@ -100,7 +100,8 @@ class _Member:
 
     def search(self, queries: Vectors, top_k: int) -> tuple[Addresses, NDArray[np.float32]]:
         rows, cosines = self.shard.search(queries, top_k, self.alive)
-        return np.where(rows >= 0, self.addresses[rows], NO_ADDRESS), cosines
+        found = rows >= 0
+        return np.where(found, self.addresses[rows], NO_ADDRESS), np.where(found, cosines, -np.inf)
 
 
 def _addresses(shard: Shard, placements: list[Placement]) -> Addresses:

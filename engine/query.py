@@ -79,9 +79,10 @@ def find(
     list of Candidate
         One for each track, best first.
     """
+    sharp = align.sharpen(query, alignment)
     with stopwatch.step("search"):
-        hits = index.search(query.embeddings, search.top_k)
+        hits = index.search(sharp, search.top_k)
     with stopwatch.step("align"):
         diagonals = align.vote(hits, round(reference_hop_s / search.query_hop_s), alignment)
         reference = align.Reference(reference_hop_s, index.n_positions, index.vectors)
-        return align.rescore(diagonals, query, hits, reference, alignment)
+        return align.rescore(diagonals, query, sharp, hits, reference, alignment)

@@ -27,6 +27,7 @@ FORMAT = "astound shard"
 VERSION = 1
 PARTIAL_PREFIX = ".partial-"
 
+_HEADER_KEYS = {"recipe_id", "segment_hop_s", "n_segments", "n_clips", "dim", "sha256"}
 _HEADER, _INDEX, _CLIPS = "header.json", "segments.faiss", "clips.npy"
 
 
@@ -188,6 +189,8 @@ def _read_header(path: Path) -> dict[str, Any]:
         raise ShardError(
             path, f"format version {header.get('version')}; this astound reads {VERSION}"
         )
+    if missing := _HEADER_KEYS - header.keys():
+        raise ShardError(path, f"its header lacks {', '.join(sorted(missing))}")
     return dict(header)
 
 

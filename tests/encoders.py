@@ -1,0 +1,70 @@
+"""A tiny encoder with random weights: quick, and still sure of audio that is exactly the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from engine import spectrogram
+from engine.calibration import Calibration
+from engine.config import ASTConfig, Recipe
+from engine.encoder import ASTModel, new_models, save_weights
+from tests.audio_files import cached_tune
+
+TINY_AST = ASTConfig(
+    n_frames=64,
+    stride=16,
+    width=32,
+    n_layers=2,
+    n_heads=2,
+    n_classes=0,
+    embedding_dim=16,
+    projection_width=32,
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a tiny encoder, and a calibration.json that accepts no less than a copy."""
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        recipe = Recipe(encoder=TINY_AST)
+        model, clip_head = new_models(recipe)
+        _make_smooth(model)
+        _spread(model, recipe)
+        recipe = save_weights(path, model, clip_head, recipe, {})
+    threshold = (2.0, 20.0, 0.0, 0.0)  # half sure at an evidence of 0.9
+    calibration = Calibration(recipe_id=recipe.recipe_id, weights=threshold, min_confidence=0.5)
+    calibration.save(path.with_name("calibration.json"))
+    return path
+
+
+@pytest.fixture
+def tiny_weights(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let the command line encode with :func:`tiny_model`, in this process and its children."""
+    monkeypatch.setenv("ASTOUND_MODEL", str(tiny_model))
+    return tiny_model
+
+
+@torch.no_grad()
+def _make_smooth(model: ASTModel) -> None:
+    """Let embeddings change slowly with time, as those of a trained encoder do."""
+    weight = model.patches.weight
+    weight.copy_(4 * weight.mean(dim=3, keepdim=True).expand_as(weight))
+    n_bands, n_times = model.config.n_patches
+    positions = model.positions[0, -n_bands * n_times :].view(n_bands, n_times, -1)
+    positions.copy_(positions.mean(dim=1, keepdim=True).expand_as(positions))
+
+
+@torch.no_grad()
+def _spread(model: ASTModel, recipe: Recipe) -> None:
+    """Let embeddings of different music differ; random ones all point nearly the same way."""
+    config = recipe.spectrogram
+    music = torch.from_numpy(np.concatenate([cached_tune(seed, 10.0) for seed in range(50, 58)]))
+    raw = spectrogram.segments(spectrogram.log_mel(music, config), 40, config)
+    summaries = model.eval().summary(spectrogram.normalise(raw, config))
+    model.projection[2].bias -= model.projection(summaries).mean(dim=0)

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.calibration import Calibration, features, fit, threshold_for
+from engine.errors import ModelError
+from engine.records import Candidate
+
+CALIBRATION = Calibration(recipe_id="recipe", weights=(-6.0, 4.0, 4.0, 2.0), min_confidence=0.5)
+
+
+def candidate(evidence: float, margin: float = 0.0) -> Candidate:
+    return Candidate(
+        track_id=1,
+        offset_s=0.0,
+        votes=1,
+        evidence=evidence,
+        score=0.5,
+        coverage=1.0,
+        query_start_s=0.0,
+        query_end_s=1.0,
+        margin=margin,
+    )
+
+
+def probabilities(inputs: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-(inputs @ weights)))
+
+
+def test_features_show_evidence_margin_and_length() -> None:
+    found = features([candidate(0.8, 0.09), candidate(0.0, -1.0)], [1, 100])
+    expected = [[1, np.log(0.8), 0.3, 0], [1, np.log(1e-3), 0, np.log(100)]]
+    np.testing.assert_allclose(found, expected)
+
+
+def test_features_of_nothing_are_nothing() -> None:
+    assert features([], []).shape == (0, 4)
+
+
+def test_features_query_without_audible_segments_is_finite() -> None:
+    assert np.isfinite(features([candidate(0.5)], [0])).all()
+
+
+def test_fit_overlapping_data_recovers_the_curve(rng: np.random.Generator) -> None:
+    inputs = np.stack([np.ones(20_000), rng.uniform(-1, 1, 20_000)], axis=1)
+    true = np.array([-1.0, 4.0])
+    right = rng.random(20_000) < probabilities(inputs, true)
+    np.testing.assert_allclose(fit(inputs, right), true, atol=0.2)
+
+
+def test_fit_separable_data_stays_finite_and_separates() -> None:
+    score = np.concatenate([np.linspace(0, 0.4, 50), np.linspace(0.6, 1, 50)])
+    right = score > 0.5
+    inputs = np.stack([np.ones(100), score], axis=1)
+    weights = fit(inputs, right)
+    assert np.isfinite(weights).all()
+    assert ((probabilities(inputs, weights) > 0.5) == right).all()
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_fit_only_one_kind_of_answer_stays_finite(right: bool, rng: np.random.Generator) -> None:
+    inputs = np.stack([np.ones(50), rng.random(50)], axis=1)
+    weights = fit(inputs, np.full(50, right))
+    assert np.isfinite(weights).all()
+    assert ((probabilities(inputs, weights) > 0.5) == right).all()
+
+
+def test_fit_on_features_gives_a_calibration_that_is_right_as_often_as_it_says(
+    rng: np.random.Generator,
+) -> None:
+    evidence, lengths = rng.uniform(0, 2, 8000), rng.integers(5, 100, 8000)
+    inputs = features([candidate(one, one / 2) for one in evidence], lengths.tolist())
+    right = rng.random(8000) < probabilities(inputs, np.array([-4.0, 2, 3, 0.7]))
+    fitted = probabilities(inputs, fit(inputs, right))
+    for low in np.arange(0.1, 0.9, 0.2):
+        within = (fitted >= low) & (fitted < low + 0.2)
+        assert within.sum() > 200
+        assert right[within].mean() == pytest.approx(fitted[within].mean(), abs=0.08)
+
+
+@given(
+    st.floats(0, 10),
+    st.floats(-2, 10),
+    st.integers(0, 100_000),
+    st.lists(st.floats(-1e3, 1e3), min_size=4, max_size=4),
+)
+@settings(deadline=None)
+def test_confidence_is_a_probability(
+    evidence: float, margin: float, n_segments: int, weights: list[float]
+) -> None:
+    calibration = Calibration(recipe_id="r", weights=tuple(weights), min_confidence=0.5)
+    assert 0 <= calibration.confidence(candidate(evidence, margin), n_segments) <= 1
+
+
+def test_confidence_rises_with_evidence_and_margin() -> None:
+    by_evidence = [CALIBRATION.confidence(candidate(s), 30) for s in np.linspace(0.1, 2, 21)]
+    by_margin = [CALIBRATION.confidence(candidate(0.5, m), 30) for m in np.linspace(0, 1, 21)]
+    for confidences in (by_evidence, by_margin):
+        assert all(a < b for a, b in itertools.pairwise(confidences))
+
+
+@pytest.mark.parametrize("false_accept_rate", [0.0, 0.001, 0.01, 0.1, 0.5, 0.999, 1.0])
+@pytest.mark.parametrize("n", [1, 10, 1000])
+def test_threshold_keeps_the_false_accept_rate(
+    rng: np.random.Generator, n: int, false_accept_rate: float
+) -> None:
+    for confidences in (rng.random(n), np.full(n, 0.25), rng.integers(0, 3, n) / 2):
+        threshold = threshold_for(confidences, false_accept_rate)
+        assert (confidences >= threshold).mean() <= false_accept_rate
+
+
+def test_threshold_is_no_higher_than_needed(rng: np.random.Generator) -> None:
+    confidences = rng.random(1000)
+    threshold = threshold_for(confidences, 0.01)
+    assert (confidences >= threshold).sum() == 10
+
+
+def test_threshold_without_data_accepts_all() -> None:
+    assert threshold_for(np.zeros(0), 0.01) == 0.0
+
+
+def test_calibration_survives_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    CALIBRATION.save(path)
+    again = Calibration.load(path)
+    assert again == CALIBRATION
+    assert again.confidence(candidate(0.5, 0.2), 9) == CALIBRATION.confidence(
+        candidate(0.5, 0.2), 9
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "5", "null", "{}", '{"weights": 5}', '{"weights": [1]}', "\x00\x01"],
+)
+def test_load_anything_else_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "calibration.json"
+    path.write_text(content)
+    with pytest.raises(ModelError, match="not a calibration"):
+        Calibration.load(path)
+
+
+@pytest.mark.parametrize("weights", [[1.0, 2.0], ["a"] * 4, "123456"])
+def test_load_weights_that_cannot_work_are_refused(tmp_path: Path, weights: object) -> None:
+    path = tmp_path / "calibration.json"
+    path.write_text(json.dumps({"recipe_id": "r", "weights": weights, "min_confidence": 0.5}))
+    with pytest.raises(ModelError, match="not a calibration"):
+        Calibration.load(path)
+
+
+def test_load_unknown_entry_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    CALIBRATION.save(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"more": 1}))
+    with pytest.raises(ModelError, match="more"):
+        Calibration.load(path)
+
+
+def test_load_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError):
+        Calibration.load(tmp_path / "calibration.json")

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import inspect
+import os
+from pathlib import Path
+
+import pytest
+
+from engine import errors
+from engine.errors import (
+    AstoundError,
+    AudioError,
+    AudioTooShortError,
+    ConfigError,
+    DuplicateTrackError,
+    ModelError,
+    RecipeMismatchError,
+    SchemaError,
+    ShardError,
+    SilentAudioError,
+    StoreError,
+    TrackNotFoundError,
+)
+
+EXAMPLES = [
+    (ConfigError("top_k", "0 does not work"), ("top_k", "0 does not work")),
+    (AudioError("a.wav", "not audio"), ("a.wav", "not audio")),
+    (AudioTooShortError(Path("a.wav"), 0.25, 0.9155), ("a.wav", "0.25 s", "0.92 s")),
+    (SilentAudioError("a.wav", "silent"), ("a.wav", "silent")),
+    (ModelError(Path("m.safetensors"), "damaged"), ("m.safetensors", "damaged")),
+    (RecipeMismatchError("aaaa", "bbbb", "shard 7"), ("shard 7", "aaaa", "bbbb")),
+    (ShardError(Path("shards/7"), "truncated"), ("7", "truncated")),
+    (TrackNotFoundError(12), ("12", "astound list")),
+    (DuplicateTrackError("c0ffee", 12), ("12",)),
+    (SchemaError(None, "0001"), ("none", "0001")),
+]
+
+
+@pytest.mark.parametrize(("error", "parts"), EXAMPLES)
+def test_message_is_one_line_that_names_what_is_wrong(
+    error: AstoundError, parts: tuple[str, ...]
+) -> None:
+    assert "\n" not in str(error)
+    for part in parts:
+        assert part in str(error)
+
+
+def test_every_error_descends_from_the_root() -> None:
+    classes = [one for _, one in inspect.getmembers(errors, inspect.isclass)]
+    raised = [one for one in classes if issubclass(one, Exception)]
+    assert len(raised) > 10
+    assert all(issubclass(one, AstoundError) for one in raised)
+
+
+@pytest.mark.parametrize(
+    ("error", "parent"),
+    [(AudioTooShortError, AudioError), (SilentAudioError, AudioError), (ConfigError, ValueError)]
+    + [(one, StoreError) for one in (TrackNotFoundError, DuplicateTrackError, SchemaError)],
+)
+def test_error_is_caught_as_its_parent(error: type[Exception], parent: type[Exception]) -> None:
+    assert issubclass(error, parent)
+
+
+def test_attributes_say_what_the_message_says() -> None:
+    short = AudioTooShortError("a.wav", 0.25, 0.5)
+    assert (short.source, short.duration_s, short.minimum_s) == ("a.wav", 0.25, 0.5)
+    mismatch = RecipeMismatchError("aaaa", "bbbb", "shard 7")
+    assert (mismatch.expected, mismatch.found, mismatch.where) == ("aaaa", "bbbb", "shard 7")
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.wav", "café.wav".encode(), b"plain.wav"])
+def test_printable_any_file_name_can_be_written_as_utf8(name: bytes) -> None:
+    for path in (name, os.fsdecode(name), Path(os.fsdecode(name))):
+        assert errors.printable(path).encode("utf-8").endswith(b".wav")
+
+
+def test_printable_undecodable_byte_stays_visible() -> None:
+    assert errors.printable(b"caf\xe9.wav") == "caf\\udce9.wav"

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import astound
+from tests.audio_files import cached_tune, write_wav
+
+ROOT = Path(astound.__file__).parents[1]
+HEAVY = {"torch", "faiss", "sqlalchemy", "av", "soundfile"}
+
+
+def _loaded(code: str, folder: Path) -> set[str]:
+    """Names of the packages that are loaded after some code has run in a new Python."""
+    report = "import sys; print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
+    process = subprocess.run(
+        [sys.executable, "-c", f"import atexit; atexit.register(lambda: exec({report!r})); {code}"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(process.stderr.split())
+
+
+def _command(*arguments: str) -> str:
+    return f"from astound.cli import cli; cli({list(arguments)!r})"
+
+
+def test_import_is_light(tmp_path: Path) -> None:
+    loaded = _loaded("import astound", tmp_path)
+    assert "astound" in loaded
+    assert not loaded & HEAVY
+
+
+def test_help_is_light(tmp_path: Path) -> None:
+    loaded = _loaded(_command("--help"), tmp_path)
+    assert "click" in loaded
+    assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize("command", ["list", "stats"])
+def test_looking_needs_no_torch(tmp_path: Path, tiny_model: Path, command: str) -> None:
+    write_wav(tmp_path / "tune.wav", cached_tune(1, 2.0), 8000)
+    with astound.open(tmp_path / "catalog", model=tiny_model) as catalog:
+        catalog.add(tmp_path / "tune.wav")
+    loaded = _loaded(_command(command), tmp_path)
+    assert "sqlalchemy" in loaded
+    assert not loaded & {"torch", "faiss"}
