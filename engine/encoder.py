@@ -20,6 +20,16 @@ from torch.nn import functional as F
 from engine.config import ASTConfig, ClipConfig, Recipe
 from engine.errors import AstoundError, ModelError
 
+_DAMAGES = (  # all that foreign or damaged bytes have been seen to raise
+    SafetensorError,
+    AstoundError,
+    OSError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+)
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "astound-v0.safetensors"
 
 
@@ -267,7 +277,7 @@ def load_weights(path: Path) -> tuple[ASTModel, ClipHead, Recipe]:
         model, clip_head = new_models(recipe)
         model.load_state_dict(_below("model.", tensors))
         clip_head.load_state_dict(_below("clip_head.", tensors))
-    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError, AstoundError) as error:
+    except _DAMAGES as error:
         raise ModelError(path, f"not astound weights, or damaged ({error})") from error
     if _hash(tensors) != recipe.weights_sha256:
         raise ModelError(path, "the weights do not have the hash their recipe states")

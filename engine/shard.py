@@ -14,6 +14,7 @@ import shutil
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import faiss
@@ -197,7 +198,7 @@ def _read_header(path: Path) -> dict[str, Any]:
 def _load_clips(path: Path, header: dict[str, Any]) -> NDArray[np.float16]:
     try:
         clips: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, MemoryError, SyntaxError, TokenError) as error:
         raise ShardError(path, f"cannot be read ({error})") from error
     if clips.shape != (header["n_clips"], header["dim"]):
         raise ShardError(path, f"has shape {clips.shape}, its header says otherwise")
@@ -207,7 +208,7 @@ def _load_clips(path: Path, header: dict[str, Any]) -> NDArray[np.float16]:
 def _load_index(path: Path, header: dict[str, Any]) -> faiss.IndexScalarQuantizer:
     try:
         index = faiss.read_index(str(path))
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         raise ShardError(path, "cannot be read: truncated or not a FAISS index") from error
     if (
         not isinstance(index, faiss.IndexScalarQuantizer)

@@ -70,7 +70,7 @@ def normalise(raw: Tensor, config: SpectrogramConfig) -> Tensor:
 
     Returns
     -------
-    float32 tensor of the same shape; all zeros where a segment is constant
+    float32 tensor of the same shape; close to zero where a segment is constant
     """
     peak = raw.amax(dim=(-2, -1), keepdim=True)
     floored = torch.maximum(raw, peak - config.floor_db * _LOG10_TO_NATS)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 
 import mutagen
+import mutagen.id3
 
 from engine.records import Tags
+
+_ID3 = {"title": "TIT2", "artist": "TPE1", "album": "TALB", "isrc": "TSRC"}
 
 
 def read_tags(path: str | os.PathLike[str]) -> Tags:
@@ -27,7 +30,11 @@ def read_tags(path: str | os.PathLike[str]) -> Tags:
         return Tags()
     if found is None or not found.tags:
         return Tags()
-    return Tags(**{name: _first(found.tags, name) for name in ("title", "artist", "album", "isrc")})
+    # Mutagen has no easy names for the ID3 frames in WAV and AIFF files.
+    frames = isinstance(found.tags, mutagen.id3.ID3)
+    return Tags(
+        **{name: _first(found.tags, frame if frames else name) for name, frame in _ID3.items()}
+    )
 
 
 def _first(tags: object, name: str) -> str | None:
@@ -35,6 +42,7 @@ def _first(tags: object, name: str) -> str | None:
         values = tags[name]  # type: ignore[index]
     except (KeyError, ValueError):
         return None
+    values = getattr(values, "text", values)
     text = str(values[0] if isinstance(values, list) and values else values)
     text = text.replace("\0", "").encode("utf-8", "replace").decode("utf-8").strip()
     return text or None

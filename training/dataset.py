@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,13 +41,16 @@ class AudioPool:
     @classmethod
     def of(cls, folder: Path, cache: Path, sample_rate: int) -> AudioPool:
         """Open the cache of a folder, decoding what is not in it yet."""
-        folder_cache = cache / f"{folder.parent.name}-{folder.name}-{sample_rate}"
+        place = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:8]
+        folder_cache = cache / f"{folder.name}-{place}-{sample_rate}"
         folder_cache.mkdir(parents=True, exist_ok=True)
         paths = sorted(p for p in folder.rglob("*") if p.suffix[1:].lower() in audio.EXTENSIONS)
         if not paths:
             raise ConfigError("folder", f"{folder} has no audio files")
         listing, joined = folder_cache / "recordings.json", folder_cache / "samples.i16"
-        names = [str(p.relative_to(folder)) for p in paths]
+        names = [
+            f"{p.relative_to(folder)} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in paths
+        ]
         if not listing.exists() or json.loads(listing.read_text())["names"] != names:
             lengths = _decode_all(paths, joined, sample_rate)
             listing.write_text(json.dumps({"names": names, "lengths": lengths}))
@@ -68,6 +73,12 @@ class AudioPool:
             return _to_float(self.samples[begin : begin + n_samples])
         wrapped = np.arange(start, start + n_samples) % length
         return _to_float(self.samples[self.starts[index] + wrapped])
+
+    def only(self, recordings: Sequence[int]) -> AudioPool:
+        """Make a pool that draws from some of the recordings; the others have no length in it."""
+        pool = AudioPool(self.samples, self.starts)
+        pool.lengths = np.where(np.isin(np.arange(len(self)), recordings), self.lengths, 0)
+        return pool
 
     def draw(self, rng: np.random.Generator, n: int, n_samples: int) -> Tensor:
         """Draw excerpts from recordings chosen by their length; they may repeat.
@@ -139,7 +150,8 @@ class PairSampler:
         spectrogram: SpectrogramConfig,
         config: AugmentConfig,
     ) -> None:
-        self.music, self.tracks, self.noises, self.rooms = music, np.asarray(tracks), noises, rooms
+        self.music, self.noises, self.rooms = music, noises, rooms
+        self.tracks = np.array([track for track in tracks if music.lengths[track]], dtype=int)
         self.spectrogram, self.config = spectrogram, config
 
     def narrowed(self, tracks: Sequence[int], config: AugmentConfig) -> PairSampler:
@@ -156,10 +168,13 @@ class PairSampler:
         config, rate = self.config, self.spectrogram.sample_rate
         context = int(config.context_s * rate)
         margin = int(config.shift_s * rate)
-        reach = int((context + n_samples + 2 * margin) * config.transpose[1] * config.speed[1]) + 8
+        # A faster view begins earlier and ends later around the same middle.
+        stretch = max(config.speed[1] - 1, 0) * (n_samples / 2 + context)
+        before = context + margin + stretch
+        reach = int((before + n_samples + margin + stretch) * config.transpose[1]) + 8
         source = self._sources(rng, n_pairs, reach)
         speed = self._speeds(rng, n_pairs, config.transpose, config.transpose_share)
-        start = 2 + (context + margin) * speed
+        start = 2 + before * speed
         clean = augment.change_speed(source, speed, start, n_samples)
         # The speed changes around the middle of the segment, so that both views stay together.
         relative = self._speeds(rng, n_pairs, config.speed, config.speed_share)
@@ -206,9 +221,10 @@ def room_responses(pool: AudioPool, max_s: float, sample_rate: int) -> Tensor:
     float32 tensor of shape (n_rooms, max_s * sample_rate)
     """
     n_samples = int(max_s * sample_rate)
-    out = np.zeros((len(pool), n_samples), np.float32)
-    for row, index in zip(out, range(len(pool)), strict=True):
-        response = pool.recording(index)
+    decoded = np.flatnonzero(pool.lengths)
+    out = np.zeros((len(decoded), n_samples), np.float32)
+    for row, index in zip(out, decoded, strict=True):
+        response = pool.recording(int(index))
         onset = int(np.argmax(np.abs(response) > 0.1 * np.abs(response).max()))
         tail = response[onset : onset + n_samples]
         row[: len(tail)] = tail / max(float(np.linalg.norm(tail)), 1e-6)

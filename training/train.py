@@ -35,6 +35,7 @@ from training.validate import hit_rate
 log = logging.getLogger(__name__)
 
 MAX_ROOM_S = 2.0
+LOG = "log.jsonl"
 
 
 class Sources(NamedTuple):
@@ -90,7 +91,7 @@ def _samplers(
     responses = room_responses(rooms, MAX_ROOM_S, rate)
     held_out = held_out_tracks(len(music), config)
     rest = [track for track in range(len(music)) if track not in held_out]
-    noises = Noises(noise, speech, music)
+    noises = Noises(noise, speech, music.only(rest))
     training, validation = (
         PairSampler(music, tracks, noises, responses, recipe.spectrogram, config.augment)
         for tracks in (rest, held_out)
@@ -111,7 +112,6 @@ def _train_segments(
     )
     checkpoint = out / "checkpoint.safetensors"
     first_step = _resume(checkpoint, model, optimizer) if checkpoint.exists() else 0
-    validation: list[tuple[int, float]] = []
     model.train()
     began = time.monotonic()
     for step in range(first_step, config.n_steps):
@@ -120,10 +120,18 @@ def _train_segments(
         if (step + 1) % config.checkpoint_every == 0:
             _save_checkpoint(checkpoint, model, optimizer, step + 1)
         if (step + 1) % config.validate_every == 0:
-            validation.append((step + 1, hit_rate(model, held_out, recipe.spectrogram)))
-            _log_line(out, step=step, validation_hit_rate=validation[-1][1])
+            validated = hit_rate(model, held_out, recipe.spectrogram)
+            _log_line(out, step=step, validation_hit_rate=validated)
     model.eval()
-    return {"validation_hit_rate": validation}
+    return {"validation_hit_rate": _validations(out)}
+
+
+def _validations(out: Path) -> list[tuple[int, float]]:
+    """Read from the log, which earlier parts of the run have written to as well."""
+    log_file = out / LOG
+    lines = log_file.read_text().splitlines() if log_file.exists() else []
+    rates = {one["step"] + 1: one.get("validation_hit_rate") for one in map(json.loads, lines)}
+    return [(step, rate) for step, rate in sorted(rates.items()) if rate is not None]
 
 
 def _step(
@@ -227,7 +235,7 @@ def _resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> i
 
 
 def _log_line(out: Path, **values: float) -> None:
-    with (out / "log.jsonl").open("a") as file:
+    with (out / LOG).open("a") as file:
         file.write(json.dumps({k: round(v, 4) for k, v in values.items()}) + "\n")
     if values["step"] % 20 == 0 or "validation_hit_rate" in values:
         log.info(" ".join(f"{k} {v:.4g}" for k, v in values.items()))

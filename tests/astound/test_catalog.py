@@ -118,7 +118,7 @@ def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(2)
         recipe = Recipe(encoder=TINY_AST)
         recipe = save_weights(path, *new_models(recipe), recipe, {})
-    Calibration(recipe_id=recipe.recipe_id, weights=(0.0,) * 6, min_confidence=0.5).save(
+    Calibration(recipe_id=recipe.recipe_id, weights=(0.0,) * 4, min_confidence=0.5).save(
         path.with_name("calibration.json")
     )
     return path

@@ -311,12 +311,10 @@ def test_vote_far_positions_and_large_ids_are_kept() -> None:
     assert (one.track_id, one.ticks) == (track, position * TICKS_PER_HOP)
 
 
-def test_votes_never_exceed_the_query_segments(
-    catalog: dict[int, Vectors], rng: np.random.Generator
-) -> None:
-    """Between two stored segments a query segment has a hit on either side, and one vote."""
-    query = excerpt(catalog[5], 10.25, 40, rng, noise=0.1)
-    assert candidates(query, catalog)[0].votes <= 40
+def test_votes_segment_with_two_hits_side_by_side_counts_once() -> None:
+    addresses = np.array([[address(1, 20), address(1, 21)], [address(1, 21), address(1, 22)]])
+    hits = Hits(addresses=addresses, cosines=np.full((2, 2), 0.9, np.float32))
+    assert align.vote(hits, 1, CONFIG)[0].votes == 2
 
 
 def test_votes_silence_has_none(catalog: dict[int, Vectors], rng: np.random.Generator) -> None:

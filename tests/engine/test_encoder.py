@@ -238,7 +238,6 @@ def test_load_weights_foreign_safetensors_is_refused(
 
 
 @pytest.mark.parametrize("recipe", ["[]", "5", '{"spectrogram": {"n_mels": "many"}}'])
-@pytest.mark.xfail(reason="load_weights lets TypeError and AttributeError out")
 def test_load_weights_recipe_of_wrong_types_is_refused(tmp_path: Path, recipe: str) -> None:
     path = tmp_path / "foreign.safetensors"
     save_file({"layer.weight": torch.zeros(3, 3)}, path, {"recipe": recipe})

@@ -46,7 +46,6 @@ def test_read_tags_mp4_has_no_place_for_an_isrc(music: Callable[[str], Path]) ->
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".aiff"])
-@pytest.mark.xfail(reason="ID3 in RIFF and AIFF has no easy names")
 def test_read_tags_of_uncompressed_files(music: Callable[[str], Path], suffix: str) -> None:
     path = music(suffix)
     file = mutagen.File(path)
