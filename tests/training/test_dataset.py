@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,9 @@ def test_pool_full_scale_does_not_wrap(folder: Path, tmp_path: Path) -> None:
 def test_pool_second_opening_reads_the_cache(folder: Path, tmp_path: Path) -> None:
     first = AudioPool.of(folder, tmp_path / "cache", RATE)
     for path in folder.rglob("*.wav"):
-        path.write_bytes(b"gone")
+        status = path.stat()
+        path.write_bytes(bytes(status.st_size))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     second = AudioPool.of(folder, tmp_path / "cache", RATE)
     np.testing.assert_array_equal(first.samples, second.samples)
     np.testing.assert_array_equal(first.starts, second.starts)
