@@ -6,7 +6,7 @@ whether its hits were among the nearest or not.
 
 Candidates are ranked by evidence, not by their mean cosine: noise drowns some segments of a query
 and leaves others, so each counts by how far its cosine stands out above what any music in the
-catalog reaches. In 0 dB of noise that finds 92 % of 5-second queries where the mean finds 81 %.
+catalog reaches. In 0 dB of noise that found 34 of 37 five-second queries, the mean 30.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def sharpen(query: Fingerprint, config: AlignConfig) -> Vectors:
 
     Steady noise and a room pull all segments of a query the same way, and so towards whatever
     music sounds like that. The longer the query, the surer it is that their mean is this pull and
-    not the music: a share of ``t / (t + common_s)`` of it is subtracted. For 5-second queries in a
-    room with 0 dB of noise this found 71 % where the plain embeddings found 52 %.
+    not the music: a share of ``t / (t + common_s)`` of it is subtracted. With it 71 %
+    of 42 five-second queries in a room with 0 dB of noise were found, without it 52 %.
 
     Parameters
     ----------

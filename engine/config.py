@@ -269,7 +269,7 @@ class SearchConfig:
     """
 
     query_hop_s: float = 0.125
-    top_k: int = 20
+    top_k: int = 50
 
     def __post_init__(self) -> None:
         for key in ("query_hop_s", "top_k"):
@@ -297,9 +297,9 @@ class AlignConfig:
         A query segment agrees with the reference from this cosine on.
     """
 
-    max_candidates: int = 60
+    max_candidates: int = 200
     vote_power: float = 4.0
-    common_s: float = 7.5
+    common_s: float = 4.0
     evidence_scale: float = 0.2
     least_background: float = 0.7
     agreement: float = 0.5
