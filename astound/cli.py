@@ -328,7 +328,7 @@ def verify(ctx: click.Context) -> None:
     for problem in problems:
         click.echo(problem)
     if not problems:
-        click.echo(f"all well: {counts.n_tracks} tracks, {counts.n_shards} shards")
+        click.echo(f"all well: tracks {counts.n_tracks}, shards {counts.n_shards}")
     ctx.exit(1 if problems else 0)
 
 

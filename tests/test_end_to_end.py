@@ -10,7 +10,6 @@ import pytest
 
 import astound
 from astound.catalog import Catalog
-from engine.encoder import SHIPPED_WEIGHTS
 from engine.records import QueryResult
 from tests.audio_files import Waveform, cached_tune, write_wav
 
@@ -18,10 +17,6 @@ RATE = 8000
 N_TUNES = 24
 TUNE_S = 25.0
 SNR_DB = 10.0
-
-pytestmark = pytest.mark.skipif(
-    not SHIPPED_WEIGHTS.is_file(), reason="there are no weights to ship yet"
-)
 
 
 @pytest.fixture(scope="module")

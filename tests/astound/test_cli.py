@@ -332,7 +332,7 @@ def test_update_without_a_change_is_a_usage_error(
 
 def test_verify_says_all_well(home: Path, run: Run) -> None:
     result = run("verify")
-    assert (result.exit_code, result.stdout) == (0, "all well: 4 tracks, 1 shards\n")
+    assert (result.exit_code, result.stdout) == (0, "all well: tracks 4, shards 1\n")
 
 
 def test_verify_finds_damage(home: Path, run: Run) -> None:
