@@ -17,6 +17,7 @@ setup: $(STAMP) ## Create .venv and install astound with its tools (PYTHON=pytho
 demo: $(STAMP) ## A tour: a catalog is built and clips are found in it
 	@echo "==> astound demo $(ARGS)"
 	@$(BIN)/astound demo $(ARGS)
+	@echo "(\". $(BIN)/activate\" puts astound on your path)"
 
 test: $(STAMP) ## Run the tests (ARGS='-m slow' for the slow ones)
 	@echo "==> pytest $(ARGS)"

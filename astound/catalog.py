@@ -439,7 +439,7 @@ def _match(
         query_end_s=round(query_end_s, 3),
         reference_start_s=round(max(query_start_s + offset_s, 0.0), 3),
         reference_end_s=round(min(query_end_s + offset_s, track.duration_s), 3),
-        offset_s=round(offset_s, 3),
+        offset_s=round(offset_s, 3) + 0.0,  # never -0.0
         score=round(candidate.score, 4),
         confidence=round(confidence, 4),
         votes=candidate.votes,

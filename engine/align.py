@@ -25,6 +25,8 @@ _KERNEL = np.array([0.5, 1.0, 0.5])
 _REACH = len(_KERNEL) // 2
 # Ticks a diagonal is slid to either side of where its votes met.
 _SLIDE = 2
+# Two tracks that agree with each other this well hold the same audio; unrelated ones reach 0.8.
+_SAME_AUDIO = 0.9
 _TICK_BITS = 32
 _TICK_BIAS = 1 << (_TICK_BITS - 1)
 
@@ -141,7 +143,7 @@ def rescore(
         if track not in best or candidate.evidence > best[track].evidence:
             best[track] = candidate
     ranked = sorted(best.values(), key=lambda one: -one.evidence)
-    return [_with_margin(candidate, ranked) for candidate in ranked]
+    return [_with_margin(candidate, ranked, query, reference) for candidate in ranked]
 
 
 @dataclass(frozen=True)
@@ -252,9 +254,41 @@ def _vertex(scores: NDArray[np.float64], peak: int) -> float:
     return float(0.5 * (left - right) / bend) if np.isfinite(bend) and bend < 0 else 0.0
 
 
-def _with_margin(candidate: Candidate, ranked: list[Candidate]) -> Candidate:
-    others = [other.evidence for other in ranked if other.track_id != candidate.track_id]
-    return replace(candidate, margin=candidate.evidence - max(others, default=0.0))
+def _with_margin(
+    candidate: Candidate, ranked: list[Candidate], query: Fingerprint, reference: Reference
+) -> Candidate:
+    """Measure the lead over the best other track, unless that holds the very same audio.
+
+    A single and an album, or a file and its re-encoding, must not make each other doubtful.
+    """
+    rival = next(
+        (
+            other.evidence
+            for other in ranked
+            if other.track_id != candidate.track_id
+            and not _same_audio(candidate, other, query, reference)
+        ),
+        0.0,
+    )
+    return replace(candidate, margin=candidate.evidence - rival)
+
+
+def _same_audio(one: Candidate, other: Candidate, query: Fingerprint, reference: Reference) -> bool:
+    """Compare what two tracks store where the query lies in them."""
+    starts = [round(at.offset_s / reference.hop_s) for at in (one, other)]
+    ends = [
+        reference.n_positions(at.track_id) - start
+        for at, start in zip((one, other), starts, strict=True)
+    ]
+    first = max(0, -min(starts))
+    last = min(max(int(query.duration_s / reference.hop_s), 1), *ends)
+    if last <= first:
+        return False
+    stored, compared = (
+        reference.vectors(at.track_id, start + first, start + last)
+        for at, start in zip((one, other), starts, strict=True)
+    )
+    return float((stored * compared).sum(axis=1).mean()) >= _SAME_AUDIO
 
 
 def _smooth(cells: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:

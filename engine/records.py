@@ -191,7 +191,7 @@ class Candidate:
     speed : float
         Reference seconds per query second.
     margin : float
-        Evidence minus that of the best candidate of another track.
+        Evidence minus that of the best candidate of another track with other audio.
     """
 
     track_id: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -71,14 +71,22 @@ class Ingest:
         known = self._store.known_files()
         fresh = [file for file in self._found(paths) if not self._skip_untouched(file, known)]
         self._replaceable = {file.path for file in fresh if file.path in known}
+        try:
+            self._take_all(fresh, metadata)
+        finally:  # after Ctrl-C too: what is done is kept
+            self._commit()
+        self._on_progress(self._report)
+        return self._report
+
+    def _take_all(self, files: Sequence[FoundFile], metadata: Metadata) -> None:
         seen: set[str] = set()
 
         def wanted(content_hash: str) -> bool:
             return content_hash not in seen and self._store.id_by_hash(content_hash) is None
 
         rate = self._fingerprinter.sample_rate
-        with Lanes(fresh, rate, self._config.n_jobs, wanted) as lanes:
-            for file, recording in zip(fresh, lanes, strict=True):
+        with Lanes(files, rate, self._config.n_jobs, wanted) as lanes:
+            for file, recording in zip(files, lanes, strict=True):
                 if isinstance(recording, AudioError):
                     self._fail(file, recording)
                 elif recording.blocks is None or recording.content_hash in seen:
@@ -86,9 +94,6 @@ class Ingest:
                 elif self._take(recording, metadata.get(file.path, {})):
                     seen.add(recording.content_hash)
                 self._tick(file)
-        self._commit()
-        self._on_progress(self._report)
-        return self._report
 
     def _found(self, paths: Iterable[str | os.PathLike[str]]) -> list[FoundFile]:
         files: list[FoundFile] = []

@@ -242,6 +242,16 @@ def test_margin_without_another_track_is_the_evidence(rng: np.random.Generator) 
     assert only.margin == only.evidence
 
 
+def test_margin_is_not_lessened_by_a_copy_of_the_track(
+    catalog: dict[int, Vectors], rng: np.random.Generator
+) -> None:
+    query = excerpt(catalog[5], 10.0, 40, rng)
+    alone = candidates(query, catalog)[0]
+    copies = candidates(query, catalog | {30: catalog[5]})[:2]
+    assert {one.track_id for one in copies} == {5, 30}
+    assert all(one.margin > 0.7 * alone.margin for one in copies)
+
+
 @pytest.mark.parametrize("n_queries", [0, 10])
 def test_no_hits_give_no_candidates(n_queries: int) -> None:
     nothing = Hits(
