@@ -15,7 +15,6 @@ import filelock
 from astound.migrate import ensure_schema
 from engine.config import AlignConfig, IndexConfig, IngestConfig, SearchConfig
 from engine.errors import (
-    AstoundError,
     AudioError,
     CatalogBusyError,
     ConfigError,
@@ -485,6 +484,3 @@ def _database(settings: Path) -> str | Path:
     if not values.get("database"):
         return settings.parent / DATABASE_FILE
     return str(values["database"])
-
-
-__all__ = ["AstoundError", "Catalog", "identify"]
