@@ -20,6 +20,9 @@ from torch.nn import functional as F
 from engine.config import ASTConfig, ClipConfig, Recipe
 from engine.errors import AstoundError, ModelError
 
+# Clips pooled at once, so that a day of audio takes no more memory than an hour.
+CLIP_BATCH_SIZE = 256
+
 _DAMAGES = (  # all that foreign or damaged bytes have been seen to raise
     SafetensorError,
     AstoundError,
@@ -237,8 +240,10 @@ class Encoder:
     @torch.inference_mode()
     def embed_clips(self, embeddings: Tensor, absent: Tensor) -> Tensor:
         """Embed clips of consecutive segment embeddings; see :meth:`ClipHead.forward`."""
-        pooled: Tensor = self.clip_head(embeddings.to(self.device), absent.to(self.device))
-        return pooled.cpu()
+        batches = zip(embeddings.split(CLIP_BATCH_SIZE), absent.split(CLIP_BATCH_SIZE), strict=True)
+        return torch.cat(
+            [self.clip_head(some.to(self.device), no.to(self.device)).cpu() for some, no in batches]
+        )
 
 
 def new_models(recipe: Recipe) -> tuple[ASTModel, ClipHead]:
