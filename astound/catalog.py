@@ -238,33 +238,32 @@ class Catalog:
         AudioError
             The clip cannot be read, is silent or too short.
         """
+        import numpy as np
+
         from engine import query
         from engine.query import Stopwatch
+        from engine.variants import Variants
 
         if start_s < 0 or (end_s is not None and end_s <= start_s):
             raise ConfigError("start_s", f"0 <= {start_s} < {end_s} is needed")
         stopwatch = Stopwatch()
         search = search or SearchConfig()
+        alignment = alignment or AlignConfig()
         name, blocks = self._blocks(source, sample_rate, start_s, end_s)
+        beginning: list[NDArray[np.float32]] = []
+        blocks = _noted(blocks, beginning, round(search.speeds_s * self.fingerprinter.sample_rate))
         with stopwatch.step("encode"):
             fingerprint = self.fingerprinter.fingerprint(
                 stopwatch.watch("decode", blocks), search.query_hop_s, name
             )
-        candidates = query.find(
-            fingerprint,
-            self._current_index(),
-            self.segment_hop_s,
-            search,
-            alignment or AlignConfig(),
-            stopwatch,
-        )
-        n_segments = int(fingerprint.audible.sum())
+        index, hop_s = self._current_index(), self.segment_hop_s
+        candidates = query.find(fingerprint, index, hop_s, search, alignment, stopwatch)
+        heard_s = fingerprint.heard_s
+        if not self._sure(candidates[:1], heard_s, self.min_confidence):
+            variants = Variants(self.fingerprinter, index, hop_s, search, alignment, stopwatch)
+            candidates = variants.widen(candidates, np.concatenate(beginning))
         threshold = self.min_confidence if min_confidence is None else min_confidence
-        sure = [
-            (candidate, confidence)
-            for candidate in candidates[:max_matches]
-            if (confidence := self.calibration.confidence(candidate, n_segments)) >= threshold
-        ]
+        sure = self._sure(candidates[:max_matches], heard_s, threshold)
         matches = self._matches(sure, start_s)
         return QueryResult(
             query=name,
@@ -288,6 +287,16 @@ class Catalog:
         last = None if end_s is None else round(end_s * sample_rate)
         part = audio.mono(source)[round(start_s * sample_rate) : last]
         return "array", [audio.resample(part, sample_rate, rate)]
+
+    def _sure(
+        self, candidates: list[Candidate], heard_s: float, threshold: float
+    ) -> list[tuple[Candidate, float]]:
+        """Keep the candidates above a threshold, with their confidences."""
+        return [
+            (candidate, confidence)
+            for candidate in candidates
+            if (confidence := self.calibration.confidence(candidate, heard_s)) >= threshold
+        ]
 
     def _matches(self, sure: list[tuple[Candidate, float]], start_s: float) -> tuple[Match, ...]:
         tracks = {t.id: t for t in self._store.tracks([one.track_id for one, _ in sure])}
@@ -422,12 +431,23 @@ def identify(catalog: Catalog, source: str, **options: Any) -> QueryResult:
         return QueryResult(query=source, status="error", error=message)
 
 
+def _noted(
+    blocks: Iterable[NDArray[np.float32]], beginning: list[NDArray[np.float32]], n_samples: int
+) -> Iterator[NDArray[np.float32]]:
+    """Pass blocks on, and note the first samples in a list."""
+    for block in blocks:
+        if n_samples > 0:  # even an empty view would keep its block in memory
+            beginning.append(block[:n_samples])
+            n_samples -= len(block)
+        yield block
+
+
 def _match(
     rank: int, candidate: Candidate, confidence: float, track: Track, start_s: float
 ) -> Match:
     query_start_s = candidate.query_start_s + start_s
     query_end_s = candidate.query_end_s + start_s
-    offset_s = candidate.offset_s - start_s
+    offset_s = candidate.offset_s - candidate.speed * start_s
     return Match(
         rank=rank,
         track_id=track.id,
@@ -436,8 +456,8 @@ def _match(
         artist=track.artist,
         query_start_s=round(query_start_s, 3),
         query_end_s=round(query_end_s, 3),
-        reference_start_s=round(max(query_start_s + offset_s, 0.0), 3),
-        reference_end_s=round(min(query_end_s + offset_s, track.duration_s), 3),
+        reference_start_s=round(max(candidate.speed * query_start_s + offset_s, 0.0), 3),
+        reference_end_s=round(min(candidate.speed * query_end_s + offset_s, track.duration_s), 3),
         offset_s=round(offset_s, 3) + 0.0,  # never -0.0
         score=round(candidate.score, 4),
         confidence=round(confidence, 4),

@@ -81,6 +81,7 @@ def _say(message: str) -> None:
 # A list may hold names that are not UTF-8.
 _LIST = click.File(encoding="utf-8", errors="surrogateescape")
 _FOLDER = click.Path(path_type=Path, file_okay=False)
+_FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 
 paths_argument = click.argument("paths", nargs=-1, metavar="PATH...")
 list_option = click.option(
@@ -352,15 +353,41 @@ def demo(session: Session, folder: Path | None, n_tunes: int) -> None:
 @click.option("--speech", required=True, type=_FOLDER, help="Folder of speech.")
 @click.option("--rooms", required=True, type=_FOLDER, help="Folder of room impulse responses.")
 @click.option("--out", required=True, type=_FOLDER, help="Folder for checkpoints and weights.")
+@click.option("--init-from", type=_FILE, metavar="WEIGHTS", help="Weights to begin with.")
 @click.option("--steps", "n_steps", type=click.IntRange(1), metavar="N", help="Length of the run.")
-def train(out: Path, n_steps: int | None, **folders: Path) -> None:
-    """Train an encoder; when interrupted, the same command goes on."""
-    from engine.config import Recipe
+@click.option("--pairs", "n_pairs", type=click.IntRange(2), metavar="N", help="Pairs in a batch.")
+@click.option("--learning-rate", type=float, metavar="R", help="Highest learning rate.")
+@click.option("--seed", type=int, metavar="N", help="Decides all that is random.")
+@click.pass_obj
+def train(
+    session: Session,
+    /,
+    out: Path,
+    init_from: Path | None,
+    n_steps: int | None,
+    n_pairs: int | None,
+    learning_rate: float | None,
+    seed: int | None,
+    **folders: Path,
+) -> None:
+    """Train an encoder; when interrupted, the same command goes on.
+
+    Started as `torchrun --nproc-per-node 4 -m astound.cli train ...` it uses four GPUs.
+    """
+    from engine.config import Recipe, load
     from training.config import TrainConfig
     from training.train import Sources, train
 
-    config = TrainConfig() if n_steps is None else TrainConfig(n_steps=n_steps)
-    click.echo(train(Sources(**folders), out, config, Recipe()))
+    asked = {
+        "n_steps": n_steps,
+        "n_pairs": n_pairs,
+        "learning_rate": learning_rate,
+        "seed": seed,
+    }
+    config = load(TrainConfig, {key: one for key, one in asked.items() if one is not None})
+    sources = Sources(**folders)
+    device = session.device
+    click.echo(train(sources, out, config, Recipe(), init_from=init_from, device=device))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The command line of the measurements: ``python -m benchmarks accuracy|speed``."""
+"""The command line of the measurements: ``python -m benchmarks accuracy|clips|speed``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     except AstoundError as error:
         sys.stderr.write(f"benchmarks: {error}\n")
         return 1
-    sys.stdout.write(results["table"] + "\n")
+    print("\n\n".join([results["table"], *results.get("tables", {}).values()]))
     return 0
 
 
@@ -30,6 +30,11 @@ def _measure(command: str, options: dict[str, Any]) -> dict[str, Any]:
         from benchmarks.accuracy import AccuracyConfig, run
 
         return run(AccuracyConfig(**options))
+    if command == "clips":
+        from benchmarks.clips import ClipsConfig
+        from benchmarks.clips import run as run_clips
+
+        return run_clips(ClipsConfig(**options))
     from benchmarks.speed import SpeedConfig
     from benchmarks.speed import run as run_speed
 
@@ -41,7 +46,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     accuracy = commands.add_parser("accuracy", help="how often the answer is right")
     _add_common(accuracy)
+    _add_catalog(accuracy)
     _add_accuracy(accuracy)
+    clips = commands.add_parser("clips", help="how well clip-level embeddings alone tell tracks")
+    _add_common(clips)
+    _add_catalog(clips)
     _add_common(commands.add_parser("speed", help="how fast, and at what cost"))
     return parser
 
@@ -55,7 +64,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=None, metavar="N", help="decoding processes")
 
 
-def _add_accuracy(parser: argparse.ArgumentParser) -> None:
+def _add_catalog(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--catalog", type=Path, required=True, metavar="DIR")
     parser.add_argument("--noise", type=Path, required=True, metavar="DIR")
     parser.add_argument("--rooms", type=Path, required=True, metavar="DIR", help="room responses")
@@ -64,6 +73,13 @@ def _add_accuracy(parser: argparse.ArgumentParser) -> None:
         help="more music for the catalog, never asked for",
     )  # fmt: skip
     parser.add_argument(
+        "--model", type=Path, default=None, metavar="FILE",
+        help="weights to encode with, instead of those astound ships",
+    )  # fmt: skip
+
+
+def _add_accuracy(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--absent", type=Path, nargs="+", default=(), metavar="DIR",
         help="music to ask for that the catalog does not know",
     )  # fmt: skip
@@ -71,7 +87,19 @@ def _add_accuracy(parser: argparse.ArgumentParser) -> None:
         "--hold-out", type=float, default=0.0, metavar="SHARE",
         help="share of the references to keep out of the catalog and ask for as absent music",
     )  # fmt: skip
-    parser.add_argument("--cells", default="issue", choices=("quick", "issue", "full"))
+    parser.add_argument("--cells", default="issue", choices=("quick", "issue", "full", "encoder"))
+    parser.add_argument(
+        "--n-absent", type=int, default=None, metavar="N",
+        help="queries of absent music; as many as of present music by default",
+    )  # fmt: skip
+    parser.add_argument(
+        "--query-hop", type=float, default=argparse.SUPPRESS, dest="query_hop_s", metavar="S",
+        help="seconds between the segments of a query",
+    )  # fmt: skip
+    parser.add_argument(
+        "--processes", type=int, default=1, metavar="N",
+        help="processes that ask; the answers do not depend on it",
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

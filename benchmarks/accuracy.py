@@ -5,20 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import chain
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import astound
 from astound.catalog import Catalog
-from benchmarks import cells, datasets, distort, metrics, report
+from benchmarks import cells, datasets, distort, library, metrics, report
 from benchmarks.cells import Cell
-from benchmarks.datasets import Excerpt
+from benchmarks.journal import Journal
 from benchmarks.metrics import Outcome
-from benchmarks.provenance import provenance
-from engine.config import IngestConfig
-from engine.errors import AstoundError, ConfigError
-from engine.records import QueryResult
+from benchmarks.provenance import code_id, digest, provenance
+from benchmarks.questions import Question, questions
+from benchmarks.workers import in_order
+from engine.config import SearchConfig
+from engine.errors import AudioError, ConfigError
 
 _MAX_MATCHES = 5
 
@@ -40,13 +41,23 @@ class AccuracyConfig:
     catalog : Path
         Where to open or create the catalog.
     n_queries : int
-        Of present and of absent music, each, per cell.
+        Of present music, per cell.
+    n_absent : int or None
+        Of absent music, per cell; as many by default.
     seed : int
-    cells : {"quick", "issue", "full"}
+    cells : {"quick", "issue", "full", "encoder"}
+    query_hop_s : float
+        Distance of a query's segments.
     out : Path
-        The JSON; every query's line goes to a file beside it that ends in .jsonl.
+        The JSON; every query's line goes to a file beside it that ends in .jsonl, from which a
+        run that was cut short goes on.
+    model : Path or None
+        Weights to encode with; those astound ships by default.
     device : str
     jobs : int or None
+        Processes that decode what the catalog gets.
+    processes : int
+        Processes that ask. The answers do not depend on their number.
     """
 
     references: Sequence[Path]
@@ -58,16 +69,39 @@ class AccuracyConfig:
     absent: Sequence[Path] = ()
     hold_out: float = 0.0
     n_queries: int = 100
+    n_absent: int | None = None
     seed: int = 1
     cells: str = "issue"
+    query_hop_s: float = SearchConfig.query_hop_s
+    model: Path | None = None
     device: str = "auto"
     jobs: int | None = None
+    processes: int = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.hold_out < 1:
             raise ConfigError("hold_out", f"{self.hold_out} does not work; 0 <= hold_out < 1")
-        if self.n_queries < 1:
-            raise ConfigError("n_queries", f"{self.n_queries} does not work; at least 1 is needed")
+        for key in ("n_queries", "processes"):
+            if (value := getattr(self, key)) < 1:
+                raise ConfigError(key, f"{value} does not work; at least 1 is needed")
+        if self.n_absent is not None and self.n_absent < 0:
+            raise ConfigError("n_absent", f"{self.n_absent} does not work; 0 or more is needed")
+        self.search  # noqa: B018 - it refuses hops that cannot work
+
+    @property
+    def n_questions(self) -> dict[str, int]:
+        """How many excerpts are asked for, of present and of absent music."""
+        n_absent = self.n_queries if self.n_absent is None else self.n_absent
+        return {"present": self.n_queries, "absent": n_absent}
+
+    @property
+    def search(self) -> SearchConfig:
+        """How queries are searched."""
+        return SearchConfig(query_hop_s=self.query_hop_s)
+
+    def open(self, *, create: bool) -> Catalog:
+        """Open the catalog."""
+        return astound.open(self.catalog, create=create, model=self.model, device=self.device)
 
 
 def run(config: AccuracyConfig) -> dict[str, Any]:
@@ -81,40 +115,31 @@ def run(config: AccuracyConfig) -> dict[str, Any]:
     Raises
     ------
     AstoundError
-        The catalog knows music that should be absent, or a folder has no audio to work with.
+        The catalog knows music that should be absent, a folder has no audio to work with, or what
+        a former run has left beside `config.out` was measured with other settings.
     """
     known, held_out = datasets.hold_out(
         datasets.audio_files(config.references), config.hold_out, config.seed
     )
     absent = [*held_out, *datasets.audio_files(config.absent)]
-    rooms = datasets.Rooms(config.rooms)
-    chains = distort.chains(datasets.Recordings(config.noise).draw, rooms.draw)
-    wanted = cells.choose(config.cells, chains)
-    with astound.open(config.catalog, device=config.device) as catalog:
-        _fill(catalog, [*known, *datasets.audio_files(config.distractors)], config.jobs)
-        track_ids = _track_ids(catalog)
+    noises, rooms = datasets.Recordings(config.noise), datasets.Rooms(config.rooms)
+    wanted = cells.choose(config.cells, distort.chains(noises.draw, rooms.draw))
+    with config.open(create=True) as catalog:
+        library.fill(catalog, [*known, *datasets.audio_files(config.distractors)], config.jobs)
+        track_ids = library.track_ids(catalog)
         _refuse_known(absent, track_ids)
-        present = [path for path in known if path in track_ids]
-        asked = chain(
-            _ask_all(catalog, present, wanted, config, track_ids),
-            _ask_all(catalog, absent, wanted, config, track_ids) if absent else (),
-        )
-        outcomes = list(report.noted(config.out.with_suffix(".jsonl"), asked))
-        about = _about(config, catalog, n_present=len(present), n_absent=len(absent), rooms=rooms)
-    results = about | _measured(wanted, outcomes)
+        asked_for = {"present": [path for path in known if path in track_ids], "absent": absent}
+        about = _about(config, catalog, asked_for, rooms)
+        settings = _settings(config, catalog, asked_for, [*noises.paths, *rooms.paths])
+    journal = Journal(config.out.with_suffix(".jsonl"), settings, len(wanted))
+    asked = _asked(config, asked_for, wanted, journal.outcomes)
+    make = config, noises, rooms, track_ids
+    for answered in journal.note(in_order(_Asker, make, asked, config.processes)):
+        print(f"\r{answered[0].query_id}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    results = about | _measured(wanted, journal.outcomes)
     report.write(config.out, results)
     return results
-
-
-def _fill(catalog: Catalog, paths: Sequence[Path], jobs: int | None) -> None:
-    done = catalog.add(paths, config=IngestConfig(n_jobs=jobs))
-    _say(f"{len(done.added)} added, {len(done.skipped)} known, {len(done.failed)} failed\n")
-    for failure in done.failed:
-        _say(f"  {Path(failure.path).name}: {failure.reason}\n")
-
-
-def _track_ids(catalog: Catalog) -> dict[Path, int]:
-    return {Path(track.path).resolve(): track.id for track in catalog.tracks()}
 
 
 def _refuse_known(absent: Iterable[Path], track_ids: Mapping[Path, int]) -> None:
@@ -129,120 +154,101 @@ def _refuse_known(absent: Iterable[Path], track_ids: Mapping[Path, int]) -> None
 # -- queries ---------------------------------------------------------------------------------
 
 
-def _ask_all(
-    catalog: Catalog,
-    paths: Sequence[Path],
-    wanted: Sequence[Cell],
+def _asked(
     config: AccuracyConfig,
-    track_ids: Mapping[Path, int],
-) -> Iterator[Outcome]:
-    """Ask for the same excerpts in every cell, so that cells differ by nothing else."""
-    cuts = datasets.excerpts(
-        paths,
-        config.n_queries,
-        duration_s=max(cell.span_s for cell in wanted),
-        seed=config.seed,
-        audible_s=min(cell.span_s for cell in wanted),
-    )
-    for i, excerpt in enumerate(cuts):
-        kind = "present" if excerpt.cut.path in track_ids else "absent"
-        _say(f"\r{kind} {i + 1}/{config.n_queries}")
-        for cell in wanted:
-            query_id = f"{kind}-{i:05d}"
-            yield _ask(catalog, excerpt, cell, config.seed, query_id, track_ids)
-    _say("\n")
+    asked_for: Mapping[str, Sequence[Path]],
+    wanted: Sequence[Cell],
+    former: Sequence[Outcome],
+) -> Iterator[Question]:
+    """Give all questions that have no outcomes yet, present music first."""
+    for kind, n_questions in config.n_questions.items():
+        n_known = len({o.query_id for o in former if o.present == (kind == "present")})
+        if n_known < n_questions and (kind == "present" or asked_for[kind]):
+            all_of_it = questions(kind, asked_for[kind], n_questions, wanted, config.seed)
+            yield from islice(all_of_it, n_known, None)
 
 
-def _ask(
-    catalog: Catalog,
-    excerpt: Excerpt,
-    cell: Cell,
-    seed: int,
-    query_id: str,
-    track_ids: Mapping[Path, int],
-) -> Outcome:
-    waveform = cell.distortion.query(
-        excerpt.waveform,
-        datasets.RATE,
-        datasets.generator(seed, cell.name, query_id),
-        context_s=datasets.CONTEXT_S,
-        duration_s=cell.duration_s,
-        tail_s=datasets.TAIL_S,
-    )
-    asked = Outcome(
-        query_id=query_id,
-        cell=cell.name,
-        present=excerpt.cut.path in track_ids,
-        true_track=excerpt.cut.path.name,
-        true_start_s=excerpt.cut.start_s,
-    )
-    try:
-        result = catalog.query(
-            waveform, sample_rate=datasets.RATE, max_matches=_MAX_MATCHES, min_confidence=0.0
+class _Asker:
+    """Asks a question in all cells."""
+
+    def __init__(
+        self,
+        config: AccuracyConfig,
+        noises: datasets.Recordings,
+        rooms: datasets.Rooms,
+        track_ids: Mapping[Path, int],
+    ) -> None:
+        self.config, self.track_ids = config, track_ids
+        self.cells = cells.choose(config.cells, distort.chains(noises.draw, rooms.draw))
+        self.catalog = config.open(create=False)
+
+    def __call__(self, question: Question) -> list[Outcome]:
+        return [self._ask(question, cell) for cell in self.cells]
+
+    def _ask(self, question: Question, cell: Cell) -> Outcome:
+        cut = question.excerpt.cut
+        asked = Outcome(
+            query_id=question.query_id,
+            cell=cell.name,
+            present=question.kind == "present",
+            true_track=cut.path.name,
+            true_start_s=cut.start_s,
         )
-    except AstoundError as error:
-        return replace(asked, error=str(error))
-    return outcome(asked, result, track_ids.get(excerpt.cut.path), catalog.min_confidence)
-
-
-def outcome(
-    asked: Outcome, result: QueryResult, true_id: int | None, min_confidence: float
-) -> Outcome:
-    """Hold the answer against the truth.
-
-    Parameters
-    ----------
-    asked : Outcome
-        The question.
-    result : QueryResult
-        All candidates, whatever their confidence.
-    true_id : int or None
-        The true track, None if the catalog does not know it.
-    min_confidence : float
-        Confidence from which on an answer is accepted.
-    """
-    best = result.best
-    if best is None:
-        return replace(asked, error=(result.error or {}).get("message"))
-    ranks = [i for i, match in enumerate(result.matches, 1) if match.track_id == true_id]
-    hit = best.track_id == true_id
-    return replace(
-        asked,
-        rank=ranks[0] if ranks else None,
-        answer=Path(best.path).name,
-        answer_offset_s=best.offset_s,
-        offset_error_s=best.offset_s - asked.true_start_s if hit else None,
-        score=best.score,
-        confidence=best.confidence,
-        margin=best.margin,
-        coverage=best.coverage,
-        votes=best.votes,
-        accepted=best.confidence >= min_confidence,
-    )
+        try:
+            result = self.catalog.query(
+                question.waveform(cell, self.config.seed),
+                sample_rate=datasets.RATE,
+                max_matches=_MAX_MATCHES,
+                min_confidence=0.0,
+                search=self.config.search,
+            )
+        except AudioError as error:
+            return replace(asked, error=str(error))
+        return metrics.outcome(
+            asked, result, self.track_ids.get(cut.path), self.catalog.min_confidence
+        )
 
 
 # -- results ---------------------------------------------------------------------------------
 
 
+def _settings(
+    config: AccuracyConfig,
+    catalog: Catalog,
+    asked_for: Mapping[str, Sequence[Path]],
+    sounds: Sequence[Path],
+) -> dict[str, Any]:
+    """Collect all that outcomes depend on; lists and code as hashes."""
+    calibration = catalog.calibration
+    tracks = [f"{track.id} {track.path} {track.content_hash}" for track in catalog.tracks()]
+    return {
+        "seed": config.seed,
+        "n_questions": config.n_questions,
+        "cells": config.cells,
+        "query_hop_s": config.query_hop_s,
+        "device": config.device,
+        "recipe_id": catalog.recipe_id,
+        "calibration": [*calibration.weights, calibration.min_confidence],
+        "tracks": digest(tracks),
+        "asked_for": digest(str(path) for paths in asked_for.values() for path in paths),
+        "sounds": digest(map(str, sounds)),
+        "code": code_id(),
+    }
+
+
 def _about(
     config: AccuracyConfig,
     catalog: Catalog,
-    *,
-    n_present: int,
-    n_absent: int,
+    asked_for: Mapping[str, Sequence[Path]],
     rooms: datasets.Rooms,
 ) -> dict[str, Any]:
-    tracks = list(catalog.tracks())
     return {
         **provenance(),
         "seed": config.seed,
-        "recipe_id": catalog.recipe_id,
+        "query_hop_s": config.query_hop_s,
         "min_confidence": catalog.min_confidence,
-        "catalog": {
-            "n_tracks": len(tracks),
-            "duration_s": sum(track.duration_s for track in tracks),
-        },
-        "n_tracks_asked_for": {"present": n_present, "absent": n_absent},
+        **library.describe(catalog),
+        "n_tracks_asked_for": {kind: len(paths) for kind, paths in asked_for.items()},
         "rooms": {"n_used": len(rooms.responses), "refused": [p.name for p in rooms.refused]},
     }
 
@@ -252,14 +258,14 @@ def _measured(wanted: Sequence[Cell], outcomes: Sequence[Outcome]) -> dict[str, 
         metrics.summarise(cell.name, [o for o in outcomes if o.cell == cell.name])
         for cell in wanted
     ]
+    places = {(cell.label, cell.duration_s): row for cell, row in zip(wanted, rows, strict=True)}
     return {
         "cells": [asdict(row) for row in rows],
         "all": asdict(metrics.summarise("all", outcomes)),
         "calibration": asdict(metrics.calibration(outcomes)),
         "table": report.accuracy_table(rows),
+        "tables": {
+            "hits": report.hits_table(places),
+            "acceptance": report.acceptance_table(places),
+        },
     }
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(text)
-    sys.stderr.flush()

@@ -217,7 +217,8 @@ class Rooms:
     """
 
     def __init__(self, folder: Path) -> None:
-        read = {path: from_onset(audio.read(path, RATE)) for path in audio_files([folder])}
+        self.paths = audio_files([folder])
+        read = {path: from_onset(audio.read(path, RATE)) for path in self.paths}
         self.responses = [response for response in read.values() if decays(response)]
         self.refused = [path for path, response in read.items() if not decays(response)]
         if not self.responses:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import median
+
+from engine.records import QueryResult
 
 EXACT_S = 0.25
 NEAR_S = 0.5
@@ -97,6 +100,8 @@ class PresentMetrics:
         The best answer passes the default threshold.
     found, wrong_accept : Share
         It passes and is right; it passes and is wrong.
+    kept : Share
+        Of the hits, those that pass.
     n_errors : int
     """
 
@@ -109,6 +114,7 @@ class PresentMetrics:
     accepted: Share
     found: Share
     wrong_accept: Share
+    kept: Share
     n_errors: int
 
 
@@ -151,6 +157,42 @@ class Calibration:
     bins: tuple[Bin, ...]
 
 
+def outcome(
+    asked: Outcome, result: QueryResult, true_id: int | None, min_confidence: float
+) -> Outcome:
+    """Hold the answer against the truth.
+
+    Parameters
+    ----------
+    asked : Outcome
+        The question.
+    result : QueryResult
+        All candidates, whatever their confidence.
+    true_id : int or None
+        The true track, None if the catalog does not know it.
+    min_confidence : float
+        Confidence from which on an answer is accepted.
+    """
+    best = result.best
+    if best is None:
+        return replace(asked, error=(result.error or {}).get("message"))
+    ranks = [i for i, match in enumerate(result.matches, 1) if match.track_id == true_id]
+    hit = best.track_id == true_id
+    return replace(
+        asked,
+        rank=ranks[0] if ranks else None,
+        answer=Path(best.path).name,
+        answer_offset_s=best.offset_s,
+        offset_error_s=best.offset_s - asked.true_start_s if hit else None,
+        score=best.score,
+        confidence=best.confidence,
+        margin=best.margin,
+        coverage=best.coverage,
+        votes=best.votes,
+        accepted=best.confidence >= min_confidence,
+    )
+
+
 def share(flags: Iterable[bool]) -> Share:
     """Count a share and its 95 % Wilson interval (Wilson 1927)."""
     counted = list(flags)
@@ -188,6 +230,7 @@ def _present(outcomes: Sequence[Outcome]) -> PresentMetrics:
         accepted=share(o.accepted for o in outcomes),
         found=share(o.accepted and o.hit for o in outcomes),
         wrong_accept=share(o.accepted and not o.hit for o in outcomes),
+        kept=share(o.accepted for o in hits),
         n_errors=sum(o.error is not None for o in outcomes),
     )
 

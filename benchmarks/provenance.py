@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+_ANSWERING = ("astound/catalog.py", "benchmarks/*.py", "engine/*.py")
 
 
 def provenance() -> dict[str, Any]:
     """Describe this run, as a plain dict for JSON; folders are named without their parents."""
     return {"command": _command(), "commit": _commit(), "machine": _machine()}
+
+
+def code_id() -> str:
+    """Sixteen hex digits that stand for all code an answer depends on."""
+    root = Path(__file__).parents[1]
+    sources = (file for pattern in _ANSWERING for file in sorted(root.glob(pattern)))
+    return digest(file.read_text() for file in sources)
+
+
+def digest(texts: Iterable[str]) -> str:
+    """Sixteen hex digits that stand for a sequence of texts."""
+    joined = "\0".join(texts).encode("utf-8", "surrogateescape")
+    return hashlib.sha256(joined).hexdigest()[:16]
 
 
 def _command() -> str:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.metrics import CellMetrics, Outcome, PresentMetrics, Share
+from benchmarks.metrics import CellMetrics, PresentMetrics, Share
+
+Place = tuple[str, float]
+"""Label of a row and seconds of a column."""
+
+
+_ACCURACY_HEAD = [
+    "query", "n", "hit rate %", "exact %", "near %", "exact of hits %", "median offset error",
+    "MRR", "accepted %", "wrong accepts %", "false accepts % (absent)",
+]  # fmt: skip
 
 
 def write(out: Path, results: Mapping[str, Any]) -> None:
@@ -17,53 +25,99 @@ def write(out: Path, results: Mapping[str, Any]) -> None:
     out.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
 
 
-def noted(out: Path, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
-    """Pass outcomes on, each written as a line of JSON at once: a run cut short leaves them."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("w", buffering=1) as file:
-        for outcome in outcomes:
-            file.write(json.dumps(asdict(outcome), allow_nan=False) + "\n")
-            yield outcome
-
-
 def key_values(rows: Mapping[str, str]) -> str:
     """Show named values as a Markdown table."""
-    lines = [f"| {what} | {value} |" for what, value in rows.items()]
-    return "\n".join(["| what | value |", "|---|---:|", *lines])
+    return table(["what", "value"], [[what, value] for what, value in rows.items()])
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Show rows as a Markdown table, all columns but the first flush right."""
+    rule = "|---|" + "---:|" * (len(head) - 1)
+    lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
+    return "\n".join([lines[0], rule, *lines[1:]])
 
 
 def accuracy_table(rows: Sequence[CellMetrics]) -> str:
     """Show cells as a Markdown table, shares in per cent with their 95 % intervals."""
-    head = (
-        "| query | n | hit rate % | exact % | near % | exact of hits % | median offset error | MRR"
-        " | accepted % | wrong accepts % | false accepts % (absent) |"
-    )
-    rule = "|---|" + "---:|" * 10
-    return "\n".join([head, rule, *(_row(row) for row in rows)])
+    return table(_ACCURACY_HEAD, [_row(row) for row in rows])
 
 
-def _row(row: CellMetrics) -> str:
+def hits_table(cells: Mapping[Place, CellMetrics]) -> str:
+    """Show a row for each distortion and a column for each duration: "hit rate / exact of hits".
+
+    Parameters
+    ----------
+    cells : mapping of CellMetrics
+        By label and duration in seconds.
+    """
+    entries = {
+        place: f"{_number(cell.present.hit_rate)} / {_number(cell.present.exact_of_hits)}"
+        for place, cell in cells.items()
+        if cell.present
+    }
+    return _grid("hit rate / exact of hits, %", entries)
+
+
+def acceptance_table(cells: Mapping[Place, CellMetrics]) -> str:
+    """Show the same rows and columns with "kept / false accepts".
+
+    Kept are the right answers that pass the default threshold. Without absent music, false accepts
+    are left out.
+
+    Parameters
+    ----------
+    cells : mapping of CellMetrics
+        By label and duration in seconds.
+    """
+    kept = {place: _number(cell.present.kept) for place, cell in cells.items() if cell.present}
+    false = {
+        place: _number(cell.absent.false_accept_rate)
+        for place, cell in cells.items()
+        if cell.absent
+    }
+    if not false:
+        return _grid("kept, %", kept)
+    entries = {place: f"{kept.get(place, '-')} / {false.get(place, '-')}" for place in cells}
+    return _grid("kept / false accepts, %", entries)
+
+
+def _grid(title: str, entries: Mapping[Place, str]) -> str:
+    labels = list(dict.fromkeys(label for label, _ in entries))
+    durations_s = sorted({duration_s for _, duration_s in entries})
+    rows = [
+        [label, *(entries.get((label, duration_s), "-") for duration_s in durations_s)]
+        for label in labels
+    ]
+    return table([title, *(f"{duration_s:g} s" for duration_s in durations_s)], rows)
+
+
+def _row(row: CellMetrics) -> list[str]:
     known = _present_columns(row.present) if row.present else ["-"] * 9
-    unknown = _percent(row.absent.false_accept_rate) if row.absent else "-"
-    return "| " + " | ".join([row.cell, *known, unknown]) + " |"
+    unknown = percent(row.absent.false_accept_rate) if row.absent else "-"
+    return [row.cell, *known, unknown]
 
 
 def _present_columns(present: PresentMetrics) -> list[str]:
     error_s, reciprocal = present.median_offset_error_s, present.mean_reciprocal_rank
     return [
         str(present.hit_rate.n),
-        _percent(present.hit_rate),
-        _percent(present.exact),
-        _percent(present.near),
-        _percent(present.exact_of_hits),
+        percent(present.hit_rate),
+        percent(present.exact),
+        percent(present.near),
+        percent(present.exact_of_hits),
         "-" if error_s is None else f"{error_s * 1000:.0f} ms",
         "-" if reciprocal is None else f"{reciprocal:.3f}",
-        _percent(present.accepted),
-        _percent(present.wrong_accept),
+        percent(present.accepted),
+        percent(present.wrong_accept),
     ]
 
 
-def _percent(share: Share) -> str:
+def percent(share: Share) -> str:
+    """Show a share in per cent with its 95 % interval."""
     if share.value is None or share.low is None or share.high is None:
         return "-"
     return f"{share.value * 100:.1f} ({share.low * 100:.1f}-{share.high * 100:.1f})"
+
+
+def _number(share: Share) -> str:
+    return "-" if share.value is None else f"{share.value * 100:.1f}"

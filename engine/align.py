@@ -1,8 +1,8 @@
-"""Hits to candidates: vote over (track, offset), then rescore the winners on stored vectors.
+"""Diagonals to candidates: rescore them on the stored vectors, and tilt the best ones.
 
-Offsets are counted in ticks of one query hop. Subtracting the query's own time from each hit and
-voting is the idea of Wang (2003) and Chang et al. (2021); rescoring looks at the whole diagonal,
-whether its hits were among the nearest or not.
+Rescoring looks at a whole diagonal, whether its hits were among the nearest or not. Where the tempo
+differs from the track's, what agrees lies on a tilted line ``t_ref = speed * t_query + offset``; a
+diagonal catches a part of it, which is where the search for the line begins.
 
 Candidates are ranked by evidence, not by their mean cosine: noise drowns some segments of a query
 and leaves others, so each counts by how far its cosine stands out above what any music in the
@@ -11,68 +11,28 @@ catalog reaches. In 0 dB of noise that found 34 of 37 five-second queries, the m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.config import AlignConfig
-from engine.records import NO_ADDRESS, Candidate, Fingerprint, Hits, Vectors, positions, track_ids
+from engine.records import Candidate, Diagonal, Fingerprint, Hits, Reference, Vectors
 
-# How much a pair of segments says about a diagonal it misses by that many ticks.
-_KERNEL = np.array([0.5, 1.0, 0.5])
-_REACH = len(_KERNEL) // 2
-# Ticks a diagonal is slid to either side of where its votes met.
-_SLIDE = 2
-# Two tracks that agree with each other this well hold the same audio; unrelated ones reach 0.8.
-_SAME_AUDIO = 0.9
-_TICK_BITS = 32
-_TICK_BIAS = 1 << (_TICK_BITS - 1)
+Floats = NDArray[np.float64]
 
-
-@dataclass(frozen=True)
-class Diagonal:
-    """Where votes met: a track and the offset in ticks, with the votes for it."""
-
-    track_id: int
-    ticks: int
-    votes: int
-
-
-def vote(hits: Hits, ticks_per_hop: int, config: AlignConfig) -> list[Diagonal]:
-    """Find the diagonals that most hits lie on.
-
-    Parameters
-    ----------
-    hits : Hits
-        Of shape (n_queries, top_k); row i belongs to the query segment that starts at tick i.
-    ticks_per_hop : int
-        Query hops in one hop of the catalog.
-    config : AlignConfig
-
-    Returns
-    -------
-    list of Diagonal
-        At most `config.max_candidates`, most votes first; diagonals of one track lie apart.
-    """
-    # The nearest neighbours of silence are chance: its cosines are all zero.
-    valid = (hits.addresses != NO_ADDRESS) & (hits.cosines > 0)
-    query, _ = np.nonzero(valid)
-    addresses = hits.addresses[valid]
-    ticks = positions(addresses) * ticks_per_hop - query
-    keys = track_ids(addresses) << _TICK_BITS | (ticks + _TICK_BIAS)
-    weights = hits.cosines[valid].astype(np.float64) ** config.vote_power
-    cells, cell_of = np.unique(keys, return_inverse=True)
-    heights = _smooth(cells, np.bincount(cell_of, weights, minlength=len(cells)).astype(float))
-    return [
-        Diagonal(
-            track_id=cell >> _TICK_BITS,
-            ticks=(cell & ((1 << _TICK_BITS) - 1)) - _TICK_BIAS,
-            votes=len(np.unique(query[np.abs(keys - cell) <= _REACH])),
-        )
-        for cell in _peaks(cells, heights, config.max_candidates)
-    ]
+# A stored segment counts the less the farther a line passes it by, and not at all from here on.
+_REACH_HOPS = 0.5
+# How far a diagonal is slid to either side of where its votes met, and in what steps.
+_SLIDE_HOPS = 0.5
+_STEP_HOPS = 0.25
+# A diagonal is tilted to at most so many lines to either side.
+_MAX_TILTS = 20
+# With fewer, the query is too short to tell a line from a diagonal.
+_MIN_TILTS = 2
+# Segments of a long query that the first look at tilted lines is restricted to.
+_MAX_TILTED_SEGMENTS = 96
 
 
 def sharpen(query: Fingerprint, config: AlignConfig) -> Vectors:
@@ -96,8 +56,8 @@ def sharpen(query: Fingerprint, config: AlignConfig) -> Vectors:
     audible = query.audible
     if not audible.any():
         return query.embeddings
-    heard_s = audible.sum() * query.segment_hop_s
-    common = query.embeddings[audible].mean(axis=0) * (heard_s / (heard_s + config.common_s))
+    share = query.heard_s / (query.heard_s + config.common_s)
+    common = query.embeddings[audible].mean(axis=0) * share
     centred = query.embeddings - common.astype(np.float32)
     lengths = np.linalg.norm(centred, axis=1, keepdims=True)
     sharp = np.where(audible[:, None], centred / np.maximum(lengths, 1e-6), 0.0)
@@ -112,7 +72,7 @@ def rescore(
     reference: Reference,
     config: AlignConfig,
 ) -> list[Candidate]:
-    """Weigh diagonals by the cosines of all their pairs of segments.
+    """Weigh diagonals by the cosines of all their pairs of segments, and tilt the best.
 
     Parameters
     ----------
@@ -129,105 +89,173 @@ def rescore(
     Returns
     -------
     list of Candidate
-        One for each track, most evidence first, with their margins.
+        One for each track, without their margins.
     """
-    rater = _Rater(query, _background(hits, config.least_background), config)
-    best: dict[int, Candidate] = {}
+    rater = _Rater(query, sharp, _background(hits, config.least_background), reference, config)
+    slides = np.arange(-_SLIDE_HOPS, _SLIDE_HOPS + _STEP_HOPS, _STEP_HOPS)
+    best: dict[int, _Rated] = {}
     for diagonal in diagonals:
         track = diagonal.track_id
-        grid = _Grid.around(diagonal.ticks, query, reference.hop_s, reference.n_positions(track))
-        if grid.last <= grid.first:
-            continue
-        stored = reference.vectors(track, grid.first, grid.last)
-        candidate = rater.rate(diagonal, query.embeddings @ stored.T, sharp @ stored.T, grid)
-        if track not in best or candidate.evidence > best[track].evidence:
-            best[track] = candidate
+        line = _Line(track, rater.middle(diagonal.ticks), 1.0, diagonal.votes)
+        rated = rater.rate(line, np.ones(1), slides)
+        if rated and (track not in best or rated.evidence > best[track].evidence):
+            best[track] = rated
     ranked = sorted(best.values(), key=lambda one: -one.evidence)
-    return [_with_margin(candidate, ranked, query, reference) for candidate in ranked]
+    ranked[: config.n_tilted] = map(rater.tilted, ranked[: config.n_tilted])
+    return [rater.describe(one) for one in ranked]
 
 
 @dataclass(frozen=True)
-class Reference:
-    """How to look into the tracks.
+class _Line:
+    """Where in a track a query lies: its middle, in hops of the track, and hops per query hop."""
 
-    Parameters
-    ----------
-    hop_s : float
-        Distance of their segments.
-    n_positions : callable
-        Number of segments of a track.
-    vectors : callable
-        Stored vectors of (track_id, first position, last position), the last one excluded.
-    """
-
-    hop_s: float
-    n_positions: Callable[[int], int]
-    vectors: Callable[[int, int, int], Vectors]
+    track_id: int
+    middle: float
+    slope: float
+    votes: int
 
 
 @dataclass(frozen=True)
-class _Grid:
-    """The stretch of a track around a diagonal, and the offset in ticks of each pair in it."""
+class _Rated:
+    """A line with its evidence, and how far beside it the evidence peaks."""
 
-    first: int
-    last: int
-    ticks_per_hop: int
-    ticks: NDArray[np.int64]  # (n_queries, n_positions), relative to the diagonal
-
-    @classmethod
-    def around(cls, ticks: int, query: Fingerprint, hop_s: float, n_positions: int) -> _Grid:
-        ticks_per_hop = round(hop_s / query.segment_hop_s)
-        n_queries = len(query.embeddings)
-        slack = _REACH + _SLIDE
-        first = max(-(-(ticks - slack) // ticks_per_hop), 0)
-        last = min((ticks + n_queries - 1 + slack) // ticks_per_hop + 1, n_positions)
-        starts = np.arange(first, last) * ticks_per_hop
-        offsets = starts[None] - np.arange(n_queries)[:, None] - ticks
-        return cls(first, last, ticks_per_hop, offsets)
+    line: _Line
+    evidence: float
+    nudge: float
 
 
 class _Rater:
-    """Weighs diagonals for one query."""
+    """Weighs lines for one query; inside, all time is counted in hops of the reference."""
 
     def __init__(
-        self, query: Fingerprint, background: NDArray[np.float32], config: AlignConfig
+        self,
+        query: Fingerprint,
+        sharp: Vectors,
+        background: NDArray[np.float32],
+        reference: Reference,
+        config: AlignConfig,
     ) -> None:
-        self.query, self.background, self.config = query, background, config
+        self.query, self.sharp, self.background = query, sharp, background
+        self.reference, self.config = reference, config
+        self.hop = query.segment_hop_s / reference.hop_s
+        self.steps: Floats = (
+            np.arange(len(sharp), dtype=np.float64) - (len(sharp) - 1) / 2
+        ) * self.hop
         self.audible = query.audible
+        # What the weights of a segment are on average, wherever the stored ones lie.
+        self.full = _weight(np.arange(0, 1, self.hop)).mean()
 
-    def rate(
-        self, diagonal: Diagonal, cosines: Vectors, sharp_cosines: Vectors, grid: _Grid
-    ) -> Candidate:
-        """Slide the diagonal by single ticks to where the evidence is greatest."""
-        query = self.query
-        surprise = np.logaddexp(
-            0, (sharp_cosines - self.background[:, None]) / self.config.evidence_scale
-        )
-        shifts = np.arange(-_SLIDE, _SLIDE + 1)
-        full = max(self.audible.sum(), 1) * _KERNEL.sum() / grid.ticks_per_hop
-        evidence = np.array([self._sum(surprise, grid.ticks - shift) / full for shift in shifts])
-        peak = int(np.argmax(evidence))
-        beside = grid.ticks - shifts[peak]
-        agreeing = _agreement(cosines, beside, grid.ticks_per_hop, self.config.agreement)
-        agreeing &= self.audible
+    def middle(self, ticks: int) -> float:
+        """Position of the query's middle on a diagonal."""
+        return ticks * self.hop - float(self.steps[0])
+
+    def rate(self, line: _Line, slopes: Floats, slides: Floats, every: int = 1) -> _Rated | None:
+        """Choose the slope and the slide that bring most evidence; None outside of the track."""
+        rows = slice(None, None, every)
+        at = line.middle + slides[:, None] + slopes[:, None, None] * self.steps[rows]
+        first, stored = self._stored(line.track_id, at)
+        if not len(stored):
+            return None
+        excess = self.sharp[rows] @ stored.T - self.background[rows, None]
+        surprise = np.logaddexp(0, excess / self.config.evidence_scale)
+        values = _along(surprise, at, first) * self.audible[rows]
+        evidence = values.sum(axis=-1) / (max(self.audible[rows].sum(), 1) * self.full)
+        turn, slide = np.unravel_index(int(evidence.argmax()), evidence.shape)
+        best = replace(line, middle=line.middle + float(slides[slide]), slope=float(slopes[turn]))
+        nudge = _vertex(evidence[turn], int(slide)) * float(slides[1] - slides[0])
+        return _Rated(best, float(evidence[turn, slide]), nudge)
+
+    def tilted(self, upright: _Rated) -> _Rated:
+        """Turn a diagonal to the line with most evidence, unless it has hardly more.
+
+        As many lines are tried, what one of them has counts less than what a diagonal has.
+        """
+        span = 2 * float(self.steps[-1])
+        spacing = _STEP_HOPS / max(span / 2, 1e-9)
+        if (n_tilts := int(self.config.max_tilt / spacing)) < _MIN_TILTS:
+            return upright
+        turns = np.linspace(-1, 1, 2 * min(n_tilts, _MAX_TILTS) + 1) * self.config.max_tilt
+        reach = np.ceil(self.config.max_tilt * span / 2 / _STEP_HOPS) * _STEP_HOPS
+        slides = np.arange(-reach, reach + _STEP_HOPS, _STEP_HOPS)
+        every = -(-len(self.sharp) // _MAX_TILTED_SEGMENTS)
+        rated = self.rate(upright.line, 1 + turns, slides, every)
+        for zoom in (1.0, 0.25):
+            if rated is not None and rated.line.slope != 1.0:
+                around = rated.line.slope + np.linspace(-zoom, zoom, 9) * (turns[1] - turns[0])
+                rated = self.rate(rated.line, around, np.linspace(-1, 1, 9) * zoom * _STEP_HOPS)
+        if rated is None or rated.line.slope == 1.0:
+            return upright
+        evidence = rated.evidence * self.config.tilted_weight
+        return replace(rated, evidence=evidence) if evidence > upright.evidence else upright
+
+    def describe(self, rated: _Rated) -> Candidate:
+        """Say where a line lies and how well the query agrees along it."""
+        query, line = self.query, rated.line
+        at: Floats = line.middle + line.slope * self.steps
+        first, stored = self._stored(line.track_id, at)
+        cosines = query.embeddings @ stored.T
+        agreeing = self.audible & (_beside(cosines, at, first) >= self.config.agreement)
         heard = np.flatnonzero(agreeing if agreeing.any() else self.audible)
-        ticks = diagonal.ticks + shifts[peak] + _vertex(evidence, peak)
+        weights = _along(np.ones_like(cosines), at, first)[self.audible].sum()
+        # Segments that sound alike have their middles, not their starts, on the line of time.
+        start_s = (at[0] + rated.nudge) * self.reference.hop_s
         end_s = heard[-1] * query.segment_hop_s + query.segment_s
         return Candidate(
-            track_id=diagonal.track_id,
-            offset_s=float(ticks * query.segment_hop_s),
-            votes=diagonal.votes,
-            evidence=float(evidence[peak]),
-            score=self._sum(cosines, beside) / max(self._sum(np.ones_like(cosines), beside), 1e-9),
+            track_id=line.track_id,
+            offset_s=float(start_s - (line.slope - 1) * query.segment_s / 2),
+            votes=line.votes,
+            evidence=rated.evidence,
+            score=float(_along(cosines, at, first)[self.audible].sum() / max(weights, 1e-9)),
             coverage=float(agreeing.sum() / max(self.audible.sum(), 1)),
             query_start_s=float(heard[0] * query.segment_hop_s),
             query_end_s=float(min(end_s, query.duration_s)),
+            speed=line.slope,
         )
 
-    def _sum(self, values: NDArray[np.floating], ticks: NDArray[np.int64]) -> float:
-        """Sum over the pairs close to the diagonal, the closest counting most."""
-        near = (np.abs(ticks) <= _REACH) & self.audible[:, None]
-        return float(values[near] @ _KERNEL[ticks[near] + _REACH])
+    def _stored(self, track_id: int, at: Floats) -> tuple[int, Vectors]:
+        """Read the vectors of a track that lie at or beside positions."""
+        first = max(int(np.floor(at.min())), 0)
+        last = min(int(np.ceil(at.max())) + 1, self.reference.n_positions(track_id))
+        if last <= first:
+            return first, np.zeros((0, self.sharp.shape[1]), np.float32)
+        return first, self.reference.vectors(track_id, first, last)
+
+
+def _weight(distance: Floats) -> Floats:
+    """How much a stored segment says about a line that misses it by some hops."""
+    return np.maximum(1 - np.abs((distance + 0.5) % 1 - 0.5) / _REACH_HOPS, 0)
+
+
+def _along(values: NDArray[np.floating], at: Floats, first: int) -> Floats:
+    """Weighted values of the stored segments next to a line.
+
+    Parameters
+    ----------
+    values : array of shape (n_queries, n_positions)
+        Of the positions from `first` on.
+    at : float64 array of shape (..., n_queries)
+        Positions of the query's segments on one or more lines.
+    first : int
+    """
+    n_queries, n_positions = values.shape
+    near = np.rint(at).astype(np.int64) - first
+    inside = (near >= 0) & (near < n_positions)
+    found = values[np.arange(n_queries), near.clip(0, n_positions - 1)]
+    return np.asarray(np.where(inside, found * _weight(at), 0.0), np.float64)
+
+
+def _beside(cosines: Vectors, at: Floats, first: int) -> Floats:
+    """Cosine of each query segment and the stored one nearest to the line, -1 without one.
+
+    Where the line runs midway between two, the greater one.
+    """
+    n_queries, n_positions = cosines.shape
+    out = np.full(n_queries, -1.0)
+    for near in (np.ceil(at - 0.5), np.floor(at + 0.5)):
+        column = near.astype(np.int64) - first
+        found = cosines[np.arange(n_queries), column.clip(0, n_positions - 1)]
+        out = np.maximum(out, np.where((column >= 0) & (column < n_positions), found, -1.0))
+    return out
 
 
 def _background(hits: Hits, least: float) -> NDArray[np.float32]:
@@ -237,77 +265,10 @@ def _background(hits: Hits, least: float) -> NDArray[np.float32]:
     return np.maximum(np.where(np.isfinite(farthest), farthest, least), least).astype(np.float32)
 
 
-def _agreement(
-    cosines: NDArray[np.float32], ticks: NDArray[np.int64], ticks_per_hop: int, threshold: float
-) -> NDArray[np.bool_]:
-    """Which query segments resemble the stored segment that the diagonal puts them closest to."""
-    near = np.where(np.abs(ticks) <= max(ticks_per_hop // 2, _REACH), cosines, -1.0)
-    return np.asarray(near.max(axis=1, initial=-1.0) >= threshold)
-
-
-def _vertex(scores: NDArray[np.float64], peak: int) -> float:
-    """Top of the parabola through a peak and its neighbours, in ticks from the peak."""
+def _vertex(scores: Floats, peak: int) -> float:
+    """Top of the parabola through a peak and its neighbours, in steps from the peak."""
     if not 0 < peak < len(scores) - 1:
         return 0.0
     left, top, right = scores[peak - 1 : peak + 2]
     bend = left - 2 * top + right
     return float(0.5 * (left - right) / bend) if np.isfinite(bend) and bend < 0 else 0.0
-
-
-def _with_margin(
-    candidate: Candidate, ranked: list[Candidate], query: Fingerprint, reference: Reference
-) -> Candidate:
-    """Measure the lead over the best other track, unless that holds the very same audio.
-
-    A single and an album, or a file and its re-encoding, must not make each other doubtful.
-    """
-    rival = next(
-        (
-            other.evidence
-            for other in ranked
-            if other.track_id != candidate.track_id
-            and not _same_audio(candidate, other, query, reference)
-        ),
-        0.0,
-    )
-    return replace(candidate, margin=candidate.evidence - rival)
-
-
-def _same_audio(one: Candidate, other: Candidate, query: Fingerprint, reference: Reference) -> bool:
-    """Compare what two tracks store where the query lies in them."""
-    starts = [round(at.offset_s / reference.hop_s) for at in (one, other)]
-    ends = [
-        reference.n_positions(at.track_id) - start
-        for at, start in zip((one, other), starts, strict=True)
-    ]
-    first = max(0, -min(starts))
-    last = min(max(int(query.duration_s / reference.hop_s), 1), *ends)
-    if last <= first:
-        return False
-    stored, compared = (
-        reference.vectors(at.track_id, start + first, start + last)
-        for at, start in zip((one, other), starts, strict=True)
-    )
-    return float((stored * compared).sum(axis=1).mean()) >= _SAME_AUDIO
-
-
-def _smooth(cells: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Add to each cell what lies in the cells a few ticks beside it, if they exist."""
-    out = np.zeros(len(cells))
-    for shift, weight in zip(range(-_REACH, _REACH + 1), _KERNEL, strict=True):
-        at = np.searchsorted(cells, cells + shift).clip(max=max(len(cells) - 1, 0))
-        out += np.where(cells[at] == cells + shift, weight * values[at], 0.0)
-    return out
-
-
-def _peaks(cells: NDArray[np.int64], heights: NDArray[np.float64], n: int) -> list[int]:
-    """Choose the highest cells that are no slope of a higher one."""
-    taken: dict[int, None] = {}  # a set that remembers its order
-    for at in np.argsort(-heights, kind="stable"):
-        cell = int(cells[at])
-        if any(cell + shift in taken for shift in range(-_SLIDE, _SLIDE + 1)):
-            continue
-        taken[cell] = None
-        if len(taken) == n:
-            break
-    return list(taken)

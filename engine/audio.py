@@ -125,6 +125,24 @@ def resample(waveform: Waveform, from_rate: int, to_rate: int) -> Waveform:
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
+def change_speed(waveform: Waveform, sample_rate: int, factor: float) -> Waveform:
+    """Play a mono waveform faster or slower; tempo and pitch change together.
+
+    Parameters
+    ----------
+    waveform : float32 array of shape (n_samples,)
+    sample_rate : int
+        Hz.
+    factor : float
+        How many times as fast.
+
+    Returns
+    -------
+    float32 array of shape (n_samples / factor,)
+    """
+    return np.asarray(soxr.resample(waveform, sample_rate * factor, sample_rate), np.float32)
+
+
 def mono(samples: NDArray[np.generic]) -> Waveform:
     """Turn any array of samples into a mono waveform.
 

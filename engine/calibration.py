@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 from engine.errors import ModelError
 from engine.records import Candidate
 
-N_FEATURES = 4
+N_FEATURES = 6
+_SHORTEST_S = 0.1
+# Beyond it differences of the score are those of rounding.
+_CLOSEST = 0.02
 SHIPPED_CALIBRATION = Path(__file__).parent / "weights" / "calibration.json"
 
 
@@ -38,16 +41,16 @@ class Calibration:
     weights: tuple[float, ...]
     min_confidence: float
 
-    def confidence(self, candidate: Candidate, n_segments: int) -> float:
+    def confidence(self, candidate: Candidate, heard_s: float) -> float:
         """Probability in [0, 1] that a candidate is right.
 
         Parameters
         ----------
         candidate : Candidate
-        n_segments : int
-            Audible segments of the query.
+        heard_s : float
+            Audible seconds of the query.
         """
-        logit = float(features([candidate], [n_segments])[0] @ np.array(self.weights))
+        logit = float(features([candidate], [heard_s])[0] @ np.array(self.weights))
         return float(1 / (1 + np.exp(-np.clip(logit, -30, 30))))
 
     def save(self, path: Path) -> None:
@@ -67,23 +70,28 @@ class Calibration:
             raise ModelError(path, f"not a calibration ({error})") from error
 
 
-def features(candidates: Sequence[Candidate], n_segments: Sequence[int]) -> NDArray[np.float64]:
+def features(candidates: Sequence[Candidate], heard_s: Sequence[float]) -> NDArray[np.float64]:
     """Collect what the curve looks at.
 
     Parameters
     ----------
     candidates : sequence of Candidate
-    n_segments : sequence of int
-        Audible segments of each one's query.
+    heard_s : sequence of float
+        Audible seconds of each one's query.
 
     Returns
     -------
     float64 array of shape (n_candidates, N_FEATURES)
+        One, and the candidate's evidence, margin, length, score, and whether it was found at
+        another speed: where so many more are compared, the best of the wrong ones is better.
     """
     evidence = np.log(np.array([max(one.evidence, 1e-3) for one in candidates]))
     margin = np.sqrt(np.array([max(one.margin, 0.0) for one in candidates]))
-    length = np.log(np.maximum(np.array(n_segments, dtype=float), 1.0))
-    return np.stack([np.ones(len(length)), evidence, margin, length], axis=1)
+    length = np.log(np.maximum(np.array(heard_s, dtype=float), _SHORTEST_S))
+    closeness = -np.log(np.array([max(1 - one.score, _CLOSEST) for one in candidates]))
+    resampled = np.array([one.resampled != 1.0 for one in candidates], dtype=float)
+    constant = np.ones(len(length))
+    return np.stack([constant, evidence, margin, length, closeness, resampled], axis=1)
 
 
 def fit(

@@ -266,14 +266,30 @@ class SearchConfig:
         close to a stored one. The catalog's hop must be a multiple of it.
     top_k : int
         Neighbours looked up for each segment.
+    speeds : tuple of float
+        How many times as fast a query is played when nothing sure was found as it is; empty to
+        leave that. The encoder forgives half a semitone to either side, and what people transpose
+        by is whole ones.
+    speeds_hop_s : float
+        Distance of the segments while choosing among `speeds`.
+    speeds_s : float
+        No more than this of a query's beginning is played at other speeds.
+    resampled_weight : float
+        What evidence counts at other speeds. Below 1, for where so many more tracks are compared
+        the best of the wrong ones is better too.
     """
 
     query_hop_s: float = 0.125
     top_k: int = 50
+    speeds: tuple[float, ...] = tuple(2 ** (n / 12) for n in (-2.0, -1.0, -0.5, 0.5, 1.0, 2.0))
+    speeds_hop_s: float = 0.25
+    speeds_s: float = 30.0
+    resampled_weight: float = 0.9
 
     def __post_init__(self) -> None:
-        for key in ("query_hop_s", "top_k"):
+        for key in ("query_hop_s", "top_k", "speeds_hop_s", "speeds_s", "resampled_weight"):
             _require(getattr(self, key) > 0, key, getattr(self, key), "it must be positive")
+        _require(all(s > 0 for s in self.speeds), "speeds", self.speeds, "all must be positive")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,6 +311,12 @@ class AlignConfig:
         close, and without this anything would stand out in it.
     agreement : float
         A query segment agrees with the reference from this cosine on.
+    n_tilted : int
+        Candidates for which lines of other speeds than 1 are tried.
+    max_tilt : float
+        Speeds are tried up to this far from 1.
+    tilted_weight : float
+        What the evidence along such lines counts. Below 1, for so many more of them are tried.
     """
 
     max_candidates: int = 200
@@ -303,11 +325,16 @@ class AlignConfig:
     evidence_scale: float = 0.2
     least_background: float = 0.7
     agreement: float = 0.5
+    n_tilted: int = 10
+    max_tilt: float = 0.25
+    tilted_weight: float = 0.9
 
     def __post_init__(self) -> None:
         _require(
             self.max_candidates > 0, "max_candidates", self.max_candidates, "positive is needed"
         )
+        _require(self.n_tilted >= 0, "n_tilted", self.n_tilted, "0 or more is needed")
+        _require(0 <= self.max_tilt < 1, "max_tilt", self.max_tilt, "0 <= max_tilt < 1 is needed")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,9 @@ from typing import TypeVar
 from engine import align
 from engine.config import AlignConfig, SearchConfig
 from engine.index import Index
-from engine.records import Candidate, Fingerprint
+from engine.margin import with_margins
+from engine.records import Candidate, Fingerprint, Reference
+from engine.vote import vote
 
 T = TypeVar("T")
 
@@ -65,7 +67,7 @@ def find(
     Parameters
     ----------
     query : Fingerprint
-        With `search.query_hop_s` between its segments.
+        The catalog's hop must be a multiple of its hop.
     index : Index
     reference_hop_s : float
         The catalog's hop.
@@ -83,6 +85,7 @@ def find(
     with stopwatch.step("search"):
         hits = index.search(sharp, search.top_k)
     with stopwatch.step("align"):
-        diagonals = align.vote(hits, round(reference_hop_s / search.query_hop_s), alignment)
-        reference = align.Reference(reference_hop_s, index.n_positions, index.vectors)
-        return align.rescore(diagonals, query, sharp, hits, reference, alignment)
+        diagonals = vote(hits, round(reference_hop_s / query.segment_hop_s), alignment)
+        reference = Reference(reference_hop_s, index.n_positions, index.vectors)
+        candidates = align.rescore(diagonals, query, sharp, hits, reference, alignment)
+        return with_margins(candidates, query.duration_s, reference)

@@ -5,7 +5,7 @@ Time is in seconds everywhere; `hop` alone counts frames or samples where its na
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -65,6 +65,11 @@ class Fingerprint:
     def audible(self) -> NDArray[np.bool_]:
         """Which segments are not silent, bool array of shape (n_segments,)."""
         return np.asarray(self.embeddings.any(axis=1))
+
+    @property
+    def heard_s(self) -> float:
+        """Seconds that its audible segments stand for."""
+        return float(self.audible.sum() * self.segment_hop_s)
 
     @property
     def starts_s(self) -> NDArray[np.float64]:
@@ -168,6 +173,34 @@ class Hits:
     cosines: NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Reference:
+    """How to look into the tracks.
+
+    Parameters
+    ----------
+    hop_s : float
+        Distance of their segments.
+    n_positions : callable
+        Number of segments of a track.
+    vectors : callable
+        Stored vectors of (track_id, first position, last position), the last one excluded.
+    """
+
+    hop_s: float
+    n_positions: Callable[[int], int]
+    vectors: Callable[[int, int, int], Vectors]
+
+
+@dataclass(frozen=True)
+class Diagonal:
+    """Where votes met: a track and the offset in ticks of a query hop, with the votes for it."""
+
+    track_id: int
+    ticks: int
+    votes: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
     """One (track, offset) with the votes for it and how well it agrees.
@@ -176,7 +209,8 @@ class Candidate:
     ----------
     track_id : int
     offset_s : float
-        Reference time minus query time.
+        Where in the track the query's second 0 lies; reference time minus query time where the
+        speed is 1.
     votes : int
         Query segments with a hit on this diagonal.
     evidence : float
@@ -189,7 +223,9 @@ class Candidate:
     query_start_s, query_end_s : float
         The part of the query that agrees.
     speed : float
-        Reference seconds per query second.
+        Reference seconds per query second: reference time is offset_s + speed * query time.
+    resampled : float
+        How many times as fast the query had to be played to agree, 1 for as it was.
     margin : float
         Evidence minus that of the best candidate of another track with other audio.
     """
@@ -203,6 +239,7 @@ class Candidate:
     query_start_s: float
     query_end_s: float
     speed: float = 1.0
+    resampled: float = 1.0
     margin: float = 0.0
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine import calibration, query
 from engine.calibration import Calibration
@@ -24,25 +25,43 @@ from engine.fingerprint import Fingerprinter
 from engine.index import Index
 from engine.records import Candidate, Fingerprint, Placement
 from engine.shard import write_shard
-from training.dataset import AudioPool, PairSampler
+from engine.variants import Variants
+from training.chance import Chance
+from training.dataset import PairSampler
+from training.pool import AudioPool
 
 log = logging.getLogger(__name__)
 
 DURATIONS_S = (1.0, 2.0, 3.0, 5.0, 10.0)
-N_QUERIES = 6  # of each track and duration
+N_QUERIES = 4  # of each track and duration
+CHANGED_SHARE = 0.1
 FALSE_ACCEPT_RATE = 0.01
 
 
+class _Query(NamedTuple):
+    """A degraded clip of a held-out track."""
+
+    track_id: int
+    waveform: NDArray[np.float32]
+    fingerprint: Fingerprint
+
+
 class _Answer(NamedTuple):
-    """The best candidate of a query, and what it should have been."""
+    """The best candidates of a query, as it is and at other speeds, and what they should be."""
 
-    candidate: Candidate
-    n_segments: int
+    candidates: tuple[Candidate, ...]
+    heard_s: float
+    track_id: int
     is_known: bool
-    is_right: bool
+
+    def is_right(self, candidate: Candidate) -> bool:
+        return self.is_known and candidate.track_id == self.track_id
+
+    def confidence(self, curve: Calibration) -> float:
+        return max(curve.confidence(one, self.heard_s) for one in self.candidates)
 
 
-def calibrate(weights: Path, held_out: PairSampler, seed: int) -> Calibration:
+def calibrate(weights: Path, held_out: PairSampler, seed: int, device: str = "auto") -> Calibration:
     """Fit the curve and choose the threshold.
 
     Parameters
@@ -52,12 +71,13 @@ def calibrate(weights: Path, held_out: PairSampler, seed: int) -> Calibration:
         Over recordings that the weights have never seen. All others of its music go into the
         catalog with one half of these; the other half is asked for in vain.
     seed : int
+    device : {"auto", "cpu", "cuda"}
 
     Returns
     -------
     Calibration
     """
-    fingerprinter = Fingerprinter(load_encoder(weights))
+    fingerprinter = Fingerprinter(load_encoder(weights, device))
     queries = list(_queries(fingerprinter, held_out, seed))
     with tempfile.TemporaryDirectory() as folder:
         placements = _write_catalog(fingerprinter, held_out.music, Path(folder))
@@ -65,27 +85,35 @@ def calibrate(weights: Path, held_out: PairSampler, seed: int) -> Calibration:
         for half in (held_out.tracks[::2], held_out.tracks[1::2]):
             known = [one for one in placements if one.track_id - 1 not in half]
             index = Index(Path(folder), known, fingerprinter.recipe.recipe_id)
-            answers += _ask(queries, index, {one.track_id for one in known})
+            answers += _ask(queries, fingerprinter, index, {one.track_id for one in known})
     return _fit(answers, fingerprinter.recipe.recipe_id)
 
 
-def _queries(
-    fingerprinter: Fingerprinter, held_out: PairSampler, seed: int
-) -> Iterator[tuple[int, Fingerprint]]:
-    """Degrade clips of each track; none is transposed or mixed into something it is not."""
+def _queries(fingerprinter: Fingerprinter, held_out: PairSampler, seed: int) -> Iterator[_Query]:
+    """Degrade clips of each track; none is mixed into what it is not, some run at other speeds."""
     heard = dataclasses.replace(
-        held_out.config, transpose_share=0.0, mix_share=0.0, speed_share=0.0
+        held_out.config,
+        transpose_share=0.0,
+        mix_share=0.0,
+        speed=(0.92, 1.08),
+        speed_share=CHANGED_SHARE,
+        pitch=(-2.0, 2.0),
+        pitch_share=CHANGED_SHARE,
+        tempo_share=CHANGED_SHARE,
     )
+    hop_s = SearchConfig().query_hop_s
     for track in map(int, held_out.tracks):
+        one = dataclasses.replace(held_out, tracks=np.array([track]), config=heard)
         for duration_s in DURATIONS_S:
-            rng = np.random.default_rng((seed, 2, track, int(duration_s)))
+            chance = Chance((seed, 3, track, int(duration_s)))
             n_samples = int(duration_s * fingerprinter.sample_rate)
-            for clip in held_out.narrowed([track], heard).draw(rng, N_QUERIES, n_samples)[1]:
+            for clip in one.draw(chance, N_QUERIES, n_samples).degraded.numpy():
                 try:
-                    hop_s = SearchConfig().query_hop_s
-                    yield track + 1, fingerprinter.fingerprint([clip.numpy()], hop_s)
+                    fingerprint = fingerprinter.fingerprint([clip], hop_s)
                 except AstoundError as error:
                     log.info("left out: %s", error)
+                else:
+                    yield _Query(track + 1, clip, fingerprint)
 
 
 def _write_catalog(fingerprinter: Fingerprinter, music: AudioPool, folder: Path) -> list[Placement]:
@@ -118,30 +146,33 @@ def _write_catalog(fingerprinter: Fingerprinter, music: AudioPool, folder: Path)
 
 
 def _ask(
-    queries: Sequence[tuple[int, Fingerprint]], index: Index, known: set[int]
+    queries: Sequence[_Query], fingerprinter: Fingerprinter, index: Index, known: set[int]
 ) -> Iterator[_Answer]:
+    """Ask for each query as it is and at other speeds, though a sure one would not need it."""
     hop_s, stopwatch = IndexConfig().segment_hop_s, query.Stopwatch()
-    for track_id, clip in queries:
-        found = query.find(clip, index, hop_s, SearchConfig(), AlignConfig(), stopwatch)
+    search, alignment = SearchConfig(), AlignConfig()
+    variants = Variants(fingerprinter, index, hop_s, search, alignment, stopwatch)
+    for number, (track_id, waveform, clip) in enumerate(queries):
+        plain = query.find(clip, index, hop_s, search, alignment, stopwatch)
+        found = (*plain[:1], *variants.widen(plain, waveform)[:1])
         if found:
-            n_segments = int(clip.audible.sum())
-            yield _Answer(found[0], n_segments, track_id in known, found[0].track_id == track_id)
+            yield _Answer(found, clip.heard_s, track_id, track_id in known)
+        if number % 100 == 0:
+            log.info("asked %d of %d", number, len(queries))
 
 
 def _fit(answers: Sequence[_Answer], recipe_id: str) -> Calibration:
-    inputs = calibration.features(
-        [one.candidate for one in answers], [one.n_segments for one in answers]
-    )
-    weights = calibration.fit(inputs, np.array([one.is_right for one in answers]))
-    curve = Calibration(recipe_id=recipe_id, weights=tuple(map(float, weights)), min_confidence=0.5)
-    absent = [
-        curve.confidence(one.candidate, one.n_segments) for one in answers if not one.is_known
-    ]
+    each = [(answer, one) for answer in answers for one in answer.candidates]
+    inputs = calibration.features([one for _, one in each], [answer.heard_s for answer, _ in each])
+    right = np.array([answer.is_right(one) for answer, one in each])
+    weights = tuple(map(float, calibration.fit(inputs, right)))
+    curve = Calibration(recipe_id=recipe_id, weights=weights, min_confidence=0.5)
+    absent = [one.confidence(curve) for one in answers if not one.is_known]
     threshold = calibration.threshold_for(np.array(absent), FALSE_ACCEPT_RATE)
     kept = [
-        curve.confidence(one.candidate, one.n_segments) >= threshold
-        for one in answers
-        if one.is_right
+        answer.confidence(curve) >= threshold
+        for answer in answers
+        if any(map(answer.is_right, answer.candidates))
     ]
-    log.info("%d answers; %.1f %% of the right ones kept", len(answers), 100 * np.mean(kept))
+    log.info("%d answers; %d of %d right ones kept", len(answers), sum(kept), len(kept))
     return dataclasses.replace(curve, min_confidence=round(threshold, 4))

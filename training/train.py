@@ -1,41 +1,44 @@
 """Train the encoder, then the clip head on top of it; stop at any time and go on later.
 
-Contrastive learning after Chang et al. 2021 (arXiv 2010.11910): a segment and its degraded self
-attract each other, everything else in the batch repels. Step `n` draws all its randomness from
-``(seed, n)``, so a run that was interrupted gives the same losses as one that was not.
+Step `n` draws all its randomness from ``(seed, n)``, so a run that was interrupted gives the same
+losses as one that was not.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
-import math
+import os
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
+import torch.distributed as dist
+from torch import Tensor
 
-from engine import spectrogram
 from engine.calibration import SHIPPED_CALIBRATION
 from engine.config import Recipe
-from engine.encoder import ASTModel, ClipHead, new_models, save_weights
+from engine.encoder import ASTModel, load_weights, new_models, resolve_device, save_weights
+from engine.errors import ConfigError, ModelError
 from training.calibrate import calibrate
+from training.chance import Chance
+from training.clips import train_clips
 from training.config import TrainConfig
-from training.dataset import AudioPool, Noises, PairSampler, room_responses
-from training.loss import nt_xent
-from training.validate import hit_rate
+from training.dataset import PairSampler
+from training.journal import Journal
+from training.learner import Learner, learning_rate, n_processes
+from training.noises import Noises
+from training.pool import AudioPool
+from training.rooms import Rooms
+from training.validate import retrieve
 
 log = logging.getLogger(__name__)
 
-MAX_ROOM_S = 2.0
-LOG = "log.jsonl"
+CHECKPOINT = "checkpoint.safetensors"
 
 
 class Sources(NamedTuple):
@@ -47,33 +50,70 @@ class Sources(NamedTuple):
     rooms: Path
 
 
-def train(sources: Sources, out: Path, config: TrainConfig, recipe: Recipe) -> Path:
+class Samplers(NamedTuple):
+    """What is learned from, and what is kept for validation."""
+
+    training: PairSampler
+    held_out: PairSampler
+
+
+def train(
+    sources: Sources,
+    out: Path,
+    config: TrainConfig,
+    recipe: Recipe,
+    *,
+    init_from: Path | None = None,
+    device: str = "auto",
+) -> Path:
     """Run or resume a training run.
+
+    Started by ``torchrun`` it uses all its processes, each with its share of every batch.
 
     Parameters
     ----------
     sources : Sources
     out : Path
-        Folder for the decoded audio, the checkpoints, ``weights.safetensors`` and
+        Folder for the decoded audio, the log, the checkpoints, ``weights.safetensors`` and
         ``calibration.json``.
     config : TrainConfig
     recipe : Recipe
+    init_from : Path, optional
+        Weights to begin with instead of random ones.
+    device : {"auto", "cpu", "cuda"}
 
     Returns
     -------
     Path
         The finished weights.
+
+    Raises
+    ------
+    ConfigError
+        There is too little to train on, or a folder holds nothing.
+    ModelError
+        `init_from`, or the checkpoint in `out`, has another shape.
     """
     out.mkdir(parents=True, exist_ok=True)
-    training, held_out = _samplers(sources, out / "cache", config, recipe)
+    place = _join_processes(resolve_device(device))
+    if config.n_pairs % n_processes():
+        reason = f"{config.n_pairs} cannot be shared evenly by {n_processes()} processes"
+        raise ConfigError("n_pairs", reason)
+    samplers = open_samplers(sources, out / "cache", config, recipe)
     torch.manual_seed(config.seed)
     model, clip_head = new_models(recipe)
-    history = _train_segments(model, training, held_out, out, config, recipe)
-    history |= _train_clips(model, clip_head, training, config, recipe)
+    if init_from is not None:
+        model.load_state_dict(_matching(init_from, recipe).state_dict())
+    learner = Learner(model.to(place), config, recipe)
+    journal = train_segments(learner, samplers, out)
     weights = out / "weights.safetensors"
-    record = {"config": dataclasses.asdict(config), **history}
-    save_weights(weights, model, clip_head, recipe, record)
-    calibrate(weights, held_out, config.seed).save(out / SHIPPED_CALIBRATION.name)
+    if _goes_on_alone():
+        record = {"config": dataclasses.asdict(config), "validations": journal.validations()}
+        clip_head = clip_head.to(place)
+        clips = train_clips(model.eval(), clip_head, samplers.training, config, recipe)
+        save_weights(weights, model, clip_head, recipe, record | clips)
+        calibration = calibrate(weights, samplers.held_out, config.seed, device)
+        calibration.save(out / SHIPPED_CALIBRATION.name)
     return weights
 
 
@@ -83,159 +123,107 @@ def held_out_tracks(n_tracks: int, config: TrainConfig) -> list[int]:
     return sorted(int(track) for track in chosen)
 
 
-def _samplers(
-    sources: Sources, cache: Path, config: TrainConfig, recipe: Recipe
-) -> tuple[PairSampler, PairSampler]:
+def open_samplers(sources: Sources, cache: Path, config: TrainConfig, recipe: Recipe) -> Samplers:
+    """Decode what is not decoded yet and part training from validation.
+
+    Held-out tracks are heard nowhere in training, not even as noise.
+
+    Raises
+    ------
+    ConfigError
+        A folder holds nothing, or there is too little music to part.
+    """
     rate = recipe.spectrogram.sample_rate
     music, noise, speech, rooms = (AudioPool.of(folder, cache, rate) for folder in sources)
-    responses = room_responses(rooms, MAX_ROOM_S, rate)
     held_out = held_out_tracks(len(music), config)
     rest = [track for track in range(len(music)) if track not in held_out]
     noises = Noises(noise, speech, music.only(rest))
-    training, validation = (
-        PairSampler(music, tracks, noises, responses, recipe.spectrogram, config.augment)
-        for tracks in (rest, held_out)
+    responses = Rooms.of(rooms, rate)
+    samplers = Samplers(
+        *(
+            PairSampler(music, np.array(tracks), noises, responses, config.augment)
+            for tracks in (rest, held_out)
+        )
     )
-    return training, validation
+    if not all(len(sampler.tracks) for sampler in samplers):
+        reason = f"{sources.music} has too few recordings to keep {config.n_held_out} of them back"
+        raise ConfigError("n_held_out", reason)
+    return samplers
 
 
-def _train_segments(
-    model: ASTModel,
-    training: PairSampler,
-    held_out: PairSampler,
-    out: Path,
-    config: TrainConfig,
-    recipe: Recipe,
-) -> dict[str, object]:
-    optimizer = torch.optim.AdamW(
-        model.parameters(), weight_decay=config.weight_decay, betas=(0.9, 0.98)
-    )
-    checkpoint = out / "checkpoint.safetensors"
-    first_step = _resume(checkpoint, model, optimizer) if checkpoint.exists() else 0
-    model.train()
-    began = time.monotonic()
-    for step in range(first_step, config.n_steps):
-        loss, hits = _step(model, optimizer, training, step, config, recipe)
-        _log_line(out, step=step, loss=loss, hit_rate=hits, elapsed_s=time.monotonic() - began)
-        if (step + 1) % config.checkpoint_every == 0:
-            _save_checkpoint(checkpoint, model, optimizer, step + 1)
-        if (step + 1) % config.validate_every == 0:
-            validated = hit_rate(model, held_out, recipe.spectrogram)
-            _log_line(out, step=step, validation_hit_rate=validated)
-    model.eval()
-    return {"validation_hit_rate": _validations(out)}
+def train_segments(learner: Learner, samplers: Samplers, out: Path) -> Journal:
+    """Train the encoder to the end of its steps, from the last checkpoint if there is one."""
+    config, checkpoint = learner.config, out / CHECKPOINT
+    journal = Journal(out)
+    first_step = learner.load(checkpoint) if checkpoint.exists() else 0
+    if _rank() == 0:
+        journal.forget_from(first_step)
+    learner.model.train()
+    began = saved = time.monotonic()
+    for step, features in _batches(learner, samplers.training, first_step):
+        rate = learning_rate(step, config)
+        progress = learner.learn(features, rate)
+        if _rank():
+            continue
+        elapsed_s = time.monotonic() - began
+        journal.note(step, **progress._asdict(), learning_rate=rate, elapsed_s=elapsed_s)
+        if (step + 1) % config.validate_every == 0 or step + 1 == config.n_steps:
+            rates = retrieve(learner.model, samplers.held_out, samplers.training, learner.recipe)
+            journal.note_validation(step, rates)
+        if time.monotonic() - saved > config.checkpoint_every_s or step + 1 == config.n_steps:
+            learner.save(checkpoint, step + 1)
+            saved = time.monotonic()
+    return journal
 
 
-def _validations(out: Path) -> list[tuple[int, float]]:
-    """Read from the log, which earlier parts of the run have written to as well."""
-    log_file = out / LOG
-    lines = log_file.read_text().splitlines() if log_file.exists() else []
-    rates = {one["step"] + 1: one.get("validation_hit_rate") for one in map(json.loads, lines)}
-    return [(step, rate) for step, rate in sorted(rates.items()) if rate is not None]
+def _batches(
+    learner: Learner, sampler: PairSampler, first_step: int
+) -> Iterator[tuple[int, Tensor]]:
+    """Prepare each batch while the one before is learned from."""
+    config = learner.config
+    n_pairs = config.n_pairs // n_processes()
+    n_samples = learner.recipe.spectrogram.samples_per_segment
+
+    def prepare(step: int) -> Tensor:
+        chance = Chance((config.seed, step, _rank()), learner.device)
+        return learner.features(sampler.draw(chance, n_pairs, n_samples), chance)
+
+    with ThreadPoolExecutor(1) as beside:
+        waiting = beside.submit(prepare, first_step)
+        for step in range(first_step, config.n_steps):
+            features = waiting.result()
+            waiting = beside.submit(prepare, step + 1)
+            yield step, features
 
 
-def _step(
-    model: ASTModel,
-    optimizer: torch.optim.Optimizer,
-    training: PairSampler,
-    step: int,
-    config: TrainConfig,
-    recipe: Recipe,
-) -> tuple[float, float]:
-    rng = np.random.default_rng((config.seed, step))
-    views = training.draw(rng, config.n_pairs, recipe.spectrogram.samples_per_segment)
-    mel = spectrogram.log_mel(torch.cat(views), recipe.spectrogram)
-    # On a CPU the backward pass of the fused attention takes 2.3 times as long as the plain one.
-    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
-        embeddings = model.embed(spectrogram.normalise(mel, recipe.spectrogram))
-    loss, hits = nt_xent(embeddings, config.temperature)
-    _descend(loss, model, optimizer, _learning_rate(step, config), config.max_norm)
-    return float(loss.detach()), float(hits)
+def _matching(path: Path, recipe: Recipe) -> ASTModel:
+    model, _, found = load_weights(path)
+    ours = dataclasses.replace(recipe, weights_sha256=found.weights_sha256)
+    if found != ours:
+        raise ModelError(path, f"it has another shape than the run: {found.encoder}")
+    return model
 
 
-def _train_clips(
-    model: ASTModel, clip_head: ClipHead, training: PairSampler, config: TrainConfig, recipe: Recipe
-) -> dict[str, object]:
-    """Teach the clip head on embeddings of the finished encoder."""
-    optimizer = torch.optim.AdamW(clip_head.parameters(), weight_decay=config.weight_decay)
-    clip, settings = recipe.clip, recipe.spectrogram
-    hop = round(clip.segment_hop_s * settings.sample_rate)
-    n_samples = (clip.n_segments - 1) * hop + settings.samples_per_segment
-    hits = 0.0
-    clip_head.train()
-    for step in range(config.n_clip_steps):
-        rng = np.random.default_rng((config.seed, 1, step))
-        views = torch.cat(training.draw(rng, config.n_clip_pairs, n_samples))
-        embeddings, absent = _embed_clip_segments(model, views, recipe)
-        pooled = clip_head(embeddings, absent)
-        loss, batch_hits = nt_xent(pooled, config.temperature)
-        decay = 0.5 * (1 + math.cos(math.pi * step / config.n_clip_steps))
-        _descend(loss, clip_head, optimizer, config.clip_learning_rate * decay, config.max_norm)
-        hits = 0.95 * hits + 0.05 * float(batch_hits)
-        if step % 20 == 0:
-            log.info("clip step %d loss %.3f hit rate %.3f", step, loss.item(), float(batch_hits))
-    clip_head.eval()
-    return {"clip_batch_hit_rate": hits}
+def _join_processes(device: str) -> torch.device:
+    """Meet the other processes of ``torchrun``, if there are any; gives this one's device."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return torch.device(device)
+    dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    if device == "cpu":
+        return torch.device(device)
+    own = torch.device(device, int(os.environ["LOCAL_RANK"]))
+    torch.cuda.set_device(own)
+    return own
 
 
-@torch.inference_mode()
-def _embed_clip_segments(model: ASTModel, views: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    settings = recipe.spectrogram
-    hop = settings.frames_per_hop(recipe.clip.segment_hop_s)
-    mel = spectrogram.log_mel(views, settings)
-    raw = torch.cat([spectrogram.segments(one, hop, settings) for one in mel])
-    with torch.autocast("cpu", torch.bfloat16):
-        embeddings = model.embed(spectrogram.normalise(raw, settings))
-    absent = spectrogram.silent(raw, settings).view(len(views), -1)
-    absent[absent.all(dim=1)] = False
-    return embeddings.view(len(views), recipe.clip.n_segments, -1).clone(), absent.clone()
+def _goes_on_alone() -> bool:
+    """Let all processes go but the first, for what one does alone takes longer than they wait."""
+    is_first = _rank() == 0
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+    return is_first
 
 
-def _descend(
-    loss: Tensor, model: nn.Module, optimizer: torch.optim.Optimizer, rate: float, max_norm: float
-) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), max_norm)
-    optimizer.step()
-
-
-def _learning_rate(step: int, config: TrainConfig) -> float:
-    if step < config.n_warmup_steps:
-        return config.learning_rate * (step + 1) / config.n_warmup_steps
-    done = (step - config.n_warmup_steps) / max(config.n_steps - config.n_warmup_steps, 1)
-    return config.learning_rate * max(0.5 * (1 + math.cos(math.pi * min(done, 1.0))), 0.005)
-
-
-def _save_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, n_steps: int
-) -> None:
-    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, {"n_steps": str(n_steps)})
-    partial.replace(path)
-
-
-def _resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Load a checkpoint into model and optimizer; returns the steps done."""
-    tensors = load_file(path)
-    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".")
-            state.setdefault(int(index), {})[name] = tensor
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    with safe_open(path, framework="pt") as file:
-        return int(file.metadata()["n_steps"])
-
-
-def _log_line(out: Path, **values: float) -> None:
-    with (out / LOG).open("a") as file:
-        file.write(json.dumps({k: round(v, 4) for k, v in values.items()}) + "\n")
-    if values["step"] % 20 == 0 or "validation_hit_rate" in values:
-        log.info(" ".join(f"{k} {v:.4g}" for k, v in values.items()))
+def _rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0

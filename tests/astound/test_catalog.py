@@ -18,7 +18,7 @@ import torch
 import astound
 from astound.catalog import Catalog, identify
 from engine import audio
-from engine.calibration import Calibration
+from engine.calibration import N_FEATURES, Calibration
 from engine.config import IngestConfig, Recipe
 from engine.encoder import new_models, save_weights
 from engine.errors import (
@@ -118,7 +118,7 @@ def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(2)
         recipe = Recipe(encoder=TINY_AST)
         recipe = save_weights(path, *new_models(recipe), recipe, {})
-    Calibration(recipe_id=recipe.recipe_id, weights=(0.0,) * 4, min_confidence=0.5).save(
+    Calibration(recipe_id=recipe.recipe_id, weights=(0.0,) * N_FEATURES, min_confidence=0.5).save(
         path.with_name("calibration.json")
     )
     return path

@@ -5,7 +5,6 @@ import pytest
 from scipy import signal
 
 from benchmarks import distort
-from benchmarks.cells import choose
 from benchmarks.distort import Distortion, Waveform
 from engine.errors import AudioError
 
@@ -172,16 +171,3 @@ def test_codecs_lose_something(name: str) -> None:
     made = query(CHAINS[name], excerpt)
     wanted = excerpt[round(CONTEXT_S * RATE) :][: len(made)]
     assert 0.01 < np.mean((made - wanted) ** 2) / np.mean(wanted**2) < 2
-
-
-@pytest.mark.parametrize(
-    ("which", "n_cells"), [("quick", 3), ("issue", 5), ("full", 5 * len(CHAINS))]
-)
-def test_cells_have_names_of_their_own(which: str, n_cells: int) -> None:
-    cells = choose(which, CHAINS)
-    assert len({cell.name for cell in cells}) == n_cells
-
-
-def test_span_of_a_cell_is_what_its_query_covers() -> None:
-    fast = [cell for cell in choose("full", CHAINS) if cell.name == "tempo+20 5 s"]
-    assert fast[0].span_s == pytest.approx(6.0)

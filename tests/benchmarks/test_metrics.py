@@ -47,6 +47,7 @@ def test_acceptance_is_told_apart_from_being_right() -> None:
     assert metrics.present.accepted.n_yes == 3
     assert metrics.present.found.n_yes == 1
     assert metrics.present.wrong_accept.n_yes == 2
+    assert (metrics.present.kept.n_yes, metrics.present.kept.n) == (1, 2)
     assert (metrics.absent.false_accept_rate.n_yes, metrics.absent.false_accept_rate.n) == (1, 2)
 
 

@@ -8,7 +8,9 @@ import pytest
 
 from engine import align
 from engine.config import AlignConfig
-from engine.records import NO_ADDRESS, Candidate, Fingerprint, Hits, Vectors, address
+from engine.margin import with_margins
+from engine.records import NO_ADDRESS, Candidate, Fingerprint, Hits, Reference, Vectors, address
+from engine.vote import vote
 
 CONFIG = AlignConfig()
 DIM = 64
@@ -75,15 +77,18 @@ def nearest(query: Fingerprint, catalog: Catalog, top_k: int = 20) -> Hits:
     return Hits(addresses=addresses[best], cosines=np.take_along_axis(cosines, best, axis=1))
 
 
-def candidates(query: Fingerprint, catalog: Catalog, top_k: int = 20) -> list[Candidate]:
+def candidates(
+    query: Fingerprint, catalog: Catalog, top_k: int = 20, config: AlignConfig = CONFIG
+) -> list[Candidate]:
     hits = nearest(query, catalog, top_k)
-    diagonals = align.vote(hits, TICKS_PER_HOP, CONFIG)
-    reference = align.Reference(
+    diagonals = vote(hits, TICKS_PER_HOP, config)
+    reference = Reference(
         HOP_S,
         lambda track: len(catalog[track]),
         lambda track, first, last: catalog[track][first:last],
     )
-    return align.rescore(diagonals, query, query.embeddings, hits, reference, CONFIG)
+    found = align.rescore(diagonals, query, query.embeddings, hits, reference, config)
+    return with_margins(found, query.duration_s, reference)
 
 
 @pytest.fixture
@@ -258,7 +263,7 @@ def test_no_hits_give_no_candidates(n_queries: int) -> None:
         addresses=np.full((n_queries, 20), NO_ADDRESS, np.int64),
         cosines=np.full((n_queries, 20), -np.inf, np.float32),
     )
-    assert align.vote(nothing, TICKS_PER_HOP, CONFIG) == []
+    assert vote(nothing, TICKS_PER_HOP, CONFIG) == []
 
 
 def test_silent_query_gives_nothing(catalog: dict[int, Vectors]) -> None:
@@ -272,8 +277,8 @@ def diagonal_hits(n_queries: int, *tracks: int, cosine: float = 0.9) -> Hits:
 
 
 def test_vote_two_tracks_never_blend() -> None:
-    both = {one.track_id: one for one in align.vote(diagonal_hits(8, 5, 6), 1, CONFIG)}
-    (alone,) = align.vote(diagonal_hits(8, 5), 1, CONFIG)
+    both = {one.track_id: one for one in vote(diagonal_hits(8, 5, 6), 1, CONFIG)}
+    (alone,) = vote(diagonal_hits(8, 5), 1, CONFIG)
     assert both.keys() == {5, 6}
     assert both[5] == alone
     assert (alone.ticks, alone.votes) == (0, 8)
@@ -282,9 +287,7 @@ def test_vote_two_tracks_never_blend() -> None:
 def test_vote_ticks_beside_each_other_add_up() -> None:
     """Three hits one tick apart outvote two on the same tick."""
     addresses = np.array([[address(1, 20)], [address(1, 22)], [address(1, 21)]], np.int64)
-    scattered = align.vote(
-        Hits(addresses=addresses, cosines=np.ones((3, 1), np.float32)), 1, CONFIG
-    )
+    scattered = vote(Hits(addresses=addresses, cosines=np.ones((3, 1), np.float32)), 1, CONFIG)
     assert [one.votes for one in scattered] == [3]
     assert scattered[0].ticks in range(19, 22)
 
@@ -294,7 +297,7 @@ def test_vote_diagonals_of_a_track_lie_apart() -> None:
         addresses=np.array([[address(1, i) for i in range(40)]], np.int64),
         cosines=np.linspace(1, 0.5, 40, dtype=np.float32)[None],
     )
-    ticks = sorted(one.ticks for one in align.vote(hits, 1, CONFIG))
+    ticks = sorted(one.ticks for one in vote(hits, 1, CONFIG))
     assert len(ticks) > 5
     assert all(b - a > 2 for a, b in itertools.pairwise(ticks))
 
@@ -302,13 +305,13 @@ def test_vote_diagonals_of_a_track_lie_apart() -> None:
 def test_vote_strong_hit_outweighs_weak_ones() -> None:
     addresses = np.array([[address(1, 10), address(2, 10)], [address(1, 90), address(2, 11)]])
     cosines = np.array([[0.95, 0.3], [0.1, 0.3]], np.float32)
-    assert align.vote(Hits(addresses=addresses, cosines=cosines), 1, CONFIG)[0].track_id == 1
+    assert vote(Hits(addresses=addresses, cosines=cosines), 1, CONFIG)[0].track_id == 1
 
 
 @pytest.mark.parametrize("max_candidates", [1, 3])
 def test_vote_gives_no_more_than_asked_for(max_candidates: int) -> None:
     config = AlignConfig(max_candidates=max_candidates)
-    assert len(align.vote(diagonal_hits(4, 1, 2, 3, 4, 5), 1, config)) == max_candidates
+    assert len(vote(diagonal_hits(4, 1, 2, 3, 4, 5), 1, config)) == max_candidates
 
 
 def test_vote_far_positions_and_large_ids_are_kept() -> None:
@@ -317,17 +320,110 @@ def test_vote_far_positions_and_large_ids_are_kept() -> None:
         addresses=np.array([[address(track, position)]], np.int64),
         cosines=np.ones((1, 1), np.float32),
     )
-    (one,) = align.vote(hits, TICKS_PER_HOP, CONFIG)
+    (one,) = vote(hits, TICKS_PER_HOP, CONFIG)
     assert (one.track_id, one.ticks) == (track, position * TICKS_PER_HOP)
 
 
 def test_votes_segment_with_two_hits_side_by_side_counts_once() -> None:
     addresses = np.array([[address(1, 20), address(1, 21)], [address(1, 21), address(1, 22)]])
     hits = Hits(addresses=addresses, cosines=np.full((2, 2), 0.9, np.float32))
-    assert align.vote(hits, 1, CONFIG)[0].votes == 2
+    assert vote(hits, 1, CONFIG)[0].votes == 2
 
 
 def test_votes_silence_has_none(catalog: dict[int, Vectors], rng: np.random.Generator) -> None:
     query = excerpt(catalog[5], 10.0, 40, rng)
     query.embeddings[10:] = 0
     assert candidates(query, catalog)[0].votes <= 10
+
+
+UPRIGHT = AlignConfig(n_tilted=0)
+
+
+def bent(
+    track: Vectors,
+    middle_s: float,
+    speed: float,
+    n_segments: int,
+    rng: np.random.Generator,
+    noise: float = 0.5,
+) -> Fingerprint:
+    """A query whose middle sounds like `middle_s` of a track, at another tempo."""
+    from_middle_s = (np.arange(n_segments) - (n_segments - 1) / 2) * TICK_S
+    starts_s = middle_s - SEGMENT_S / 2 + speed * from_middle_s
+    return query_of(heard_at(track, starts_s, rng, noise))
+
+
+@pytest.mark.parametrize(
+    ("n_segments", "speed"),
+    [(33, 0.8), (33, 1.2), (73, 0.8), (73, 0.93), (73, 1.08), (73, 1.2), (300, 0.95), (300, 1.08)],
+)
+def test_planted_line_is_found_with_its_speed_and_offset(
+    catalog: dict[int, Vectors], rng: np.random.Generator, speed: float, n_segments: int
+) -> None:
+    query = bent(catalog[7], 47.3, speed, n_segments, rng)
+    best = candidates(query, catalog)[0]
+    assert best.track_id == 7
+    assert best.speed == pytest.approx(speed, abs=0.25 / query.duration_s)
+    assert best.offset_s + best.speed * query.duration_s / 2 == pytest.approx(47.3, abs=0.08)
+    assert best.coverage > 0.85
+    assert (best.query_start_s, best.query_end_s) == pytest.approx((0, query.duration_s), abs=0.3)
+
+
+def test_line_collects_the_evidence_a_diagonal_loses(
+    catalog: dict[int, Vectors], rng: np.random.Generator
+) -> None:
+    query = bent(catalog[7], 47.3, 1.15, 73, rng)
+    upright = candidates(query, catalog, config=UPRIGHT)[0]
+    tilted = candidates(query, catalog)[0]
+    assert upright.speed == 1.0
+    assert tilted.evidence > 1.3 * upright.evidence
+    assert tilted.margin > 1.3 * upright.margin
+
+
+@pytest.mark.parametrize("offset_s", [3.0, 10.3, 31.44])
+def test_unchanged_query_keeps_its_candidates_and_speed(
+    catalog: dict[int, Vectors], rng: np.random.Generator, offset_s: float
+) -> None:
+    query = excerpt(catalog[7], offset_s, 73, rng)
+    upright, free = (candidates(query, catalog, config=one)[0] for one in (UPRIGHT, CONFIG))
+    assert free.speed == 1.0
+    assert (free.offset_s, free.evidence) == (upright.offset_s, upright.evidence)
+
+
+def test_query_too_short_for_a_line_is_left_upright(
+    catalog: dict[int, Vectors], rng: np.random.Generator
+) -> None:
+    query = bent(catalog[7], 47.3, 1.2, 9, rng)
+    assert candidates(query, catalog) == candidates(query, catalog, config=UPRIGHT)
+
+
+def test_line_that_brings_hardly_more_is_not_preferred(
+    catalog: dict[int, Vectors], rng: np.random.Generator
+) -> None:
+    query = bent(catalog[7], 47.3, 1.08, 73, rng)
+    assert candidates(query, catalog)[0].speed != 1.0
+    strict = AlignConfig(tilted_weight=0.2)
+    assert candidates(query, catalog, config=strict)[0].speed == 1.0
+
+
+@pytest.mark.parametrize("offset_s", [-1.5, 10.3, 57.0])
+def test_evidence_is_the_sum_over_all_pairs_near_a_diagonal(
+    catalog: dict[int, Vectors], rng: np.random.Generator, offset_s: float
+) -> None:
+    """Against a loop over all pairs and all offsets of the track."""
+    query = excerpt(catalog[5], offset_s, 40, rng)
+    query.embeddings[7:12] = 0
+    hits = nearest(query, catalog)
+    background = np.maximum(hits.cosines[:, -1], CONFIG.least_background)
+    cosines = query.embeddings @ catalog[5].T
+    sums: dict[int, float] = {}
+    for i in np.flatnonzero(query.audible):
+        for position in range(len(catalog[5])):
+            surprise = np.log1p(np.exp((cosines[i, position] - background[i]) / 0.2))
+            for miss, weight in ((-1, 0.5), (0, 1.0), (1, 0.5)):
+                ticks = position * TICKS_PER_HOP - int(i) + miss
+                sums[ticks] = sums.get(ticks, 0.0) + weight * float(surprise)
+    best = max(sums, key=sums.__getitem__)
+    found = candidates(query, catalog, config=UPRIGHT)[0]
+    assert found.evidence == pytest.approx(sums[best] / (query.audible.sum() / 2), rel=1e-4)
+    assert found.offset_s == pytest.approx(best * TICK_S, abs=TICK_S / 2)

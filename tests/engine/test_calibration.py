@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from engine.calibration import Calibration, features, fit, threshold_for
 from engine.errors import ModelError
 from engine.records import Candidate
 
-CALIBRATION = Calibration(recipe_id="recipe", weights=(-6.0, 4.0, 4.0, 2.0), min_confidence=0.5)
+CALIBRATION = Calibration(
+    recipe_id="recipe", weights=(-6.0, 4.0, 4.0, 2.0, 0.5, -1.0), min_confidence=0.5
+)
 
 
 def candidate(evidence: float, margin: float = 0.0) -> Candidate:
@@ -34,14 +37,18 @@ def probabilities(inputs: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-(inputs @ weights)))
 
 
-def test_features_show_evidence_margin_and_length() -> None:
-    found = features([candidate(0.8, 0.09), candidate(0.0, -1.0)], [1, 100])
-    expected = [[1, np.log(0.8), 0.3, 0], [1, np.log(1e-3), 0, np.log(100)]]
+def test_features_show_evidence_margin_length_score_and_speed() -> None:
+    resampled = replace(candidate(0.0, -1.0), score=1.0, resampled=1.06)
+    found = features([candidate(0.8, 0.09), resampled], [1.0, 100.0])
+    expected = [
+        [1, np.log(0.8), 0.3, 0, np.log(2), 0],
+        [1, np.log(1e-3), 0, np.log(100), np.log(50), 1],
+    ]
     np.testing.assert_allclose(found, expected)
 
 
 def test_features_of_nothing_are_nothing() -> None:
-    assert features([], []).shape == (0, 4)
+    assert features([], []).shape == (0, 6)
 
 
 def test_features_query_without_audible_segments_is_finite() -> None:
@@ -77,7 +84,7 @@ def test_fit_on_features_gives_a_calibration_that_is_right_as_often_as_it_says(
 ) -> None:
     evidence, lengths = rng.uniform(0, 2, 8000), rng.integers(5, 100, 8000)
     inputs = features([candidate(one, one / 2) for one in evidence], lengths.tolist())
-    right = rng.random(8000) < probabilities(inputs, np.array([-4.0, 2, 3, 0.7]))
+    right = rng.random(8000) < probabilities(inputs, np.array([-4.0, 2, 3, 0.7, 0.3, 0]))
     fitted = probabilities(inputs, fit(inputs, right))
     for low in np.arange(0.1, 0.9, 0.2):
         within = (fitted >= low) & (fitted < low + 0.2)
@@ -88,15 +95,15 @@ def test_fit_on_features_gives_a_calibration_that_is_right_as_often_as_it_says(
 @given(
     st.floats(0, 10),
     st.floats(-2, 10),
-    st.integers(0, 100_000),
-    st.lists(st.floats(-1e3, 1e3), min_size=4, max_size=4),
+    st.floats(0, 100_000),
+    st.lists(st.floats(-1e3, 1e3), min_size=6, max_size=6),
 )
 @settings(deadline=None)
 def test_confidence_is_a_probability(
-    evidence: float, margin: float, n_segments: int, weights: list[float]
+    evidence: float, margin: float, heard_s: float, weights: list[float]
 ) -> None:
     calibration = Calibration(recipe_id="r", weights=tuple(weights), min_confidence=0.5)
-    assert 0 <= calibration.confidence(candidate(evidence, margin), n_segments) <= 1
+    assert 0 <= calibration.confidence(candidate(evidence, margin), heard_s) <= 1
 
 
 def test_confidence_rises_with_evidence_and_margin() -> None:
@@ -147,7 +154,7 @@ def test_load_anything_else_is_refused(tmp_path: Path, content: str) -> None:
         Calibration.load(path)
 
 
-@pytest.mark.parametrize("weights", [[1.0, 2.0], ["a"] * 4, "123456"])
+@pytest.mark.parametrize("weights", [[1.0, 2.0], ["a"] * 6, "12345"])
 def test_load_weights_that_cannot_work_are_refused(tmp_path: Path, weights: object) -> None:
     path = tmp_path / "calibration.json"
     path.write_text(json.dumps({"recipe_id": "r", "weights": weights, "min_confidence": 0.5}))

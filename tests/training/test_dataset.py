@@ -1,276 +1,215 @@
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from engine.config import SpectrogramConfig
-from engine.errors import ConfigError
-from tests.audio_files import Waveform, cached_tune, write_wav
+from tests.audio_files import cached_tune
+from tests.training.sounds import RATE, lag, only, pitch_hz, pool_of, sampler_of, tone
+from training.chance import Chance
 from training.config import AugmentConfig
-from training.dataset import AudioPool, Noises, PairSampler, room_responses
+from training.noises import Noises
 
-RATE = 8000
-CONFIG = SpectrogramConfig()
-N_SAMPLES = CONFIG.samples_per_segment
-UNTOUCHED = AugmentConfig(
-    shift_s=0.0,
-    transpose_share=0.0,
-    mix_share=0.0,
-    speed_share=0.0,
-    room_share=0.0,
-    noise_share=0.0,
-    band_share=0.0,
-    clip_share=0.0,
-)
+N_SAMPLES = SpectrogramConfig().samples_per_segment
+TUNES = pool_of(*(cached_tune(seed, 6.0) for seed in range(8)))
+TONES_HZ = np.arange(300.0, 1500.0, 100.0)
+TONES = pool_of(*(tone(float(hz), 6.0) for hz in TONES_HZ))
 
 
-def pool_of(*waveforms: Waveform) -> AudioPool:
-    """Pool in memory."""
-    samples = np.concatenate([(one * 32767).astype(np.int16) for one in waveforms])
-    return AudioPool(samples, np.cumsum([0, *map(len, waveforms)], dtype=np.int64))
+def likeness(first: Tensor, second: Tensor) -> list[float]:
+    return [float(np.corrcoef(*pair)[0, 1]) for pair in zip(first, second, strict=True)]
 
 
-def tone(hz: float, duration_s: float = 6.0) -> Waveform:
-    at = np.arange(round(duration_s * RATE)) / RATE
-    return (0.5 * np.sin(2 * np.pi * hz * at)).astype(np.float32)
+def loudest(views: Tensor) -> list[int]:
+    """Which tone each view is."""
+    return [round((pitch_hz(one) - TONES_HZ[0]) / 100) for one in views]
 
 
-def loudest_hz(waveforms: torch.Tensor) -> np.ndarray:
-    spectrum = np.abs(np.fft.rfft(waveforms.numpy(), axis=1))
-    return np.argmax(spectrum, axis=1) * RATE / waveforms.shape[1]
-
-
-@pytest.fixture(scope="module")
-def tunes() -> AudioPool:
-    return pool_of(*(cached_tune(seed, 6.0) for seed in range(8)))
-
-
-@pytest.fixture
-def sampler(tunes: AudioPool) -> Callable[[AugmentConfig], PairSampler]:
-    """Give sampler(config) over all tunes."""
-    noises = Noises(tunes, tunes, tunes)
-    return lambda config: PairSampler(tunes, range(8), noises, None, CONFIG, config)
-
-
-# -- the pool ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    path = tmp_path / "audio" / "music"
-    (path / "below").mkdir(parents=True)
-    write_wav(path / "b.wav", cached_tune(2, 1.5), RATE, "FLOAT")
-    write_wav(path / "a.wav", cached_tune(1, 1.0), RATE, "FLOAT")
-    write_wav(path / "below" / "c.wav", cached_tune(3, 0.5), RATE, "FLOAT")
-    (path / "notes.txt").write_text("no audio")
-    return path
-
-
-def test_pool_gives_what_was_written(folder: Path, tmp_path: Path) -> None:
-    pool = AudioPool.of(folder, tmp_path / "cache", RATE)
-    assert len(pool) == 3
-    for index, (seed, duration_s) in enumerate([(1, 1.0), (2, 1.5), (3, 0.5)]):
-        recording = pool.recording(index)
-        assert recording.dtype == np.float32
-        np.testing.assert_allclose(recording, cached_tune(seed, duration_s), atol=1 / 16000)
-
-
-def test_pool_full_scale_does_not_wrap(folder: Path, tmp_path: Path) -> None:
-    write_wav(folder / "a.wav", np.array([1.5, 1, -1, -1.5] * 500, np.float32), RATE, "FLOAT")
-    recording = AudioPool.of(folder, tmp_path / "cache", RATE).recording(0)
-    np.testing.assert_allclose(recording, [1, 1, -1, -1] * 500, atol=1e-3)
-
-
-def test_pool_second_opening_reads_the_cache(folder: Path, tmp_path: Path) -> None:
-    first = AudioPool.of(folder, tmp_path / "cache", RATE)
-    for path in folder.rglob("*.wav"):
-        status = path.stat()
-        path.write_bytes(bytes(status.st_size))
-        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    second = AudioPool.of(folder, tmp_path / "cache", RATE)
-    np.testing.assert_array_equal(first.samples, second.samples)
-    np.testing.assert_array_equal(first.starts, second.starts)
-
-
-def test_pool_new_file_is_decoded(folder: Path, tmp_path: Path) -> None:
-    AudioPool.of(folder, tmp_path / "cache", RATE)
-    write_wav(folder / "aa.wav", cached_tune(4, 0.7), RATE, "FLOAT")
-    pool = AudioPool.of(folder, tmp_path / "cache", RATE)
-    assert (pool.lengths / RATE).tolist() == [1.0, 0.7, 1.5, 0.5]
-
-
-def test_pool_other_rate_has_its_own_cache(folder: Path, tmp_path: Path) -> None:
-    lengths = [
-        AudioPool.of(folder, tmp_path / "cache", rate).lengths.sum() for rate in (RATE, 4000)
-    ]
-    assert lengths == [3.0 * RATE, 3.0 * 4000]
-
-
-def test_pool_undecodable_file_is_left_empty(folder: Path, tmp_path: Path) -> None:
-    (folder / "aa.wav").write_bytes(b"not audio")
-    pool = AudioPool.of(folder, tmp_path / "cache", RATE)
-    assert pool.lengths.tolist() == [8000, 0, 12000, 4000]
-    assert pool.draw(np.random.default_rng(0), 50, 100).shape == (50, 100)
-
-
-def test_pool_folder_without_audio_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no audio files"):
-        AudioPool.of(tmp_path, tmp_path / "cache", RATE)
-
-
-def test_excerpt_beyond_an_end_begins_again() -> None:
-    pool = pool_of(tone(50.0, 0.5), (np.arange(10) / 100).astype(np.float32))
-    got = pool.excerpt(1, -3, 25) * 100
-    np.testing.assert_allclose(got, np.arange(-3, 22) % 10, atol=0.01)
-    np.testing.assert_allclose(pool.excerpt(1, 2, 5) * 100, np.arange(2, 7), atol=0.01)
-
-
-def test_draw_takes_long_recordings_more_often() -> None:
-    pool = pool_of(np.full(9000, 0.5, np.float32), np.full(1000, -0.5, np.float32))
-    drawn = pool.draw(np.random.default_rng(0), 1000, 10)[:, 0]
-    assert (drawn > 0).float().mean() == pytest.approx(0.9, abs=0.03)
-
-
-# -- noises and rooms --------------------------------------------------------------------------
-
-
-def test_noises_come_from_every_source() -> None:
-    noises = Noises(pool_of(tone(500.0)), pool_of(tone(1000.0)), pool_of(tone(2000.0)))
-    drawn = noises.draw(np.random.default_rng(0), 400, 4000)
-    hz = loudest_hz(drawn)
-    shares = [float(np.mean(np.abs(hz - kind) < 10)) for kind in (500, 1000, 2000)]
-    assert shares == pytest.approx([0.65, 0.15, 0.08], abs=0.06)
-
-
-def test_noises_are_decided_by_the_generator_alone(tunes: AudioPool) -> None:
-    noises = Noises(tunes, tunes, tunes)
-    first, second, other = (
-        noises.draw(np.random.default_rng(seed), 20, 1000) for seed in (3, 3, 4)
-    )
-    assert torch.equal(first, second)
-    assert not torch.equal(first, other)
-
-
-def test_room_responses_begin_at_their_onset_with_unit_energy() -> None:
-    late = np.zeros(3000, np.float32)
-    late[700:1700] = 0.5 * 0.99 ** np.arange(1000)
-    rooms = room_responses(pool_of(late, late[700:900]), 0.25, RATE)
-    assert rooms.shape == (2, 2000)
-    torch.testing.assert_close(rooms.norm(dim=1), torch.ones(2), atol=1e-4, rtol=0)
-    assert rooms[:, 0].tolist() == rooms.abs().amax(dim=1).tolist()
-    assert not rooms[1, 200:].any()
-
-
-def test_room_responses_undecodable_file_is_left_out() -> None:
-    rooms = room_responses(pool_of(tone(50.0, 0.1), np.zeros(0, np.float32)), 0.25, RATE)
-    assert len(rooms) == 1
-
-
-# -- pairs -------------------------------------------------------------------------------------
-
-
-def correlations(clean: torch.Tensor, degraded: torch.Tensor) -> list[float]:
-    return [float(np.corrcoef(*pair)[0, 1]) for pair in zip(clean, degraded, strict=True)]
+# -- the same moment ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n_samples", [N_SAMPLES, 3 * N_SAMPLES])
-def test_pairs_without_degradation_are_the_same_moment(sampler, n_samples: int) -> None:
-    clean, degraded = sampler(UNTOUCHED).draw(np.random.default_rng(0), 8, n_samples)
-    assert clean.shape == degraded.shape == (8, n_samples)
-    assert min(correlations(clean, degraded)) > 0.99
+def test_without_harm_both_views_are_the_same(n_samples: int) -> None:
+    pairs = sampler_of(TUNES, only(shift_s=0.0)).draw(Chance((0,)), 8, n_samples)
+    assert pairs.clean.shape == (8, n_samples)
+    torch.testing.assert_close(pairs.degraded, pairs.clean, atol=1e-6, rtol=0)
 
 
-def test_pairs_transposed_together_stay_the_same_moment(sampler) -> None:
-    config = AugmentConfig(**(vars(UNTOUCHED) | {"transpose_share": 1.0, "mix_share": 0.5}))
-    assert min(correlations(*sampler(config).draw(np.random.default_rng(0), 8, N_SAMPLES))) > 0.99
+def test_what_is_new_in_the_music_is_new_in_both_views() -> None:
+    config = only(shift_s=0.0, transpose_share=1.0, mix_share=0.5)
+    new = sampler_of(TUNES, config).draw(Chance((0,)), 8, N_SAMPLES)
+    torch.testing.assert_close(new.degraded, new.clean, atol=1e-3, rtol=0)
+    old = sampler_of(TUNES, only(shift_s=0.0)).draw(Chance((0,)), 8, N_SAMPLES)
+    assert max(likeness(new.clean, old.clean)) < 0.9
 
 
-def test_pairs_are_shifted_no_further_than_asked(sampler) -> None:
-    config = AugmentConfig(**(vars(UNTOUCHED) | {"shift_s": 0.25}))
-    clean, degraded = sampler(config).draw(np.random.default_rng(0), 8, N_SAMPLES)
-    lags = [best_lag(*pair) for pair in zip(clean, degraded, strict=True)]
-    assert max(map(abs, lags)) <= 0.25 * RATE + 1
+def test_the_shift_is_no_more_than_asked_for() -> None:
+    config = only(shift_s=0.25, transpose_share=0.5)
+    pairs = sampler_of(TUNES, config).draw(Chance((0,)), 8, N_SAMPLES)
+    lags = [lag(*pair) for pair in zip(pairs.clean, pairs.degraded, strict=True)]
+    assert max(map(abs, lags)) <= 0.25 * RATE + 2
     assert max(lags) > 200
     assert min(lags) < -200
 
 
-def best_lag(clean: torch.Tensor, degraded: torch.Tensor) -> int:
-    """Samples by which the degraded view begins later in the music."""
-    n_fft = 2 * len(clean)
-    spectra = [np.fft.rfft(one.numpy(), n_fft) for one in (clean, degraded)]
-    lag = int(np.argmax(np.fft.irfft(spectra[0] * spectra[1].conj())))
-    return lag if lag < len(clean) else lag - n_fft
+BLIPS_S = 0.7
 
 
-def test_pairs_with_their_own_speed_stay_together_in_the_middle() -> None:
-    """A click at the very middle of the clean view is in the middle of the faster one."""
-    clicks = np.zeros(20 * RATE, np.float32)
-    clicks[:: RATE // 4] = 0.9
-    pool = pool_of(clicks)
-    config = AugmentConfig(**(vars(UNTOUCHED) | {"speed_share": 1.0, "speed": (1.05, 1.05)}))
-    sampler = PairSampler(pool, [0], Noises(pool, pool, pool), None, CONFIG, config)
-    clean, faster = sampler.draw(np.random.default_rng(0), 16, N_SAMPLES)
-    middle = N_SAMPLES / 2
-    for one, other in zip(clean, faster, strict=True):
-        places = [torch.nonzero(view > 0.4)[:, 0].float() - middle for view in (one, other)]
-        nearest = [float(at[at.abs().argmin()]) for at in places]
-        assert nearest[1] == pytest.approx(nearest[0] / 1.05, abs=3)
+def blips() -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Give a short hiss every 0.7 s; it loops without a seam."""
+    at_s = np.arange(20 * round(BLIPS_S * RATE)) / RATE % BLIPS_S - BLIPS_S / 2
+    hiss = np.random.default_rng(0).uniform(-1, 1, len(at_s))
+    return ((0.005 + 0.99 * np.exp(-((at_s / 0.01) ** 2))) * hiss).astype(np.float32)
 
 
-def test_pairs_come_from_different_tracks_while_there_are_enough() -> None:
-    pool = pool_of(*(tone(200.0 + 100 * i) for i in range(12)))
-    sampler = PairSampler(pool, range(12), Noises(pool, pool, pool), None, CONFIG, UNTOUCHED)
-    clean, degraded = sampler.draw(np.random.default_rng(0), 12, N_SAMPLES)
-    tracks = np.round((loudest_hz(clean) - 200) / 100).astype(int)
-    assert sorted(tracks) == list(range(12))
-    np.testing.assert_allclose(loudest_hz(degraded), loudest_hz(clean))
-    more, _ = sampler.draw(np.random.default_rng(0), 30, N_SAMPLES)
-    assert len(more) == 30
+def nearest_blip_s(view: Tensor) -> float:
+    """Place of the blip closest to the middle, counted from there."""
+    energy = view.square().view(1, 1, -1)
+    smooth = torch.nn.functional.avg_pool1d(energy, 401, stride=1, padding=200)[0, 0]
+    at_s = (torch.arange(len(view)) - len(view) / 2) / RATE
+    inner = at_s.abs() < 0.45
+    loud = inner & (smooth > 0.7 * smooth[inner].max())
+    first = at_s[loud][at_s[loud].abs().argmin()]
+    around = (at_s - first).abs() < 0.05
+    return float((energy[0, 0] * at_s)[around].sum() / energy[0, 0][around].sum())
 
 
-def test_pairs_come_only_from_the_tracks_given() -> None:
-    pool = pool_of(*(tone(200.0 + 100 * i) for i in range(12)))
-    noise = pool_of(tone(3800.0))
-    sampler = PairSampler(pool, [3, 5], Noises(noise, noise, noise), None, CONFIG, UNTOUCHED)
-    clean, _ = sampler.draw(np.random.default_rng(0), 20, N_SAMPLES)
-    assert set(np.round((loudest_hz(clean) - 200) / 100).astype(int)) == {3, 5}
+@pytest.mark.parametrize(
+    ("changes", "pace"),
+    [
+        ({"speed_share": 1.0, "speed": (1.05, 1.05)}, 1.05),
+        ({"speed_share": 1.0, "speed": (0.95, 0.95)}, 0.95),
+        ({"tempo_share": 1.0, "tempo": (1.25, 1.25)}, 1.25),
+        ({"tempo_share": 1.0, "tempo": (0.8, 0.8)}, 0.8),
+        ({"pitch_share": 1.0, "pitch": (3.0, 3.0)}, 1.0),
+        ({"pitch_share": 1.0, "pitch": (-3.0, -3.0)}, 1.0),
+    ],
+    ids=str,
+)
+def test_the_middles_coincide_at_any_pace(changes: dict[str, Any], pace: float) -> None:
+    config = only(shift_s=0.0, transpose_share=0.5, **changes)
+    pairs = sampler_of(pool_of(blips()), config).draw(Chance((0,)), 16, N_SAMPLES)
+    places = [
+        [nearest_blip_s(view) for view in pair]
+        for pair in zip(pairs.clean, pairs.degraded, strict=True)
+    ]
+    near = [(clean, degraded) for clean, degraded in places if abs(clean) < 0.2]
+    assert len(near) > 4
+    for clean, degraded in near:
+        assert degraded == pytest.approx(clean / pace, abs=0.01)
 
 
-def test_pairs_empty_track_is_never_drawn() -> None:
+@pytest.mark.parametrize(
+    ("changes", "factor"),
+    [
+        ({"speed_share": 1.0, "speed": (1.05, 1.05)}, 1.05),
+        ({"tempo_share": 1.0, "tempo": (1.25, 1.25)}, 1.0),
+        ({"pitch_share": 1.0, "pitch": (0.5, 0.5)}, 2 ** (0.5 / 12)),
+    ],
+    ids=str,
+)
+def test_pitch_follows_speed_and_pitch_but_not_tempo(
+    changes: dict[str, Any], factor: float
+) -> None:
+    pairs = sampler_of(TONES, only(**changes)).draw(Chance((0,)), 8, N_SAMPLES)
+    for clean, degraded in zip(pairs.clean, pairs.degraded, strict=True):
+        assert pitch_hz(degraded) / pitch_hz(clean) == pytest.approx(factor, rel=3e-3)
+
+
+def test_music_before_the_view_reverberates_into_it() -> None:
+    """A view that begins in silence after a loud part has a tail of it."""
+    loud_then_silent = np.concatenate([tone(500.0, 4.0), np.zeros(2 * RATE)])
+    reverb = {"room_share": 1.0, "room_s": (1.6, 1.6), "direct_db": (0.0, 0.0), "shift_s": 0.0}
+    tails = []
+    for context_s in (0.0, 1.0):
+        sampler = sampler_of(pool_of(loud_then_silent), only(context_s=context_s, **reverb))
+        pairs = sampler.draw(Chance((0,)), 150, 2000)
+        silent = ~pairs.clean.any(dim=1)
+        assert silent.any()
+        tails.append(float(pairs.degraded[silent].abs().amax(dim=1).median()))
+    assert tails[0] == 0
+    assert tails[1] > 0
+
+
+# -- where it comes from -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_pairs", [5, 12, 30])
+def test_tracks_reported_are_the_ones_heard(n_pairs: int) -> None:
+    pairs = sampler_of(TONES, only()).draw(Chance((0,)), n_pairs, N_SAMPLES)
+    assert pairs.tracks.dtype == torch.int64
+    assert pairs.tracks.tolist() == loudest(pairs.clean) == loudest(pairs.degraded)
+
+
+def test_each_pair_has_a_track_of_its_own_while_there_are_enough() -> None:
+    sampler = sampler_of(TONES, only())
+    assert sorted(sampler.draw(Chance((0,)), 12, N_SAMPLES).tracks.tolist()) == list(range(12))
+    assert len(sampler.draw(Chance((0,)), 8, N_SAMPLES).tracks.unique()) == 8
+    assert len(sampler.draw(Chance((0,)), 13, N_SAMPLES).tracks) == 13
+
+
+def test_only_the_tracks_given_are_heard() -> None:
+    config = only(mix_share=1.0, transpose_share=0.0)
+    sampler = sampler_of(TONES, config, tracks=np.array([3, 5]))
+    pairs = sampler.draw(Chance((0,)), 20, N_SAMPLES)
+    assert set(loudest(pairs.clean)) == {3, 5} == set(pairs.tracks.tolist())
+
+
+def test_long_tracks_are_drawn_more_often() -> None:
+    pool = pool_of(tone(300.0, 9.0), tone(400.0, 1.0))
+    tracks = sampler_of(pool, only()).draw(Chance((0,)), 200, 1000).tracks
+    assert float((tracks == 0).float().mean()) == pytest.approx(0.9, abs=0.07)
+
+
+def test_undecodable_track_is_never_drawn() -> None:
     pool = pool_of(tone(300.0), np.zeros(0, np.float32), tone(400.0))
-    sampler = PairSampler(pool, range(3), Noises(pool, pool, pool), None, CONFIG, UNTOUCHED)
-    clean, _ = sampler.draw(np.random.default_rng(0), 3, N_SAMPLES)
-    assert (clean.abs().amax(dim=1) > 0.1).all()
+    pairs = sampler_of(pool, only()).draw(Chance((0,)), 20, N_SAMPLES)
+    assert set(pairs.tracks.tolist()) == {0, 2}
 
 
-def test_pairs_prefer_what_can_be_heard() -> None:
-    mostly_silent = np.concatenate([np.zeros(20 * RATE, np.float32), tone(300.0, 20.0)])
-    pool = pool_of(mostly_silent)
-    sampler = PairSampler(pool, [0], Noises(pool, pool, pool), None, CONFIG, UNTOUCHED)
-    clean, _ = sampler.draw(np.random.default_rng(0), 50, N_SAMPLES)
-    assert (clean.abs().mean(dim=1) > 1e-3).float().mean() > 0.9
+def test_nothing_is_read_outside_a_recording() -> None:
+    """Neighbours in the pool are tones; of a recording shorter than a view only it is heard."""
+    pool = pool_of(*(tone(float(hz), 0.5) for hz in TONES_HZ))
+    every_pace = {"transpose_share": 0.0, "speed_share": 0.5, "speed": (0.99, 1.01)}
+    pairs = sampler_of(pool, only(**every_pace)).draw(Chance((0,)), 12, 2 * N_SAMPLES)
+    for views in (pairs.clean, pairs.degraded):
+        power = torch.fft.rfft(views * torch.hann_window(views.shape[1])).abs().square()
+        hz = torch.fft.rfftfreq(views.shape[1], 1 / RATE)
+        own = (hz - torch.from_numpy(TONES_HZ)[pairs.tracks][:, None]).abs() < 30
+        assert float(((power * own).sum(dim=1) / power.sum(dim=1)).min()) > 0.999
 
 
-def test_pairs_are_decided_by_the_generator_alone(sampler) -> None:
-    draw = sampler(AugmentConfig()).draw
+def test_what_can_be_heard_is_preferred() -> None:
+    mostly_silent = pool_of(np.concatenate([np.zeros(20 * RATE), tone(300.0, 20.0)]))
+    pairs = sampler_of(mostly_silent, only()).draw(Chance((0,)), 50, N_SAMPLES)
+    assert float((pairs.clean.abs().mean(dim=1) > 1e-3).float().mean()) > 0.8
+
+
+# -- chance ------------------------------------------------------------------------------------
+
+
+def test_pairs_are_decided_by_the_key_alone() -> None:
+    sampler = sampler_of(TUNES, AugmentConfig())
     torch.manual_seed(0)
-    first = draw(np.random.default_rng((0, 5)), 4, N_SAMPLES)
+    first = sampler.draw(Chance((0, 5)), 6, N_SAMPLES)
     torch.manual_seed(1)
-    second = draw(np.random.default_rng((0, 5)), 4, N_SAMPLES)
-    other = draw(np.random.default_rng((0, 6)), 4, N_SAMPLES)
+    second = sampler.draw(Chance((0, 5)), 6, N_SAMPLES)
+    other = sampler.draw(Chance((0, 6)), 6, N_SAMPLES)
     assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
-    assert not torch.equal(first[0], other[0])
+    assert not any(torch.equal(*pair) for pair in zip(first, other, strict=True))
 
 
-def test_pairs_with_every_degradation_are_finite_and_differ(sampler) -> None:
-    shares: dict[str, Any] = {key: 1.0 for key in vars(AugmentConfig()) if key.endswith("_share")}
-    config = AugmentConfig(**(shares | {"recorded_room_share": 0.0}))
-    clean, degraded = sampler(config).draw(np.random.default_rng(0), 8, N_SAMPLES)
-    assert torch.isfinite(degraded).all()
-    assert max(correlations(clean, degraded)) < 0.99
+@pytest.mark.parametrize("n_samples", [N_SAMPLES, 10 * RATE])
+def test_pairs_with_every_harm_are_finite_and_differ(n_samples: int) -> None:
+    shares = {key: 1.0 for key in vars(AugmentConfig()) if key.endswith("_share")}
+    hiss = pool_of(0.1 * np.random.default_rng(0).standard_normal(RATE))
+    config = only(**shares, tilt_db=(-4.0, 4.0))
+    sampler = sampler_of(TUNES, config, noises=Noises(hiss, TUNES, TUNES))
+    pairs = sampler.draw(Chance((0,)), 4, n_samples)
+    assert torch.isfinite(pairs.clean).all()
+    assert torch.isfinite(pairs.degraded).all()
+    assert max(map(abs, likeness(pairs.clean, pairs.degraded))) < 0.99

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine import audio, query
+from engine.config import AlignConfig, SearchConfig
+from engine.encoder import load_encoder
+from engine.fingerprint import Fingerprinter
+from engine.index import Index
+from engine.query import Stopwatch
+from engine.records import Candidate, Placement
+from engine.shard import write_shard
+from engine.variants import Variants
+from tests.audio_files import Waveform, cached_tune
+
+RATE = 8000
+HOP_S = 0.5
+SEEDS = (0, 4, 6, 3)  # tunes that the tiny encoder tells apart
+TUNE_S = 8.0
+SEARCH = SearchConfig()
+
+
+@pytest.fixture(scope="module")
+def variants(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Variants:
+    """Over an index of four tunes, with ids 1 to 4."""
+    folder = tmp_path_factory.mktemp("shards")
+    fingerprinter = Fingerprinter(load_encoder(tiny_model, "cpu"))
+    prints = [fingerprinter.fingerprint([cached_tune(s, TUNE_S)], HOP_S) for s in SEEDS]
+    name, _ = write_shard(folder, prints)
+    sizes = [len(one.embeddings) for one in prints]
+    firsts = itertools.accumulate(sizes, initial=0)
+    placements = [
+        Placement(track_id=i, shard=name, first_row=row, n_segments=n, first_clip=i - 1, n_clips=1)
+        for i, (row, n) in enumerate(zip(firsts, sizes, strict=False), 1)
+    ]
+    index = Index(folder, placements, fingerprinter.recipe.recipe_id)
+    return Variants(fingerprinter, index, HOP_S, SEARCH, AlignConfig(), Stopwatch())
+
+
+def as_it_is(variants: Variants, waveform: Waveform) -> list[Candidate]:
+    fingerprint = variants.fingerprinter.fingerprint([waveform], SEARCH.query_hop_s)
+    return query.find(
+        fingerprint, variants.index, HOP_S, SEARCH, variants.alignment, variants.stopwatch
+    )
+
+
+def sped(track: int, speed: float, start_s: float = 2.0, end_s: float = 7.0) -> Waveform:
+    part = cached_tune(SEEDS[track - 1], TUNE_S)[round(start_s * RATE) : round(end_s * RATE)]
+    return audio.change_speed(part, RATE, speed)
+
+
+@pytest.mark.parametrize("track", [1, 2])
+@pytest.mark.parametrize("semitones", [-2.0, -1.0, 1.0, 2.0])
+def test_changed_speed_is_found_with_the_times_of_the_query(
+    variants: Variants, track: int, semitones: float
+) -> None:
+    speed = 2 ** (semitones / 12)
+    waveform = sped(track, speed)
+    plain = as_it_is(variants, waveform)
+    best = variants.widen(plain, waveform)[0]
+    assert best.track_id == track
+    assert best.evidence > 1.2 * plain[0].evidence
+    assert best.speed == pytest.approx(speed, rel=0.01)
+    assert best.resampled == pytest.approx(1 / speed)
+    assert best.offset_s == pytest.approx(2.0, abs=0.08)
+    assert best.query_start_s == pytest.approx(0.0, abs=0.3)
+    assert best.query_end_s == pytest.approx(5.0 / speed, abs=0.3)
+    assert best.query_end_s <= len(waveform) / RATE
+
+
+def test_widened_candidates_are_one_per_track_with_margins_over_all(variants: Variants) -> None:
+    waveform = sped(1, 2 ** (1 / 12))
+    found = variants.widen(as_it_is(variants, waveform), waveform)
+    assert len({one.track_id for one in found}) == len(found) == 4
+    assert all(a.evidence >= b.evidence for a, b in itertools.pairwise(found))
+    assert found[0].margin == pytest.approx(found[0].evidence - found[1].evidence)
+    assert found[1].margin == pytest.approx(found[1].evidence - found[0].evidence)
+
+
+def test_evidence_at_another_speed_counts_less(variants: Variants) -> None:
+    waveform = sped(1, 2 ** (1 / 12))
+    full = replace(variants, search=SearchConfig(resampled_weight=1.0))
+    less, more = (one.widen([], waveform)[0].evidence for one in (variants, full))
+    assert less == pytest.approx(SEARCH.resampled_weight * more)
+
+
+def test_query_at_its_own_speed_stays_first(variants: Variants) -> None:
+    waveform = sped(2, 1.0)
+    plain = as_it_is(variants, waveform)
+    best = variants.widen(plain, waveform)[0]
+    assert (best.track_id, best.speed, best.resampled) == (2, 1.0, 1.0)
+    assert best.evidence == plain[0].evidence
+
+
+def test_query_of_one_segment_can_be_played_faster(variants: Variants) -> None:
+    n_samples = variants.fingerprinter.recipe.spectrogram.samples_per_segment
+    waveform = sped(1, 2 ** (-2 / 12))[:n_samples]
+    best = variants.widen([], waveform)[0]
+    assert best.query_end_s <= n_samples / RATE
+
+
+def test_only_the_beginning_is_played_at_other_speeds(variants: Variants) -> None:
+    short = replace(variants, search=SearchConfig(speeds_s=3.0))
+    best = short.widen([], sped(1, 2 ** (1 / 12)))[0]
+    assert best.track_id == 1
+    assert 2.5 < best.query_end_s <= 3.0
+
+
+def test_no_other_speeds_add_nothing(variants: Variants) -> None:
+    off = replace(variants, search=SearchConfig(speeds=()))
+    waveform = sped(1, 2 ** (1 / 12))
+    plain = as_it_is(variants, waveform)
+    assert off.widen(plain, waveform) == plain
+
+
+def test_silent_query_adds_nothing(variants: Variants) -> None:
+    assert variants.widen([], np.zeros(2 * RATE, np.float32)) == []

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.training.sounds import CONFIG, RECIPE
+from training import ablation
+from training.ablation import VARIANTS, Variant
+from training.train import Sources
+
+TINY = {
+    "base": Variant(CONFIG, RECIPE),
+    "other": Variant(dataclasses.replace(CONFIG, loss="triplet"), RECIPE),
+}
+
+
+@pytest.fixture
+def arguments(
+    sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, brief: None
+) -> list[str]:
+    monkeypatch.setattr(ablation, "VARIANTS", TINY)
+    monkeypatch.setattr(ablation, "BASE", CONFIG)
+    folders = {**sources._asdict(), "cache": tmp_path / "cache", "out": tmp_path / "found.json"}
+    given = [part for name, path in folders.items() for part in (f"--{name}", str(path))]
+    return [*given, "--budget-s", "0.2"]
+
+
+def test_variants_are_run_once_and_shown(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ablation.main([*arguments, "--only", "base"])
+    first = json.loads((tmp_path / "found.json").read_text())
+    assert list(first) == ["base"]
+    assert first["base"]["n_steps"] >= 1
+    assert 0 <= first["base"]["mean"] <= 1
+    first["base"]["n_steps"] = 12345
+    (tmp_path / "found.json").write_text(json.dumps(first))
+    capsys.readouterr()
+    ablation.main(arguments)
+    both = json.loads((tmp_path / "found.json").read_text())
+    assert list(both) == ["base", "other"]
+    assert both["base"] == first["base"]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" | ")[0] for line in lines] == [
+        "|",
+        lines[1],
+        "| base",
+        "| other",
+    ]
+    assert "| 12345 |" in lines[2]
+
+
+def test_each_variant_differs_from_the_base_and_has_a_recipe_that_works() -> None:
+    variants = list(VARIANTS.values())
+    assert len(set(map(repr, variants))) == len(variants) > 10
+    for variant in variants:
+        variant.recipe.spectrogram.frames_per_hop(0.25)
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        ablation.main(["--help"])
+    assert exit_.value.code == 0
+    assert "python -m training.ablation" in capsys.readouterr().out

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from engine.config import ASTConfig, Recipe, SpectrogramConfig
+from engine.encoder import ASTModel, load_encoder
+from engine.fingerprint import Fingerprinter
+from tests.audio_files import cached_tune
+from tests.training.sounds import RECIPE, only, pool_of, sampler_of, tone
+from training import validate
+from training.dataset import PairSampler
+from training.noises import Noises
+from training.validate import DEGRADATIONS, DURATIONS_S, retrieve
+
+HISS = pool_of(0.1 * np.random.default_rng(0).standard_normal(16000))
+TONES_HZ = 400.0 * 1.17 ** np.arange(12)
+LONG = Recipe(spectrogram=SpectrogramConfig(hop_length=200), encoder=RECIPE.encoder)
+
+
+class Oracle(ASTModel):
+    """Knows tones from each other, be they off by some per cent."""
+
+    def __init__(self) -> None:
+        super().__init__(ASTConfig(**dataclasses.asdict(RECIPE.encoder)))
+
+    def embed(self, features: Tensor) -> Tensor:
+        loudest = features.float().mean(dim=1).argmax(dim=1, keepdim=True)
+        bands = torch.arange(features.shape[2])
+        return normalize(torch.exp(-((bands - loudest) ** 2) / 8.0), dim=1)
+
+
+class Dice(Oracle):
+    """Knows nothing."""
+
+    def embed(self, features: Tensor) -> Tensor:
+        return normalize(torch.randn(len(features), 16), dim=1)
+
+
+@pytest.fixture(autouse=True)
+def few_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validate, "N_QUERIES", 12)
+    torch.manual_seed(0)
+
+
+def samplers(*waveforms: np.ndarray) -> tuple[PairSampler, PairSampler]:
+    """Half of the tracks held out, the others distractors."""
+    pool, n = pool_of(*waveforms), len(waveforms)
+    noises = Noises(HISS, HISS, HISS)
+    whole = sampler_of(pool, only(), noises=noises)
+    held_out, rest = (
+        dataclasses.replace(whole, tracks=tracks) for tracks in np.split(np.arange(n), 2)
+    )
+    return held_out, rest
+
+
+def all_tones() -> tuple[PairSampler, PairSampler]:
+    return samplers(*(tone(hz, 8.0) for hz in TONES_HZ))
+
+
+def test_oracle_finds_everything() -> None:
+    rates = retrieve(Oracle(), *all_tones(), RECIPE)
+    assert len(rates) == len(DEGRADATIONS) * len(DURATIONS_S) + 1
+    assert set(rates.values()) == {1.0}
+
+
+def test_dice_find_no_more_than_chance() -> None:
+    assert retrieve(Dice(), *all_tones(), RECIPE)["mean"] == pytest.approx(1 / 12, abs=0.07)
+
+
+def test_queries_shorter_than_a_segment_find_nothing() -> None:
+    rates = retrieve(Oracle(), *all_tones(), LONG)
+    for key, rate in rates.items():
+        if key != "mean":
+            assert rate == (0.0 if key.endswith(" 1s") else 1.0), key
+
+
+def test_what_is_not_in_the_catalog_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every track ends with the same tone, which tells nothing."""
+    monkeypatch.setattr(validate, "_CATALOG_S", 8.0)
+    monkeypatch.setattr(validate, "_DISTRACTOR_S", 8.0)
+    common = tone(3800.0, 20.0)
+    waveforms = [np.concatenate([tone(hz, 8.0), common]) for hz in TONES_HZ]
+    assert retrieve(Oracle(), *samplers(*waveforms), RECIPE)["mean"] == 1.0
+
+
+def test_the_same_is_asked_every_time_and_training_goes_on() -> None:
+    model = ASTModel(RECIPE.encoder).train()
+    tunes = samplers(*(cached_tune(seed, 6.0) for seed in range(6)))
+    first = retrieve(model, *tunes, RECIPE)
+    torch.manual_seed(5)
+    assert retrieve(model, *tunes, RECIPE) == first
+    assert model.training
+    assert isinstance(model, nn.Module)
+
+
+def test_embeddings_are_those_of_the_fingerprinter(tiny_model: Path) -> None:
+    encoder = load_encoder(tiny_model, "cpu")
+    tune = cached_tune(1, 6.0).copy()
+    tune[16000:32000] = 0
+    expected = Fingerprinter(encoder).fingerprint([tune], 0.5).embeddings
+    with torch.inference_mode():
+        (found,) = validate.embed(encoder.model, torch.from_numpy(tune)[None], 0.5, encoder.recipe)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=0.03)
+    assert not expected.any(axis=1).all()
+    assert found.any(dim=1).tolist() == expected.any(axis=1).tolist()

@@ -1,0 +1,173 @@
+"""What each choice of the recipe gives: short runs that differ in one thing, at equal compute.
+
+Compute is processor time, which other work on the machine does not spoil. The runs are much shorter
+than a real one: they tell what learns fast, not what is best in the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from astound import tunes as tunes_of
+from engine.config import FINGERPRINT_AST, Recipe, SpectrogramConfig
+from engine.encoder import new_models
+from training.chance import Chance
+from training.config import AugmentConfig, TrainConfig
+from training.dataset import PairSampler
+from training.learner import Learner
+from training.pool import AudioPool
+from training.train import Samplers, Sources, open_samplers
+from training.validate import retrieve
+
+log = logging.getLogger(__name__)
+
+TUNE_S = 30.0
+BASE = TrainConfig(n_pairs=64, n_warmup_steps=20, n_steps=1_000_000)
+
+
+class Variant(NamedTuple):
+    """One thing changed; `composed` adds as many tracks of synthesised music."""
+
+    config: TrainConfig = BASE
+    recipe: Recipe = Recipe()
+    composed: int = 0
+
+
+def _trained(**changes: Any) -> Variant:
+    return Variant(dataclasses.replace(BASE, **changes))
+
+
+def _augmented(**changes: Any) -> Variant:
+    return _trained(augment=dataclasses.replace(AugmentConfig(), **changes))
+
+
+def _shaped(spectrogram: dict[str, Any] | None = None, **encoder: Any) -> Variant:
+    return Variant(
+        recipe=Recipe(
+            spectrogram=SpectrogramConfig(**(spectrogram or {})),
+            encoder=dataclasses.replace(FINGERPRINT_AST, **encoder),
+        )
+    )
+
+
+VARIANTS = {
+    "base": Variant(),
+    "patch stride 10": _shaped(stride=10),
+    "patch stride 8": _shaped(stride=8),
+    "window 64 ms": _shaped({"n_fft": 512}),
+    "window 256 ms": _shaped({"n_fft": 2048, "hop_length": 80}),
+    "segment 2 s": _shaped({"hop_length": 200}),
+    "embedding 64": _shaped(embedding_dim=64),
+    "embedding 256": _shaped(embedding_dim=256),
+    "width 128": _shaped(width=128, n_heads=2),
+    "width 256": _shaped(width=256, n_heads=4),
+    "temperature 0.02": _trained(temperature=0.02),
+    "temperature 0.1": _trained(temperature=0.1),
+    "decoupled loss": _trained(loss="decoupled"),
+    "triplet loss": _trained(loss="triplet"),
+    "256 pairs": _trained(n_pairs=256),
+    "256 pairs, cached gradient": _trained(n_pairs=256, n_pairs_at_once=64),
+    "no transposition": _augmented(transpose_share=0.0),
+    "no mixing": _augmented(mix_share=0.0),
+    "200 composed tunes more": Variant(composed=200),
+    "no past context": _augmented(context_s=0.0),
+    "noise from 0 dB": _augmented(snr_db=(0.0, 15.0)),
+}
+
+
+def run(variant: Variant, samplers: Samplers, budget_s: float) -> dict[str, float]:
+    """Train one variant from scratch until its processor time is spent, then validate it.
+
+    Parameters
+    ----------
+    variant : Variant
+    samplers : Samplers
+    budget_s : float
+        Seconds of processor time, summed over cores; the learning rate falls over the last 40 %.
+
+    Returns
+    -------
+    dict of float
+        Steps taken, last loss, and the hit rates of :func:`training.validate.retrieve`.
+    """
+    config, recipe, n_composed = variant
+    n_samples = recipe.spectrogram.samples_per_segment
+    training = dataclasses.replace(samplers.training, config=config.augment)
+    if n_composed:
+        training = _with_composed(training, n_composed)
+    torch.manual_seed(config.seed)
+    learner = Learner(new_models(recipe)[0], config, recipe)
+    learner.model.train()
+    began, step, loss = time.process_time(), 0, 0.0
+    while (spent := (time.process_time() - began) / budget_s) < 1:
+        chance = Chance((config.seed, step))
+        pairs = training.draw(chance, config.n_pairs, n_samples)
+        rising, falling = (step + 1) / config.n_warmup_steps, (1 - spent) / config.cooldown_share
+        rate = config.learning_rate * min(1.0, rising, falling)
+        loss = learner.learn(learner.features(pairs, chance), rate).loss
+        step += 1
+    rates = retrieve(learner.model, samplers.held_out, samplers.training, recipe)
+    return {"n_steps": step, "loss": loss} | rates
+
+
+def _with_composed(training: PairSampler, n_tunes: int) -> PairSampler:
+    """Add synthesised multi-instrument music to the tracks that are drawn from."""
+    rate = training.rooms.sample_rate
+    tunes = [tunes_of.compose(seed, TUNE_S, rate) for seed in range(n_tunes)]
+    composed = AudioPool.of_waveforms(tunes)
+    tracks = np.arange(n_tunes) + len(training.music)
+    return dataclasses.replace(
+        training,
+        music=training.music.joined(composed),
+        tracks=np.concatenate([training.tracks, tracks]),
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the variants that the results do not hold yet, and print them as a table."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    sources = Sources(options.music, options.noise, options.speech, options.rooms)
+    samplers = open_samplers(sources, options.cache, BASE, Recipe())
+    results = json.loads(options.out.read_text()) if options.out.exists() else {}
+    for name in options.only or VARIANTS:
+        if name not in results:
+            results[name] = run(VARIANTS[name], samplers, options.budget_s)
+            options.out.write_text(json.dumps(results, indent=1) + "\n")
+            log.info("%s: %s", name, results[name])
+    sys.stdout.write(table(results) + "\n")
+
+
+def table(results: dict[str, dict[str, float]]) -> str:
+    """Show results as a Markdown table, hit rates in per cent."""
+    columns = list(next(iter(results.values())))[2:]
+    head = f"| | steps | {' | '.join(columns)} |"
+    rows = [
+        f"| {name} | {one['n_steps']} | {' | '.join(f'{100 * one[key]:.0f}' for key in columns)} |"
+        for name, one in results.items()
+    ]
+    return "\n".join([head, "|---|" + "---:|" * (1 + len(columns)), *rows])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training.ablation", description=__doc__)
+    for folder in ("music", "noise", "speech", "rooms", "cache"):
+        parser.add_argument(f"--{folder}", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.json")
+    parser.add_argument("--budget-s", type=float, default=240.0, metavar="S")
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, metavar="NAME")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

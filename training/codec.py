@@ -1,0 +1,79 @@
+"""Lossy codecs at low rates: the real ones, on a few examples of a batch."""
+
+from __future__ import annotations
+
+import io
+from fractions import Fraction
+from typing import NamedTuple
+
+import av
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from training.chance import Chance
+from training.config import AugmentConfig
+
+
+class _Codec(NamedTuple):
+    encoder: str
+    container: str
+    bit_rates: tuple[int, ...]
+
+
+CODECS = (
+    _Codec("libmp3lame", "mp3", (8_000, 16_000, 24_000)),
+    _Codec("libopus", "ogg", (6_000, 8_000, 12_000)),
+    _Codec("aac", "mp4", (8_000, 12_000, 20_000)),
+)
+
+
+def encode(waveforms: Tensor, chance: Chance, config: AugmentConfig, sample_rate: int) -> Tensor:
+    """Send a share of the waveforms through MP3, Opus or AAC and back.
+
+    Parameters
+    ----------
+    waveforms : float32 tensor of shape (n, n_samples)
+    chance : Chance
+    config : AugmentConfig
+    sample_rate : int
+        Hz; 8000, 12000, 16000, 24000 or 48000, which all of them take.
+
+    Returns
+    -------
+    float32 tensor of shape (n, n_samples)
+    """
+    struck = chance.struck(len(waveforms), config.codec_share)
+    if not len(struck):
+        return waveforms
+    codec = CODECS[int(chance.rng.integers(len(CODECS)))]
+    bit_rate = int(chance.rng.choice(codec.bit_rates))
+    sound = waveforms[struck]
+    peaks = sound.abs().amax(dim=1, keepdim=True).clamp(min=1e-6)
+    # One stream for all of them: an encoder takes longer to start than to run.
+    joined = (0.5 * sound / peaks).flatten().cpu().numpy()
+    coded = _round_trip(joined, codec, bit_rate, sample_rate)
+    decoded = torch.from_numpy(coded).view(sound.shape).to(waveforms.device)
+    return waveforms.index_copy(0, struck, decoded * peaks * 2)
+
+
+def _round_trip(
+    samples: NDArray[np.float32], codec: _Codec, bit_rate: int, sample_rate: int
+) -> NDArray[np.float32]:
+    file = io.BytesIO()
+    frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+    frame.sample_rate, frame.pts, frame.time_base = sample_rate, 0, Fraction(1, sample_rate)
+    with av.open(file, "w", format=codec.container) as out:
+        stream = out.add_stream(codec.encoder, rate=sample_rate, layout="mono")
+        assert isinstance(stream, av.AudioStream)
+        stream.bit_rate = bit_rate
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    file.seek(0)
+    with av.open(file, "r") as source:
+        mono = av.AudioResampler("flt", "mono", sample_rate)
+        frames = [f for one in source.decode(audio=0) for f in mono.resample(one)]
+        frames += mono.resample(None)
+    decoded = np.concatenate([one.to_ndarray()[0] for one in frames])
+    return np.pad(decoded, (0, max(len(samples) - len(decoded), 0)))[: len(samples)]

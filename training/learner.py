@@ -1,0 +1,209 @@
+"""One optimizer step of contrastive learning, on one device or on several.
+
+Chang et al. 2021 (arXiv 2010.11910): a segment and its degraded self attract each other, everything
+else in the batch repels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
+
+from engine import spectrogram
+from engine.config import Recipe
+from engine.encoder import ASTModel
+from engine.errors import ModelError
+from training import channel, loss
+from training.chance import Chance
+from training.config import TrainConfig
+from training.dataset import Pairs
+
+
+class Progress(NamedTuple):
+    """What a step tells about itself."""
+
+    loss: float
+    hit_rate: float
+
+
+class Learner:
+    """A model with its optimizer.
+
+    Parameters
+    ----------
+    model : ASTModel
+        On the device to train on.
+    config : TrainConfig
+    recipe : Recipe
+    """
+
+    def __init__(self, model: ASTModel, config: TrainConfig, recipe: Recipe) -> None:
+        self.model, self.config, self.recipe = model, config, recipe
+        self.device = next(model.parameters()).device
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), weight_decay=config.weight_decay, betas=(0.9, 0.98)
+        )
+        self._loss = loss.choose(config)
+        if config.checkpointing:
+            for block in model.blocks:
+                block.forward = partial(_forgetting, block.forward, self.device)
+
+    def features(self, pairs: Pairs, chance: Chance) -> Tensor:
+        """Turn both views into what the model reads, the clean ones first.
+
+        Returns
+        -------
+        float32 tensor of shape (2 * n_pairs, n_frames, n_mels)
+        """
+        settings = self.recipe.spectrogram
+        clean, degraded = (
+            spectrogram.normalise(spectrogram.log_mel(view, settings), settings)
+            for view in (pairs.clean, pairs.degraded)
+        )
+        return torch.cat([clean, channel.mask(degraded, chance, self.config.augment)])
+
+    def learn(self, features: Tensor, rate: float) -> Progress:
+        """Take one step.
+
+        Parameters
+        ----------
+        features : float32 tensor of shape (2 * n_pairs, n_frames, n_mels)
+            Of this process's share of the batch.
+        rate : float
+            Learning rate.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        whole = len(features) <= 2 * self.config.n_pairs_at_once
+        value, both = self._backward(features) if whole else self._backward_in_pieces(features)
+        if n_processes() > 1:
+            for parameter in self.model.parameters():
+                if parameter.grad is not None:
+                    dist.all_reduce(parameter.grad)
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_norm)
+        self.optimizer.step()
+        return Progress(value, loss.hit_rate(both))
+
+    def _backward(self, features: Tensor) -> tuple[float, Tensor]:
+        embeddings = self._embed(features)
+        both = _of_all_processes(embeddings)
+        value = self._loss(both)
+        value.backward()
+        return float(value.detach()), both.detach()
+
+    def _backward_in_pieces(self, features: Tensor) -> tuple[float, Tensor]:
+        """First all embeddings, then the loss's gradient on them, then each piece once more."""
+        pieces = features.split(2 * self.config.n_pairs_at_once)
+        with torch.no_grad():
+            known = torch.cat([self._embed(piece) for piece in pieces])
+        known.requires_grad_()
+        both = _of_all_processes(known)
+        value = self._loss(both)
+        (gradient,) = torch.autograd.grad(value, known)
+        for piece, part in zip(pieces, gradient.split(len(pieces[0])), strict=True):
+            self._embed(piece).backward(part)
+        return float(value.detach()), both.detach()
+
+    def _embed(self, features: Tensor) -> Tensor:
+        with _fast(self.device):
+            return self.model.embed(features)
+
+    def save(self, path: Path, n_steps: int) -> None:
+        """Write weights and optimizer state after that many steps."""
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
+        tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+        partial = path.with_suffix(".partial")
+        save_file(tensors, partial, {"n_steps": str(n_steps)})
+        partial.replace(path)
+
+    def load(self, path: Path) -> int:
+        """Go back to what :meth:`save` wrote; returns the steps done.
+
+        Raises
+        ------
+        ModelError
+            The file is damaged, or of a model of another shape.
+        """
+        try:
+            tensors = load_file(path)
+            self.model.load_state_dict(
+                {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+            )
+        except (SafetensorError, RuntimeError) as error:
+            reason = "no checkpoint of this model; another run needs another folder"
+            raise ModelError(path, reason) from error
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            if key.startswith("optimizer."):
+                _, index, name = key.split(".")
+                state.setdefault(int(index), {})[name] = tensor
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        with safe_open(path, framework="pt") as file:
+            return int(file.metadata()["n_steps"])
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """Rise, stay, then fall to zero: linearly up, linearly down (Hu et al. 2024, 2404.06395)."""
+    rising = (step + 1) / max(config.n_warmup_steps, 1)
+    falling = (config.n_steps - step) / max(config.cooldown_share * config.n_steps, 1)
+    return config.learning_rate * min(1.0, rising, falling)
+
+
+def n_processes() -> int:
+    """How many processes share each batch."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def _forgetting(block: Callable[[Tensor], Tensor], device: torch.device, x: Tensor) -> Tensor:
+    """Run a block whose activations are computed again on the way back, in the same way."""
+
+    def run(x: Tensor) -> Tensor:
+        with _fast(device):
+            return block(x)
+
+    if not torch.is_grad_enabled():
+        return block(x)
+    out: Tensor = checkpoint(run, x, use_reentrant=False)
+    return out
+
+
+@contextmanager
+def _fast(device: torch.device) -> Iterator[None]:
+    """bfloat16, and on a CPU no fused attention, whose backward takes 2.3 times as long there."""
+    with torch.autocast(device.type, torch.bfloat16):
+        if device.type == "cpu":
+            with sdpa_kernel(SDPBackend.MATH):
+                yield
+        else:
+            yield
+
+
+def _of_all_processes(embeddings: Tensor) -> Tensor:
+    """Put together what all processes embedded; gradients flow to this one's part.
+
+    Returns
+    -------
+    float32 tensor of shape (2 * n_pairs of all, dim)
+        The first views of all, then the second ones.
+    """
+    if n_processes() == 1:
+        return embeddings
+    everyone = [torch.empty_like(embeddings) for _ in range(n_processes())]
+    dist.all_gather(everyone, embeddings.detach().contiguous())
+    everyone[dist.get_rank()] = embeddings
+    first, second = zip(*(part.chunk(2) for part in everyone), strict=True)
+    return torch.cat([*first, *second])

@@ -1,0 +1,69 @@
+"""Speed, tempo and pitch of whole batches of waveforms."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+_N_FFT = 512
+_HOP = 128
+
+
+def change_speed(waveforms: Tensor, speeds: Tensor, starts: Tensor, n_samples: int) -> Tensor:
+    """Read waveforms faster or slower by cubic (Catmull-Rom) interpolation.
+
+    Parameters
+    ----------
+    waveforms : float32 tensor of shape (n, n_source_samples)
+    speeds, starts : float tensors of shape (n,)
+        Source samples per sample, and where to begin in the source.
+    n_samples : int
+
+    Returns
+    -------
+    float32 tensor of shape (n, n_samples)
+    """
+    at = starts[:, None] + speeds[:, None] * torch.arange(n_samples, device=waveforms.device)
+    low = at.floor().long().clamp(1, waveforms.shape[1] - 3)
+    f = (at - low).float()
+    a, b, c, d = (waveforms.gather(1, low + k) for k in (-1, 0, 1, 2))
+    return b + 0.5 * f * (c - a + f * (2 * a - 5 * b + 4 * c - d + f * (3 * (b - c) + d - a)))
+
+
+def change_tempo(waveforms: Tensor, tempos: Tensor) -> Tensor:
+    """Play waveforms faster or slower around their middle at the same pitch.
+
+    A phase vocoder (Flanagan and Golden 1966): the magnitudes of a short-time spectrum are read at
+    another pace, its phases advance as they did.
+
+    Parameters
+    ----------
+    waveforms : float32 tensor of shape (n, n_samples)
+    tempos : float tensor of shape (n,)
+        Seconds of the source in one second of the result.
+
+    Returns
+    -------
+    float32 tensor of shape (n, n_samples)
+        Where the source has nothing to read, its ends are held.
+    """
+    window = torch.hann_window(_N_FFT, device=waveforms.device)
+    spectra = torch.stft(waveforms, _N_FFT, _HOP, window=window, return_complex=True)
+    n_frames = spectra.shape[2]
+    offsets = torch.arange(n_frames, device=waveforms.device) - (n_frames - 1) / 2
+    at = (n_frames - 1) / 2 + tempos[:, None].float() * offsets
+    low = at.floor().clamp(0, n_frames - 2).long()
+    low = low[:, None].expand(-1, spectra.shape[1], -1)
+    here, there = spectra.gather(2, low), spectra.gather(2, low + 1)
+    f = (at[:, None] - low).clamp(0, 1)
+    magnitude = (1 - f) * here.abs() + f * there.abs()
+    # What a bin's phase gained in one hop beyond its own frequency tells the true frequency.
+    expected = 2 * math.pi * _HOP / _N_FFT * torch.arange(spectra.shape[1], device=low.device)
+    excess = there.angle() - here.angle() - expected[:, None]
+    excess = excess - 2 * math.pi * (excess / (2 * math.pi)).round()
+    steps = expected[:, None] + excess
+    phase = here[:, :, :1].angle() + steps.cumsum(dim=2) - steps
+    changed = torch.polar(magnitude, phase)
+    return torch.istft(changed, _N_FFT, _HOP, window=window, length=waveforms.shape[1])

@@ -1,0 +1,149 @@
+"""Decoded audio on disk, mapped into memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engine import audio
+from engine.errors import AudioError, ConfigError
+
+log = logging.getLogger(__name__)
+
+
+class AudioPool:
+    """All audio of a folder, decoded once to 16 bit and mapped into memory.
+
+    Parameters
+    ----------
+    samples : int16 array of shape (n_samples,)
+        Every recording, one behind the other.
+    starts : int64 array of shape (n_recordings + 1,)
+        Where each begins; the last entry is the end.
+    """
+
+    def __init__(self, samples: NDArray[np.int16], starts: NDArray[np.int64]) -> None:
+        self.samples, self.starts = samples, starts
+        self.lengths = np.diff(starts)
+
+    @classmethod
+    def of(cls, folder: Path, cache: Path, sample_rate: int) -> AudioPool:
+        """Open the cache of a folder, decoding what is not in it yet.
+
+        Several processes may do so at the same time: one decodes, the others wait for it.
+
+        Raises
+        ------
+        ConfigError
+            Nothing in the folder can be decoded.
+        """
+        place = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:8]
+        folder_cache = cache / f"{folder.name}-{place}-{sample_rate}"
+        paths = sorted(p for p in folder.rglob("*") if p.suffix[1:].lower() in audio.EXTENSIONS)
+        if not paths:
+            raise ConfigError("folder", f"{folder} has no audio files")
+        folder_cache.mkdir(parents=True, exist_ok=True)
+        listing, joined = folder_cache / "recordings.json", folder_cache / "samples.i16"
+        names = [
+            f"{p.relative_to(folder)} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in paths
+        ]
+        with FileLock(folder_cache / "lock"):
+            if not listing.exists() or json.loads(listing.read_text())["names"] != names:
+                lengths = _decode_all(paths, joined, sample_rate)
+                partial = listing.with_suffix(".partial")
+                partial.write_text(json.dumps({"names": names, "lengths": lengths}))
+                partial.replace(listing)
+            lengths = json.loads(listing.read_text())["lengths"]
+        if not any(lengths):
+            raise ConfigError("folder", f"{folder} has no audio that can be decoded")
+        starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        return cls(np.memmap(joined, np.int16, "r"), starts)
+
+    @classmethod
+    def of_waveforms(cls, waveforms: Sequence[NDArray[np.float32]]) -> AudioPool:
+        """Make a pool of recordings that are in memory."""
+        starts = np.cumsum([0, *(len(one) for one in waveforms)], dtype=np.int64)
+        return cls(_to_int(np.concatenate(waveforms)), starts)
+
+    def joined(self, other: AudioPool) -> AudioPool:
+        """Put the recordings of another pool behind these, all in memory."""
+        starts = np.concatenate([self.starts, other.starts[1:] + self.starts[-1]])
+        return AudioPool(np.concatenate([self.samples, other.samples]), starts)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def recording(self, index: int) -> NDArray[np.float32]:
+        """Give one recording, float32 of shape (n_samples,)."""
+        return _to_float(self.samples[self.starts[index] : self.starts[index + 1]])
+
+    def excerpt(self, index: int, start: int, n_samples: int) -> NDArray[np.float32]:
+        """Cut from one recording; what lies beyond its ends is its other end (it loops)."""
+        length = int(self.lengths[index])
+        if start >= 0 and start + n_samples <= length:
+            begin = self.starts[index] + start
+            return _to_float(self.samples[begin : begin + n_samples])
+        wrapped = np.arange(start, start + n_samples) % length
+        return _to_float(self.samples[self.starts[index] + wrapped])
+
+    def only(self, recordings: Sequence[int]) -> AudioPool:
+        """Make a pool that draws from some of the recordings; the others have no length in it."""
+        pool = AudioPool(self.samples, self.starts)
+        pool.lengths = np.where(np.isin(np.arange(len(self)), recordings), self.lengths, 0)
+        return pool
+
+    def beginnings(self, n_samples: int) -> AudioPool:
+        """Make a pool of no more than the first samples of each recording."""
+        pool = AudioPool(self.samples, self.starts)
+        pool.lengths = np.minimum(self.lengths, n_samples)
+        return pool
+
+    def draw(self, rng: np.random.Generator, n: int, n_samples: int) -> Tensor:
+        """Draw excerpts from recordings chosen by their length; they may repeat.
+
+        Returns
+        -------
+        float32 tensor of shape (n, n_samples)
+        """
+        share = self.lengths / self.lengths.sum()
+        chosen = rng.choice(len(self), size=n, p=share)
+        begin = [int(rng.integers(self.lengths[i])) for i in chosen]
+        cuts = [self.excerpt(i, b, n_samples) for i, b in zip(chosen, begin, strict=True)]
+        return torch.from_numpy(np.stack(cuts))
+
+
+def _decode_all(paths: Sequence[Path], joined: Path, sample_rate: int) -> list[int]:
+    lengths = []
+    partial = joined.with_suffix(".partial")
+    with partial.open("wb") as out:
+        for n, path in enumerate(paths, 1):
+            length = 0
+            try:
+                for block in audio.blocks(path, sample_rate):
+                    out.write(_to_int(block).tobytes())
+                    length += len(block)
+            except AudioError as error:
+                log.warning("%s", error)
+            lengths.append(length)
+            if n % 100 == 0:
+                log.info("decoded %d of %d files", n, len(paths))
+    partial.replace(joined)
+    return lengths
+
+
+def _to_float(samples: NDArray[np.int16]) -> NDArray[np.float32]:
+    return samples.astype(np.float32) / np.float32(32768)
+
+
+def _to_int(samples: NDArray[np.float32]) -> NDArray[np.int16]:
+    return np.asarray(samples.clip(-1, 1) * 32767, np.int16)
