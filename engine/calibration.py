@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from engine.errors import ModelError
 from engine.records import Candidate
 
-N_FEATURES = 6
+N_FEATURES = 7
 _SHORTEST_S = 0.1
+# Evidence that the best wrong tracks nearly reach in a catalog of a hundred thousand segments.
+_CHANCE, _CHANCE_POWER = 0.6, -0.46
 # Beyond it differences of the score are those of rounding.
 _CLOSEST = 0.02
 SHIPPED_CALIBRATION = Path(__file__).parent / "weights" / "calibration.json"
@@ -82,16 +84,32 @@ def features(candidates: Sequence[Candidate], heard_s: Sequence[float]) -> NDArr
     Returns
     -------
     float64 array of shape (n_candidates, N_FEATURES)
-        One, and the candidate's evidence, margin, length, score, and whether it was found at
-        another speed: where so many more are compared, the best of the wrong ones is better.
+        One; the logarithms of the candidate's evidence, of its lead over the best other, of what
+        ten others reach, and of the length; how close its score is to 1; and whether it was found
+        at another speed, where so many more are compared.
     """
-    evidence = np.log(np.array([max(one.evidence, 1e-3) for one in candidates]))
-    margin = np.sqrt(np.array([max(one.margin, 0.0) for one in candidates]))
-    length = np.log(np.maximum(np.array(heard_s, dtype=float), _SHORTEST_S))
+    length_s = np.maximum(np.array(heard_s, dtype=float), _SHORTEST_S)
+    # A small catalog holds few others, and chance would look like nothing in it.
+    chance = _CHANCE * length_s**_CHANCE_POWER
+    evidence = np.array([max(one.evidence, 1e-3) for one in candidates])
+    rival = np.maximum([one.evidence - one.margin for one in candidates], chance)
+    others = np.maximum([one.others for one in candidates], chance)
     closeness = -np.log(np.array([max(1 - one.score, _CLOSEST) for one in candidates]))
     resampled = np.array([one.resampled != 1.0 for one in candidates], dtype=float)
-    constant = np.ones(len(length))
-    return np.stack([constant, evidence, margin, length, closeness, resampled], axis=1)
+    lead = np.log(evidence / rival)
+    constant = np.ones(len(length_s))
+    return np.stack(
+        [
+            constant,
+            np.log(evidence),
+            lead,
+            np.log(others),
+            np.log(length_s),
+            closeness,
+            resampled,
+        ],
+        axis=1,
+    )
 
 
 def fit(

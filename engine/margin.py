@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from engine.records import Candidate, Reference
 
 # Two tracks that agree with each other this well hold the same audio; unrelated ones reach 0.8.
 _SAME_AUDIO = 0.9
+_N_OTHERS = 10
 
 
 def with_margins(
@@ -48,7 +51,12 @@ def _with_margin(
         ),
         0.0,
     )
-    return replace(candidate, margin=candidate.evidence - rival)
+    others = [one.evidence for one in ranked[: _N_OTHERS + 1] if one is not candidate]
+    return replace(
+        candidate,
+        margin=candidate.evidence - rival,
+        others=float(np.mean(others[:_N_OTHERS])) if others else 0.0,
+    )
 
 
 def _same_audio(one: Candidate, other: Candidate, duration_s: float, reference: Reference) -> bool:

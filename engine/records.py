@@ -228,6 +228,8 @@ class Candidate:
         How many times as fast the query had to be played to agree, 1 for as it was.
     margin : float
         Evidence minus that of the best candidate of another track with other audio.
+    others : float
+        Mean evidence of the ten best candidates of other tracks: what chance reaches here.
     """
 
     track_id: int
@@ -241,6 +243,7 @@ class Candidate:
     speed: float = 1.0
     resampled: float = 1.0
     margin: float = 0.0
+    others: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

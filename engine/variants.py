@@ -91,7 +91,7 @@ class Variants:
     def _candidates(
         self, waveform: Waveform, speed: float, hop_s: float, alignment: AlignConfig
     ) -> list[Candidate]:
-        """Search a query at one speed."""
+        """Search a query at one speed, where any tempo is as likely as an unchanged one."""
         with self.stopwatch.step("encode"):
             played = audio.change_speed(waveform, self.fingerprinter.sample_rate, speed)
             # A query that is just long enough must not be too short when it is played faster.
@@ -107,7 +107,7 @@ class Variants:
             self.index,
             self.reference_hop_s,
             self.search,
-            alignment,
+            replace(alignment, tilted_weight=1.0),
             self.stopwatch,
         )
         return [self._as_it_is(one, speed, len(waveform)) for one in found]

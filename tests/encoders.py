@@ -37,7 +37,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         _make_smooth(model)
         _spread(model, recipe)
         recipe = save_weights(path, model, clip_head, recipe, {})
-    threshold = (2.0, 20.0, 0.0, 0.0, 0.0, 0.0)  # half sure at an evidence of 0.9
+    threshold = (2.0, 20.0, 0.0, 0.0, 0.0, 0.0, 0.0)  # half sure at an evidence of 0.9
     calibration = Calibration(recipe_id=recipe.recipe_id, weights=threshold, min_confidence=0.5)
     calibration.save(path.with_name("calibration.json"))
     return path

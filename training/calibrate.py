@@ -90,11 +90,17 @@ def calibrate(weights: Path, held_out: PairSampler, seed: int, device: str = "au
 
 
 def _queries(fingerprinter: Fingerprinter, held_out: PairSampler, seed: int) -> Iterator[_Query]:
-    """Degrade clips of each track; none is mixed into what it is not, some run at other speeds."""
+    """Degrade clips of each track; some run at other speeds.
+
+    None has other music in it: the catalog holds that music, and would be right to say so.
+    """
+    recorded, voices, _, coloured = held_out.config.noise_kinds
+    total = recorded + voices + coloured
     heard = dataclasses.replace(
         held_out.config,
         transpose_share=0.0,
         mix_share=0.0,
+        noise_kinds=(recorded / total, voices / total, 0.0, coloured / total),
         speed=(0.92, 1.08),
         speed_share=CHANGED_SHARE,
         pitch=(-2.0, 2.0),
@@ -161,12 +167,16 @@ def _ask(
             log.info("asked %d of %d", number, len(queries))
 
 
-def _fit(answers: Sequence[_Answer], recipe_id: str) -> Calibration:
+def _curve(answers: Sequence[_Answer], recipe_id: str) -> Calibration:
     each = [(answer, one) for answer in answers for one in answer.candidates]
     inputs = calibration.features([one for _, one in each], [answer.heard_s for answer, _ in each])
     right = np.array([answer.is_right(one) for answer, one in each])
     weights = tuple(map(float, calibration.fit(inputs, right)))
-    curve = Calibration(recipe_id=recipe_id, weights=weights, min_confidence=0.5)
+    return Calibration(recipe_id=recipe_id, weights=weights, min_confidence=0.5)
+
+
+def _fit(answers: Sequence[_Answer], recipe_id: str) -> Calibration:
+    curve = _curve(answers, recipe_id)
     absent = [one.confidence(curve) for one in answers if not one.is_known]
     threshold = calibration.threshold_for(np.array(absent), FALSE_ACCEPT_RATE)
     kept = [

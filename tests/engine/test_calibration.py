@@ -15,7 +15,7 @@ from engine.errors import ModelError
 from engine.records import Candidate
 
 CALIBRATION = Calibration(
-    recipe_id="recipe", weights=(-6.0, 4.0, 4.0, 2.0, 0.5, -1.0), min_confidence=0.5
+    recipe_id="recipe", weights=(-2.0, 4.0, 4.0, -1.0, 1.0, 0.5, -1.0), min_confidence=0.5
 )
 
 
@@ -38,17 +38,17 @@ def probabilities(inputs: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def test_features_show_evidence_margin_length_score_and_speed() -> None:
-    resampled = replace(candidate(0.0, -1.0), score=1.0, resampled=1.06)
-    found = features([candidate(0.8, 0.09), resampled], [1.0, 100.0])
+    resampled = replace(candidate(0.0, -1.0), others=0.9, score=1.0, resampled=1.06)
+    found = features([candidate(3.0, 1.0), resampled], [1.0, 100.0])
     expected = [
-        [1, np.log(0.8), 0.3, 0, np.log(2), 0],
-        [1, np.log(1e-3), 0, np.log(100), np.log(50), 1],
+        [1, np.log(3.0), np.log(3 / 2), np.log(0.6), 0, np.log(2), 0],
+        [1, np.log(1e-3), np.log(1e-3), np.log(0.9), np.log(100), np.log(50), 1],
     ]
     np.testing.assert_allclose(found, expected)
 
 
 def test_features_of_nothing_are_nothing() -> None:
-    assert features([], []).shape == (0, 6)
+    assert features([], []).shape == (0, 7)
 
 
 def test_features_query_without_audible_segments_is_finite() -> None:
@@ -84,7 +84,7 @@ def test_fit_on_features_gives_a_calibration_that_is_right_as_often_as_it_says(
 ) -> None:
     evidence, lengths = rng.uniform(0, 2, 8000), rng.integers(5, 100, 8000)
     inputs = features([candidate(one, one / 2) for one in evidence], lengths.tolist())
-    right = rng.random(8000) < probabilities(inputs, np.array([-4.0, 2, 3, 0.7, 0.3, 0]))
+    right = rng.random(8000) < probabilities(inputs, np.array([-4.0, 2, 3, 0, 0.7, 0.3, 0]))
     fitted = probabilities(inputs, fit(inputs, right))
     for low in np.arange(0.1, 0.9, 0.2):
         within = (fitted >= low) & (fitted < low + 0.2)
@@ -96,7 +96,7 @@ def test_fit_on_features_gives_a_calibration_that_is_right_as_often_as_it_says(
     st.floats(0, 10),
     st.floats(-2, 10),
     st.floats(0, 100_000),
-    st.lists(st.floats(-1e3, 1e3), min_size=6, max_size=6),
+    st.lists(st.floats(-1e3, 1e3), min_size=7, max_size=7),
 )
 @settings(deadline=None)
 def test_confidence_is_a_probability(
@@ -108,7 +108,7 @@ def test_confidence_is_a_probability(
 
 def test_confidence_rises_with_evidence_and_margin() -> None:
     by_evidence = [CALIBRATION.confidence(candidate(s), 30) for s in np.linspace(0.1, 2, 21)]
-    by_margin = [CALIBRATION.confidence(candidate(0.5, m), 30) for m in np.linspace(0, 1, 21)]
+    by_margin = [CALIBRATION.confidence(candidate(0.5, m), 30) for m in np.linspace(0, 0.35, 21)]
     for confidences in (by_evidence, by_margin):
         assert all(a < b for a, b in itertools.pairwise(confidences))
 
@@ -154,7 +154,7 @@ def test_load_anything_else_is_refused(tmp_path: Path, content: str) -> None:
         Calibration.load(path)
 
 
-@pytest.mark.parametrize("weights", [[1.0, 2.0], ["a"] * 6, "12345"])
+@pytest.mark.parametrize("weights", [[1.0, 2.0], ["a"] * 7, "12345"])
 def test_load_weights_that_cannot_work_are_refused(tmp_path: Path, weights: object) -> None:
     path = tmp_path / "calibration.json"
     path.write_text(json.dumps({"recipe_id": "r", "weights": weights, "min_confidence": 0.5}))
