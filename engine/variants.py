@@ -23,6 +23,8 @@ from engine.records import Candidate, Reference
 
 # Diagonals looked at while choosing among speeds; the chosen one gets as many as any query.
 _N_QUICK = 80
+# At another speed a line is nearly as likely as a diagonal: only the pitch may have been changed.
+_TILTED_WEIGHT = 0.97
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Variants:
     def _candidates(
         self, waveform: Waveform, speed: float, hop_s: float, alignment: AlignConfig
     ) -> list[Candidate]:
-        """Search a query at one speed, where any tempo is as likely as an unchanged one."""
+        """Search a query at one speed."""
         with self.stopwatch.step("encode"):
             played = audio.change_speed(waveform, self.fingerprinter.sample_rate, speed)
             # A query that is just long enough must not be too short when it is played faster.
@@ -107,7 +109,7 @@ class Variants:
             self.index,
             self.reference_hop_s,
             self.search,
-            replace(alignment, tilted_weight=1.0),
+            replace(alignment, tilted_weight=_TILTED_WEIGHT),
             self.stopwatch,
         )
         return [self._as_it_is(one, speed, len(waveform)) for one in found]
