@@ -13,10 +13,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from astound.catalog import Catalog
+    from engine.config import ASTConfig
     from engine.errors import AstoundError
+    from engine.model import ASTModel
     from engine.records import Match, QueryResult, Track
 
 _HOMES = {
+    "ASTConfig": "engine.config",
+    "ASTModel": "engine.model",
     "Catalog": "astound.catalog",
     "AstoundError": "engine.errors",
     "Match": "engine.records",
@@ -24,7 +28,17 @@ _HOMES = {
     "Track": "engine.records",
 }
 
-__all__ = ["AstoundError", "Catalog", "Match", "QueryResult", "Track", "__version__", "open"]
+__all__ = [
+    "ASTConfig",
+    "ASTModel",
+    "AstoundError",
+    "Catalog",
+    "Match",
+    "QueryResult",
+    "Track",
+    "__version__",
+    "open",
+]
 
 
 def open(folder: str | os.PathLike[str] = "catalog", **options: Any) -> Catalog:  # noqa: A001

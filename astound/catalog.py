@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engine.calibration import Calibration
-    from engine.fingerprint import Fingerprinter
     from engine.index import Index
+    from engine.protocol import AudioFingerprinter
 
 Device = Literal["auto", "cpu", "cuda"]
 Source: TypeAlias = "str | os.PathLike[str] | NDArray[Any]"
@@ -57,8 +57,11 @@ class Catalog:
     database : str, optional
         SQLAlchemy URL of a Postgres database, for a new catalog; a SQLite file in the folder by
         default.
-    model : path-like, optional
-        Weights to encode with, `calibration.json` beside them; those astound ships by default.
+    model : path-like or AudioFingerprinter, optional
+        Weights to encode with, `calibration.json` beside them, or any object that fingerprints;
+        the encoder astound ships by default.
+    calibration : Calibration, optional
+        What turns scores into confidences; needed for queries if `model` is an object.
 
     Raises
     ------
@@ -73,11 +76,13 @@ class Catalog:
         device: Device = "auto",
         create: bool = True,
         database: str | None = None,
-        model: str | os.PathLike[str] | None = None,
+        model: str | os.PathLike[str] | AudioFingerprinter | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.device = device
-        self.model = None if model is None else Path(model)
+        self.model = Path(model) if isinstance(model, (str, os.PathLike)) else model
+        self._calibration = calibration
         settings = self.folder / SETTINGS_FILE
         is_new = not settings.is_file()
         if is_new and not create:
@@ -107,14 +112,18 @@ class Catalog:
     # -- what it is made with -------------------------------------------------------------------
 
     @cached_property
-    def fingerprinter(self) -> Fingerprinter:
+    def fingerprinter(self) -> AudioFingerprinter:
         """What makes its fingerprints; RecipeMismatchError when the catalog had another."""
         from engine.encoder import SHIPPED_WEIGHTS, load_encoder
         from engine.fingerprint import Fingerprinter
 
-        fingerprinter = Fingerprinter(load_encoder(self.model or SHIPPED_WEIGHTS, self.device))
+        if self.model is None or isinstance(self.model, Path):
+            weights = self.model or SHIPPED_WEIGHTS
+            fingerprinter: AudioFingerprinter = Fingerprinter(load_encoder(weights, self.device))
+        else:
+            fingerprinter = self.model
         expected = self._store.settings().get("recipe_id")
-        found = fingerprinter.recipe.recipe_id
+        found = fingerprinter.recipe_id
         if expected is not None and expected != found:
             raise RecipeMismatchError(found, expected, f"catalog {self.folder}")
         return fingerprinter
@@ -122,7 +131,7 @@ class Catalog:
     @property
     def recipe_id(self) -> str:
         """Id of the recipe of its fingerprints."""
-        return self._store.settings().get("recipe_id") or self.fingerprinter.recipe.recipe_id
+        return self._store.settings().get("recipe_id") or self.fingerprinter.recipe_id
 
     @property
     def segment_hop_s(self) -> float:
@@ -135,8 +144,14 @@ class Catalog:
         """What turns scores into confidences."""
         from engine.calibration import SHIPPED_CALIBRATION, Calibration
 
-        beside = self.model and self.model.with_name(SHIPPED_CALIBRATION.name)
-        calibration = Calibration.load(beside or SHIPPED_CALIBRATION)
+        if self._calibration is not None:
+            calibration = self._calibration
+        elif self.model is None:
+            calibration = Calibration.load(SHIPPED_CALIBRATION)
+        elif isinstance(self.model, Path):
+            calibration = Calibration.load(self.model.with_name(SHIPPED_CALIBRATION.name))
+        else:
+            raise ConfigError("calibration", "a fingerprinter of one's own needs one of its own")
         if calibration.recipe_id != self.recipe_id:
             raise RecipeMismatchError(self.recipe_id, calibration.recipe_id, "the calibration")
         return calibration
@@ -252,11 +267,12 @@ class Catalog:
         name, blocks = self._blocks(source, sample_rate, start_s, end_s)
         beginning: list[NDArray[np.float32]] = []
         blocks = _noted(blocks, beginning, round(search.speeds_s * self.fingerprinter.sample_rate))
+        index, hop_s = self._current_index(), self.segment_hop_s
+        query_hop_s = self.fingerprinter.hop_within(search.query_hop_s, hop_s)
         with stopwatch.step("encode"):
             fingerprint = self.fingerprinter.fingerprint(
-                stopwatch.watch("decode", blocks), search.query_hop_s, name
+                stopwatch.watch("decode", blocks), query_hop_s, name
             )
-        index, hop_s = self._current_index(), self.segment_hop_s
         candidates = query.find(fingerprint, index, hop_s, search, alignment, stopwatch)
         heard_s = fingerprint.heard_s
         if not self._sure(candidates[:1], heard_s, self.min_confidence):
@@ -398,11 +414,10 @@ class Catalog:
                     "restore the database from a backup, or start in another folder"
                 )
 
-            recipe = self.fingerprinter.recipe
             self._store.put_settings(
                 {
-                    "recipe_id": recipe.recipe_id,
-                    "recipe": json.dumps(recipe.to_dict()),
+                    "recipe_id": self.fingerprinter.recipe_id,
+                    "recipe": json.dumps(self.fingerprinter.metadata()),
                     "segment_hop_s": str(IndexConfig().segment_hop_s),
                 }
             )

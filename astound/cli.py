@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 import astound
-from astound import formats
+from astound import formats, models
 from engine.config import IngestConfig
 from engine.errors import AstoundError
 from engine.records import QueryResult
@@ -82,6 +82,7 @@ def _say(message: str) -> None:
 _LIST = click.File(encoding="utf-8", errors="surrogateescape")
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+_PATH = click.Path(path_type=Path, exists=True)
 
 paths_argument = click.argument("paths", nargs=-1, metavar="PATH...")
 list_option = click.option(
@@ -249,6 +250,27 @@ def _noting_errors(
         yield result
 
 
+@cli.command(epilog="Example: astound same remix.mp3 original.flac")
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@record_format
+@click.option(
+    "--min-length", "min_length_s", type=click.FloatRange(0), default=5.0, show_default=True,
+    metavar="S", help="Seconds of the shortest passage.",
+)  # fmt: skip
+@click.pass_obj
+def same(session: Session, first: str, second: str, form: str, min_length_s: float) -> None:
+    """Compare two files: how alike they are, and which passages they share. Needs no catalog."""
+    from rich.console import Console
+
+    from astound.comparison import compare
+
+    device, model = session.device, session.model
+    with Console(stderr=True).status("comparing"):
+        comparison = compare(first, second, min_length_s=min_length_s, device=device, model=model)
+    formats.write_comparison(*comparison, form, sys.stdout)
+
+
 @cli.command("list", epilog="Example: astound list --format csv > tracks.csv")
 @record_format
 @click.pass_obj
@@ -353,10 +375,11 @@ def demo(session: Session, folder: Path | None, n_tunes: int) -> None:
 @click.option("--speech", required=True, type=_FOLDER, help="Folder of speech.")
 @click.option("--rooms", required=True, type=_FOLDER, help="Folder of room impulse responses.")
 @click.option("--out", required=True, type=_FOLDER, help="Folder for checkpoints and weights.")
-@click.option("--init-from", type=_FILE, metavar="WEIGHTS", help="Weights to begin with.")
+@click.option("--init-from", type=_PATH, metavar="PATH", help="Weights to begin with.")
 @click.option("--steps", "n_steps", type=click.IntRange(1), metavar="N", help="Length of the run.")
 @click.option("--pairs", "n_pairs", type=click.IntRange(2), metavar="N", help="Pairs in a batch.")
 @click.option("--learning-rate", type=float, metavar="R", help="Highest learning rate.")
+@click.option("--held-out", "n_held_out", type=click.IntRange(1), metavar="N", help="Tracks kept.")
 @click.option("--seed", type=int, metavar="N", help="Decides all that is random.")
 @click.pass_obj
 def train(
@@ -367,6 +390,7 @@ def train(
     n_steps: int | None,
     n_pairs: int | None,
     learning_rate: float | None,
+    n_held_out: int | None,
     seed: int | None,
     **folders: Path,
 ) -> None:
@@ -374,7 +398,7 @@ def train(
 
     Started as `torchrun --nproc-per-node 4 -m astound.cli train ...` it uses four GPUs.
     """
-    from engine.config import Recipe, load
+    from engine.config import load
     from training.config import TrainConfig
     from training.train import Sources, train
 
@@ -382,12 +406,16 @@ def train(
         "n_steps": n_steps,
         "n_pairs": n_pairs,
         "learning_rate": learning_rate,
+        "n_held_out": n_held_out,
         "seed": seed,
     }
     config = load(TrainConfig, {key: one for key, one in asked.items() if one is not None})
     sources = Sources(**folders)
     device = session.device
-    click.echo(train(sources, out, config, Recipe(), init_from=init_from, device=device))
+    click.echo(train(sources, out, config, init_from=init_from, device=device))
+
+
+cli.add_command(models.model)
 
 
 def main() -> None:

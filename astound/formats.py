@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from engine.errors import ConfigError, printable
-from engine.records import Match, QueryResult, Track
+from engine.records import Match, Passage, QueryResult, Track
 
 if TYPE_CHECKING:
     from engine.store import Stats
@@ -233,6 +233,44 @@ def _track_row(track: Track) -> Row:
         "added_at": track.added_at.isoformat(timespec="seconds"),
         "metadata": dict(track.metadata),
     }
+
+
+# -- two recordings --------------------------------------------------------------------------
+
+
+def write_comparison(
+    similarity: float, passages: Sequence[Passage], form: str, out: IO[str]
+) -> None:
+    """Write how alike two recordings are and what they share in one of RECORD_FORMATS."""
+    rows = [{key: round(value, 4) for key, value in asdict(one).items()} for one in passages]
+    alike = {"similarity": round(similarity, 4)}
+    if form == "json":
+        out.write(_json(alike | {"passages": rows}, indent=1) + "\n")
+    elif form == "csv":
+        columns = [*alike, *(field.name for field in fields(Passage))]
+        _write_csv_rows(columns, [alike | row for row in rows] or [alike], out)
+    else:
+        out.write(f"similarity {similarity:.3f}\n")
+        _write_passages(passages, out)
+
+
+def _write_passages(passages: Sequence[Passage], out: IO[str]) -> None:
+    if not passages:
+        out.write("no passage in common\n")
+        return
+    table = _table("in the first", "in the second", "speed", "score")
+    for one in passages:
+        spans = (
+            _span(one.query_start_s, one.query_end_s),
+            _span(one.reference_start_s, one.reference_end_s),
+        )
+        table.add_row(*spans, f"{one.speed:.3f}", f"{one.score:.3f}")
+    console(out).print(table)
+
+
+def _span(start_s: float, end_s: float) -> str:
+    """Show a stretch as m:ss.s – m:ss.s."""
+    return " – ".join(clock(round(seconds, 1))[:-1] for seconds in (start_s, end_s))
 
 
 # -- words -----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The command line of the measurements: ``python -m benchmarks accuracy|clips|speed``."""
+"""The command line of the measurements: ``python -m benchmarks accuracy|clips|model|speed``."""
 
 from __future__ import annotations
 
@@ -35,6 +35,11 @@ def _measure(command: str, options: dict[str, Any]) -> dict[str, Any]:
         from benchmarks.clips import run as run_clips
 
         return run_clips(ClipsConfig(**options))
+    if command == "model":
+        from benchmarks.model import ModelConfig
+        from benchmarks.model import run as run_model
+
+        return run_model(ModelConfig(**options))
     from benchmarks.speed import SpeedConfig
     from benchmarks.speed import run as run_speed
 
@@ -51,16 +56,29 @@ def _parser() -> argparse.ArgumentParser:
     clips = commands.add_parser("clips", help="how well clip-level embeddings alone tell tracks")
     _add_common(clips)
     _add_catalog(clips)
+    _add_model(commands.add_parser("model", help="how fast the networks are, and onnxruntime"))
     _add_common(commands.add_parser("speed", help="how fast, and at what cost"))
     return parser
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--references", type=Path, nargs="+", required=True, metavar="DIR")
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    _add_out(parser)
+    parser.add_argument(
+        "--seconds", type=float, default=argparse.SUPPRESS, metavar="S",
+        help="for about how long each comparison goes on",
+    )  # fmt: skip
+
+
+def _add_out(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.json")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    _add_out(parser)
+    parser.add_argument("--references", type=Path, nargs="+", required=True, metavar="DIR")
     parser.add_argument("--n-queries", type=int, default=100, metavar="N")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--jobs", type=int, default=None, metavar="N", help="decoding processes")
 
 

@@ -20,8 +20,9 @@ from benchmarks.metrics import Share, share
 from benchmarks.provenance import provenance
 from benchmarks.questions import questions
 from engine import audio
+from engine.config import ClipConfig
 from engine.errors import AudioError, ConfigError
-from engine.fingerprint import Fingerprinter
+from engine.protocol import AudioFingerprinter
 
 TOP = (1, 5, 20, 100)
 """Ranks at which the share of right tracks is counted."""
@@ -143,11 +144,11 @@ def run(config: ClipsConfig) -> dict[str, Any]:
 
 
 def _ask(
-    fingerprinter: Fingerprinter, waveform: Waveform, stored: StoredClips, true_id: int
+    fingerprinter: AudioFingerprinter, waveform: Waveform, stored: StoredClips, true_id: int
 ) -> Ranking:
     """Compare the first clip of a query, at the hop clips are made of."""
     played = audio.resample(waveform, datasets.RATE, fingerprinter.sample_rate)
-    hop_s = fingerprinter.recipe.clip.segment_hop_s
+    hop_s = ClipConfig().segment_hop_s
     try:
         fingerprint = fingerprinter.fingerprint([played], hop_s)
     except AudioError:

@@ -18,6 +18,8 @@ from engine.errors import ConfigError
 
 T = TypeVar("T")
 
+FRONT_ENDS = ("segment", "kaldi")
+
 
 def _require(condition: bool, key: str, value: object, wanted: str) -> None:
     if not condition:
@@ -46,6 +48,11 @@ class SpectrogramConfig:
         Log power is floored this far below the segment's own maximum.
     silence_db : float
         A segment whose loudest frame has a power below this (dB re full scale) is silent.
+    front_end : {"segment", "kaldi"}
+        "segment" gives each segment zero mean and unit variance; "kaldi" is the filter bank of the
+        published models, see :mod:`engine.filter_bank`, with a fixed mean and deviation.
+    mean, deviation : float
+        What "kaldi" subtracts, and what it divides by twice of; those of AudioSet by default.
     """
 
     sample_rate: int = 8000
@@ -57,6 +64,9 @@ class SpectrogramConfig:
     n_frames: int = 64
     floor_db: float = 78.0
     silence_db: float = -70.0
+    front_end: str = "segment"
+    mean: float = -4.2677393
+    deviation: float = 4.5689974
 
     def __post_init__(self) -> None:
         for key in ("sample_rate", "n_fft", "hop_length", "n_mels", "n_frames"):
@@ -69,6 +79,24 @@ class SpectrogramConfig:
             f"0 <= f_min_hz < f_max_hz <= {nyquist:g} is needed",
         )
         _require(self.floor_db > 0, "floor_db", self.floor_db, "it must be positive")
+        _require(
+            self.front_end in FRONT_ENDS, "front_end", self.front_end, f"known are {FRONT_ENDS}"
+        )
+        _require(self.deviation > 0, "deviation", self.deviation, "it must be positive")
+
+    @classmethod
+    def kaldi(cls, encoder: ASTConfig) -> SpectrogramConfig:
+        """Windows of 25 ms every 10 ms, as the published models read them."""
+        return cls(
+            sample_rate=encoder.sample_rate,
+            n_fft=round(0.025 * encoder.sample_rate),
+            hop_length=round(0.010 * encoder.sample_rate),
+            n_mels=encoder.n_mels,
+            f_min_hz=20.0,
+            f_max_hz=encoder.sample_rate / 2,
+            n_frames=encoder.target_length,
+            front_end="kaldi",
+        )
 
     @property
     def samples_per_segment(self) -> int:
@@ -91,63 +119,92 @@ class SpectrogramConfig:
         )
         return round(frames)
 
+    def hop_within(self, hop_s: float, whole_s: float) -> float:
+        """Find the longest hop of whole frames, at most `hop_s`, that fits evenly into `whole_s`.
+
+        Parameters
+        ----------
+        hop_s, whole_s : float
+            Seconds; `whole_s` must be a whole number of frames.
+
+        Returns
+        -------
+        float
+        """
+        whole = self.frames_per_hop(whole_s)
+        frame_s = self.hop_length / self.sample_rate
+        at_most = max(int(hop_s / frame_s + 1e-6), 1)
+        return frame_s * max(n for n in range(1, min(at_most, whole) + 1) if whole % n == 0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ASTConfig:
     """Shape of an Audio Spectrogram Transformer; the defaults are the published base model.
 
-    Gong, Chung, Glass: AST: Audio Spectrogram Transformer. Interspeech 2021.
+    Gong, Chung, Glass: AST: Audio Spectrogram Transformer. Interspeech 2021 (arXiv 2104.01778).
 
     Parameters
     ----------
-    n_mels, n_frames : int
-        Size of the spectrogram it reads.
-    patch_size, stride : int
-        Side of a square patch, distance between patches (10 overlaps, 16 does not).
-    width, n_layers, n_heads, mlp_ratio, dropout
-        The transformer.
-    distillation : bool
-        A second class token, averaged with the first.
+    sample_rate : int
+        Hz of the audio it hears.
     n_classes : int
         Size of the classification head; 0 for none.
-    embedding_dim : int
+    embedding_dim, n_layers, n_heads, mlp_ratio, dropout : int, int, int, float, float
+        The transformer: size of its tokens, layers, heads of each, hidden width of each layer's
+        perceptron relative to the tokens', share of activations dropped in training.
+    patch_size, stride : int
+        Side of a square patch, distance between patches (10 overlaps, 16 does not).
+    n_mels, target_length : int
+        Mel bands and frames of the spectrogram it reads.
+    distillation : bool
+        A second class token, averaged with the first.
+    multi_label : bool
+        Classes are independent of each other (sigmoid), else exactly one is right (softmax).
+    fingerprint_dim : int
         Size of the projection head's unit-norm embedding; 0 for none.
-    projection_width : int
+    projection_dim : int
         Hidden width of the projection head.
+    norm_eps : float
+        Added to variances by the layer normalisations.
     """
 
-    n_mels: int = 128
-    n_frames: int = 1024
-    patch_size: int = 16
-    stride: int = 10
-    width: int = 768
+    sample_rate: int = 16000
+    n_classes: int = 527
+    embedding_dim: int = 768
     n_layers: int = 12
     n_heads: int = 12
+    patch_size: int = 16
+    stride: int = 10
+    n_mels: int = 128
+    target_length: int = 1024
     mlp_ratio: float = 4.0
     dropout: float = 0.0
     distillation: bool = True
-    n_classes: int = 527
-    embedding_dim: int = 0
-    projection_width: int = 512
+    multi_label: bool = True
+    fingerprint_dim: int = 0
+    projection_dim: int = 512
+    norm_eps: float = 1e-6
 
     def __post_init__(self) -> None:
-        for key in ("n_mels", "n_frames", "patch_size", "stride", "width", "n_layers", "n_heads"):
+        for key in (
+            *("sample_rate", "embedding_dim", "n_layers", "n_heads", "patch_size", "stride"),
+            *("n_mels", "target_length", "mlp_ratio", "projection_dim", "norm_eps"),
+        ):
             _require(getattr(self, key) > 0, key, getattr(self, key), "it must be positive")
         _require(
-            self.width % self.n_heads == 0,
-            "width",
-            self.width,
+            self.embedding_dim % self.n_heads == 0,
+            "embedding_dim",
+            self.embedding_dim,
             f"it must be a multiple of n_heads ({self.n_heads})",
         )
         _require(0 <= self.dropout < 1, "dropout", self.dropout, "it must lie in [0, 1)")
-        smallest = min(self.n_mels, self.n_frames)
         _require(
-            self.patch_size <= smallest,
+            self.patch_size <= min(self.n_mels, self.target_length),
             "patch_size",
             self.patch_size,
-            f"it must not exceed the spectrogram ({self.n_mels} x {self.n_frames})",
+            f"it must not exceed the spectrogram ({self.n_mels} x {self.target_length})",
         )
-        for key in ("n_classes", "embedding_dim"):
+        for key in ("n_classes", "fingerprint_dim"):
             _require(getattr(self, key) >= 0, key, getattr(self, key), "it must not be negative")
 
     @property
@@ -155,12 +212,30 @@ class ASTConfig:
         """Patches along frequency and along time."""
         return (
             (self.n_mels - self.patch_size) // self.stride + 1,
-            (self.n_frames - self.patch_size) // self.stride + 1,
+            (self.target_length - self.patch_size) // self.stride + 1,
         )
+
+    @property
+    def n_class_tokens(self) -> int:
+        """How many tokens stand before the patches."""
+        return 2 if self.distillation else 1
+
+    @property
+    def fingerprint_length(self) -> int:
+        """Numbers in the embedding of one segment."""
+        return self.fingerprint_dim or self.embedding_dim
 
 
 FINGERPRINT_AST = ASTConfig(
-    n_frames=64, stride=16, width=192, n_layers=6, n_heads=3, n_classes=0, embedding_dim=128
+    sample_rate=8000,
+    n_classes=0,
+    embedding_dim=192,
+    n_layers=6,
+    n_heads=3,
+    stride=16,
+    target_length=64,
+    fingerprint_dim=128,
+    norm_eps=1e-5,
 )
 
 
@@ -190,6 +265,9 @@ class ClipConfig:
             _require(getattr(self, key) > 0, key, getattr(self, key), "it must be positive")
 
 
+_SHARED = {"sample_rate": "sample_rate", "n_mels": "n_mels", "target_length": "n_frames"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """All that changes a fingerprint's numbers.
@@ -208,20 +286,14 @@ class Recipe:
     weights_sha256: str = ""
 
     def __post_init__(self) -> None:
-        for key in ("n_mels", "n_frames"):
-            wanted = getattr(self.spectrogram, key)
+        for key, of_spectrogram in _SHARED.items():
+            wanted = getattr(self.spectrogram, of_spectrogram)
             _require(
                 getattr(self.encoder, key) == wanted,
                 f"encoder.{key}",
                 getattr(self.encoder, key),
                 f"the spectrogram has {wanted}",
             )
-        _require(
-            self.encoder.embedding_dim > 0,
-            "encoder.embedding_dim",
-            self.encoder.embedding_dim,
-            "a fingerprint needs a projection head",
-        )
 
     @cached_property
     def recipe_id(self) -> str:

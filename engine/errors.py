@@ -9,6 +9,10 @@ from typing import Any
 class AstoundError(Exception):
     """Root of every error astound raises on purpose; ``str(error)`` is one sentence."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel between processes: subclasses are made of other arguments than the sentence."""
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
 
 class ConfigError(AstoundError, ValueError):
     """A setting has a value that cannot work, or a name that does not exist.
@@ -138,3 +142,10 @@ def printable(path: Any) -> str:
     """Show a path whose name may not be valid UTF-8 without losing or breaking the line."""
     text = os.fsdecode(path) if isinstance(path, (bytes, os.PathLike)) else str(path)
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _rebuilt(cls: type[AstoundError], args: tuple[Any, ...], attributes: dict[str, Any]) -> Any:
+    error = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error

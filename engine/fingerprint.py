@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,9 +46,27 @@ class Fingerprinter:
         return cls(load_encoder(device=device))
 
     @property
+    def recipe_id(self) -> str:
+        """Stands for all that changes its numbers."""
+        return self.recipe.recipe_id
+
+    @property
     def sample_rate(self) -> int:
         """Hz the waveforms must have."""
         return self.recipe.spectrogram.sample_rate
+
+    @property
+    def segment_s(self) -> float:
+        """Length of one segment in seconds."""
+        return self.recipe.spectrogram.segment_s
+
+    def metadata(self) -> dict[str, Any]:
+        """Tell its recipe, as a nested dict."""
+        return self.recipe.to_dict()
+
+    def hop_within(self, hop_s: float, whole_s: float) -> float:
+        """Find the longest possible hop; see :meth:`SpectrogramConfig.hop_within`."""
+        return self.recipe.spectrogram.hop_within(hop_s, whole_s)
 
     def fingerprint(
         self, blocks: Iterable[Waveform], segment_hop_s: float, source: str = "array"

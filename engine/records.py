@@ -269,6 +269,30 @@ class Match:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Passage:
+    """A stretch that two recordings share.
+
+    Parameters
+    ----------
+    query_start_s, query_end_s : float
+        Where it lies in the query.
+    reference_start_s, reference_end_s : float
+        Where it lies in the reference.
+    score : float
+        Mean cosine of the segments that lie beside each other, in [-1, 1].
+    speed : float
+        Reference seconds per query second.
+    """
+
+    query_start_s: float
+    query_end_s: float
+    reference_start_s: float
+    reference_end_s: float
+    score: float
+    speed: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class QueryResult:
     """The answer to one query.
 

@@ -1,7 +1,8 @@
 """Waveform to normalised log-mel segments, each a function of its own samples only.
 
 Frames are never centred or padded, and level and range are normalised per segment, so the same
-second of music gives the same numbers in a long track and in a short clip.
+second of music gives the same numbers in a long track and in a short clip. The front end "kaldi"
+is that of the published models: :mod:`engine.filter_bank`, and one normalisation for all segments.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from engine.config import SpectrogramConfig
+from engine.filter_bank import fbank, mel
 
 _LOG10_TO_NATS = 0.2302585092994046  # ln(10) / 10: dB of power to nats
 _SMALLEST_POWER = 1e-12
@@ -31,14 +33,16 @@ def log_mel(waveform: Tensor, config: SpectrogramConfig) -> Tensor:
         ``n_frames = (n_samples - n_fft) // hop_length + 1``; none when the waveform is shorter
         than one window.
     """
+    if config.front_end == "kaldi":
+        return fbank(waveform, config)
     if waveform.shape[-1] < config.n_fft:
         return waveform.new_zeros((*waveform.shape[:-1], 0, config.n_mels))
     window, filters = _analysis(config, waveform.device)
     frames = waveform.unfold(-1, config.n_fft, config.hop_length) * window
     spectrum = torch.fft.rfft(frames)
     power = spectrum.real.square() + spectrum.imag.square()  # abs() takes roots, 30 times as long
-    mel: Tensor = power @ filters
-    return mel.clamp(min=_SMALLEST_POWER).log()
+    bands: Tensor = power @ filters
+    return bands.clamp(min=_SMALLEST_POWER).log()
 
 
 def segments(spectrogram: Tensor, hop_frames: int, config: SpectrogramConfig) -> Tensor:
@@ -63,6 +67,8 @@ def segments(spectrogram: Tensor, hop_frames: int, config: SpectrogramConfig) ->
 def normalise(raw: Tensor, config: SpectrogramConfig) -> Tensor:
     """Floor each segment below its own maximum, then give it zero mean and unit variance.
 
+    With the front end "kaldi" subtract the configured mean, and divide by twice the deviation.
+
     Parameters
     ----------
     raw : float32 tensor of shape (n_segments, n_frames, n_mels), natural log of power
@@ -70,8 +76,10 @@ def normalise(raw: Tensor, config: SpectrogramConfig) -> Tensor:
 
     Returns
     -------
-    float32 tensor of the same shape; close to zero where a segment is constant
+    float32 tensor of the same shape; with "segment" close to zero where a segment is constant
     """
+    if config.front_end == "kaldi":
+        return (raw - config.mean) / (2 * config.deviation)
     peak = raw.amax(dim=(-2, -1), keepdim=True)
     floored = torch.maximum(raw, peak - config.floor_db * _LOG10_TO_NATS)
     centred = floored - floored.mean(dim=(-2, -1), keepdim=True)
@@ -98,6 +106,7 @@ def silent(raw: Tensor, config: SpectrogramConfig) -> Tensor:
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)  # what is kept must serve a later backward pass too
 def _analysis(config: SpectrogramConfig, device: torch.device) -> tuple[Tensor, Tensor]:
     window = torch.hann_window(config.n_fft, device=device)
     return window, mel_filters(config).to(device)
@@ -112,13 +121,19 @@ def mel_filters(config: SpectrogramConfig) -> Tensor:
     """
     hz = torch.arange(config.n_fft // 2 + 1, dtype=torch.float64)
     hz *= config.sample_rate / config.n_fft
-    low, high = _mel(torch.tensor([config.f_min_hz, config.f_max_hz], dtype=torch.float64))
-    mels = torch.linspace(float(low), float(high), config.n_mels + 2, dtype=torch.float64)
-    edges = 700.0 * ((mels / 1127.0).exp() - 1.0)
+    edges = _band_edges_hz(config)
     rising = (hz[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - hz[:, None]) / (edges[2:] - edges[1:-1])
     return torch.minimum(rising, falling).clamp(min=0).float()
 
 
-def _mel(hz: Tensor) -> Tensor:
-    return 1127.0 * (1.0 + hz / 700.0).log()
+def band_centres_hz(config: SpectrogramConfig) -> Tensor:
+    """Where each mel band is most sensitive, float64 tensor of shape (n_mels,)."""
+    return _band_edges_hz(config)[1:-1]
+
+
+def _band_edges_hz(config: SpectrogramConfig) -> Tensor:
+    """Equally spaced on the mel scale, the ends included; (n_mels + 2,)."""
+    low, high = mel(torch.tensor([config.f_min_hz, config.f_max_hz], dtype=torch.float64))
+    mels = torch.linspace(float(low), float(high), config.n_mels + 2, dtype=torch.float64)
+    return 700.0 * ((mels / 1127.0).exp() - 1.0)

@@ -15,9 +15,9 @@ from engine import audio, query
 from engine.audio import Waveform
 from engine.config import AlignConfig, SearchConfig
 from engine.errors import SilentAudioError
-from engine.fingerprint import Fingerprinter
 from engine.index import Index
 from engine.margin import with_margins
+from engine.protocol import AudioFingerprinter
 from engine.query import Stopwatch
 from engine.records import Candidate, Reference
 
@@ -33,7 +33,7 @@ class Variants:
 
     Parameters
     ----------
-    fingerprinter : Fingerprinter
+    fingerprinter : AudioFingerprinter
     index : Index
     reference_hop_s : float
         The catalog's hop.
@@ -43,7 +43,7 @@ class Variants:
         Is told the time of the steps "encode", "search" and "align".
     """
 
-    fingerprinter: Fingerprinter
+    fingerprinter: AudioFingerprinter
     index: Index
     reference_hop_s: float
     search: SearchConfig
@@ -97,10 +97,12 @@ class Variants:
         with self.stopwatch.step("encode"):
             played = audio.change_speed(waveform, self.fingerprinter.sample_rate, speed)
             # A query that is just long enough must not be too short when it is played faster.
-            missing = self.fingerprinter.recipe.spectrogram.samples_per_segment - len(played)
+            needed = round(self.fingerprinter.segment_s * self.fingerprinter.sample_rate)
+            missing = needed - len(played)
             try:
                 fingerprint = self.fingerprinter.fingerprint(
-                    [np.pad(played, (0, max(missing, 0)))], hop_s
+                    [np.pad(played, (0, max(missing, 0)))],
+                    self.fingerprinter.hop_within(hop_s, self.reference_hop_s),
                 )
             except SilentAudioError:
                 return []

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from engine.config import IngestConfig
 from engine.errors import AstoundError, AudioError
-from engine.fingerprint import Fingerprinter
+from engine.protocol import AudioFingerprinter
 from engine.records import Fingerprint, NewTrack
 from engine.shard import sweep
 from engine.store import Store
@@ -33,7 +33,7 @@ class Ingest:
     store : Store
     folder : Path
         The catalog's folder of shards.
-    fingerprinter : Fingerprinter
+    fingerprinter : AudioFingerprinter
     segment_hop_s : float
     config : IngestConfig
     on_progress : callable
@@ -44,7 +44,7 @@ class Ingest:
         self,
         store: Store,
         folder: Path,
-        fingerprinter: Fingerprinter,
+        fingerprinter: AudioFingerprinter,
         segment_hop_s: float,
         config: IngestConfig,
         on_progress: OnProgress,

@@ -11,18 +11,21 @@ import torch
 from engine import spectrogram
 from engine.calibration import Calibration
 from engine.config import ASTConfig, Recipe
-from engine.encoder import ASTModel, new_models, save_weights
+from engine.encoder import Weights, new_models, save_weights
+from engine.network import AST
 from tests.audio_files import cached_tune
 
 TINY_AST = ASTConfig(
-    n_frames=64,
+    sample_rate=8000,
+    target_length=64,
     stride=16,
-    width=32,
+    embedding_dim=32,
     n_layers=2,
     n_heads=2,
     n_classes=0,
-    embedding_dim=16,
-    projection_width=32,
+    fingerprint_dim=16,
+    projection_dim=32,
+    norm_eps=1e-5,
 )
 
 
@@ -36,7 +39,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model, clip_head = new_models(recipe)
         _make_smooth(model)
         _spread(model, recipe)
-        recipe = save_weights(path, model, clip_head, recipe, {})
+        recipe = save_weights(path, Weights(model, clip_head, recipe))
     threshold = (2.0, 20.0, 0.0, 0.0, 0.0, 0.0, 0.0)  # half sure at an evidence of 0.9
     calibration = Calibration(recipe_id=recipe.recipe_id, weights=threshold, min_confidence=0.5)
     calibration.save(path.with_name("calibration.json"))
@@ -51,7 +54,7 @@ def tiny_weights(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @torch.no_grad()
-def _make_smooth(model: ASTModel) -> None:
+def _make_smooth(model: AST) -> None:
     """Let embeddings change slowly with time, as those of a trained encoder do."""
     weight = model.patches.weight
     weight.copy_(4 * weight.mean(dim=3, keepdim=True).expand_as(weight))
@@ -61,7 +64,7 @@ def _make_smooth(model: ASTModel) -> None:
 
 
 @torch.no_grad()
-def _spread(model: ASTModel, recipe: Recipe) -> None:
+def _spread(model: AST, recipe: Recipe) -> None:
     """Let embeddings of different music differ; random ones all point nearly the same way."""
     config = recipe.spectrogram
     music = torch.from_numpy(np.concatenate([cached_tune(seed, 10.0) for seed in range(50, 58)]))

@@ -63,3 +63,20 @@ def test_changelog_begins_with_this_version_or_unreleased() -> None:
     newest = re.search(r"^## \[?([\w.]+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert newest is not None
     assert newest[1] in (astound.__version__, "Unreleased")
+
+
+def test_model_page_does_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "model.md").read_text()
+    names: dict[str, object] = {}
+    for block in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
+        exec(compile(block, "docs/model.md", "exec"), names)
+
+
+def test_model_page_names_tests_that_exist() -> None:
+    page = (ROOT / "docs" / "model.md").read_text()
+    named = re.findall(r"`(test_\w+\.py)(?:::(\w+))?`", page)
+    assert len(named) > 20
+    for file, test in named:
+        texts = [path.read_text() for path in (ROOT / "tests").rglob(file)]
+        assert any(f"def {test}" in text for text in texts), (file, test)

@@ -32,7 +32,7 @@ from training.validate import retrieve
 log = logging.getLogger(__name__)
 
 TUNE_S = 30.0
-BASE = TrainConfig(n_pairs=64, n_warmup_steps=20, n_steps=1_000_000)
+BASE = TrainConfig(n_pairs=64, n_warmup_steps=20, n_steps=1_000_000, optimizer="adamw")
 
 
 class Variant(NamedTuple):
@@ -67,15 +67,18 @@ VARIANTS = {
     "window 64 ms": _shaped({"n_fft": 512}),
     "window 256 ms": _shaped({"n_fft": 2048, "hop_length": 80}),
     "segment 2 s": _shaped({"hop_length": 200}),
-    "embedding 64": _shaped(embedding_dim=64),
-    "embedding 256": _shaped(embedding_dim=256),
-    "width 128": _shaped(width=128, n_heads=2),
-    "width 256": _shaped(width=256, n_heads=4),
+    "embedding 64": _shaped(fingerprint_dim=64),
+    "embedding 256": _shaped(fingerprint_dim=256),
+    "width 128": _shaped(embedding_dim=128, n_heads=2),
+    "width 256": _shaped(embedding_dim=256, n_heads=4),
     "temperature 0.02": _trained(temperature=0.02),
     "temperature 0.1": _trained(temperature=0.1),
     "decoupled loss": _trained(loss="decoupled"),
     "triplet loss": _trained(loss="triplet"),
     "256 pairs": _trained(n_pairs=256),
+    "Muon": _trained(optimizer="muon"),
+    "Muon, rate 0.003": _trained(optimizer="muon", learning_rate=3e-3),
+    "rate 0.003": _trained(learning_rate=3e-3),
     "256 pairs, cached gradient": _trained(n_pairs=256, n_pairs_at_once=64),
     "no transposition": _augmented(transpose_share=0.0),
     "no mixing": _augmented(mix_share=0.0),

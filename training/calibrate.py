@@ -84,9 +84,9 @@ def calibrate(weights: Path, held_out: PairSampler, seed: int, device: str = "au
         answers: list[_Answer] = []
         for half in (held_out.tracks[::2], held_out.tracks[1::2]):
             known = [one for one in placements if one.track_id - 1 not in half]
-            index = Index(Path(folder), known, fingerprinter.recipe.recipe_id)
+            index = Index(Path(folder), known, fingerprinter.recipe_id)
             answers += _ask(queries, fingerprinter, index, {one.track_id for one in known})
-    return _fit(answers, fingerprinter.recipe.recipe_id)
+    return _fit(answers, fingerprinter.recipe_id)
 
 
 def _queries(fingerprinter: Fingerprinter, held_out: PairSampler, seed: int) -> Iterator[_Query]:

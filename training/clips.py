@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.config import Recipe
-from engine.encoder import ASTModel, ClipHead
+from engine.network import AST, ClipHead
 from training import loss
 from training.chance import Chance
 from training.config import TrainConfig
@@ -23,7 +23,7 @@ _HIDDEN_SHARE = 0.1
 
 
 def train_clips(
-    model: ASTModel,
+    model: AST,
     clip_head: ClipHead,
     sampler: PairSampler,
     config: TrainConfig,
@@ -36,7 +36,7 @@ def train_clips(
 
     Parameters
     ----------
-    model : ASTModel
+    model : AST
     clip_head : ClipHead
     sampler : PairSampler
         Over the tracks to train on.
@@ -78,7 +78,7 @@ def train_clips(
 
 @torch.inference_mode()
 def _embedded(
-    model: ASTModel, sampler: PairSampler, config: TrainConfig, recipe: Recipe
+    model: AST, sampler: PairSampler, config: TrainConfig, recipe: Recipe
 ) -> tuple[Tensor, Tensor]:
     """Embed pairs of clips, each of shape (n_clips, n_segments, dim)."""
     clip, settings = recipe.clip, recipe.spectrogram

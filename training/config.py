@@ -69,7 +69,7 @@ class AugmentConfig:
     transpose_share: float = 0.5
     mix_share: float = 0.15
     mix_db: Range = (-9.0, 3.0)
-    speed: Range = (0.95, 1.05)
+    speed: Range = (0.965, 1.035)
     speed_share: float = 0.3
     tempo: Range = (0.8, 1.25)
     tempo_share: float = 0.1
@@ -142,8 +142,10 @@ class TrainConfig:
     cooldown_share : float
         Part of the run at whose start the learning rate begins to fall; until then a run can be
         made longer and go on as if it had been so from the start.
+    optimizer : {"adamw", "muon"}
+        See :func:`training.learner.optimizers`.
     learning_rate, weight_decay, max_norm : float
-        AdamW, with clipped gradients.
+        Of either, with clipped gradients.
     loss : {"nt_xent", "triplet", "decoupled"}
     temperature, margin : float
         Of NT-Xent and the decoupled loss; of the triplet loss.
@@ -162,6 +164,7 @@ class TrainConfig:
     n_steps: int = 6000
     n_warmup_steps: int = 200
     cooldown_share: float = 0.4
+    optimizer: str = "muon"
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     max_norm: float = 1.0
@@ -191,8 +194,10 @@ class TrainConfig:
             raise ConfigError("seed", f"{self.seed} does not work; it must not be negative")
         if not 0 <= self.cooldown_share <= 1:
             raise ConfigError("cooldown_share", f"{self.cooldown_share} must lie in [0, 1]")
-        if self.loss not in LOSSES:
-            raise ConfigError("loss", f"{self.loss!r} is unknown; known are {', '.join(LOSSES)}")
+        for key, known in {"loss": LOSSES, "optimizer": OPTIMIZERS}.items():
+            if (value := getattr(self, key)) not in known:
+                raise ConfigError(key, f"{value!r} is unknown; known are {', '.join(known)}")
 
 
 LOSSES = ("nt_xent", "triplet", "decoupled")
+OPTIMIZERS = ("adamw", "muon")

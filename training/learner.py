@@ -22,8 +22,8 @@ from torch.utils.checkpoint import checkpoint
 
 from engine import spectrogram
 from engine.config import Recipe
-from engine.encoder import ASTModel
 from engine.errors import ModelError
+from engine.network import AST
 from training import channel, loss
 from training.chance import Chance
 from training.config import TrainConfig
@@ -42,18 +42,16 @@ class Learner:
 
     Parameters
     ----------
-    model : ASTModel
+    model : AST
         On the device to train on.
     config : TrainConfig
     recipe : Recipe
     """
 
-    def __init__(self, model: ASTModel, config: TrainConfig, recipe: Recipe) -> None:
+    def __init__(self, model: AST, config: TrainConfig, recipe: Recipe) -> None:
         self.model, self.config, self.recipe = model, config, recipe
         self.device = next(model.parameters()).device
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), weight_decay=config.weight_decay, betas=(0.9, 0.98)
-        )
+        self.optimizers = optimizers(model, config)
         self._loss = loss.choose(config)
         if config.checkpointing:
             for block in model.blocks:
@@ -83,9 +81,9 @@ class Learner:
         rate : float
             Learning rate.
         """
-        for group in self.optimizer.param_groups:
+        for group in (group for one in self.optimizers for group in one.param_groups):
             group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         whole = len(features) <= 2 * self.config.n_pairs_at_once
         value, both = self._backward(features) if whole else self._backward_in_pieces(features)
         if n_processes() > 1:
@@ -93,7 +91,8 @@ class Learner:
                 if parameter.grad is not None:
                     dist.all_reduce(parameter.grad)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_norm)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         return Progress(value, loss.hit_rate(both))
 
     def _backward(self, features: Tensor) -> tuple[float, Tensor]:
@@ -123,8 +122,9 @@ class Learner:
     def save(self, path: Path, n_steps: int) -> None:
         """Write weights and optimizer state after that many steps."""
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
+        for which, optimizer in enumerate(self.optimizers):
+            for index, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{which}.{index}.{k}": v for k, v in state.items()}
         tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
         partial = path.with_suffix(".partial")
         save_file(tensors, partial, {"n_steps": str(n_steps)})
@@ -146,12 +146,13 @@ class Learner:
         except (SafetensorError, RuntimeError) as error:
             reason = "no checkpoint of this model; another run needs another folder"
             raise ModelError(path, reason) from error
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in tensors.items():
-            if key.startswith("optimizer."):
-                _, index, name = key.split(".")
-                state.setdefault(int(index), {})[name] = tensor
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        for which, optimizer in enumerate(self.optimizers):
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, tensor in tensors.items():
+                if key.startswith(f"optimizer.{which}."):
+                    _, _, index, name = key.split(".")
+                    state.setdefault(int(index), {})[name] = tensor
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
         with safe_open(path, framework="pt") as file:
             return int(file.metadata()["n_steps"])
 
@@ -161,6 +162,24 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     rising = (step + 1) / max(config.n_warmup_steps, 1)
     falling = (config.n_steps - step) / max(config.cooldown_share * config.n_steps, 1)
     return config.learning_rate * min(1.0, rising, falling)
+
+
+def optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """Make AdamW, and for "muon" Muon for the matrices inside the transformer's layers.
+
+    Muon (Jordan et al. 2024) takes steps of equal length in all directions of a matrix; scaled
+    as long as AdamW's are (Liu et al. 2025, arXiv 2502.16982), both share one learning rate.
+    """
+    inner: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        is_inner = name.startswith("blocks.") and parameter.ndim == 2
+        (inner if is_inner and config.optimizer == "muon" else rest).append(parameter)
+    decay = config.weight_decay
+    adamw = torch.optim.AdamW(rest, weight_decay=decay, betas=(0.9, 0.98))
+    if not inner:
+        return [adamw]
+    return [adamw, torch.optim.Muon(inner, weight_decay=decay, adjust_lr_fn="match_rms_adamw")]
 
 
 def n_processes() -> int:

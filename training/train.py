@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +22,17 @@ from torch import Tensor
 
 from engine.calibration import SHIPPED_CALIBRATION
 from engine.config import Recipe
-from engine.encoder import ASTModel, load_weights, new_models, resolve_device, save_weights
+from engine.encoder import (
+    Weights,
+    load_weights,
+    new_clip_head,
+    new_models,
+    resolve_device,
+    save_weights,
+)
 from engine.errors import ConfigError, ModelError
+from engine.model import ASTModel
+from engine.network import AST, ClipHead
 from training.calibrate import calibrate
 from training.chance import Chance
 from training.clips import train_clips
@@ -39,6 +48,8 @@ from training.validate import retrieve
 log = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.safetensors"
+# What a published checkpoint becomes: segments of 1.02 s, a projection instead of the classes.
+_CUT: dict[str, Any] = {"target_length": 100, "n_classes": 0, "fingerprint_dim": 128}
 
 
 class Sources(NamedTuple):
@@ -61,7 +72,7 @@ def train(
     sources: Sources,
     out: Path,
     config: TrainConfig,
-    recipe: Recipe,
+    recipe: Recipe | None = None,
     *,
     init_from: Path | None = None,
     device: str = "auto",
@@ -77,9 +88,11 @@ def train(
         Folder for the decoded audio, the log, the checkpoints, ``weights.safetensors`` and
         ``calibration.json``.
     config : TrainConfig
-    recipe : Recipe
+    recipe : Recipe, optional
+        That of `init_from` by default, and the shipped model's without.
     init_from : Path, optional
-        Weights to begin with instead of random ones.
+        Weights to begin with instead of random ones: astound's, or a published checkpoint as
+        :meth:`engine.model.ASTModel.from_pretrained` reads it, cut to segments of a second.
     device : {"auto", "cpu", "cuda"}
 
     Returns
@@ -99,11 +112,9 @@ def train(
     if config.n_pairs % n_processes():
         reason = f"{config.n_pairs} cannot be shared evenly by {n_processes()} processes"
         raise ConfigError("n_pairs", reason)
-    samplers = open_samplers(sources, out / "cache", config, recipe)
     torch.manual_seed(config.seed)
-    model, clip_head = new_models(recipe)
-    if init_from is not None:
-        model.load_state_dict(_matching(init_from, recipe).state_dict())
+    model, clip_head, recipe = _beginning(init_from, recipe)
+    samplers = open_samplers(sources, out / "cache", config, recipe)
     learner = Learner(model.to(place), config, recipe)
     journal = train_segments(learner, samplers, out)
     weights = out / "weights.safetensors"
@@ -111,7 +122,7 @@ def train(
         record = {"config": dataclasses.asdict(config), "validations": journal.validations()}
         clip_head = clip_head.to(place)
         clips = train_clips(model.eval(), clip_head, samplers.training, config, recipe)
-        save_weights(weights, model, clip_head, recipe, record | clips)
+        save_weights(weights, Weights(model, clip_head, recipe, record | clips))
         calibration = calibrate(weights, samplers.held_out, config.seed, device)
         calibration.save(out / SHIPPED_CALIBRATION.name)
     return weights
@@ -196,12 +207,24 @@ def _batches(
             yield step, features
 
 
-def _matching(path: Path, recipe: Recipe) -> ASTModel:
-    model, _, found = load_weights(path)
-    ours = dataclasses.replace(recipe, weights_sha256=found.weights_sha256)
-    if found != ours:
+def _beginning(path: Path | None, recipe: Recipe | None) -> tuple[AST, ClipHead, Recipe]:
+    """Make the models a run begins with, and the recipe they are of."""
+    if path is None:
+        recipe = recipe or Recipe()
+        return *new_models(recipe), recipe
+    network, found = _network_of(path)
+    found = dataclasses.replace(found, weights_sha256="")
+    if recipe not in (None, found):
         raise ModelError(path, f"it has another shape than the run: {found.encoder}")
-    return model
+    return network, new_clip_head(found), found
+
+
+def _network_of(path: Path) -> tuple[AST, Recipe]:
+    if path.suffix == ".safetensors":
+        network, _, recipe, _, _ = load_weights(path)
+        return network, recipe
+    network, _, recipe, _, _ = ASTModel.from_pretrained(path, device="cpu", **_CUT).weights()
+    return network, recipe
 
 
 def _join_processes(device: str) -> torch.device:

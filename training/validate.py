@@ -10,7 +10,7 @@ from torch import Tensor
 
 from engine import spectrogram
 from engine.config import IndexConfig, Recipe
-from engine.encoder import ASTModel
+from engine.network import AST
 from training.chance import Chance
 from training.config import AugmentConfig
 from training.dataset import PairSampler
@@ -43,7 +43,7 @@ DEGRADATIONS = {
 
 @torch.inference_mode()
 def retrieve(
-    model: ASTModel, held_out: PairSampler, distractors: PairSampler, recipe: Recipe
+    model: AST, held_out: PairSampler, distractors: PairSampler, recipe: Recipe
 ) -> dict[str, float]:
     """Ask for degraded clips of held-out tracks in a catalog of them and of others.
 
@@ -52,7 +52,7 @@ def retrieve(
 
     Parameters
     ----------
-    model : ASTModel
+    model : AST
     held_out : PairSampler
         Over tracks that are in no training batch.
     distractors : PairSampler
@@ -79,12 +79,12 @@ def retrieve(
     return found | {"mean": float(np.mean(list(found.values())))}
 
 
-def embed(model: ASTModel, waveforms: Tensor, hop_s: float, recipe: Recipe) -> Tensor:
+def embed(model: AST, waveforms: Tensor, hop_s: float, recipe: Recipe) -> Tensor:
     """Embed every segment of equally long waveforms.
 
     Parameters
     ----------
-    model : ASTModel
+    model : AST
     waveforms : float32 tensor of shape (n, n_samples)
     hop_s : float
         Distance of the segments in seconds.
@@ -108,7 +108,7 @@ def embed(model: ASTModel, waveforms: Tensor, hop_s: float, recipe: Recipe) -> T
 
 
 def _catalog(
-    model: ASTModel, held_out: PairSampler, distractors: PairSampler, recipe: Recipe
+    model: AST, held_out: PairSampler, distractors: PairSampler, recipe: Recipe
 ) -> tuple[Tensor, Tensor]:
     rate, device = recipe.spectrogram.sample_rate, next(model.parameters()).device
     stride = max(len(distractors.tracks) // _N_DISTRACTORS, 1)
@@ -125,7 +125,7 @@ def _catalog(
 
 
 def _hit_rate(
-    model: ASTModel,
+    model: AST,
     asked: PairSampler,
     catalog: Tensor,
     track_of: Tensor,

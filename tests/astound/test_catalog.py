@@ -20,7 +20,7 @@ from astound.catalog import Catalog, identify
 from engine import audio
 from engine.calibration import N_FEATURES, Calibration
 from engine.config import IngestConfig, Recipe
-from engine.encoder import new_models, save_weights
+from engine.encoder import Weights, new_models, save_weights
 from engine.errors import (
     AudioError,
     CatalogBusyError,
@@ -117,7 +117,7 @@ def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(2)
         recipe = Recipe(encoder=TINY_AST)
-        recipe = save_weights(path, *new_models(recipe), recipe, {})
+        recipe = save_weights(path, Weights(*new_models(recipe), recipe))
     Calibration(recipe_id=recipe.recipe_id, weights=(0.0,) * N_FEATURES, min_confidence=0.5).save(
         path.with_name("calibration.json")
     )
@@ -484,7 +484,7 @@ def test_clip_shorter_than_a_segment_is_refused(shelf: Catalog, n_samples: int) 
 
 
 def test_clip_of_exactly_one_segment_is_searched(shelf: Catalog) -> None:
-    n_samples = shelf.fingerprinter.recipe.spectrogram.samples_per_segment
+    n_samples = round(shelf.fingerprinter.segment_s * shelf.fingerprinter.sample_rate)
     assert n_samples == 7324
     assert best_of(shelf, clip(0)[:n_samples]).track_id == 1
 

@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import transformers
 from click.testing import CliRunner, Result
 
+import astound
 import training.config
 from astound.cli import cli
 from engine.encoder import load_encoder
-from tests.training.sounds import RECIPE, be_brief, write_sources
+from engine.errors import RecipeMismatchError
+from tests.training.sounds import N_TRACKS, RECIPE, be_brief, write_sources
 from training.config import TrainConfig
 from training.train import Sources
 
@@ -38,7 +42,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let the command train a tiny model for a few steps, and keep its log levels to itself."""
     monkeypatch.setattr(training.config, "TrainConfig", Short)
-    monkeypatch.setattr("engine.config.Recipe", lambda: RECIPE)
+    monkeypatch.setattr("training.train.Recipe", lambda: RECIPE)
     be_brief(monkeypatch)
     loggers = [logging.getLogger(name) for name in ("astound", "engine", "indexer", "training")]
     levels = [one.level for one in loggers]
@@ -81,12 +85,52 @@ def test_train_of_a_folder_without_audio_is_one_line(
     assert result.stderr.splitlines()[-1] == f"astound: folder: {empty} has no audio files"
 
 
-def test_train_with_weights_of_another_shape_is_one_line(
+def test_train_follows_the_shape_of_the_weights_it_begins_with(
     sources: Sources, tmp_path: Path, tiny_model: Path
 ) -> None:
     result = run(sources, tmp_path / "run", "--init-from", tiny_model)
-    assert result.exit_code == 1
-    assert "another shape than the run" in result.stderr.splitlines()[-1]
+    assert result.exit_code == 0, result.stderr
+    trained, tiny = (
+        load_encoder(Path(one), "cpu").recipe for one in (result.stdout.strip(), tiny_model)
+    )
+    assert trained.encoder == tiny.encoder
+    assert trained.weights_sha256 != tiny.weights_sha256
+
+
+def test_published_checkpoint_becomes_a_catalog_of_its_own(
+    sources: Sources, tmp_path: Path
+) -> None:
+    """From an AudioSet AST (a small one, of random weights) to a match."""
+    _write_checkpoint(tmp_path / "ast")
+    result = run(sources, tmp_path / "run", "--init-from", tmp_path / "ast")
+    assert result.exit_code == 0, result.stderr
+    weights = Path(result.stdout.strip())
+    recipe = load_encoder(weights, "cpu").recipe
+    assert (recipe.spectrogram.front_end, recipe.spectrogram.sample_rate) == ("kaldi", 16000)
+    assert recipe.spectrogram.segment_s == pytest.approx(1.015)
+    assert recipe.encoder.fingerprint_dim == 128
+
+    with astound.open(tmp_path / "catalog", model=weights, device="cpu") as catalog:
+        report = catalog.add(sources.music)
+        assert len(report.added) == N_TRACKS
+        assert catalog.recipe_id == recipe.recipe_id
+        found = catalog.query(
+            str(sources.music / "3.wav"), start_s=1.0, end_s=5.0, min_confidence=0
+        )
+        assert found.best is not None
+        assert Path(found.best.path).name == "3.wav"
+        assert found.best.offset_s == pytest.approx(0.0, abs=0.1)
+    shipped = astound.open(tmp_path / "catalog", device="cpu")
+    with shipped, pytest.raises(RecipeMismatchError):
+        shipped.query(str(sources.music / "3.wav"))
+
+
+def _write_checkpoint(folder: Path) -> None:
+    torch.manual_seed(0)
+    shape = transformers.ASTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
+    )
+    transformers.ASTForAudioClassification(shape).save_pretrained(folder)
 
 
 @pytest.mark.parametrize(

@@ -28,15 +28,19 @@ BAD = [
     (SpectrogramConfig, {"f_min_hz": 4000.0}),
     (SpectrogramConfig, {"f_min_hz": -1.0}),
     (SpectrogramConfig, {"f_max_hz": float("nan")}),
-    (ASTConfig, {"width": 100}),
+    (ASTConfig, {"embedding_dim": 100}),
+    (ASTConfig, {"mlp_ratio": 0.0}),
+    (ASTConfig, {"n_classes": -1}),
+    (ASTConfig, {"fingerprint_dim": -1}),
+    (SpectrogramConfig, {"front_end": "mfcc"}),
+    (SpectrogramConfig, {"deviation": 0.0}),
     (ASTConfig, {"stride": 0}),
     (ASTConfig, {"patch_size": 129}),
     (ASTConfig, {"dropout": 1.0}),
-    (ASTConfig, {"n_classes": -1}),
     (ClipConfig, {"n_segments": 0}),
     (ClipConfig, {"segment_hop_s": 0.0}),
-    (Recipe, {"encoder": ASTConfig(embedding_dim=128)}),
-    (Recipe, {"encoder": dataclasses.replace(FINGERPRINT_AST, embedding_dim=0)}),
+    (Recipe, {"encoder": ASTConfig(fingerprint_dim=128)}),
+    (Recipe, {"encoder": dataclasses.replace(FINGERPRINT_AST, sample_rate=16000)}),
     (Recipe, {"spectrogram": SpectrogramConfig(n_mels=64)}),
     (IndexConfig, {"segment_hop_s": 0.0}),
     (SearchConfig, {"top_k": 0}),
@@ -83,26 +87,30 @@ def test_published_model_has_its_patches() -> None:
 
 OTHER_VALUES: dict[str, dict[str, Any]] = {
     "spectrogram": {
-        "sample_rate": 16000,
         "n_fft": 512,
         "hop_length": 80,
         "f_min_hz": 50.0,
         "f_max_hz": 3000.0,
         "floor_db": 60.0,
         "silence_db": -60.0,
+        "front_end": "kaldi",
+        "mean": -6.0,
+        "deviation": 5.0,
     },
     "encoder": {
         "patch_size": 8,
         "stride": 10,
-        "width": 96,
+        "embedding_dim": 96,
         "n_layers": 5,
         "n_heads": 6,
         "mlp_ratio": 2.0,
         "dropout": 0.1,
         "distillation": False,
         "n_classes": 10,
-        "embedding_dim": 64,
-        "projection_width": 256,
+        "multi_label": False,
+        "fingerprint_dim": 64,
+        "projection_dim": 256,
+        "norm_eps": 1e-6,
     },
     "clip": {"n_segments": 9, "segment_hop_s": 0.25, "hop_segments": 5, "n_heads": 8},
 }
@@ -120,15 +128,26 @@ def test_recipe_id_changes_with_every_setting(part: str, name: str, value: objec
 @pytest.mark.parametrize("part", OTHER_VALUES)
 def test_recipe_id_test_knows_every_setting(part: str) -> None:
     names = {field.name for field in dataclasses.fields(getattr(Recipe(), part))}
-    assert names - {"n_mels", "n_frames"} == set(OTHER_VALUES[part])  # two parts agree on those
+    shared = {"sample_rate", "n_mels", "n_frames", "target_length"}  # two parts agree on those
+    assert names - shared == set(OTHER_VALUES[part])
 
 
-@pytest.mark.parametrize("name", ["n_mels", "n_frames"])
-def test_recipe_id_changes_with_the_size_of_the_spectrogram(name: str) -> None:
-    size: dict[str, Any] = {name: 96}
+@pytest.mark.parametrize(
+    ("name", "of_encoder", "value"),
+    [
+        ("sample_rate", "sample_rate", 16000),
+        ("n_mels", "n_mels", 96),
+        ("n_frames", "target_length", 96),
+    ],
+)
+def test_recipe_id_changes_with_what_its_parts_share(
+    name: str, of_encoder: str, value: int
+) -> None:
+    sizes: dict[str, Any] = {name: value}
+    sizes_of_encoder: dict[str, Any] = {of_encoder: value}
     changed = Recipe(
-        spectrogram=SpectrogramConfig(**size),
-        encoder=dataclasses.replace(FINGERPRINT_AST, **size),
+        spectrogram=SpectrogramConfig(**sizes),
+        encoder=dataclasses.replace(FINGERPRINT_AST, **sizes_of_encoder),
     )
     assert changed.recipe_id != Recipe().recipe_id
 

@@ -9,11 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from engine.config import FINGERPRINT_AST, ASTConfig, Recipe
+from engine.config import FINGERPRINT_AST, Recipe
 from engine.encoder import (
-    ASTModel,
-    ClipHead,
     Encoder,
+    Weights,
     load_encoder,
     load_weights,
     new_models,
@@ -21,6 +20,7 @@ from engine.encoder import (
     save_weights,
 )
 from engine.errors import ModelError
+from engine.network import AST, ClipHead
 from tests.encoders import TINY_AST
 
 
@@ -45,67 +45,6 @@ def encoder(request: pytest.FixtureRequest, tiny_model: Path) -> Encoder:
     return Encoder(*new_models(Recipe()), Recipe(), "cpu")
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        TINY_AST,
-        dataclasses.replace(TINY_AST, stride=10),
-        dataclasses.replace(TINY_AST, distillation=False, n_classes=5),
-        dataclasses.replace(TINY_AST, n_mels=80, n_frames=100, patch_size=8, stride=8),
-        dataclasses.replace(TINY_AST, n_mels=16, n_frames=16, n_classes=1, embedding_dim=3),
-    ],
-    ids=["plain", "overlapping", "classifier", "other size", "one patch"],
-)
-def test_model_any_shape_gives_its_heads(config: ASTConfig) -> None:
-    model = ASTModel(config).eval()
-    features = torch.randn(3, config.n_frames, config.n_mels)
-    with torch.inference_mode():
-        assert model.summary(features).shape == (3, config.width)
-        embeddings = model.embed(features)
-        assert embeddings.shape == (3, config.embedding_dim)
-        torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(3))
-        if config.n_classes:
-            assert model(features).shape == (3, config.n_classes)
-
-
-def test_model_without_head_does_not_carry_one() -> None:
-    names = {name.split(".")[0] for name in ASTModel(TINY_AST).state_dict()}
-    assert "projection" in names
-    assert "classifier" not in names
-
-
-def test_model_default_is_the_published_base_model() -> None:
-    with torch.device("meta"):
-        model = ASTModel(ASTConfig())
-        assert model(torch.zeros(2, 1024, 128)).shape == (2, 527)
-    assert model.positions.shape == (1, 12 * 101 + 2, 768)
-    n_parameters = sum(one.numel() for one in model.parameters())
-    assert n_parameters == 86_594_063
-
-
-def test_model_knows_where_a_patch_lies() -> None:
-    torch.manual_seed(0)
-    model = ASTModel(TINY_AST).eval()
-    features = torch.randn(1, 64, 128)
-    with torch.inference_mode():
-        shifted = model.summary(features.roll(16, dims=1))
-        higher = model.summary(features.roll(16, dims=2))
-        assert not torch.allclose(model.summary(features), shifted, atol=1e-4)
-        assert not torch.allclose(model.summary(features), higher, atol=1e-4)
-
-
-def test_model_segments_of_a_batch_do_not_mix() -> None:
-    torch.manual_seed(0)
-    model = ASTModel(TINY_AST).eval()
-    features = torch.randn(3, 64, 128)
-    changed = features.clone()
-    changed[1] += 1
-    with torch.inference_mode():
-        before, after = model.embed(features), model.embed(changed)
-    torch.testing.assert_close(before[[0, 2]], after[[0, 2]])
-    assert not torch.allclose(before[1], after[1], atol=1e-4)
-
-
 @pytest.mark.parametrize("half", [False, True])
 def test_embed_segments_company_changes_nothing(encoder: Encoder, half: bool) -> None:
     encoder.half = half
@@ -121,7 +60,7 @@ def test_embed_segments_gives_unit_norm_float32(encoder: Encoder, half: bool) ->
     encoder.half = half
     embeddings = encoder.embed_segments(segments_like_music(5))
     assert embeddings.dtype == torch.float32
-    assert embeddings.shape == (5, encoder.recipe.encoder.embedding_dim)
+    assert embeddings.shape == (5, encoder.recipe.encoder.fingerprint_dim)
     torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(5), atol=1e-4, rtol=0)
 
 
@@ -142,13 +81,13 @@ def test_embed_segments_twice_gives_the_same_bits(encoder: Encoder) -> None:
 
 
 def test_embed_segments_none_gives_none(encoder: Encoder) -> None:
-    dim = encoder.recipe.encoder.embedding_dim
+    dim = encoder.recipe.encoder.fingerprint_dim
     assert encoder.embed_segments(torch.zeros(0, 64, 128)).shape == (0, dim)
 
 
 def test_embed_clips_ignores_absent_segments(encoder: Encoder) -> None:
     torch.manual_seed(0)
-    dim = encoder.recipe.encoder.embedding_dim
+    dim = encoder.recipe.encoder.fingerprint_dim
     segments = torch.nn.functional.normalize(torch.randn(4, 19, dim), dim=2)
     absent = torch.zeros(4, 19, dtype=torch.bool)
     absent[:, 11:] = True
@@ -162,19 +101,25 @@ def test_embed_clips_ignores_absent_segments(encoder: Encoder) -> None:
 
 
 @pytest.fixture
-def saved(tmp_path: Path) -> tuple[Path, ASTModel, ClipHead, Recipe]:
+def saved(tmp_path: Path) -> tuple[Path, AST, ClipHead, Recipe]:
     torch.manual_seed(0)
     path, recipe = tmp_path / "weights.safetensors", Recipe(encoder=TINY_AST)
     model, clip_head = new_models(recipe)
-    return path, model, clip_head, save_weights(path, model, clip_head, recipe, {"seed": 0})
+    return (
+        path,
+        model,
+        clip_head,
+        save_weights(path, Weights(model, clip_head, recipe, {"seed": 0})),
+    )
 
 
-Saved = tuple[Path, ASTModel, ClipHead, Recipe]
+Saved = tuple[Path, AST, ClipHead, Recipe]
 
 
 def test_weights_come_back_as_they_were(saved: Saved) -> None:
     path, model, clip_head, recipe = saved
-    model_again, clip_head_again, recipe_again = load_weights(path)
+    model_again, clip_head_again, recipe_again, record, _ = load_weights(path)
+    assert record == {"seed": 0}
     assert recipe_again == recipe
     assert recipe.weights_sha256
     for one, again in ((model, model_again), (clip_head, clip_head_again)):
@@ -187,14 +132,14 @@ def test_weights_other_numbers_give_another_recipe(saved: Saved, tmp_path: Path)
     _, model, clip_head, recipe = saved
     with torch.no_grad():
         model.positions[0, 0, 0] += 1e-3
-    other = save_weights(tmp_path / "other.safetensors", model, clip_head, recipe, {})
+    other = save_weights(tmp_path / "other.safetensors", Weights(model, clip_head, recipe))
     assert other.recipe_id != recipe.recipe_id
 
 
 def test_weights_same_numbers_give_the_same_recipe(saved: Saved, tmp_path: Path) -> None:
     path, model, clip_head, recipe = saved
     again = tmp_path / "again.safetensors"
-    assert save_weights(again, model, clip_head, recipe, {"seed": 0}) == recipe
+    assert save_weights(again, Weights(model, clip_head, recipe, {"seed": 0})) == recipe
     assert load_weights(again)[2] == load_weights(path)[2]
 
 
@@ -270,5 +215,5 @@ def test_resolve_device_cuda_without_a_device_is_refused() -> None:
 
 def test_fingerprint_model_is_small() -> None:
     with torch.device("meta"):
-        model = ASTModel(FINGERPRINT_AST)
+        model = AST(FINGERPRINT_AST)
     assert sum(one.numel() for one in model.parameters()) < 4_000_000

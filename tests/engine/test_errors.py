@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import pickle
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,18 @@ def test_printable_any_file_name_can_be_written_as_utf8(name: bytes) -> None:
 
 def test_printable_undecodable_byte_stays_visible() -> None:
     assert errors.printable(b"caf\xe9.wav") == "caf\\udce9.wav"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConfigError("top_k", "0 does not work"),
+        AudioTooShortError("a.wav", 0.25, 0.5),
+        RecipeMismatchError("aaaa", "bbbb", "shard 7"),
+        TrackNotFoundError(3),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_error_survives_the_way_between_processes(error: AstoundError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from functools import cache
 
@@ -11,11 +12,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.config import SpectrogramConfig
+from engine.config import ASTConfig, SpectrogramConfig
+from engine.filter_bank import fbank
 from engine.spectrogram import log_mel, mel_filters, normalise, segments, silent
 from tests.audio_files import cached_tune
 
 CONFIG = SpectrogramConfig()
+KALDI = SpectrogramConfig.kaldi(ASTConfig(target_length=100))
 RATE = CONFIG.sample_rate
 SEGMENT = CONFIG.samples_per_segment
 HOP = CONFIG.hop_length
@@ -188,3 +191,35 @@ def test_mel_filters_every_band_hears_something(config: SpectrogramConfig) -> No
 
 def test_mel_filters_peaks_rise() -> None:
     assert (mel_filters(CONFIG).argmax(dim=0).diff() > 0).all()
+
+
+def test_log_mel_kaldi_is_the_filter_bank() -> None:
+    waveform = music(1, 2.0)
+    torch.testing.assert_close(log_mel(waveform, KALDI), fbank(waveform, KALDI), atol=0, rtol=0)
+    assert log_mel(torch.zeros(399), KALDI).shape == (0, 128)
+
+
+def test_normalise_kaldi_is_the_same_for_all_segments() -> None:
+    raw = torch.stack([torch.full((100, 128), -4.2677393), torch.full((100, 128), 4.8702555)])
+    expected = torch.stack([torch.zeros(100, 128), torch.ones(100, 128)])
+    torch.testing.assert_close(normalise(raw, KALDI), expected)
+    other = dataclasses.replace(KALDI, mean=-6.0, deviation=2.0)
+    torch.testing.assert_close(normalise(torch.zeros(1, 100, 128), other)[0, 0, 0].item(), 1.5)
+
+
+@pytest.mark.parametrize(
+    ("gain", "expected"), [(0.0, True), (1e-5, True), (0.01, False), (1.0, False)]
+)
+def test_silent_kaldi_tells_silence_from_music(gain: float, expected: bool) -> None:
+    raw = segments(log_mel(gain * music(2, 3.0)[: KALDI.samples_per_segment], KALDI), 1, KALDI)
+    assert silent(raw, KALDI).tolist() == [expected]
+
+
+def test_log_mel_first_heard_in_inference_mode_still_has_gradients() -> None:
+    config = dataclasses.replace(CONFIG, n_mels=31)  # not yet in any cache
+    with torch.inference_mode():
+        log_mel(chirp(), config)
+    waveform = chirp().requires_grad_()
+    log_mel(waveform, config).sum().backward()
+    assert waveform.grad is not None
+    assert waveform.grad.abs().sum() > 0

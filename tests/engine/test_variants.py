@@ -98,7 +98,7 @@ def test_query_at_its_own_speed_stays_first(variants: Variants) -> None:
 
 
 def test_query_of_one_segment_can_be_played_faster(variants: Variants) -> None:
-    n_samples = variants.fingerprinter.recipe.spectrogram.samples_per_segment
+    n_samples = round(variants.fingerprinter.segment_s * variants.fingerprinter.sample_rate)
     waveform = sped(1, 2 ** (-2 / 12))[:n_samples]
     best = variants.widen([], waveform)[0]
     assert best.query_end_s <= n_samples / RATE

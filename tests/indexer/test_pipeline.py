@@ -114,9 +114,7 @@ def test_tracks_are_what_the_files_are(catalog: Catalog, music: Path) -> None:
     (track,) = catalog.tracks()
     assert track.path == str(music / "1.wav")
     assert track.duration_s == pytest.approx(TUNE_S)
-    assert track.n_segments == 1 + int(
-        (TUNE_S - catalog.fingerprinter.recipe.spectrogram.segment_s) / 0.5
-    )
+    assert track.n_segments == 1 + int((TUNE_S - catalog.fingerprinter.segment_s) / 0.5)
     assert (track.title, track.artist, track.metadata) == (None, None, {})
     assert [found(catalog, number) for number in (0, 1, 2)] == [None, "1.wav", None]
 

@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.encoder import ClipHead, new_models
+from engine.encoder import new_models
+from engine.network import ClipHead
 from tests.audio_files import cached_tune
 from tests.training.sounds import CONFIG, RECIPE, only, pool_of, sampler_of
 from training import clips
 from training.clips import train_clips
 
-DIM, N_SEGMENTS = RECIPE.encoder.embedding_dim, RECIPE.clip.n_segments
+DIM, N_SEGMENTS = RECIPE.encoder.fingerprint_dim, RECIPE.clip.n_segments
 TUNES = sampler_of(pool_of(*(cached_tune(seed, 6.0) for seed in range(4))), only())
 
 

@@ -185,6 +185,29 @@ def test_learning_rate_without_warm_up_and_cool_down_is_constant() -> None:
     assert [learning_rate(step, config) for step in range(10)] == [2.0] * 10
 
 
+# -- optimizers ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_optimizers_share_all_parameters(optimizer: str) -> None:
+    one = new_learner(optimizer=optimizer)
+    steered = [p for o in one.optimizers for group in o.param_groups for p in group["params"]]
+    assert sorted(map(id, steered)) == sorted(map(id, one.model.parameters()))
+    assert len(one.optimizers) == (2 if optimizer == "muon" else 1)
+
+
+def test_muon_steps_equally_far_in_all_directions_of_a_matrix() -> None:
+    spreads = {}
+    for optimizer in ("adamw", "muon"):
+        one = new_learner(optimizer=optimizer, weight_decay=0.0)
+        before = one.model.blocks[0].mlp[0].weight.detach().clone()  # type: ignore[union-attr, index]
+        one.learn(features(0), 1e-2)
+        step = one.model.blocks[0].mlp[0].weight.detach() - before  # type: ignore[union-attr, index]
+        lengths = torch.linalg.svdvals(step)
+        spreads[optimizer] = float(lengths.max() / lengths.median())
+    assert spreads["muon"] < 2 < spreads["adamw"]
+
+
 # -- several processes -------------------------------------------------------------------------
 
 _PROCESS = """

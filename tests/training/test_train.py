@@ -91,7 +91,7 @@ def finished(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_train_gives_weights_that_fingerprint(finished: Path) -> None:
     fingerprinter = Fingerprinter(load_encoder(finished, "cpu"))
     fingerprint = fingerprinter.fingerprint([cached_tune(1, 6.0)], 0.5)
-    assert fingerprint.embeddings.shape[1] == RECIPE.encoder.embedding_dim
+    assert fingerprint.embeddings.shape[1] == RECIPE.encoder.fingerprint_dim
     assert np.isfinite(fingerprint.clip_embeddings).all()
     assert load_weights(finished)[2].weights_sha256
 
@@ -281,7 +281,7 @@ def test_train_begins_with_the_weights_given(
 def test_weights_of_another_shape_are_refused(
     finished: Path, sources: Sources, tmp_path: Path, part: str
 ) -> None:
-    changes = {"encoder": {"width": 32}, "spectrogram": {"hop_length": 200}}[part]
+    changes = {"encoder": {"embedding_dim": 32}, "spectrogram": {"hop_length": 200}}[part]
     other = dataclasses.replace(getattr(RECIPE, part), **changes)
     recipe: Recipe = dataclasses.replace(RECIPE, **{part: other})
     with pytest.raises(ModelError, match="another shape than the run"):

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from engine.config import ASTConfig, Recipe, SpectrogramConfig
-from engine.encoder import ASTModel, load_encoder
+from engine.encoder import Encoder, load_weights
 from engine.fingerprint import Fingerprinter
+from engine.network import AST
 from tests.audio_files import cached_tune
 from tests.training.sounds import RECIPE, only, pool_of, sampler_of, tone
 from training import validate
@@ -24,7 +25,7 @@ TONES_HZ = 400.0 * 1.17 ** np.arange(12)
 LONG = Recipe(spectrogram=SpectrogramConfig(hop_length=200), encoder=RECIPE.encoder)
 
 
-class Oracle(ASTModel):
+class Oracle(AST):
     """Knows tones from each other, be they off by some per cent."""
 
     def __init__(self) -> None:
@@ -91,7 +92,7 @@ def test_what_is_not_in_the_catalog_is_not_asked_for(monkeypatch: pytest.MonkeyP
 
 
 def test_the_same_is_asked_every_time_and_training_goes_on() -> None:
-    model = ASTModel(RECIPE.encoder).train()
+    model = AST(RECIPE.encoder).train()
     tunes = samplers(*(cached_tune(seed, 6.0) for seed in range(6)))
     first = retrieve(model, *tunes, RECIPE)
     torch.manual_seed(5)
@@ -101,12 +102,13 @@ def test_the_same_is_asked_every_time_and_training_goes_on() -> None:
 
 
 def test_embeddings_are_those_of_the_fingerprinter(tiny_model: Path) -> None:
-    encoder = load_encoder(tiny_model, "cpu")
+    network, clip_head, recipe, _, _ = load_weights(tiny_model)
+    encoder = Encoder(network, clip_head, recipe, "cpu")
     tune = cached_tune(1, 6.0).copy()
     tune[16000:32000] = 0
     expected = Fingerprinter(encoder).fingerprint([tune], 0.5).embeddings
     with torch.inference_mode():
-        (found,) = validate.embed(encoder.model, torch.from_numpy(tune)[None], 0.5, encoder.recipe)
+        (found,) = validate.embed(network, torch.from_numpy(tune)[None], 0.5, encoder.recipe)
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, atol=0.03)
     assert not expected.any(axis=1).all()

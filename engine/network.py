@@ -1,0 +1,259 @@
+"""The Audio Spectrogram Transformer, layer by layer, and the head that pools clips.
+
+Gong, Chung, Glass: AST: Audio Spectrogram Transformer. Interspeech 2021 (arXiv 2104.01778).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.config import ASTConfig, ClipConfig
+
+
+class Network(Protocol):
+    """What an :class:`AST` computes, by torch or by anything else; its methods say what they do."""
+
+    def summary(self, features: Tensor) -> Tensor:
+        """Mean of the class tokens, float tensor of shape (n, embedding_dim)."""
+
+    def embed(self, features: Tensor) -> Tensor:
+        """Unit-norm embeddings, float32 tensor of shape (n, fingerprint_length)."""
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Logits, float tensor of shape (n, n_classes)."""
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention."""
+
+    def __init__(self, width: int, n_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.n_heads, self.dropout = n_heads, dropout
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix tokens, (n, n_tokens, width) to the same shape."""
+        n, t, w = x.shape  # n segments, t tokens, w width
+        q, k, v = self.qkv(x).view(n, t, 3, self.n_heads, w // self.n_heads).permute(2, 0, 3, 1, 4)
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)  # (n, heads, t, w/heads)
+        out: Tensor = self.out(mixed.transpose(1, 2).reshape(n, t, w))
+        return out
+
+
+class Block(nn.Module):
+    """One pre-norm transformer layer."""
+
+    def __init__(self, config: ASTConfig) -> None:
+        super().__init__()
+        hidden = int(config.embedding_dim * config.mlp_ratio)
+        self.norm1 = nn.LayerNorm(config.embedding_dim, config.norm_eps)
+        self.attention = Attention(config.embedding_dim, config.n_heads, config.dropout)
+        self.norm2 = nn.LayerNorm(config.embedding_dim, config.norm_eps)
+        self.mlp = nn.Sequential(
+            nn.Linear(config.embedding_dim, hidden),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(hidden, config.embedding_dim),
+            nn.Dropout(config.dropout),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform tokens, (n, n_tokens, width) to the same shape."""
+        x = x + self.attention(self.norm1(x))
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out
+
+
+class AST(nn.Module):
+    """Patches of a spectrogram, class tokens, transformer layers, and up to two heads.
+
+    It reads spectrograms of up to `config.target_length` frames: for shorter ones the positions are
+    cut, never the input padded.
+
+    Parameters
+    ----------
+    config : ASTConfig
+    """
+
+    def __init__(self, config: ASTConfig) -> None:
+        super().__init__()
+        self.config = config
+        n_tokens = config.n_patches[0] * config.n_patches[1] + config.n_class_tokens
+        self.patches = nn.Conv2d(1, config.embedding_dim, config.patch_size, config.stride)
+        self.class_tokens = nn.Parameter(
+            torch.zeros(1, config.n_class_tokens, config.embedding_dim)
+        )
+        self.positions = nn.Parameter(torch.zeros(1, n_tokens, config.embedding_dim))
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.norm = nn.LayerNorm(config.embedding_dim, config.norm_eps)
+        if config.n_classes:
+            self.classifier = nn.Sequential(
+                nn.LayerNorm(config.embedding_dim, config.norm_eps),
+                nn.Linear(config.embedding_dim, config.n_classes),
+            )
+        if config.fingerprint_dim:
+            self.projection = nn.Sequential(
+                nn.Linear(config.embedding_dim, config.projection_dim),
+                nn.GELU(),
+                nn.Linear(config.projection_dim, config.fingerprint_dim),
+            )
+        self.apply(initialise)
+        nn.init.trunc_normal_(self.class_tokens, std=0.02)
+        nn.init.trunc_normal_(self.positions, std=0.02)
+
+    def tokens(self, features: Tensor) -> Tensor:
+        """Cut into patches, and put positions and the class tokens to them.
+
+        Parameters
+        ----------
+        features : float tensor of shape (n, n_frames, n_mels)
+            At least one patch and at most `config.target_length` frames.
+
+        Returns
+        -------
+        float tensor of shape (n, n_class_tokens + n_bands * n_times, embedding_dim)
+            The class tokens first, then the patches, frequency-major.
+        """
+        x = self.patches(features.transpose(1, 2).unsqueeze(1))  # (n, dim, n_bands, n_times)
+        positions = cut_positions(self.positions, self.config, x.shape[3])
+        x = x.flatten(2).transpose(1, 2)
+        x = torch.cat([self.class_tokens.expand(x.shape[0], -1, -1).to(x.dtype), x], dim=1)
+        out: Tensor = self.dropout(x + positions)
+        return out
+
+    def summary(self, features: Tensor) -> Tensor:
+        """Mean of the class tokens after the last layer.
+
+        Parameters
+        ----------
+        features : float tensor of shape (n, n_frames, n_mels)
+
+        Returns
+        -------
+        float tensor of shape (n, embedding_dim)
+        """
+        x = self.tokens(features)
+        for block in self.blocks:
+            x = block(x)
+        tokens: Tensor = self.norm(x[:, : self.config.n_class_tokens])
+        return tokens.mean(dim=1)
+
+    def embed(self, features: Tensor) -> Tensor:
+        """Unit-norm embedding from the projection head, of the summary itself if there is none.
+
+        Parameters
+        ----------
+        features : float tensor of shape (n, n_frames, n_mels)
+
+        Returns
+        -------
+        float32 tensor of shape (n, config.fingerprint_length)
+        """
+        return self.project(self.summary(features))
+
+    def project(self, summary: Tensor) -> Tensor:
+        """Unit-norm embedding of summaries.
+
+        Parameters
+        ----------
+        summary : float tensor of shape (n, embedding_dim)
+
+        Returns
+        -------
+        float32 tensor of shape (n, config.fingerprint_length)
+        """
+        projected = self.projection(summary) if self.config.fingerprint_dim else summary
+        return F.normalize(projected.float(), dim=-1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits of the classification head.
+
+        Parameters
+        ----------
+        features : float tensor of shape (n, n_frames, n_mels)
+
+        Returns
+        -------
+        float tensor of shape (n, n_classes)
+        """
+        logits: Tensor = self.classifier(self.summary(features))
+        return logits
+
+
+class ClipHead(nn.Module):
+    """Attention over consecutive segment embeddings that gives one clip-level embedding.
+
+    Parameters
+    ----------
+    dim : int
+        Size of the segment embeddings and of the result.
+    config : ClipConfig
+    """
+
+    def __init__(self, dim: int, config: ClipConfig) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.zeros(1, config.n_segments, dim))
+        self.query = nn.Parameter(torch.zeros(1, 1, dim))
+        self.attention = nn.MultiheadAttention(dim, config.n_heads, batch_first=True)
+        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
+        self.apply(initialise)
+        nn.init.trunc_normal_(self.query, std=0.02)
+
+    def forward(self, embeddings: Tensor, absent: Tensor) -> Tensor:
+        """Pool clips.
+
+        Parameters
+        ----------
+        embeddings : float tensor of shape (n_clips, n_segments, dim)
+        absent : bool tensor of shape (n_clips, n_segments)
+            True where a clip has no (audible) segment; at least one must be present.
+
+        Returns
+        -------
+        float32 tensor of shape (n_clips, dim), unit norm
+        """
+        keys = embeddings + self.positions[:, : embeddings.shape[1]]
+        query = self.query.expand(len(embeddings), -1, -1)
+        pooled, _ = self.attention(query, keys, embeddings, key_padding_mask=absent)
+        # The plain mean is already a fair summary; attention and perceptron learn what it lacks.
+        present = (~absent).unsqueeze(-1)
+        mean = (embeddings * present).sum(1) / present.sum(1)
+        x = mean + pooled[:, 0]
+        return F.normalize((x + self.mlp(x)).float(), dim=-1)
+
+
+def cut_positions(positions: Tensor, config: ASTConfig, n_times: int) -> Tensor:
+    """Keep the middle of the positions, as published for inputs that are shorter.
+
+    Parameters
+    ----------
+    positions : float tensor of shape (1, n_class_tokens + n_bands * n_known, embedding_dim)
+        For the shape of `config`.
+    config : ASTConfig
+    n_times : int
+        Patches along time, at most those of `config`.
+
+    Returns
+    -------
+    float tensor of shape (1, n_class_tokens + n_bands * n_times, embedding_dim)
+    """
+    n_bands, n_known = config.n_patches
+    classes, patches = positions.split([config.n_class_tokens, n_bands * n_known], dim=1)
+    # Not a slice: torch.export cannot prove that its end is inside for every length.
+    times = n_known // 2 - n_times // 2 + torch.arange(n_times, device=positions.device)
+    kept = patches.unflatten(1, (n_bands, n_known)).index_select(2, times)
+    return torch.cat([classes, kept.flatten(1, 2)], dim=1)
+
+
+def initialise(module: nn.Module) -> None:
+    """Draw the weights of a linear layer from a truncated normal distribution, as published."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
