@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -13,6 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import filelock
 
 from astound.migrate import ensure_schema
+from astound.settings import (
+    DATABASE_FILE,
+    SETTINGS_FILE,
+    make_folder,
+    read_settings,
+    write_settings,
+)
 from engine.config import AlignConfig, IndexConfig, IngestConfig, SearchConfig
 from engine.errors import (
     AudioError,
@@ -37,8 +43,6 @@ if TYPE_CHECKING:
 Device = Literal["auto", "cpu", "cuda"]
 Source: TypeAlias = "str | os.PathLike[str] | NDArray[Any]"
 
-SETTINGS_FILE = "astound.toml"
-DATABASE_FILE = "catalog.db"
 SHARDS_FOLDER = "shards"
 LOCK_FILE = ".lock"
 
@@ -87,16 +91,16 @@ class Catalog:
         is_new = not settings.is_file()
         if is_new and not create:
             raise StoreError(f"{self.folder}: no catalog there; `astound add` makes one")
-        found = database or self.folder / DATABASE_FILE if is_new else _database(settings)
+        found = database or self.folder / DATABASE_FILE if is_new else read_settings(settings)
         if database is not None and found != database:
             raise ConfigError("database", f"{self.folder} already keeps its metadata elsewhere")
         if not is_new and isinstance(found, Path) and not found.is_file():
             raise StoreError(f"{found}: the catalog's database is gone; restore it from a backup")
-        _make_folder(self.folder)
+        make_folder(self.folder)
         ensure_schema(found)
         self._store = Store.open(found)
         if is_new:  # only now: a database that cannot be reached must not be remembered
-            _write_settings(settings, database)
+            write_settings(settings, database)
         self._index: tuple[int, Index] | None = None
 
     def __enter__(self) -> Catalog:
@@ -486,36 +490,3 @@ def _match(
 def _key(key: int | str) -> int | str:
     """Tracks are known by absolute paths."""
     return key if isinstance(key, int) else os.path.abspath(key)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"{folder}: a catalog cannot be made there ({error.strerror})") from error
-
-
-def _write_settings(path: Path, database: str | None) -> None:
-    try:
-        quoted = (database or "").replace("\\", "\\\\").replace('"', '\\"')
-        path.write_text(
-            "# `database` is a Postgres URL, or empty for catalog.db beside this file.\n"
-            f'database = "{quoted}"\n'
-        )
-    except OSError as error:
-        raise StoreError(
-            f"{path.parent}: a catalog cannot be made there ({error.strerror})"
-        ) from error
-
-
-def _database(settings: Path) -> str | Path:
-    try:
-        values = tomllib.loads(settings.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(str(settings), f"cannot be read ({error})") from error
-    for key in values:
-        if key != "database":
-            raise ConfigError(f"{settings}: {key}", "unknown setting; known are database")
-    if not values.get("database"):
-        return settings.parent / DATABASE_FILE
-    return str(values["database"])

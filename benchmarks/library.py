@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from astound.catalog import DATABASE_FILE, SHARDS_FOLDER, Catalog
+from astound.catalog import SHARDS_FOLDER, Catalog
+from astound.settings import DATABASE_FILE
 from engine.config import IngestConfig
 from engine.records import Placement, Vectors
 from engine.shard import Shard

@@ -393,9 +393,7 @@ class ASTModel(Learning):
         """
         if top_k < 1:
             raise ConfigError("top_k", f"{top_k} does not work; 1 or more is needed")
-        logits = self.predict(audio)
-        if len(logits) != 1:
-            raise AudioError("array", f"{len(logits)} waveforms; classify takes one, predict many")
+        logits = self.predict(_one_waveform(audio, "classify"))
         best = self.postprocess(logits)[0].topk(min(top_k, self.num_classes))
         pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
         return [(self.labels[index], probability) for index, probability in pairs]
@@ -470,7 +468,7 @@ class ASTModel(Learning):
         ------
         AudioTooShortError, SilentAudioError
         """
-        blocks = [_waveforms(audio)[0].numpy()] if _is_array(audio) else audio
+        blocks = [_one_waveform(audio, "fingerprint")] if _is_array(audio) else audio
         return self._fingerprinter().fingerprint(blocks, segment_hop_s, source)  # type: ignore[arg-type]
 
     def hop_within(self, hop_s: float, whole_s: float) -> float:
@@ -668,6 +666,14 @@ def _is_array(audio: Any) -> bool:
     if isinstance(audio, (Tensor, np.ndarray)):
         return True
     return isinstance(audio, Sequence) and (not audio or isinstance(audio[0], (int, float)))
+
+
+def _one_waveform(audio: Any, asked: str) -> NDArray[np.float32]:
+    batch = _waveforms(audio)
+    if len(batch) != 1:
+        raise AudioError("array", f"{len(batch)} waveforms do not work; {asked} takes one")
+    waveform: NDArray[np.float32] = batch[0].detach().cpu().numpy()
+    return waveform
 
 
 def _waveforms(audio: Any) -> Tensor:

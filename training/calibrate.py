@@ -20,7 +20,7 @@ from engine import calibration, query
 from engine.calibration import Calibration
 from engine.config import AlignConfig, IndexConfig, SearchConfig
 from engine.encoder import load_encoder
-from engine.errors import AstoundError
+from engine.errors import AudioError
 from engine.fingerprint import Fingerprinter
 from engine.index import Index
 from engine.records import Candidate, Fingerprint, Placement
@@ -107,7 +107,7 @@ def _queries(fingerprinter: Fingerprinter, held_out: PairSampler, seed: int) -> 
         pitch_share=CHANGED_SHARE,
         tempo_share=CHANGED_SHARE,
     )
-    hop_s = SearchConfig().query_hop_s
+    hop_s = fingerprinter.hop_within(SearchConfig().query_hop_s, IndexConfig().segment_hop_s)
     for track in map(int, held_out.tracks):
         one = dataclasses.replace(held_out, tracks=np.array([track]), config=heard)
         for duration_s in DURATIONS_S:
@@ -116,7 +116,7 @@ def _queries(fingerprinter: Fingerprinter, held_out: PairSampler, seed: int) -> 
             for clip in one.draw(chance, N_QUERIES, n_samples).degraded.numpy():
                 try:
                     fingerprint = fingerprinter.fingerprint([clip], hop_s)
-                except AstoundError as error:
+                except AudioError as error:
                     log.info("left out: %s", error)
                 else:
                     yield _Query(track + 1, clip, fingerprint)
@@ -129,7 +129,7 @@ def _write_catalog(fingerprinter: Fingerprinter, music: AudioPool, folder: Path)
             waveform = music.recording(track)
             hop_s = IndexConfig().segment_hop_s
             fingerprints[track + 1] = fingerprinter.fingerprint([waveform], hop_s)
-        except AstoundError as error:
+        except AudioError as error:
             log.info("left out: %s", error)
         if track % 50 == 0:
             log.info("fingerprinted %d of %d tracks", track, len(music))

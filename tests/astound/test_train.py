@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 import astound
 import training.config
 from astound.cli import cli
+from engine.calibration import Calibration
 from engine.encoder import load_encoder
 from engine.errors import RecipeMismatchError
 from tests.training.sounds import N_TRACKS, RECIPE, be_brief, write_sources
@@ -109,6 +110,7 @@ def test_published_checkpoint_becomes_a_catalog_of_its_own(
     assert (recipe.spectrogram.front_end, recipe.spectrogram.sample_rate) == ("kaldi", 16000)
     assert recipe.spectrogram.segment_s == pytest.approx(1.015)
     assert recipe.encoder.fingerprint_dim == 128
+    assert any(Calibration.load(weights.with_name("calibration.json")).weights)
 
     with astound.open(tmp_path / "catalog", model=weights, device="cpu") as catalog:
         report = catalog.add(sources.music)

@@ -162,7 +162,7 @@ def test_classify_names_the_likeliest(multi_label: bool) -> None:
 def test_classify_refuses_what_cannot_be_asked() -> None:
     with pytest.raises(ConfigError, match="top_k: 0"):
         small().classify(noise(SEGMENT), top_k=0)
-    with pytest.raises(AudioError, match="2 waveforms"):
+    with pytest.raises(AudioError, match="2 waveforms do not work; classify takes one"):
         small().classify(noise(SEGMENT, 2))
     with pytest.raises(ModelError, match="has no classes"):
         small(n_classes=0).classify(noise(SEGMENT))
@@ -216,6 +216,8 @@ def test_fingerprint_of_a_published_shape_has_its_own_recipe() -> None:
 
 
 def test_fingerprint_refuses_silence_and_what_is_too_short(shipped: ASTModel) -> None:
+    with pytest.raises(AudioError, match="2 waveforms do not work; fingerprint takes one"):
+        shipped.fingerprint(noise(16000, 2))
     with pytest.raises(SilentAudioError):
         shipped.fingerprint(np.zeros(16000, np.float32))
     with pytest.raises(AudioTooShortError):
