@@ -155,7 +155,10 @@ class Catalog:
         elif isinstance(self.model, Path):
             calibration = Calibration.load(self.model.with_name(SHIPPED_CALIBRATION.name))
         else:
-            raise ConfigError("calibration", "a fingerprinter of one's own needs one of its own")
+            calibration = Calibration.load(SHIPPED_CALIBRATION)
+            if calibration.recipe_id != self.recipe_id:
+                reason = "is needed by a model of one's own; `astound train` writes one"
+                raise ConfigError("calibration", reason)
         if calibration.recipe_id != self.recipe_id:
             raise RecipeMismatchError(self.recipe_id, calibration.recipe_id, "the calibration")
         return calibration

@@ -255,7 +255,7 @@ def _noting_errors(
 @click.argument("second", metavar="B")
 @record_format
 @click.option(
-    "--min-length", "min_length_s", type=click.FloatRange(0), default=5.0, show_default=True,
+    "--min-length", "min_length_s", type=click.FloatRange(0), default=4.0, show_default=True,
     metavar="S", help="Seconds of the shortest passage.",
 )  # fmt: skip
 @click.pass_obj

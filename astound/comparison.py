@@ -32,7 +32,7 @@ def compare(
     first: str | os.PathLike[str],
     second: str | os.PathLike[str],
     *,
-    min_length_s: float = 5.0,
+    min_length_s: float = 4.0,
     device: str = "auto",
     model: Path | None = None,
 ) -> Comparison:

@@ -6,6 +6,7 @@ tunes that are not in the library are among them.
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import wave
@@ -84,7 +85,7 @@ def tour(
     """
     console = formats.console(sys.stdout)
     with tempfile.TemporaryDirectory(prefix="astound-") as temporary:
-        home = (folder or Path(temporary)).absolute()
+        home = Path(os.path.abspath(folder or temporary))  # without "..", as catalogs note paths
         with astound.open(home / "catalog", device=device, model=model) as catalog:
             library = _make_library(home, n_tunes, catalog, console)
             strangers = tunes.write_library(home / "strangers", N_STRANGERS, FIRST_STRANGER)

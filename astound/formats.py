@@ -256,7 +256,7 @@ def write_comparison(
 
 def _write_passages(passages: Sequence[Passage], out: IO[str]) -> None:
     if not passages:
-        out.write("no passage in common\n")
+        out.write("no passage in common that is long enough\n")
         return
     table = _table("in the first", "in the second", "speed", "score")
     for one in passages:

@@ -313,7 +313,7 @@ def _summed_up(described: dict[str, Any]) -> dict[str, Any]:
             "{front_end}: {sample_rate} Hz, {n_fft} samples every {hop_length}, "
             "{f_min_hz:g} to {f_max_hz:g} Hz".format_map(front_end)
         ),
-        "labels": f"{len(labels)}: {', '.join(labels[:5])}, ..." if labels else "none",
+        "labels": _few(labels),
         "recipe": described["recipe_id"],
         **_trained(described["training"]),
     }
@@ -361,3 +361,8 @@ def _save(out: Path, embedded: Sequence[Vectors | None]) -> None:
     with _writing(out), out.open("wb") as file:  # to a mere path np.save would add an ending
         np.save(file, rows)
     click.echo(f"{printable(out)}: {len(rows)} × {dim}")
+
+
+def _few(labels: Sequence[str]) -> str:
+    more = ", ..." if len(labels) > 5 else ""
+    return f"{len(labels)}: {', '.join(labels[:5])}{more}" if labels else "none"

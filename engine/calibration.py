@@ -68,6 +68,9 @@ class Calibration:
             if len(weights) != N_FEATURES:
                 raise ValueError(f"{len(weights)} weights, {N_FEATURES} are needed")
             return cls(**values | {"weights": weights})
+        except FileNotFoundError as error:
+            reason = "not there; `astound train` writes it, and no confidence is told without"
+            raise ModelError(path, reason) from error
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ModelError(path, f"not a calibration ({error})") from error
 

@@ -315,8 +315,14 @@ def _balance(values: NDArray[np.float32]) -> dict[str, Any]:
 
 def _label_hz(axes: Axes, mel_hz: NDArray[np.floating]) -> None:
     """Name round frequencies where they lie among the bands, which are not evenly spaced."""
-    inside = [hz for hz in _TICKS_HZ if mel_hz[0] <= hz <= mel_hz[-1]]
-    axes.set_yticks(np.interp(inside, mel_hz, np.arange(len(mel_hz))), [f"{hz}" for hz in inside])
+    bands = np.arange(len(mel_hz))
+    shown: list[tuple[float, str]] = []
+    for hz in _TICKS_HZ:
+        at = float(np.interp(hz, mel_hz, bands))
+        room = at - shown[-1][0] if shown else len(bands)
+        if mel_hz[0] <= hz <= mel_hz[-1] and room > len(bands) / 20:  # or labels overlap
+            shown.append((at, f"{hz}"))
+    axes.set_yticks([at for at, _ in shown], [name for _, name in shown])
 
 
 def _save(figure: Figure, path: Path) -> None:

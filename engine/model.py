@@ -468,6 +468,8 @@ class ASTModel(Learning):
         ------
         AudioTooShortError, SilentAudioError
         """
+        if isinstance(audio, (str, bytes, os.PathLike)):
+            raise AudioError(os.fspath(audio), "a path, not a waveform; read the file first")
         blocks = [_one_waveform(audio, "fingerprint")] if _is_array(audio) else audio
         return self._fingerprinter().fingerprint(blocks, segment_hop_s, source)  # type: ignore[arg-type]
 

@@ -78,7 +78,7 @@ def test_same_csv_has_a_row_for_each_passage(run: Run) -> None:
 def test_nothing_in_common_is_an_answer(run: Run) -> None:
     table = run("same", "a.wav", "noise.wav", "--min-length", "9")
     assert table.exit_code == 0
-    assert table.stdout.splitlines()[1:] == ["no passage in common"]
+    assert table.stdout.splitlines()[1:] == ["no passage in common that is long enough"]
     as_csv = run("same", "a.wav", "noise.wav", "--min-length", "9", "--format", "csv")
     (row,) = csv.DictReader(io.StringIO(as_csv.stdout))
     assert row["similarity"]
@@ -136,3 +136,11 @@ def test_shipped_encoder_finds_a_tune_in_a_mix(tmp_path: Path) -> None:
     (found,) = answer.passages
     assert (found.query_start_s, found.query_end_s) == pytest.approx((10, 18), abs=0.75)
     assert (found.reference_start_s, found.reference_end_s) == pytest.approx((8, 16), abs=0.75)
+
+
+def test_clip_of_five_seconds_is_found(tmp_path: Path) -> None:
+    tune = cached_tune(1, 20.0)
+    write_wav(tmp_path / "whole.wav", tune, 8000)
+    write_wav(tmp_path / "clip.wav", tune[8000 * 7 : 8000 * 12], 8000)
+    (found,) = compare(tmp_path / "clip.wav", tmp_path / "whole.wav", device="cpu").passages
+    assert found.reference_start_s == pytest.approx(7.0, abs=0.3)

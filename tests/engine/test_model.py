@@ -512,3 +512,8 @@ def test_plot_importance_draws(tmp_path: Path) -> None:
 def test_shipped_model_is_the_shipped_encoder(shipped: ASTModel) -> None:
     assert shipped.recipe_id == load_encoder(SHIPPED_WEIGHTS, "cpu").recipe.recipe_id
     assert SpectrogramConfig() == shipped.recipe.spectrogram
+
+
+def test_fingerprint_of_a_path_says_what_is_needed(shipped: ASTModel) -> None:
+    with pytest.raises(AudioError, match=r"clip\.wav: a path, not a waveform"):
+        shipped.fingerprint("clip.wav")  # type: ignore[arg-type]
