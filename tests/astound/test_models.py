@@ -272,6 +272,7 @@ def test_import_of_what_is_no_checkpoint_is_one_line(home: Path, run: Run) -> No
     assert not Path("own.safetensors").exists()
 
 
+@pytest.mark.slow  # test_model.py and test_graph.py do so without the command line
 def test_exported_model_answers_as_before(home: Path, classifier: Path, run: Run) -> None:
     pytest.importorskip("onnxruntime")
     result = run("export", classifier, "--onnx", "classes.onnx")

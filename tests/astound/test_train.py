@@ -86,6 +86,7 @@ def test_train_of_a_folder_without_audio_is_one_line(
     assert result.stderr.splitlines()[-1] == f"astound: folder: {empty} has no audio files"
 
 
+@pytest.mark.slow
 def test_train_follows_the_shape_of_the_weights_it_begins_with(
     sources: Sources, tmp_path: Path, tiny_model: Path
 ) -> None:

@@ -70,6 +70,7 @@ def test_results_hold_what_was_measured(config: AccuracyConfig, results: dict[st
     assert "false accepts" in results["tables"]["acceptance"]
 
 
+@pytest.mark.slow
 def test_run_cut_short_goes_on_with_other_processes_to_the_same_end(
     config: AccuracyConfig, results: dict[str, Any]
 ) -> None:
