@@ -23,7 +23,7 @@ from torch.fx.experimental import _config as tracing
 
 from engine.config import ASTConfig, load
 from engine.errors import AstoundError, ConfigError, ModelError
-from engine.network import AST
+from engine.network import AST, check_features
 
 TOLERANCE = 1e-4
 MAX_WEIGHTS_BYTES = 2_000_000_000  # a file of protobuf holds 2 GiB, with all that is beside them
@@ -156,48 +156,21 @@ class Graph:
         _check_nodes("outputs", _output_shapes(self.config), self._session.get_outputs(), path)
 
     def summary(self, features: Tensor) -> Tensor:
-        """Mean of the class tokens after the last layer.
-
-        Parameters
-        ----------
-        features : float tensor of shape (n, n_frames, n_mels)
-
-        Returns
-        -------
-        float32 tensor of shape (n, embedding_dim)
-        """
+        """Mean of the class tokens; see :meth:`AST.summary`."""
         return self._run("summary", features)
 
     def embed(self, features: Tensor) -> Tensor:
-        """Unit-norm embedding.
-
-        Parameters
-        ----------
-        features : float tensor of shape (n, n_frames, n_mels)
-
-        Returns
-        -------
-        float32 tensor of shape (n, config.fingerprint_length)
-        """
+        """Unit-norm embeddings; see :meth:`AST.embed`."""
         return self._run("embedding", features)
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Logits of the classification head.
-
-        Parameters
-        ----------
-        features : float tensor of shape (n, n_frames, n_mels)
-
-        Returns
-        -------
-        float32 tensor of shape (n, n_classes)
-        """
+        """Logits; see :meth:`AST.forward`."""
         if not self.config.n_classes:
             raise ConfigError("n_classes", "the graph has no classification head")
         return self._run("logits", features)
 
     def _run(self, name: str, features: Tensor) -> Tensor:
-        _check_features(features, self.config)
+        check_features(features, self.config)
         array = features.detach().to("cpu", torch.float32).numpy()
         (output,) = self._session.run([name], {"features": array})
         return torch.from_numpy(output).to(features.device)
@@ -321,13 +294,3 @@ def _fits(found: Sequence[int | str | None], expected: Shape) -> bool:
 
 def _described(name: str, kind: str, shape: Sequence[int | str | None]) -> str:
     return f"{name} of shape ({', '.join(map(str, shape))}), {kind}"
-
-
-def _check_features(features: Tensor, config: ASTConfig) -> None:
-    lengths = range(config.patch_size, config.target_length + 1)
-    if features.ndim != 3 or features.shape[2] != config.n_mels or features.shape[1] not in lengths:
-        raise ConfigError(
-            "features",
-            f"shape {tuple(features.shape)} does not work; (batch, n_frames, {config.n_mels}) with "
-            f"{config.patch_size} to {config.target_length} frames is needed",
-        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +137,7 @@ class Learning(ABC):
         targets : as for :meth:`compute_gradients`
         """
         network = self._learnable()
-        if not self.config.n_classes:
-            raise ModelError("the model", "it has no classes to learn; give it n_classes")
+        self._require_classes()
         loss_of = self._loss_of or supervision.default_loss(self.config)
         wanted = supervision.as_targets(targets, self.config).to(features.device)
         return loss_of(network(features), wanted)
@@ -221,6 +220,12 @@ class Learning(ABC):
             means.append(sum(losses) / max(len(losses), 1))
         return means
 
+    def _require_classes(self) -> None:
+        if not self.config.n_classes:
+            raise ModelError(
+                "the model", "it has no classes; n_classes in its config gives it some"
+            )
+
     def _current_optimizer(self) -> torch.optim.Optimizer:
         if self._optimizer is None:
             self._optimizer = self._optimizer_of(self._learnable().parameters())
@@ -230,18 +235,13 @@ class Learning(ABC):
 
     def save_state(self, path: str | os.PathLike[str]) -> None:
         """Write weights and the optimizer's state, to go on later as if nothing had happened."""
-        state = self._current_optimizer().state_dict()
+        groups = self._current_optimizer().state_dict()["param_groups"]
         tensors = {f"network.{k}": v for k, v in self._learnable().state_dict().items()}
-        tensors |= {
-            f"optimizer.{index}.{name}": torch.as_tensor(value)
-            for index, values in state["state"].items()
-            for name, value in values.items()
-            if value is not None
-        }
+        tensors |= optimizer_tensors(self._current_optimizer(), "optimizer.")
         tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
         path = Path(path)
         partial = path.with_name(path.name + ".partial")
-        save_file(tensors, partial, {"param_groups": json.dumps(state["param_groups"])})
+        save_file(tensors, partial, {"param_groups": json.dumps(groups)})
         partial.replace(path)
 
     def load_state(self, path: str | os.PathLike[str]) -> None:
@@ -261,7 +261,7 @@ class Learning(ABC):
                 {k.removeprefix("network."): v for k, v in tensors.items() if k[:8] == "network."}
             )
             self._current_optimizer().load_state_dict(
-                {"state": _by_parameter(tensors), "param_groups": groups}
+                {"state": optimizer_state(tensors, "optimizer."), "param_groups": groups}
             )
         except (
             OSError,
@@ -274,11 +274,22 @@ class Learning(ABC):
             raise ModelError(path, f"no state of this model ({error})") from error
 
 
-def _by_parameter(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
+    """Name what an optimizer remembers of each parameter, for a file of tensors."""
+    return {
+        f"{prefix}{index}.{name}": torch.as_tensor(value)
+        for index, values in optimizer.state_dict()["state"].items()
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def optimizer_state(tensors: Mapping[str, Tensor], prefix: str) -> dict[int, dict[str, Tensor]]:
+    """Put together again what :func:`optimizer_tensors` named, the "state" of a state dict."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".")
+        if key.startswith(prefix):
+            index, name = key.removeprefix(prefix).split(".")
             state.setdefault(int(index), {})[name] = tensor
     return state
 

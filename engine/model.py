@@ -38,7 +38,7 @@ from engine.encoder import (
 from engine.errors import AudioError, AudioTooShortError, ConfigError, ModelError
 from engine.fingerprint import Fingerprinter
 from engine.learning import Learning, Loss, OptimizerOf
-from engine.network import AST, ClipHead, Network
+from engine.network import AST, ClipHead, Network, check_features
 from engine.records import Fingerprint, Passage
 
 Audio: TypeAlias = "Tensor | NDArray[Any] | Sequence[float] | Sequence[Sequence[float]]"
@@ -101,8 +101,6 @@ class ASTModel(Learning):
         if isinstance(network, nn.Module):
             network.to(self.device).eval()
         self.clip_head = clip_head.to(self.device).eval()
-        self.labels: tuple[str, ...] = ()
-        self.record: dict[str, Any] = {}
         self._recipe, self._sealed_at = recipe, -1
 
     # -- other beginnings -----------------------------------------------------------------------
@@ -191,7 +189,8 @@ class ASTModel(Learning):
         return model
 
     def _noted(self, record: Mapping[str, Any], labels: Sequence[str] | None) -> ASTModel:
-        self.record, self.labels = dict(record), _labels(labels, self.config)
+        self.record: dict[str, Any] = dict(record)
+        self.labels = _labels(labels, self.config)
         return self
 
     def new_instance(self) -> ASTModel:
@@ -430,16 +429,8 @@ class ASTModel(Learning):
 
     def _features(self, audio: Any) -> Tensor:
         features = torch.as_tensor(audio, dtype=torch.float32, device=self.device)
-        _, n_frames, n_mels = features.shape
-        shortest, longest = self.patch_size, self.config.target_length
-        if not shortest <= n_frames <= longest or n_mels != self.config.n_mels:
-            wanted = f"(batch, {shortest}..{longest}, {self.config.n_mels})"
-            raise ConfigError("features", f"{tuple(features.shape)} does not fit {wanted}")
+        check_features(features, self.config)
         return features
-
-    def _require_classes(self) -> None:
-        if not self.num_classes:
-            raise ModelError(self.name, "it has no classes; n_classes in its config gives it some")
 
     # -- fingerprints ---------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.config import ASTConfig, ClipConfig
+from engine.errors import ConfigError
 
 
 class Network(Protocol):
@@ -257,3 +258,14 @@ def initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
+
+
+def check_features(features: Tensor, config: ASTConfig) -> None:
+    """Raise ConfigError unless a network of this shape can read the features."""
+    lengths = range(config.patch_size, config.target_length + 1)
+    if features.ndim != 3 or features.shape[2] != config.n_mels or features.shape[1] not in lengths:
+        raise ConfigError(
+            "features",
+            f"shape {tuple(features.shape)} does not work; (batch, n_frames, {config.n_mels}) with "
+            f"{config.patch_size} to {config.target_length} frames is needed",
+        )

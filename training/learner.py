@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from engine import spectrogram
 from engine.config import Recipe
 from engine.errors import ModelError
+from engine.learning import optimizer_state, optimizer_tensors
 from engine.network import AST
 from training import channel, loss
 from training.chance import Chance
@@ -123,8 +124,7 @@ class Learner:
         """Write weights and optimizer state after that many steps."""
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         for which, optimizer in enumerate(self.optimizers):
-            for index, state in optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer.{which}.{index}.{k}": v for k, v in state.items()}
+            tensors |= optimizer_tensors(optimizer, f"optimizer.{which}.")
         tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
         partial = path.with_suffix(".partial")
         save_file(tensors, partial, {"n_steps": str(n_steps)})
@@ -147,11 +147,7 @@ class Learner:
             reason = "no checkpoint of this model; another run needs another folder"
             raise ModelError(path, reason) from error
         for which, optimizer in enumerate(self.optimizers):
-            state: dict[int, dict[str, Tensor]] = {}
-            for key, tensor in tensors.items():
-                if key.startswith(f"optimizer.{which}."):
-                    _, _, index, name = key.split(".")
-                    state.setdefault(int(index), {})[name] = tensor
+            state = optimizer_state(tensors, f"optimizer.{which}.")
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
         with safe_open(path, framework="pt") as file:
             return int(file.metadata()["n_steps"])

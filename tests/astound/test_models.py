@@ -7,11 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 import pytest
 import torch
+import transformers
 from click.testing import CliRunner, Result
 
 import astound
@@ -229,8 +231,7 @@ def test_importance_says_what_does_not_work(
 @pytest.fixture
 def published(tmp_path: Path) -> Path:
     """A folder as Hugging Face's library writes it, of a tiny model."""
-    transformers = pytest.importorskip("transformers")
-    shape = {
+    shape: dict[str, Any] = {
         "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
         "intermediate_size": 64, "max_length": 128, "num_mel_bins": 128, "time_stride": 16,
         "frequency_stride": 16,
@@ -274,7 +275,6 @@ def test_import_of_what_is_no_checkpoint_is_one_line(home: Path, run: Run) -> No
 
 @pytest.mark.slow  # test_model.py and test_graph.py do so without the command line
 def test_exported_model_answers_as_before(home: Path, classifier: Path, run: Run) -> None:
-    pytest.importorskip("onnxruntime")
     result = run("export", classifier, "--onnx", "classes.onnx")
     assert (result.exit_code, result.stdout) == (0, "classes.onnx\n")
     before = run("classify", "1.wav", "-m", classifier, "--format", "jsonl")
