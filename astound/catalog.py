@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from engine.calibration import Calibration
     from engine.index import Index
     from engine.protocol import AudioFingerprinter
+    from engine.searcher import Searcher
 
 Device = Literal["auto", "cpu", "cuda"]
 Source: TypeAlias = "str | os.PathLike[str] | NDArray[Any]"
@@ -260,33 +261,17 @@ class Catalog:
         AudioError
             The clip cannot be read, is silent or too short.
         """
-        import numpy as np
-
-        from engine import query
         from engine.query import Stopwatch
-        from engine.variants import Variants
 
         if start_s < 0 or (end_s is not None and end_s <= start_s):
             raise ConfigError("start_s", f"0 <= {start_s} < {end_s} is needed")
         stopwatch = Stopwatch()
-        search = search or SearchConfig()
-        alignment = alignment or AlignConfig()
+        searcher = self.searcher(search, alignment)
         name, blocks = self._blocks(source, sample_rate, start_s, end_s)
-        beginning: list[NDArray[np.float32]] = []
-        blocks = _noted(blocks, beginning, round(search.speeds_s * self.fingerprinter.sample_rate))
-        index, hop_s = self._current_index(), self.segment_hop_s
-        query_hop_s = self.fingerprinter.hop_within(search.query_hop_s, hop_s)
-        with stopwatch.step("encode"):
-            fingerprint = self.fingerprinter.fingerprint(
-                stopwatch.watch("decode", blocks), query_hop_s, name
-            )
-        candidates = query.find(fingerprint, index, hop_s, search, alignment, stopwatch)
-        heard_s = fingerprint.heard_s
-        if not self._sure(candidates[:1], heard_s, self.min_confidence):
-            variants = Variants(self.fingerprinter, index, hop_s, search, alignment, stopwatch)
-            candidates = variants.widen(candidates, np.concatenate(beginning))
+        fingerprint, beginning = searcher.listen(blocks, name, stopwatch)
+        candidates = searcher.candidates(fingerprint, beginning, stopwatch)
         threshold = self.min_confidence if min_confidence is None else min_confidence
-        sure = self._sure(candidates[:max_matches], heard_s, threshold)
+        sure = searcher.sure(candidates[:max_matches], fingerprint.heard_s, threshold)
         matches = self._matches(sure, start_s)
         return QueryResult(
             query=name,
@@ -294,6 +279,21 @@ class Catalog:
             duration_s=round(fingerprint.duration_s, 3),
             matches=matches,
             timings_ms=stopwatch.timings_ms,
+        )
+
+    def searcher(
+        self, search: SearchConfig | None = None, alignment: AlignConfig | None = None
+    ) -> Searcher:
+        """Join what answers queries, as the catalog is now."""
+        from engine.searcher import Searcher
+
+        return Searcher(
+            fingerprinter=self.fingerprinter,
+            index=self._current_index(),
+            reference_hop_s=self.segment_hop_s,
+            calibration=self.calibration,
+            search=search or SearchConfig(),
+            alignment=alignment or AlignConfig(),
         )
 
     def _blocks(
@@ -310,16 +310,6 @@ class Catalog:
         last = None if end_s is None else round(end_s * sample_rate)
         part = audio.mono(source)[round(start_s * sample_rate) : last]
         return "array", [audio.resample(part, sample_rate, rate)]
-
-    def _sure(
-        self, candidates: list[Candidate], heard_s: float, threshold: float
-    ) -> list[tuple[Candidate, float]]:
-        """Keep the candidates above a threshold, with their confidences."""
-        return [
-            (candidate, confidence)
-            for candidate in candidates
-            if (confidence := self.calibration.confidence(candidate, heard_s)) >= threshold
-        ]
 
     def _matches(self, sure: list[tuple[Candidate, float]], start_s: float) -> tuple[Match, ...]:
         tracks = {t.id: t for t in self._store.tracks([one.track_id for one, _ in sure])}
@@ -451,17 +441,6 @@ def identify(catalog: Catalog, source: str, **options: Any) -> QueryResult:
     except AudioError as error:
         message = {"code": type(error).__name__, "message": str(error)}
         return QueryResult(query=source, status="error", error=message)
-
-
-def _noted(
-    blocks: Iterable[NDArray[np.float32]], beginning: list[NDArray[np.float32]], n_samples: int
-) -> Iterator[NDArray[np.float32]]:
-    """Pass blocks on, and note the first samples in a list."""
-    for block in blocks:
-        if n_samples > 0:  # even an empty view would keep its block in memory
-            beginning.append(block[:n_samples])
-            n_samples -= len(block)
-        yield block
 
 
 def _match(

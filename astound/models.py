@@ -7,13 +7,14 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 from rich import box
 from rich.table import Table
 
 from astound import formats
+from astound.options import Session, format_option
 from engine.errors import AstoundError, AudioError, ConfigError, ModelError, printable
 
 if TYPE_CHECKING:
@@ -23,18 +24,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Classes = list[tuple[str, float]]
-
-
-class Session(Protocol):
-    """The options that stand before the command."""
-
-    @property
-    def device(self) -> str:
-        """What computes."""
-
-    @property
-    def model(self) -> Path | None:
-        """Other weights than the shipped ones."""
 
 
 def _in_a_folder(_: click.Context, __: click.Parameter, path: Path) -> Path:
@@ -60,15 +49,6 @@ def _out(*names: str, metavar: str, text: str) -> Callable[[Any], Any]:
     )
 
 
-def _form(*choices: str) -> Callable[[Any], Any]:
-    """Make the option --format."""
-    text = "How to write the result."
-    kind = click.Choice(choices)
-    return click.option(
-        "--format", "form", type=kind, default="table", show_default=True, help=text
-    )
-
-
 @click.group(epilog="Example: astound model classify street.wav --weights audioset.safetensors")
 def model() -> None:
     """Use the Audio Spectrogram Transformer by itself, without a catalog.
@@ -81,7 +61,7 @@ def model() -> None:
 
 @model.command(epilog="Example: astound model info audioset.safetensors --format json")
 @click.argument("file", required=False, type=_PATH)
-@_form("table", "json")
+@format_option(("table", "json"))
 @click.pass_obj
 def info(session: Session, file: Path | None, form: str) -> None:
     """Tell what a model is: its shape, front end, labels, recipe, and how it was trained."""
@@ -96,7 +76,7 @@ def info(session: Session, file: Path | None, form: str) -> None:
     *("-k", "--top-k"), type=click.IntRange(1), default=5, show_default=True, metavar="N",
     help="The N likeliest classes.",
 )  # fmt: skip
-@_form("table", "jsonl")
+@format_option(("table", "jsonl"))
 @click.pass_context
 def classify(
     ctx: click.Context, files: tuple[Path, ...], weights: Path | None, top_k: int, form: str

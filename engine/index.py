@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ class Index:
         by_shard: dict[str, list[Placement]] = defaultdict(list)
         for placement in placements:
             by_shard[placement.shard].append(placement)
-        self._members = [_Member(folder, name, rows) for name, rows in by_shard.items()]
+        self._members = [_Member(Shard(folder / name), rows) for name, rows in by_shard.items()]
         for member in self._members:
             member.shard.require_recipe(recipe_id)
         self._homes = {
@@ -43,6 +44,18 @@ class Index:
             for member in self._members
             for placement in member.placements
         }
+
+    def among(self, track_ids: Collection[int]) -> Index:
+        """Narrow the index to some tracks, without opening anything again."""
+        narrowed = copy(self)
+        narrowed._members = [member.among(set(track_ids)) for member in self._members]
+        narrowed._homes = {one: self._homes[one] for one in self._homes if one in track_ids}
+        return narrowed
+
+    @property
+    def track_ids(self) -> list[int]:
+        """Tracks that can be found, by id."""
+        return sorted(self._homes)
 
     @property
     def n_segments(self) -> int:
@@ -87,16 +100,29 @@ class Index:
         shard, placement = self._homes[track_id]
         return shard.vectors(placement.first_row + first, last - first)
 
+    def clips(self, track_id: int) -> Vectors:
+        """Read the clip-level vectors of a track.
+
+        Returns
+        -------
+        float32 array of shape (n_clips, dim)
+        """
+        shard, placement = self._homes[track_id]
+        last = placement.first_clip + placement.n_clips
+        return shard.clips[placement.first_clip : last].astype(np.float32)
+
 
 class _Member:
     """A shard with the addresses of its rows."""
 
-    def __init__(self, folder: Path, name: str, placements: list[Placement]) -> None:
-        self.shard = Shard(folder / name)
-        self.placements = placements
+    def __init__(self, shard: Shard, placements: list[Placement]) -> None:
+        self.shard, self.placements = shard, placements
         self.addresses = _addresses(self.shard, placements)
         alive: NDArray[np.bool_] = self.addresses != NO_ADDRESS
         self.alive = None if alive.all() else alive
+
+    def among(self, track_ids: Collection[int]) -> _Member:
+        return _Member(self.shard, [one for one in self.placements if one.track_id in track_ids])
 
     def search(self, queries: Vectors, top_k: int) -> tuple[Addresses, NDArray[np.float32]]:
         rows, cosines = self.shard.search(queries, top_k, self.alive)

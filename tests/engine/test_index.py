@@ -155,3 +155,20 @@ def test_open_shard_that_ends_too_early_is_refused(stored: Stored) -> None:
     )
     with pytest.raises(ShardError, match="track 13"):
         Index(stored.folder, [wrong], "recipe")
+
+
+def test_narrowed_index_knows_those_tracks_only(stored: Stored, rng: np.random.Generator) -> None:
+    queries = unit(rng, 9)
+    whole, narrowed = stored.index(), stored.index().among([4, 7])
+    alone = stored.index(without=(3, 11, 12))
+    assert narrowed.track_ids == [4, 7]
+    assert whole.track_ids == sorted(SIZES)
+    np.testing.assert_array_equal(
+        narrowed.search(queries, 30).addresses, alone.search(queries, 30).addresses
+    )
+    assert narrowed.n_segments == SIZES[4] + SIZES[7]
+
+
+def test_clips_are_those_of_the_track(stored: Stored) -> None:
+    for track in SIZES:
+        np.testing.assert_allclose(stored.index().clips(track), stored.tracks[track][:1], atol=1e-3)
