@@ -37,13 +37,20 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Mix tokens, (n, n_tokens, width) to the same shape."""
+    def forward(self, x: Tensor, n_wanted: int) -> Tensor:
+        """Mix tokens, (n, n_tokens, width) to (n, n_wanted, width)."""
         n, t, w = x.shape  # n segments, t tokens, w width
-        q, k, v = self.qkv(x).view(n, t, 3, self.n_heads, w // self.n_heads).permute(2, 0, 3, 1, 4)
+        if n_wanted == t:
+            q, k, v = self.qkv(x).split(w, dim=2)
+        else:
+            weight, bias = self.qkv.weight, self.qkv.bias
+            first = x[:, :n_wanted].clone(memory_format=torch.contiguous_format)
+            q = F.linear(first, weight[:w], bias[:w])
+            k, v = F.linear(x, weight[w:], bias[w:]).split(w, dim=2)
+        q, k, v = (one.unflatten(2, (self.n_heads, -1)).transpose(1, 2) for one in (q, k, v))
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)  # (n, heads, t, w/heads)
-        out: Tensor = self.out(mixed.transpose(1, 2).reshape(n, t, w))
+        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        out: Tensor = self.out(mixed.transpose(1, 2).reshape(n, n_wanted, w))
         return out
 
 
@@ -64,9 +71,10 @@ class Block(nn.Module):
             nn.Dropout(config.dropout),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Transform tokens, (n, n_tokens, width) to the same shape."""
-        x = x + self.attention(self.norm1(x))
+    def forward(self, x: Tensor, n_wanted: int | None = None) -> Tensor:
+        """Transform tokens, (n, n_tokens, width) to the same shape, or the first of them only."""
+        n_wanted = n_wanted or x.shape[1]
+        x = x[:, :n_wanted] + self.attention(self.norm1(x), n_wanted)
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
 
@@ -141,9 +149,11 @@ class AST(nn.Module):
         float tensor of shape (n, embedding_dim)
         """
         x = self.tokens(features)
-        for block in self.blocks:
+        *blocks, last = self.blocks
+        for block in blocks:
             x = block(x)
-        tokens: Tensor = self.norm(x[:, : self.config.n_class_tokens])
+        # Of the last layer nobody reads the other tokens.
+        tokens: Tensor = self.norm(last(x, self.config.n_class_tokens))
         return tokens.mean(dim=1)
 
     def embed(self, features: Tensor) -> Tensor:

@@ -183,15 +183,17 @@ def n_processes() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def _forgetting(block: Callable[[Tensor], Tensor], device: torch.device, x: Tensor) -> Tensor:
+def _forgetting(
+    block: Callable[..., Tensor], device: torch.device, x: Tensor, n_wanted: int | None = None
+) -> Tensor:
     """Run a block whose activations are computed again on the way back, in the same way."""
 
     def run(x: Tensor) -> Tensor:
         with _fast(device):
-            return block(x)
+            return block(x, n_wanted)
 
     if not torch.is_grad_enabled():
-        return block(x)
+        return block(x, n_wanted)
     out: Tensor = checkpoint(run, x, use_reentrant=False)
     return out
 
