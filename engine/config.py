@@ -319,12 +319,19 @@ class IndexConfig:
     ----------
     segment_hop_s : float
         Distance of the stored segments in seconds; shorter finds more and costs more.
+    max_flat_segments : int
+        Up to this many all are compared with every query; beyond, compaction makes large shards.
+    max_shard_segments : int
+        Compaction makes no larger shards of several.
     """
 
     segment_hop_s: float = 0.5
+    max_flat_segments: int = 250_000
+    max_shard_segments: int = 4_000_000
 
     def __post_init__(self) -> None:
-        _require(self.segment_hop_s > 0, "segment_hop_s", self.segment_hop_s, "positive is needed")
+        for key in ("segment_hop_s", "max_flat_segments", "max_shard_segments"):
+            _require(getattr(self, key) > 0, key, getattr(self, key), "positive is needed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,6 +345,13 @@ class SearchConfig:
         close to a stored one. The catalog's hop must be a multiple of it.
     top_k : int
         Neighbours looked up for each segment.
+    n_rescored : int
+        In a large shard, as many neighbours by their short codes are compared exactly.
+    n_probe : int or None
+        Lists of a large shard that are looked into; chosen by its size by default.
+    n_coarse : int or None
+        Search only so many tracks whose clip-level embeddings resemble the query's most; all by
+        default.
     speeds : tuple of float
         How many times as fast a query is played when nothing sure was found as it is; empty to
         leave that. The encoder forgives half a semitone to either side, and what people transpose
@@ -353,14 +367,21 @@ class SearchConfig:
 
     query_hop_s: float = 0.125
     top_k: int = 50
+    n_rescored: int = 400
+    n_probe: int | None = None
+    n_coarse: int | None = None
     speeds: tuple[float, ...] = tuple(2 ** (n / 12) for n in (-2.0, -1.0, -0.5, 0.5, 1.0, 2.0))
     speeds_hop_s: float = 0.25
     speeds_s: float = 30.0
     resampled_weight: float = 0.9
 
     def __post_init__(self) -> None:
-        for key in ("query_hop_s", "top_k", "speeds_hop_s", "speeds_s", "resampled_weight"):
-            _require(getattr(self, key) > 0, key, getattr(self, key), "it must be positive")
+        for key in (
+            *("query_hop_s", "top_k", "n_rescored", "n_probe", "n_coarse"),
+            *("speeds_hop_s", "speeds_s", "resampled_weight"),
+        ):
+            value = getattr(self, key)
+            _require(value is None or value > 0, key, value, "it must be positive")
         _require(all(s > 0 for s in self.speeds), "speeds", self.speeds, "all must be positive")
 
 
@@ -407,6 +428,123 @@ class AlignConfig:
         )
         _require(self.n_tilted >= 0, "n_tilted", self.n_tilted, "0 or more is needed")
         _require(0 <= self.max_tilt < 1, "max_tilt", self.max_tilt, "0 <= max_tilt < 1 is needed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanConfig:
+    """How a long recording is scanned; may change per call.
+
+    Parameters
+    ----------
+    search, alignment : SearchConfig, AlignConfig
+        How a window is searched. Windows are many and tracks last long, so each is looked at less
+        closely than a query; of `search.speeds`, fewer are tried.
+    window_s : float
+        Length of a window; windows overlap by half.
+    n_sighted : int
+        Candidates of a window that are followed.
+    probe_every : int
+        Where nothing sure is found, one of so many windows is played at one of `search.speeds`,
+        which take turns.
+    history_s : float
+        What is remembered of the recording, and how far before its first window a beginning is
+        looked for.
+    agreement : float
+        Cosine above which a segment speaks for a track on its line, and below which against it.
+        Unrelated music has a mean of 0.2 there and 0.47 at most in 19 of 20 segments, music 4 %
+        too fast 0.75, with speech over it 0.6.
+    max_drop : float
+        How far the sum of what speaks for it may fall below its best before a track has ended: six
+        seconds or more of something else.
+    max_gap_s : float
+        What a track may be unheard for and still be told as one.
+    least_confidence : float
+        Windows that are less sure are not followed.
+    min_confidence : float
+        Of an entry. More than a query needs: an hour has hundreds of windows that may be wrong.
+    max_speed_change : float
+        How far from 1 the speed of an entry may be.
+    """
+
+    search: SearchConfig = field(
+        default_factory=lambda: SearchConfig(
+            query_hop_s=0.25, speeds=tuple(2 ** (n / 12) for n in (-1.0, 1.0))
+        )
+    )
+    alignment: AlignConfig = field(
+        default_factory=lambda: AlignConfig(max_candidates=60, n_tilted=4, max_tilt=0.1)
+    )
+    window_s: float = 8.0
+    n_sighted: int = 3
+    probe_every: int = 2
+    history_s: float = 64.0
+    agreement: float = 0.45
+    max_drop: float = 6.0
+    max_gap_s: float = 20.0
+    least_confidence: float = 0.2
+    min_confidence: float = 0.999
+    max_speed_change: float = 0.12
+
+    def __post_init__(self) -> None:
+        for key in ("window_s", "n_sighted", "probe_every", "agreement", "max_drop"):
+            _require(getattr(self, key) > 0, key, getattr(self, key), "it must be positive")
+        for key in ("least_confidence", "min_confidence"):
+            _require(0 <= getattr(self, key) <= 1, key, getattr(self, key), "it is from 0 to 1")
+        _require(self.max_gap_s >= 0, "max_gap_s", self.max_gap_s, "0 or more is needed")
+        n_coarse = self.search.n_coarse
+        _require(n_coarse is None, "search.n_coarse", n_coarse, "windows need all tracks")
+        _require(
+            self.history_s >= self.max_gap_s + 2 * self.window_s,
+            "history_s",
+            self.history_s,
+            f"{self.max_gap_s + 2 * self.window_s:g} s are needed for these windows and gaps",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DedupConfig:
+    """How duplicates are looked for in a catalog; may change per call.
+
+    Parameters
+    ----------
+    min_length_s : float
+        Length of the shortest passage that makes two tracks duplicates in part.
+    full_only : bool
+        Look for full duplicates only, which takes far fewer searches.
+    full_share : float
+        Two tracks are full duplicates if this share of what is audible in either lies in the other
+        on one line.
+    max_speed_change : float
+        How far from 1 the speed may be.
+    n_probes : int
+        Segments searched within each `min_length_s`.
+    n_full_probes : int
+        Segments searched of each track with `full_only`.
+    top_k : int
+        Neighbours looked up for each of them; many, for a track's own repetitions come first.
+    n_candidates : int
+        Other tracks that a track is compared with at most.
+    """
+
+    min_length_s: float = 10.0
+    full_only: bool = False
+    full_share: float = 0.9
+    max_speed_change: float = 0.05
+    n_probes: int = 6
+    n_full_probes: int = 32
+    top_k: int = 64
+    n_candidates: int = 20
+
+    def __post_init__(self) -> None:
+        for key in ("min_length_s", "n_probes", "n_full_probes", "top_k", "n_candidates"):
+            _require(getattr(self, key) > 0, key, getattr(self, key), "it must be positive")
+        _require(0 < self.full_share <= 1, "full_share", self.full_share, "above 0 up to 1 works")
+        _require(
+            0 <= self.max_speed_change < 1,
+            "max_speed_change",
+            self.max_speed_change,
+            "0 or more, below 1, is needed",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

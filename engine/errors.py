@@ -103,6 +103,16 @@ class ShardError(AstoundError):
         super().__init__(f"{printable(path)}: {reason}")
 
 
+class NewerShardError(AstoundError):
+    """A shard was written by a newer astound; it is whole, and nothing may mend or drop it."""
+
+    def __init__(self, path: str | os.PathLike[str], found: int, known: int) -> None:
+        self.path, self.found, self.known = path, found, known
+        super().__init__(
+            f"{printable(path)}: format version {found}, this astound reads {known}; update astound"
+        )
+
+
 class StoreError(AstoundError):
     """The catalog's database refuses or cannot be reached."""
 
@@ -112,11 +122,12 @@ class CatalogBusyError(StoreError):
 
 
 class TrackNotFoundError(StoreError):
-    """No track has this id or path."""
+    """No track has one of these ids or paths."""
 
-    def __init__(self, track: int | str) -> None:
-        self.track = track
-        super().__init__(f"no track {track!r} in the catalog; `astound list` shows what there is")
+    def __init__(self, *tracks: int | str) -> None:
+        self.track, self.tracks = tracks[0], tracks
+        named = ", ".join(map(repr, tracks))
+        super().__init__(f"no track {named} in the catalog; `astound list` shows what there is")
 
 
 class DuplicateTrackError(StoreError):

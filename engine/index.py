@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import ShardError
-from engine.records import NO_ADDRESS, Addresses, Hits, Placement, Vectors, address
+from engine.records import NO_ADDRESS, POSITION_BITS, Addresses, Hits, Placement, Vectors
 from engine.shard import Shard
+
+# As many rows are compared one by one in a few milliseconds.
+_N_BY_HAND = 50_000
+_BLOCK_CLIPS = 65_536
+# Sorting more than so many times what is kept takes longer than choosing first.
+_N_SORTED = 8
 
 
 class Index:
@@ -62,29 +71,50 @@ class Index:
         """Number of vectors that can be found."""
         return sum(placement.n_segments for _, placement in self._homes.values())
 
-    def search(self, queries: Vectors, top_k: int) -> Hits:
-        """Find the nearest segments of all tracks.
+    def search(
+        self, queries: Vectors, top_k: int, *, n_rescored: int = 400, n_probe: int | None = None
+    ) -> Hits:
+        """Find the nearest segments of all tracks, in all shards at once.
 
         Parameters
         ----------
         queries : float32 array of shape (n_queries, dim), unit norm
         top_k : int
+        n_rescored, n_probe : int, int or None
+            As in :class:`~engine.config.SearchConfig`.
 
         Returns
         -------
         Hits
             Of shape (n_queries, top_k).
         """
-        found = [member.search(queries, top_k) for member in self._members]
-        nothing = np.full((len(queries), top_k), NO_ADDRESS, np.int64)
-        addresses = np.concatenate([nothing, *(one for one, _ in found)], axis=1)
-        worst = np.full((len(queries), top_k), -np.inf, np.float32)
-        cosines = np.concatenate([worst, *(one for _, one in found)], axis=1)
-        best = np.argsort(-cosines, axis=1, kind="stable")[:, :top_k]
-        return Hits(
-            addresses=np.take_along_axis(addresses, best, axis=1),
-            cosines=np.take_along_axis(cosines, best, axis=1),
-        )
+        effort = _Effort(top_k, n_rescored, n_probe)
+        shape = len(queries), top_k
+        addresses = [np.full(shape, NO_ADDRESS, np.int64)]
+        cosines = [np.full(shape, -np.inf, np.float32)]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for found in pool.map(lambda one: one.search(queries, effort), self._members):
+                addresses.append(found.addresses)
+                cosines.append(found.cosines)
+        return _nearest(np.concatenate(addresses, 1), np.concatenate(cosines, 1), top_k)
+
+    def nearest_tracks(self, clips: Vectors, n: int) -> list[int]:
+        """Find the tracks with the most similar clip-level embeddings.
+
+        Parameters
+        ----------
+        clips : float32 array of shape (n_clips, dim), unit norm
+        n : int
+
+        Returns
+        -------
+        list of int
+            Track ids, at most n of them, most similar first.
+        """
+        best: dict[int, float] = {}
+        for member in self._members:
+            best |= member.likeness(clips)
+        return sorted(best, key=lambda one: -best[one])[:n]
 
     def n_positions(self, track_id: int) -> int:
         """Count the segments of a track."""
@@ -108,34 +138,105 @@ class Index:
         float32 array of shape (n_clips, dim)
         """
         shard, placement = self._homes[track_id]
-        last = placement.first_clip + placement.n_clips
-        return shard.clips[placement.first_clip : last].astype(np.float32)
+        return shard.clips(placement.first_clip, placement.n_clips)
+
+
+class _Effort(NamedTuple):
+    """How much a search finds and looks at."""
+
+    top_k: int
+    n_rescored: int
+    n_probe: int | None
 
 
 class _Member:
-    """A shard with the addresses of its rows."""
+    """A shard with the tracks that live in its rows."""
 
     def __init__(self, shard: Shard, placements: list[Placement]) -> None:
-        self.shard, self.placements = shard, placements
-        self.addresses = _addresses(self.shard, placements)
-        alive: NDArray[np.bool_] = self.addresses != NO_ADDRESS
-        self.alive = None if alive.all() else alive
+        self.shard = shard
+        self.placements = sorted(placements, key=lambda one: one.first_row)
+        self._first_rows = np.array([one.first_row for one in self.placements], np.int64)
+        self._n_rows = np.array([one.n_segments for one in self.placements], np.int64)
+        self._track_ids = np.array([one.track_id for one in self.placements], np.int64)
+        self._require_rows()
+        is_whole = int(self._n_rows.sum()) == shard.n_segments
+        self._alive = None if is_whole else self._living_rows()
 
     def among(self, track_ids: Collection[int]) -> _Member:
         return _Member(self.shard, [one for one in self.placements if one.track_id in track_ids])
 
-    def search(self, queries: Vectors, top_k: int) -> tuple[Addresses, NDArray[np.float32]]:
-        rows, cosines = self.shard.search(queries, top_k, self.alive)
-        found = rows >= 0
-        return np.where(found, self.addresses[rows], NO_ADDRESS), np.where(found, cosines, -np.inf)
+    def search(self, queries: Vectors, effort: _Effort) -> Hits:
+        if self._alive is not None and self._alive.sum() <= _N_BY_HAND:
+            rows, cosines = self._compare_all(queries, effort.top_k)
+        else:
+            rows, cosines = self.shard.search(
+                queries,
+                effort.top_k,
+                self._alive,
+                n_rescored=effort.n_rescored,
+                n_probe=effort.n_probe,
+            )
+        return Hits(addresses=self._addresses(rows), cosines=cosines)
+
+    def likeness(self, clips: Vectors) -> dict[int, float]:
+        """Greatest cosine of each track's clips with any of these, by track id."""
+        placed = [one for one in self.placements if one.n_clips]
+        if not placed:
+            return {}
+        blocks = range(0, self.shard.n_clips, _BLOCK_CLIPS)
+        cosines = [(self.shard.clips(at, _BLOCK_CLIPS) @ clips.T).max(axis=1) for at in blocks]
+        bounds = [(one.first_clip, one.first_clip + one.n_clips) for one in placed]
+        # A number behind the last one, where what follows the last track begins.
+        highest = np.concatenate([*cosines, np.zeros(1, np.float32)])
+        best = np.maximum.reduceat(highest, np.array(bounds).ravel())[::2]
+        return dict(zip((one.track_id for one in placed), map(float, best), strict=True))
+
+    def _compare_all(
+        self, queries: Vectors, top_k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Compare with all rows that live, exactly: quicker than an index when they are few."""
+        assert self._alive is not None
+        rows = np.flatnonzero(self._alive)
+        if not len(rows):
+            empty = np.zeros((len(queries), 0))
+            return empty.astype(np.int64), empty.astype(np.float32)
+        stored = [self.shard.vectors(one.first_row, one.n_segments) for one in self.placements]
+        cosines = queries @ np.concatenate(stored).T
+        hits = _nearest(np.broadcast_to(rows, cosines.shape), cosines, top_k)
+        return hits.addresses, hits.cosines
+
+    def _addresses(self, rows: NDArray[np.int64]) -> Addresses:
+        if not len(self.placements):
+            return np.full(rows.shape, NO_ADDRESS, np.int64)
+        of = np.searchsorted(self._first_rows, rows, side="right") - 1
+        positions = rows - self._first_rows[of]
+        addresses = self._track_ids[of] << POSITION_BITS | positions
+        return np.where((rows >= 0) & (positions < self._n_rows[of]), addresses, NO_ADDRESS)
+
+    def _living_rows(self) -> NDArray[np.bool_]:
+        alive = np.zeros(self.shard.n_segments, np.bool_)
+        for one in self.placements:
+            alive[one.first_row : one.first_row + one.n_segments] = True
+        return alive
+
+    def _require_rows(self) -> None:
+        for placement in self.placements:
+            if placement.first_row + placement.n_segments > self.shard.n_segments:
+                reason = f"it ends before track {placement.track_id} does"
+                raise ShardError(self.shard.path, reason)
 
 
-def _addresses(shard: Shard, placements: list[Placement]) -> Addresses:
-    out = np.full(shard.n_segments, NO_ADDRESS, np.int64)
-    for placement in placements:
-        last = placement.first_row + placement.n_segments
-        if last > shard.n_segments:
-            raise ShardError(shard.path, f"it ends before track {placement.track_id} does")
-        first = address(placement.track_id, 0)
-        out[placement.first_row : last] = np.arange(first, first + placement.n_segments)
-    return out
+def _nearest(addresses: Addresses, cosines: NDArray[np.float32], n: int) -> Hits:
+    """Keep the n greatest cosines of each row, falling."""
+    if cosines.shape[1] > _N_SORTED * n:
+        best = np.argpartition(-cosines, n, axis=1)[:, :n]
+        return _nearest(
+            np.take_along_axis(addresses, best, axis=1),
+            np.take_along_axis(cosines, best, axis=1),
+            n,
+        )
+    best = np.argsort(-cosines, axis=1, kind="stable")[:, :n]
+    return Hits(
+        addresses=np.take_along_axis(addresses, best, axis=1),
+        cosines=np.take_along_axis(cosines, best, axis=1),
+    )

@@ -16,6 +16,9 @@ from engine.vote import vote
 
 T = TypeVar("T")
 
+# Pairs of a query segment and a stored one that an exhaustive look votes with, to bound memory.
+_MAX_PAIRS = 10_000_000
+
 
 class Stopwatch:
     """Milliseconds spent in each step of a query; a step inside another stops the outer one."""
@@ -54,13 +57,14 @@ class Stopwatch:
         self._step, self._since = name, now
 
 
-def find(
+def find(  # noqa: PLR0913 - what a catalog is asked with, one each
     query: Fingerprint,
     index: Index,
     reference_hop_s: float,
     search: SearchConfig,
     alignment: AlignConfig,
     stopwatch: Stopwatch,
+    within: Index | None = None,
 ) -> list[Candidate]:
     """Find the tracks a query may come from.
 
@@ -75,6 +79,9 @@ def find(
     alignment : AlignConfig
     stopwatch : Stopwatch
         Is told the time of the steps "search" and "align".
+    within : Index, optional
+        The same, narrowed to the tracks that may be found. All their segments are looked at, not
+        only the nearest, while `index` still tells what any music reaches.
 
     Returns
     -------
@@ -83,9 +90,19 @@ def find(
     """
     sharp = align.sharpen(query, alignment)
     with stopwatch.step("search"):
-        hits = index.search(sharp, search.top_k)
+        if search.n_coarse is not None:
+            nearest = index.nearest_tracks(query.clip_embeddings, search.n_coarse)
+            index = index.among(nearest)
+        hits = index.search(
+            sharp, search.top_k, n_rescored=search.n_rescored, n_probe=search.n_probe
+        )
+        voters, tracks = hits, index
+        if within is not None:
+            tracks = within
+            n_all = min(within.n_segments, max(_MAX_PAIRS // len(sharp), search.top_k))
+            voters = within.search(sharp, n_all)
     with stopwatch.step("align"):
-        diagonals = vote(hits, round(reference_hop_s / query.segment_hop_s), alignment)
-        reference = Reference(reference_hop_s, index.n_positions, index.vectors)
+        diagonals = vote(voters, round(reference_hop_s / query.segment_hop_s), alignment)
+        reference = Reference(reference_hop_s, tracks.n_positions, tracks.vectors)
         candidates = align.rescore(diagonals, query, sharp, hits, reference, alignment)
         return with_margins(candidates, query.duration_s, reference)

@@ -230,6 +230,11 @@ class Candidate:
         Evidence minus that of the best candidate of another track with other audio.
     others : float
         Mean evidence of the ten best candidates of other tracks: what chance reaches here.
+    pitch : float
+        Semitones the query is above the reference; 0 if it was found as it was.
+    also : tuple of float
+        Other values `offset_s` may have as well: where else in the track the same is heard, by
+        falling evidence. Empty but for music that repeats itself.
     """
 
     track_id: int
@@ -244,11 +249,41 @@ class Candidate:
     resampled: float = 1.0
     margin: float = 0.0
     others: float = 0.0
+    pitch: float = 0.0
+    also: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """A candidate accepted with a confidence; the fields of the command line's JSON."""
+    """A candidate accepted with a confidence; the fields of the command line's JSON.
+
+    Parameters
+    ----------
+    rank : int
+        From 1 on.
+    track_id, path, title, artist
+        Of the track.
+    query_start_s, query_end_s : float
+        The part of the query that agrees.
+    reference_start_s, reference_end_s : float
+        Where it lies in the track: ``offset_s + speed * query_start_s``, within the track.
+    offset_s, score, votes, coverage, margin
+        Of the :class:`Candidate`.
+    confidence : float
+        Probability in [0, 1] that it is right.
+    speed : float
+        Reference seconds per query second.
+    tempo : float
+        How many times as fast as the track the query runs, 1.08 for 8 % faster: `speed` under the
+        name it has where the pitch did not change with it.
+    pitch : float
+        Semitones that the query is above the track, negative if below. 0.0 if it was found as it
+        is, as it may be up to about half a semitone away. The first match of a clear lead is told
+        to about a tenth, others in the steps of `SearchConfig.speeds`.
+    also_at_s : tuple of float
+        Other values `reference_start_s` may have as well: where else in the track the same is
+        heard, best first. Empty but for music that repeats itself.
+    """
 
     rank: int
     track_id: int
@@ -266,6 +301,9 @@ class Match:
     coverage: float
     speed: float
     margin: float
+    tempo: float = 1.0
+    pitch: float = 0.0
+    also_at_s: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,6 +328,106 @@ class Passage:
     reference_end_s: float
     score: float
     speed: float
+
+
+DuplicateKind = Literal["full", "version", "part"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Duplicate:
+    """Two tracks that hold the same recording.
+
+    Parameters
+    ----------
+    kind : {"full", "version", "part"}
+        "full" if nearly all of either is in the other, as alike as copies are; "version" if it is
+        there but less alike, such as another mix; "part" if some passages are.
+    first_id, second_id : int
+        The earlier id is the first.
+    first_share, second_share : float
+        How much of what is audible in either lies in the other, in [0, 1].
+    passages : tuple of Passage
+        What they share; the first track is the query. One unless the kind is "part".
+    """
+
+    kind: DuplicateKind
+    first_id: int
+    second_id: int
+    first_share: float
+    second_share: float
+    passages: tuple[Passage, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """Tracks that are full duplicates of each other, directly or by way of others.
+
+    Parameters
+    ----------
+    keeper_id : int
+        The longest of them; of those within 5 % of it, the one with the earliest id.
+    other_ids : tuple of int
+        The others, by id.
+    """
+
+    keeper_id: int
+    other_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Occurrence:
+    """One of the places where a passage is heard.
+
+    Parameters
+    ----------
+    recording : int
+        Which of the recordings given, from 0.
+    start_s, end_s : float
+    """
+
+    recording: int
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeat:
+    """A passage that occurs more than once.
+
+    Parameters
+    ----------
+    occurrences : tuple of Occurrence
+        Two or more, in the order of the recordings and of time.
+    score : float
+        Mean cosine of the pair of them that agrees best, in [-1, 1].
+    """
+
+    occurrences: tuple[Occurrence, ...]
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilarTrack:
+    """A track that sounds like something else; the fields of the command line's JSON.
+
+    Parameters
+    ----------
+    rank : int
+        From 1 on.
+    track_id, path, title, artist, duration_s
+        Of the track.
+    clip_score : float
+        Mean, over the clips of the shorter of the two, of the best cosine with a clip of the other,
+        in [-1, 1].
+    """
+
+    rank: int
+    track_id: int
+    path: str
+    title: str | None
+    artist: str | None
+    duration_s: float
+    clip_score: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,3 +459,84 @@ class QueryResult:
     def best(self) -> Match | None:
         """The first match, or None."""
         return self.matches[0] if self.matches else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A track that sounds in a long recording; fields have the names they have in a match.
+
+    Parameters
+    ----------
+    track_id, path, title, artist
+        Of the track.
+    query_start_s, query_end_s : float
+        From when to when it sounds in the recording.
+    reference_start_s, reference_end_s : float
+        Where that lies in the track.
+    offset_s : float
+        Where in the track the recording's second 0 would lie.
+    score : float
+        Mean cosine of the segments beside each other, in [-1, 1].
+    confidence : float
+        Probability in [0, 1] that not all windows that say so are wrong.
+    speed : float
+        Reference seconds per second of the recording.
+    """
+
+    track_id: int
+    path: str
+    title: str | None
+    artist: str | None
+    query_start_s: float
+    query_end_s: float
+    reference_start_s: float
+    reference_end_s: float
+    offset_s: float
+    score: float
+    confidence: float
+    speed: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """A stretch of a recording in which nothing known sounds."""
+
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """What sounds when in a long recording.
+
+    Parameters
+    ----------
+    recording : str
+        The path as given, or "array".
+    start_s : float
+        Where in the recording it was begun to listen.
+    duration_s : float
+        Seconds that were heard from there.
+    entries : tuple of Entry
+        By when they begin; they may overlap, and a track may occur again.
+    error : mapping or None
+        ``code`` and ``message`` when the recording could not be heard to its end.
+    """
+
+    recording: str
+    start_s: float = 0.0
+    duration_s: float = 0.0
+    entries: tuple[Entry, ...] = ()
+    error: Mapping[str, Any] | None = None
+
+    @property
+    def gaps(self) -> tuple[Gap, ...]:
+        """Stretches of a second or more without any entry."""
+        edges = [(one.query_start_s, one.query_end_s) for one in self.entries]
+        end_s = round(self.start_s + self.duration_s, 3)
+        found, free_s = [], self.start_s
+        for next_s, busy_s in [*sorted(edges), (end_s, end_s)]:
+            if next_s - free_s >= 1.0:
+                found.append(Gap(start_s=free_s, end_s=next_s))
+            free_s = max(free_s, busy_s)
+        return tuple(found)

@@ -1,46 +1,67 @@
-"""One immutable file group: a FAISS index, the clip-level vectors and a header.
+"""One immutable file group: a FAISS index, the vectors, the clip-level vectors and a header.
 
-The flat index stores float16 vectors and is their only copy: search and exact rescoring read the
-same bytes. A shard is written under a temporary name, synced and renamed; it counts as existing
-only once the database has a row for it.
+A flat shard searches the very bytes it keeps. A large one searches short codes, and looks up what
+it finds in vectors mapped into memory; stored compactly, it has nothing but the codes. A shard is
+written under a temporary name, synced and renamed; it counts as existing only once the database
+has a row for it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import mmap
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import RecipeMismatchError, ShardError
+from engine import quantizer
+from engine.errors import NewerShardError, RecipeMismatchError, ShardError
+from engine.quantizer import Codes
 from engine.records import Fingerprint, Vectors
 
 FORMAT = "astound shard"
-VERSION = 1
+VERSION = 2
 PARTIAL_PREFIX = ".partial-"
 
-_HEADER_KEYS = {"recipe_id", "segment_hop_s", "n_segments", "n_clips", "dim", "sha256"}
-_HEADER, _INDEX, _CLIPS = "header.json", "segments.faiss", "clips.npy"
+_HEADER_KEYS = {"recipe_id", "segment_hop_s", "n_segments", "n_clips", "dim", "kind", "sha256"}
+_HEADER, _INDEX, _CLIPS = "header.json", "segments.faiss", "clips.i8"
+_VECTORS = "segments.i8"  # of a full shard; a flat one keeps its vectors in the index
+_SILENCE = "silence.bits"  # of a compact one, whose codes cannot say "nothing"
+_FILES = {
+    "flat": (_INDEX, _CLIPS),
+    "full": (_INDEX, _CLIPS, _VECTORS),
+    "compact": (_INDEX, _CLIPS, _SILENCE),
+}
+_BATCH_ROWS = 65_536
+# A flat index rounds the query as well: what it finds is a little out of order.
+_N_SPARE = 2
+# Rows read from a mapped file before its pages are given back: about 200 MB of them.
+_ROWS_HELD = 50_000
 
 
-def write_shard(folder: Path, fingerprints: Sequence[Fingerprint]) -> tuple[str, int]:
+def write_shard(
+    folder: Path, fingerprints: Iterable[Fingerprint], trained: faiss.Index | None = None
+) -> tuple[str, int]:
     """Write fingerprints as a new shard.
 
     Parameters
     ----------
     folder : Path
         The catalog's folder of shards.
-    fingerprints : sequence of Fingerprint
-        At least one; all of one recipe and hop. Their rows follow each other in this order.
+    fingerprints : iterable of Fingerprint
+        At least one; all of one recipe and hop. Their rows follow each other in this order. Each
+        is let go of once it is written.
+    trained : faiss.Index, optional
+        Of :func:`engine.quantizer.train`; filled and emptied again. Flat without one.
 
     Returns
     -------
@@ -51,25 +72,64 @@ def write_shard(folder: Path, fingerprints: Sequence[Fingerprint]) -> tuple[str,
     name = uuid.uuid4().hex
     partial = folder / f"{PARTIAL_PREFIX}{name}"
     partial.mkdir(parents=True)
-    vectors = np.concatenate([one.embeddings for one in fingerprints])
-    clips = np.concatenate([one.clip_embeddings for one in fingerprints])
-    faiss.write_index(_flat_index(vectors), str(partial / _INDEX))
-    np.save(partial / _CLIPS, clips.astype(np.float16))
-    header = {
-        "format": FORMAT,
-        "version": VERSION,
-        "recipe_id": fingerprints[0].recipe_id,
-        "segment_hop_s": fingerprints[0].segment_hop_s,
-        "n_segments": len(vectors),
-        "n_clips": len(clips),
-        "dim": vectors.shape[1],
-        "sha256": {file: _sha256(partial / file) for file in (_INDEX, _CLIPS)},
-    }
+    header = _write_rows(partial, fingerprints, trained)
+    header["sha256"] = {file: _sha256(partial / file) for file in _FILES[header["kind"]]}
     (partial / _HEADER).write_text(json.dumps(header, indent=1))
     _sync(partial)
     partial.rename(folder / name)
     _sync_folder(folder)
     return name, sum(file.stat().st_size for file in (folder / name).iterdir())
+
+
+def _write_rows(
+    folder: Path, fingerprints: Iterable[Fingerprint], trained: faiss.Index | None
+) -> dict[str, Any]:
+    kind = "flat" if trained is None else quantizer.storage(trained)
+    index, first, n_clips = trained, None, 0
+    silent: list[NDArray[np.bool_]] = []
+    with (folder / _CLIPS).open("wb") as clips, (folder / _VECTORS).open("wb") as vectors:
+        for batch in _batches(fingerprints):
+            first = first or batch[0]
+            codes = quantizer.encode(np.concatenate([one.embeddings for one in batch]))
+            index = quantizer.flat(codes.shape[1]) if index is None else index
+            index.add(codes.astype(np.float32) if kind == "flat" else quantizer.decode(codes))
+            silent.append(np.asarray(~codes.any(axis=1)))
+            if kind == "full":
+                vectors.write(codes.tobytes())
+            for one in batch:
+                clips.write(quantizer.encode(one.clip_embeddings).tobytes())
+                n_clips += len(one.clip_embeddings)
+    assert first is not None
+    assert index is not None
+    faiss.write_index(index, str(folder / _INDEX))
+    if kind == "compact":
+        np.packbits(np.concatenate(silent)).tofile(folder / _SILENCE)
+    if kind != "full":
+        (folder / _VECTORS).unlink()
+    n_segments = index.ntotal
+    if trained is not None:
+        trained.reset()
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "kind": kind,
+        "recipe_id": first.recipe_id,
+        "segment_hop_s": first.segment_hop_s,
+        "n_segments": n_segments,
+        "n_clips": n_clips,
+        "dim": first.embeddings.shape[1],
+    }
+
+
+def _batches(fingerprints: Iterable[Fingerprint]) -> Iterator[Sequence[Fingerprint]]:
+    batch: list[Fingerprint] = []
+    for one in fingerprints:
+        batch.append(one)
+        if sum(len(each.embeddings) for each in batch) >= _BATCH_ROWS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def sweep(folder: Path, known: set[str]) -> list[str]:
@@ -98,16 +158,27 @@ class Shard:
     ------
     ShardError
         A file is missing, truncated, or not a shard of a known version.
+    NewerShardError
+        A newer astound wrote it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.header = _read_header(path)
-        self.clips: NDArray[np.float16] = _load_clips(path / _CLIPS, self.header)
-        self._index = _load_index(path / _INDEX, self.header)
-        # A view into the index's own memory, which therefore must live as long as this object.
-        codes = faiss.rev_swig_ptr(self._index.codes.data(), self._index.codes.size())
-        self._vectors = codes.view(np.float16).reshape(self.n_segments, self.header["dim"])
+        self.kind: str = self.header["kind"]
+        self._index: Any = _load_index(path / _INDEX, self.header)
+        self._clips = _load_codes(path / _CLIPS, self.n_clips, self.dim)
+        self._silent: NDArray[np.bool_] | None = None
+        self._n_rows_read = 0
+        if self.kind == "flat":
+            # A view into the index's own memory, which therefore must live as long as this object.
+            raw = faiss.rev_swig_ptr(self._index.codes.data(), self._index.codes.size())
+            self._codes: NDArray[Any] | None = raw.reshape(self.n_segments, self.dim)
+        elif self.kind == "full":
+            self._codes = _load_codes(path / _VECTORS, self.n_segments, self.dim)
+        else:
+            self._codes = None
+            self._silent = _load_bits(path / _SILENCE, self.n_segments)
 
     @property
     def n_segments(self) -> int:
@@ -115,9 +186,33 @@ class Shard:
         return int(self.header["n_segments"])
 
     @property
+    def n_clips(self) -> int:
+        """Number of clip-level vectors."""
+        return int(self.header["n_clips"])
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return int(self.header["dim"])
+
+    @property
     def segment_hop_s(self) -> float:
         """Distance of its segments in seconds."""
         return float(self.header["segment_hop_s"])
+
+    @property
+    def n_lists(self) -> int:
+        """Number of lists of a large shard, 0 of a flat one."""
+        return 0 if self.kind == "flat" else int(quantizer.lists(self._index).nlist)
+
+    @property
+    def trained(self) -> faiss.Index | None:
+        """An empty index trained as this shard's, for a new shard; None of a flat one."""
+        if self.kind == "flat":
+            return None
+        index = faiss.read_index(str(self.path / _INDEX))
+        index.reset()
+        return index
 
     def require_recipe(self, recipe_id: str) -> None:
         """Raise RecipeMismatchError unless the shard was made with this recipe."""
@@ -127,7 +222,13 @@ class Shard:
             )
 
     def search(
-        self, queries: Vectors, top_k: int, alive: NDArray[np.bool_] | None = None
+        self,
+        queries: Vectors,
+        top_k: int,
+        alive: NDArray[np.bool_] | None = None,
+        *,
+        n_rescored: int = 400,
+        n_probe: int | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Find the nearest stored vectors.
 
@@ -137,20 +238,24 @@ class Shard:
         top_k : int
         alive : bool array of shape (n_segments,), optional
             Rows that may be found; all by default.
+        n_rescored : int
+            Neighbours by their codes that are compared exactly, in a large shard.
+        n_probe : int, optional
+            Lists looked into, in a large shard; as many as its size asks for by default.
 
         Returns
         -------
         rows : int64 array of shape (n_queries, top_k)
             -1 where there are fewer.
         cosines : float32 array of shape (n_queries, top_k)
+            -inf where there are fewer; else falling along the second axis.
         """
-        params = None
-        if alive is not None:
-            bits = np.packbits(alive, bitorder="little")  # lives as long as the selector reads it
-            params = faiss.SearchParameters()
-            params.sel = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
-        cosines, rows = self._index.search(np.ascontiguousarray(queries), top_k, params=params)
-        return rows, cosines
+        is_flat = self.kind == "flat"
+        n_near = _N_SPARE * top_k if is_flat else max(top_k, n_rescored)
+        asked = quantizer.encode(queries).astype(np.float32) if is_flat else queries
+        params, _selected = self._parameters(alive, n_probe)
+        _, rows = self._index.search(np.ascontiguousarray(asked), n_near, params=params)
+        return _best(rows, self._cosines(queries, rows), top_k)
 
     def vectors(self, first_row: int, n_rows: int) -> Vectors:
         """Read stored vectors.
@@ -158,8 +263,19 @@ class Shard:
         Returns
         -------
         float32 array of shape (n_rows, dim)
+            Zeros where the segment is silent.
         """
-        return self._vectors[first_row : first_row + n_rows].astype(np.float32)
+        return self._read(np.arange(first_row, min(first_row + n_rows, self.n_segments)))
+
+    def clips(self, first_clip: int = 0, n_clips: int | None = None) -> Vectors:
+        """Read clip-level vectors, all by default.
+
+        Returns
+        -------
+        float32 array of shape (n_clips, dim)
+        """
+        last = self.n_clips if n_clips is None else first_clip + n_clips
+        return quantizer.decode(self._clips[first_clip:last])
 
     def damage(self) -> list[str]:
         """Compare the files with the hashes in the header; one line for each that differs."""
@@ -169,14 +285,60 @@ class Shard:
             if _sha256(self.path / file) != expected
         ]
 
+    def _parameters(
+        self, alive: NDArray[np.bool_] | None, n_probe: int | None
+    ) -> tuple[faiss.SearchParameters, object]:
+        """Tell FAISS how to search; the second lives as long as it reads the first."""
+        is_flat = self.kind == "flat"
+        params: Any = faiss.SearchParameters() if is_flat else faiss.SearchParametersIVF()
+        bits = None
+        if alive is not None:
+            bits = np.packbits(alive, bitorder="little")
+            params.sel = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
+        if is_flat:
+            return params, bits
+        nlist = quantizer.lists(self._index).nlist
+        params.nprobe = min(n_probe or quantizer.n_probes(nlist), nlist)
+        around: Any = faiss.SearchParametersPreTransform
+        return around(index_params=params), (params, bits)
 
-def _flat_index(vectors: Vectors) -> faiss.IndexScalarQuantizer:
-    index = faiss.IndexScalarQuantizer(
-        vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-    )
-    index.train(vectors[:1])
-    index.add(vectors)
-    return index
+    def _cosines(self, queries: Vectors, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Compare queries with the vectors of rows, exactly; -inf where there is no row."""
+        found = np.empty(rows.shape, np.float32)
+        for query, near, out in zip(queries, rows, found, strict=True):
+            out[:] = self._read(near.clip(min=0)) @ query
+        return np.where(rows >= 0, found, np.float32(-np.inf))
+
+    def _read(self, rows: NDArray[np.int64]) -> Vectors:
+        if self._codes is None:
+            return self._decoded(rows)
+        if self.kind == "flat":  # FAISS keeps signed bytes as unsigned ones, 128 higher
+            return quantizer.decode((self._codes[rows] ^ 128).view(np.int8))
+        self._give_back(len(rows))
+        return quantizer.decode(self._codes[rows])
+
+    def _decoded(self, rows: NDArray[np.int64]) -> Vectors:
+        """Make vectors again from their codes."""
+        assert self._silent is not None
+        vectors: Vectors = self._index.reconstruct_batch(rows)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-6)
+        vectors[self._silent[rows]] = 0
+        return vectors
+
+    def _give_back(self, n_rows: int) -> None:
+        """Let go of mapped pages now and then, or all of the file would count as memory in use."""
+        self._n_rows_read += n_rows
+        if self._n_rows_read > _ROWS_HELD and isinstance(self._codes, np.memmap):
+            self._n_rows_read = 0
+            mapped: mmap.mmap = self._codes._mmap  # type: ignore[attr-defined]
+            mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _best(
+    rows: NDArray[np.int64], cosines: NDArray[np.float32], top_k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    order = np.argsort(-cosines, axis=1, kind="stable")[:, :top_k]
+    return np.take_along_axis(rows, order, axis=1), np.take_along_axis(cosines, order, axis=1)
 
 
 def _read_header(path: Path) -> dict[str, Any]:
@@ -186,36 +348,56 @@ def _read_header(path: Path) -> dict[str, Any]:
         raise ShardError(path, f"its header cannot be read ({error})") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise ShardError(path, "not an astound shard")
-    if header.get("version") != VERSION:
-        raise ShardError(
-            path, f"format version {header.get('version')}; this astound reads {VERSION}"
-        )
+    version = header.get("version")
+    if isinstance(version, int) and version > VERSION:
+        raise NewerShardError(path, version, VERSION)
+    if version != VERSION:
+        raise ShardError(path, f"format version {version}; this astound reads {VERSION}")
+    if header.get("kind") not in _FILES:
+        raise ShardError(path, f"of a kind this astound does not know, {header.get('kind')!r}")
     if missing := _HEADER_KEYS - header.keys():
         raise ShardError(path, f"its header lacks {', '.join(sorted(missing))}")
     return dict(header)
 
 
-def _load_clips(path: Path, header: dict[str, Any]) -> NDArray[np.float16]:
+def _load_codes(path: Path, n_rows: int, dim: int) -> Codes:
+    _require_size(path, n_rows * dim)
+    if not n_rows:
+        return np.zeros((0, dim), np.int8)
+    codes = np.memmap(path, np.int8, "r", shape=(n_rows, dim))
+    with contextlib.suppress(OSError):  # a hint: rows are read here and there
+        codes._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]
+    return codes
+
+
+def _load_bits(path: Path, n_bits: int) -> NDArray[np.bool_]:
+    _require_size(path, -(-n_bits // 8))
+    return np.unpackbits(np.fromfile(path, np.uint8), count=n_bits).astype(np.bool_)
+
+
+def _require_size(path: Path, n_bytes: int) -> None:
     try:
-        clips: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError, SyntaxError, TokenError) as error:
-        raise ShardError(path, f"cannot be read ({error})") from error
-    if clips.shape != (header["n_clips"], header["dim"]):
-        raise ShardError(path, f"has shape {clips.shape}, its header says otherwise")
-    return clips
+        found = path.stat().st_size
+    except OSError as error:
+        raise ShardError(path, f"cannot be read ({error.strerror})") from error
+    if found != n_bytes:
+        raise ShardError(path, f"has {found} bytes, its header promises {n_bytes}")
 
 
-def _load_index(path: Path, header: dict[str, Any]) -> faiss.IndexScalarQuantizer:
+def _load_index(path: Path, header: dict[str, Any]) -> Any:
     try:
         index = faiss.read_index(str(path))
     except (RuntimeError, MemoryError) as error:
         raise ShardError(path, "cannot be read: truncated or not a FAISS index") from error
+    is_flat = isinstance(index, faiss.IndexScalarQuantizer)
     if (
-        not isinstance(index, faiss.IndexScalarQuantizer)
+        is_flat != (header["kind"] == "flat")
         or index.ntotal != header["n_segments"]
         or index.d != header["dim"]
     ):
         raise ShardError(path, "does not hold the vectors its header promises")
+    if header["kind"] == "compact":
+        quantizer.lists(index).make_direct_map()
     return index
 
 

@@ -8,33 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from datetime import UTC, datetime
-from itertools import accumulate
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.orm import InstrumentedAttribute
 
+from engine import statements
 from engine.database import Connection, Engine, connect, schema, translated
-from engine.errors import (
-    ConfigError,
-    DuplicateTrackError,
-    SchemaError,
-    StoreError,
-    TrackNotFoundError,
-    printable,
-)
+from engine.errors import ConfigError, SchemaError, StoreError, TrackNotFoundError, printable
 from engine.records import NewTrack, Placement, Track
-from engine.tables import SCHEMA_HEAD, MetadataRow, SettingRow, ShardRow, TrackRow
-
-T = TypeVar("T")
+from engine.statements import LARGEST_ID
+from engine.tables import SCHEMA_HEAD, SettingRow, ShardRow, TrackRow
 
 _READING = {"sqlite": {}, "postgresql": {"isolation_level": "REPEATABLE READ"}}
 _CHANGES = "n_changes"
-_LARGEST_ID = 2**31 - 1
-_N_AT_ONCE = 2000  # SQLite takes 32766 parameters in one statement, PostgreSQL 65535
 _PLACEMENT_COLUMNS = (
     TrackRow.id.label("track_id"),
     ShardRow.name.label("shard"),
@@ -43,7 +30,6 @@ _PLACEMENT_COLUMNS = (
     TrackRow.first_clip,
     TrackRow.n_clips,
 )
-_TRACK_COLUMNS = [getattr(TrackRow, f.name) for f in fields(Track) if f.name != "metadata"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +53,22 @@ class Stats:
     n_shards: int
     n_stored_segments: int
     n_bytes: int
+
+
+@dataclass(frozen=True)
+class StoredShard:
+    """What is noted about a shard.
+
+    Parameters
+    ----------
+    name : str
+    n_segments, n_clips : int
+        Vectors in it, those of deleted tracks too.
+    """
+
+    name: str
+    n_segments: int
+    n_clips: int
 
 
 class Store:
@@ -138,7 +140,7 @@ class Store:
         rows = [{"key": key, "value": value} for key, value in settings.items()]
         with self._writing() as connection:
             connection.execute(sa.delete(SettingRow).where(SettingRow.key.in_(list(settings))))
-            _insert(connection, SettingRow, rows)
+            statements.insert(connection, SettingRow, rows)
 
     # -- shards ------------------------------------------------------------------------------
 
@@ -146,6 +148,20 @@ class Store:
         """Names of all shards, oldest first."""
         with self._reading() as connection:
             return list(connection.scalars(sa.select(ShardRow.name).order_by(ShardRow.id)))
+
+    def shards(self) -> list[StoredShard]:
+        """All shards, oldest first."""
+        columns = ShardRow.name, ShardRow.n_segments, ShardRow.n_clips
+        with self._reading() as connection:
+            rows = connection.execute(sa.select(*columns).order_by(ShardRow.id))
+            return [StoredShard(*row) for row in rows]
+
+    def recount(self, shard: StoredShard) -> None:
+        """Correct what is noted about a shard; one that does not exist is left alone."""
+        counts = {"n_segments": shard.n_segments, "n_clips": shard.n_clips}
+        with self._writing() as connection:
+            change = sa.update(ShardRow).where(ShardRow.name == shard.name)
+            connection.execute(change.values(**counts))
 
     def add_shard(
         self,
@@ -185,13 +201,15 @@ class Store:
         if not tracks:
             raise StoreError(f"shard {name} has no tracks")
         with self._writing() as connection:
-            _delete_tracks(connection, replacing)
-            _refuse_duplicates(connection, [track.content_hash for track in tracks])
-            _refuse_taken(connection, [track.path for track in tracks])
+            statements.delete_tracks(connection, replacing)
+            statements.refuse_duplicates(connection, [track.content_hash for track in tracks])
+            statements.refuse_taken(connection, [track.path for track in tracks])
             n_segments = sum(track.n_segments for track in tracks)
             n_clips = sum(track.n_clips for track in tracks)
-            shard_id = _insert_shard(connection, name, recipe_id, n_bytes, n_segments, n_clips)
-            return _insert_tracks(connection, shard_id, tracks)
+            shard_id = statements.insert_shard(
+                connection, name, recipe_id, n_bytes, n_segments, n_clips
+            )
+            return statements.insert_tracks(connection, shard_id, tracks)
 
     def replace_shards(
         self,
@@ -212,7 +230,8 @@ class Store:
         name, recipe_id, n_bytes
             As in :meth:`add_shard`.
         placements : sequence of Placement
-            Where the tracks' vectors lie in the new shard; with none, no new shard is made.
+            Where the tracks' vectors lie in the new shard, and how many they are; with none, no
+            new shard is made.
 
         Raises
         ------
@@ -223,9 +242,11 @@ class Store:
             if placements:
                 n_segments = max(p.first_row + p.n_segments for p in placements)
                 n_clips = max(p.first_clip + p.n_clips for p in placements)
-                shard_id = _insert_shard(connection, name, recipe_id, n_bytes, n_segments, n_clips)
-                _move_tracks(connection, shard_id, placements)
-            _delete_shards(connection, replaced)
+                shard_id = statements.insert_shard(
+                    connection, name, recipe_id, n_bytes, n_segments, n_clips
+                )
+                statements.move_tracks(connection, shard_id, placements)
+            statements.delete_shards(connection, replaced)
 
     def placements(self) -> list[Placement]:
         """Where the vectors of all tracks lie, shard by shard in the order of their rows."""
@@ -244,11 +265,11 @@ class Store:
 
     def track(self, key: int | str) -> Track:
         """Look a track up by its id or its path; TrackNotFoundError when there is none."""
-        if isinstance(key, int) and not 0 < key <= _LARGEST_ID:
+        if not _is_possible(key):
             raise TrackNotFoundError(key)
         condition = TrackRow.path == key if isinstance(key, str) else TrackRow.id == key
         with self._reading() as connection:
-            found = _tracks_where(connection, condition)
+            found = statements.tracks_where(connection, condition)
         if not found:
             raise TrackNotFoundError(key)
         return found[0]
@@ -257,12 +278,45 @@ class Store:
         """Look up all tracks, or those of some ids that exist, ordered by id."""
         with self._reading() as connection:
             if ids is None:
-                return _tracks_where(connection, sa.true())
-            return [
-                track
-                for chunk in _chunks(_sorted(ids))
-                for track in _tracks_where(connection, TrackRow.id.in_(chunk))
-            ]
+                return statements.tracks_where(connection, sa.true())
+            return statements.tracks_among(connection, TrackRow.id, {int(i) for i in ids})
+
+    def find(self, keys: Iterable[int | str]) -> list[Track]:
+        """Look tracks up by ids and paths, each once and in the order given.
+
+        Raises
+        ------
+        TrackNotFoundError
+            Names all that are not there.
+        """
+        wanted = list(dict.fromkeys(keys))
+        possible = [key for key in wanted if _is_possible(key)]
+        ids = {key for key in possible if isinstance(key, int)}
+        paths = {key for key in possible if isinstance(key, str)}
+        found: dict[int | str, Track] = {}
+        with self._reading() as connection:
+            for track in statements.tracks_among(connection, TrackRow.id, ids):
+                found[track.id] = track
+            for track in statements.tracks_among(connection, TrackRow.path, paths):
+                found[track.path] = track
+        if missing := [key for key in wanted if key not in found]:
+            raise TrackNotFoundError(*missing)
+        return list({found[key].id: found[key] for key in wanted}.values())
+
+    def new_tracks(self, ids: Sequence[int]) -> dict[int, NewTrack]:
+        """Read what it would take to add tracks again; for those of some ids that exist, by id."""
+        with self._reading() as connection:
+            return statements.new_tracks(connection, ids)
+
+    def known_hashes(self, hashes: Sequence[str]) -> set[str]:
+        """Tell which of some contents are in the catalog."""
+        with self._reading() as connection:
+            return statements.among(connection, TrackRow.content_hash, hashes)
+
+    def taken_paths(self, paths: Sequence[str]) -> set[str]:
+        """Tell which of some paths belong to a track."""
+        with self._reading() as connection:
+            return statements.among(connection, TrackRow.path, paths)
 
     def known_files(self) -> dict[str, tuple[int, int]]:
         """Size in bytes and time of change in ns by path, to skip files without reading them."""
@@ -292,7 +346,9 @@ class Store:
         """
         values = {"n_bytes": n_bytes, "modified_ns": modified_ns}
         with self._writing() as connection:
-            _update_track(connection, track_id, {**values, **({"path": path} if path else {})})
+            statements.update_track(
+                connection, track_id, {**values, **({"path": path} if path else {})}
+            )
 
     def update(  # noqa: PLR0913 - one for each thing that may change
         self,
@@ -323,12 +379,12 @@ class Store:
             `path` belongs to another track.
         """
         tags = {"title": title, "artist": artist, "album": album, "isrc": isrc}
-        values = {key: _clean(value) for key, value in tags.items() if value is not None}
+        values = {key: statements.clean(value) for key, value in tags.items() if value is not None}
         if path:
             values["path"] = path
         with self._writing() as connection:
-            _update_track(connection, track_id, values)
-            _put_metadata(connection, track_id, metadata or {})
+            statements.update_track(connection, track_id, values)
+            statements.put_metadata(connection, track_id, metadata or {})
 
     def delete(self, ids: Iterable[int]) -> int:
         """Delete tracks, all or none; their vectors are dead from this moment on.
@@ -344,19 +400,19 @@ class Store:
             One of them does not exist.
         """
         with self._writing() as connection:
-            return _delete_tracks(connection, ids)
+            return statements.delete_tracks(connection, ids)
 
     def stats(self) -> Stats:
         """Count what there is."""
         tracks = sa.select(
             sa.func.count().label("n_tracks"),
             sa.func.coalesce(sa.func.sum(TrackRow.duration_s), 0.0).label("duration_s"),
-            _total(TrackRow.n_segments).label("n_segments"),
+            statements.total(TrackRow.n_segments).label("n_segments"),
         ).select_from(TrackRow)
         shards = sa.select(
             sa.func.count().label("n_shards"),
-            _total(ShardRow.n_segments).label("n_stored_segments"),
-            _total(ShardRow.n_bytes).label("n_bytes"),
+            statements.total(ShardRow.n_segments).label("n_stored_segments"),
+            statements.total(ShardRow.n_bytes).label("n_bytes"),
         ).select_from(ShardRow)
         with self._reading() as connection:
             row = connection.execute(tracks).mappings().one()
@@ -379,176 +435,6 @@ class Store:
             yield connection
 
 
-# -- statements --------------------------------------------------------------------------------
-
-
-def _insert(connection: Connection, table: type[Any], rows: list[dict[str, Any]]) -> None:
-    if rows:  # an empty list would insert one row of defaults
-        connection.execute(sa.insert(table), rows)
-
-
-def _insert_shard(
-    connection: Connection, name: str, recipe_id: str, n_bytes: int, n_segments: int, n_clips: int
-) -> int:
-    values = {
-        "name": name,
-        "recipe_id": recipe_id,
-        "n_bytes": int(n_bytes),
-        "n_segments": int(n_segments),
-        "n_clips": int(n_clips),
-        "created_at": datetime.now(UTC),
-    }
-    query = sa.insert(ShardRow).values(values).returning(ShardRow.id)
-    return int(connection.execute(query).scalar_one())
-
-
-def _insert_tracks(connection: Connection, shard_id: int, tracks: Sequence[NewTrack]) -> list[int]:
-    first_rows = accumulate((track.n_segments for track in tracks), initial=0)
-    first_clips = accumulate((track.n_clips for track in tracks), initial=0)
-    now = datetime.now(UTC)
-    rows = [
-        {
-            **_own_values(track),
-            "shard_id": shard_id,
-            "first_row": int(first_row),
-            "first_clip": int(first_clip),
-            "added_at": now,
-        }
-        for track, first_row, first_clip in zip(tracks, first_rows, first_clips, strict=False)
-    ]
-    query = sa.insert(TrackRow).returning(TrackRow.id, sort_by_parameter_order=True)
-    ids = list(connection.scalars(query, rows))
-    _insert(
-        connection,
-        MetadataRow,
-        [
-            row
-            for i, track in zip(ids, tracks, strict=True)
-            for row in _metadata_rows(i, track.metadata)
-        ],
-    )
-    return ids
-
-
-def _own_values(track: NewTrack) -> dict[str, Any]:
-    # numpy's numbers would become binary blobs in SQLite
-    return {
-        "path": track.path,
-        "content_hash": track.content_hash,
-        "n_bytes": int(track.n_bytes),
-        "modified_ns": int(track.modified_ns),
-        "duration_s": float(track.duration_s),
-        "n_segments": int(track.n_segments),
-        "n_clips": int(track.n_clips),
-        **{key: _clean(value or "") for key, value in vars(track.tags).items()},
-    }
-
-
-def _metadata_rows(track_id: int, metadata: Mapping[str, str]) -> list[dict[str, Any]]:
-    cleaned = {_clean(key) or "": _clean(value) for key, value in metadata.items()}
-    return [
-        {"track_id": track_id, "key": key, "value": value}
-        for key, value in cleaned.items()
-        if value
-    ]
-
-
-def _move_tracks(connection: Connection, shard_id: int, placements: Sequence[Placement]) -> None:
-    rows = [
-        {"moved": int(p.track_id), "row": int(p.first_row), "clip": int(p.first_clip)}
-        for p in placements
-    ]
-    move = sa.update(TrackRow).where(TrackRow.id == sa.bindparam("moved"))
-    connection.execute(
-        move.values(
-            shard_id=shard_id, first_row=sa.bindparam("row"), first_clip=sa.bindparam("clip")
-        ),
-        rows,
-    )
-
-
-def _delete_shards(connection: Connection, names: Sequence[str]) -> None:
-    query = sa.select(ShardRow.id, ShardRow.name).where(ShardRow.name.in_(names))
-    found = {name: shard_id for shard_id, name in connection.execute(query)}
-    if missing := set(names) - set(found):
-        raise StoreError(f"there is no shard {min(missing)}")
-    left = sa.select(sa.func.count()).where(TrackRow.shard_id.in_(found.values()))
-    if n_left := connection.scalar(left):
-        raise StoreError(f"{n_left} tracks still lie in the shards to be forgotten")
-    connection.execute(sa.delete(ShardRow).where(ShardRow.id.in_(found.values())))
-
-
-def _update_track(connection: Connection, track_id: int, values: Mapping[str, Any]) -> None:
-    _refuse_unknown(connection, [track_id])
-    if "path" in values:
-        _refuse_taken(connection, [values["path"]], owner=track_id)
-    if values:
-        connection.execute(sa.update(TrackRow).where(TrackRow.id == track_id).values(**values))
-
-
-def _put_metadata(connection: Connection, track_id: int, metadata: Mapping[str, str]) -> None:
-    keys = [_clean(key) for key in metadata]
-    connection.execute(
-        sa.delete(MetadataRow).where(MetadataRow.track_id == track_id, MetadataRow.key.in_(keys))
-    )
-    _insert(connection, MetadataRow, _metadata_rows(track_id, metadata))
-
-
-def _delete_tracks(connection: Connection, ids: Iterable[int]) -> int:
-    wanted = _sorted(ids)
-    _refuse_unknown(connection, wanted)
-    for chunk in _chunks(wanted):
-        connection.execute(sa.delete(TrackRow).where(TrackRow.id.in_(chunk)))
-    return len(wanted)
-
-
-def _tracks_where(connection: Connection, condition: sa.ColumnElement[bool]) -> list[Track]:
-    metadata: dict[int, dict[str, str]] = {}
-    query = sa.select(MetadataRow.track_id, MetadataRow.key, MetadataRow.value)
-    chosen = query.join(TrackRow, TrackRow.id == MetadataRow.track_id).where(condition)
-    for track_id, key, value in connection.execute(chosen):
-        metadata.setdefault(track_id, {})[key] = value
-    rows = connection.execute(sa.select(*_TRACK_COLUMNS).where(condition).order_by(TrackRow.id))
-    return [Track(**row, metadata=metadata.get(row["id"], {})) for row in rows.mappings()]
-
-
-def _refuse_unknown(connection: Connection, ids: Sequence[int]) -> None:
-    known: set[int] = set()
-    for chunk in _chunks([i for i in ids if 0 < i <= _LARGEST_ID]):
-        known.update(connection.scalars(sa.select(TrackRow.id).where(TrackRow.id.in_(chunk))))
-    if missing := set(ids) - known:
-        raise TrackNotFoundError(min(missing))
-
-
-def _refuse_duplicates(connection: Connection, hashes: Sequence[str]) -> None:
-    for chunk in _chunks(hashes):
-        query = sa.select(TrackRow.content_hash, TrackRow.id).where(
-            TrackRow.content_hash.in_(chunk)
-        )
-        if known := connection.execute(query).first():
-            raise DuplicateTrackError(known.content_hash, known.id)
-
-
-def _refuse_taken(connection: Connection, paths: Sequence[str], owner: int | None = None) -> None:
-    for chunk in _chunks(paths):
-        query = sa.select(TrackRow.path, TrackRow.id).where(TrackRow.path.in_(chunk))
-        if (known := connection.execute(query).first()) and known.id != owner:
-            raise StoreError(f"{known.path} is in the catalog already, as track {known.id}")
-
-
-def _total(column: InstrumentedAttribute[int]) -> sa.ColumnElement[int]:
-    return sa.cast(sa.func.coalesce(sa.func.sum(column), 0), sa.BigInteger)
-
-
-def _clean(value: str) -> str | None:
-    """Drop what PostgreSQL cannot store and UTF-8 cannot say; None for empty text."""
-    return printable(value).replace("\0", "") or None
-
-
-def _sorted(ids: Iterable[int]) -> list[int]:
-    return sorted({int(i) for i in ids})
-
-
-def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    for first in range(0, len(values), _N_AT_ONCE):
-        yield values[first : first + _N_AT_ONCE]
+def _is_possible(key: int | str) -> bool:
+    """Tell whether a database can be asked for an id or path at all."""
+    return statements.clean(key) == key if isinstance(key, str) else 0 < key <= LARGEST_ID

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest_plugins = ["tests.audio_files", "tests.databases", "tests.encoders"]
+pytest_plugins = ["tests.audio_files", "tests.databases", "tests.encoders", "tests.shelves"]
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ EXAMPLES = [
     (RecipeMismatchError("aaaa", "bbbb", "shard 7"), ("shard 7", "aaaa", "bbbb")),
     (ShardError(Path("shards/7"), "truncated"), ("7", "truncated")),
     (TrackNotFoundError(12), ("12", "astound list")),
+    (TrackNotFoundError(12, "/a.wav"), ("12, '/a.wav'", "astound list")),
     (DuplicateTrackError("c0ffee", 12), ("12",)),
     (SchemaError(None, "0001"), ("none", "0001")),
 ]

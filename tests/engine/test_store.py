@@ -21,7 +21,7 @@ from engine.errors import (
     TrackNotFoundError,
 )
 from engine.records import NewTrack, Placement, Tags
-from engine.store import Stats, Store
+from engine.store import Stats, Store, StoredShard
 
 
 def new_track(n: int, **changes: object) -> NewTrack:
@@ -153,10 +153,48 @@ def test_replacing_an_unknown_track_adds_nothing(store: Store) -> None:
 # -- finding -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", [5, -1, 0, 2**31, 2**80, "/music/none.ogg", ""])
+@pytest.mark.parametrize("key", [5, -1, 0, 2**31, 2**80, "/music/none.ogg", "", "\udcff", "a\0"])
 def test_unknown_track_is_not_found(store: Store, key: int | str) -> None:
     with pytest.raises(TrackNotFoundError):
         store.track(key)
+    with pytest.raises(TrackNotFoundError):
+        store.find([key])
+
+
+def test_several_are_found_at_once_in_the_order_given(store: Store) -> None:
+    ids = add(store, *range(1, 3001))
+    keys: list[int | str] = [ids[2], "/music/1.ogg", ids[0], *ids[::-1]]
+    found = store.find(keys)
+    assert [track.id for track in found] == [ids[2], ids[0], *ids[:2:-1], ids[1]]
+    assert found[0] == store.track(ids[2])
+    assert store.find([]) == []
+
+
+def test_all_unknown_keys_are_named(store: Store) -> None:
+    (known,) = add(store, 1)
+    with pytest.raises(TrackNotFoundError, match="no track -1, '/x', 99999999999, 77 in") as error:
+        store.find([-1, known, "/x", 99999999999, 77])
+    assert error.value.tracks == (-1, "/x", 99999999999, 77)
+    with pytest.raises(TrackNotFoundError, match="no track 77, 78 in"):
+        store.delete([78, known, 77])
+
+
+def test_tracks_can_be_read_as_they_were_added(store: Store) -> None:
+    ids = add(store, *range(1, 2500))
+    store.update(ids[0], title="")
+    found = store.new_tracks([*ids, 99999])
+    assert found == {
+        i: new_track(n, tags=Tags()) if n == 1 else new_track(n) for n, i in enumerate(ids, 1)
+    }
+
+
+def test_known_contents_and_paths_are_told(store: Store) -> None:
+    add(store, *range(1, 2500))
+    wanted = range(2400, 5000)
+    hashes = store.known_hashes([new_track(n).content_hash for n in wanted])
+    assert hashes == {new_track(n).content_hash for n in range(2400, 2500)}
+    paths = store.taken_paths([new_track(n).path for n in wanted])
+    assert paths == {new_track(n).path for n in range(2400, 2500)}
 
 
 def test_tracks_are_ordered_and_keep_their_own_metadata(store: Store) -> None:
@@ -306,6 +344,22 @@ def test_dead_shards_are_dropped_without_a_new_one(store: Store) -> None:
 def test_replacing_an_unknown_shard_raises(store: Store) -> None:
     with pytest.raises(StoreError, match="no shard ghost"):
         store.replace_shards(["ghost"], "new", "recipe", 0, [])
+
+
+def test_moved_track_has_the_counts_of_its_new_place(store: Store) -> None:
+    first, second = add(store, 1, 2)
+    store.replace_shards([], "new", "recipe", 7, [moved(second, 0, 60)])
+    assert [one for one in store.placements() if one.shard == "new"] == [moved(second, 0, 60)]
+    assert store.track(first).n_segments == 20
+    assert store.shards() == [StoredShard("one", 60, 3), StoredShard("new", 60, 3)]
+
+
+def test_counts_of_a_shard_can_be_corrected(store: Store) -> None:
+    add(store, 1)
+    add(store, 2, name="two")
+    store.recount(StoredShard("two", 7, 8))
+    store.recount(StoredShard("ghost", 9, 9))
+    assert store.shards() == [StoredShard("one", 20, 1), StoredShard("two", 7, 8)]
 
 
 # -- settings and changes ------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 from astound.migrate import ensure_schema
 from engine.config import IngestConfig
 from engine.errors import DuplicateTrackError, TrackNotFoundError
+from engine.quantizer import decode, encode
 from engine.records import Fingerprint, NewTrack
 from engine.shard import Shard, sweep
 from engine.store import Store
@@ -76,7 +77,7 @@ def test_commit_makes_one_shard_of_all_that_waits(sqlite_store: Store, shards: P
     shard = Shard(shards / name)
     for place, one in zip(sqlite_store.placements(), prints.values(), strict=True):
         stored = shard.vectors(place.first_row, place.n_segments)
-        np.testing.assert_allclose(stored, one.embeddings, atol=1e-3)
+        np.testing.assert_array_equal(stored, decode(encode(one.embeddings)))
     assert sqlite_store.stats().n_bytes == sum(f.stat().st_size for f in shards.glob("*/*"))
 
 

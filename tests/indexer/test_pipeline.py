@@ -284,7 +284,7 @@ def test_commits_make_shards_and_queries_find_in_all(
 def test_orphans_are_swept_by_the_next_run(full: Catalog, music: Path) -> None:
     shards = full.folder / "shards"
     (shards / ".partial-0").mkdir()
-    (shards / ".partial-0" / "clips.npy").write_bytes(b"half")
+    (shards / ".partial-0" / "clips.i8").write_bytes(b"half")
     (shards / "unknown").mkdir()
     full.add(music, config=ONE_JOB)
     assert [entry.name for entry in shards.iterdir()] == full._store.shard_names()
