@@ -1,0 +1,284 @@
+"""Fingerprints in one file: an uncompressed zip of int8 arrays (.npy) and JSON lines.
+
+Every member carries a checksum, members are read by names this module makes itself, nothing is
+unpacked, and no array may hold objects. The manifest is written last and names how much there is.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import struct
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from functools import cached_property
+from itertools import accumulate
+from math import nan
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any
+
+import numpy as np
+
+from engine import quantizer
+from engine.errors import ConfigError, printable
+from engine.quantizer import Codes
+from engine.records import Fingerprint, NewTrack, Tags, Vectors
+from indexer.source import SETTINGS, Bundle, OnProgress, Source
+
+FORMAT = "astound fingerprints"
+VERSION = 1
+PARTIAL_SUFFIX = ".partial"
+
+_FOREIGN = "is not an export of astound"
+_MANIFEST = "astound.json"
+_MANIFEST_TYPES = {
+    "recipe_id": str,
+    "recipe": str,
+    "segment_hop_s": str,
+    "dim": int,
+    "n_bundles": int,
+    "n_tracks": int,
+}
+_TRACK_TYPES = {
+    "path": str,
+    "content_hash": str,
+    "n_bytes": int,
+    "modified_ns": int,
+    "duration_s": float,
+    "n_segments": int,
+    "n_clips": int,
+    "tags": dict,
+    "metadata": dict,
+}
+# What zipfile, json and numpy raise at bytes that are not what they should be.
+_DAMAGES = (
+    KeyError, OSError, EOFError, ValueError, TypeError, MemoryError, OverflowError,
+    NotImplementedError, RuntimeError, SyntaxError, TokenError, struct.error, zipfile.BadZipFile,
+)  # fmt: skip
+
+
+def write_archive(path: Path, source: Source, on_progress: OnProgress) -> int:
+    """Write all tracks of a source; the file is there when it is whole, and not before.
+
+    Parameters
+    ----------
+    path : Path
+        An earlier export there is replaced, any other file is not.
+    source : Source
+    on_progress : callable
+        Told now and then how many tracks are written, and how many there are.
+
+    Returns
+    -------
+    int
+        How many tracks were written.
+
+    Raises
+    ------
+    ConfigError
+        Something else is there, or it cannot be written.
+    """
+    _refuse_to_replace(path)
+    partial = path.with_name(path.name + PARTIAL_SUFFIX)
+    try:
+        n_tracks = _write(partial, source, on_progress)
+        _sync(partial)
+        partial.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise ConfigError(
+            printable(path), f"cannot be written ({error.strerror or error})"
+        ) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+    return n_tracks
+
+
+def _refuse_to_replace(path: Path) -> None:
+    if not path.exists():
+        return
+    try:
+        ArchiveSource(path).close()
+    except ConfigError as error:
+        reason = "there is a file that is no whole export of astound; remove it or name another"
+        raise ConfigError(printable(path), reason) from error
+
+
+def _write(path: Path, source: Source, on_progress: OnProgress) -> int:
+    counts = {"dim": 0, "n_bundles": 0, "n_tracks": 0}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for bundle in source.bundles():
+            if bundle.tracks:
+                counts["dim"] = _write_bundle(archive, counts["n_bundles"], bundle)
+                counts["n_bundles"] += 1
+                counts["n_tracks"] += len(bundle.tracks)
+                on_progress(counts["n_tracks"], source.n_tracks)
+        manifest = {"format": FORMAT, "version": VERSION, **source.settings, **counts}
+        archive.writestr(_MANIFEST, json.dumps(manifest, indent=1))
+    return counts["n_tracks"]
+
+
+def _write_bundle(archive: zipfile.ZipFile, number: int, bundle: Bundle) -> int:
+    names = _members(number)
+    fingerprints = [bundle.fingerprint(i) for i in range(len(bundle.tracks))]
+    lines = (json.dumps(asdict(track)) + "\n" for track in bundle.tracks)
+    archive.writestr(names[0], "".join(lines))
+    _write_array(archive, names[1], [one.embeddings for one in fingerprints])
+    _write_array(archive, names[2], [one.clip_embeddings for one in fingerprints])
+    return int(fingerprints[0].embeddings.shape[1])
+
+
+def _write_array(archive: zipfile.ZipFile, name: str, parts: list[Vectors]) -> None:
+    array = quantizer.encode(np.concatenate(parts))
+    with archive.open(name, "w", force_zip64=True) as file:
+        np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+def _members(number: int) -> tuple[str, str, str]:
+    return f"{number:06}/tracks.jsonl", f"{number:06}/segments.npy", f"{number:06}/clips.npy"
+
+
+class ArchiveSource:
+    """The tracks of an exported file.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    ConfigError
+        It cannot be read, is truncated, no export, or of a newer version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name = printable(path)
+        self._archive = _opened(path)
+        try:
+            manifest = self._manifest()
+        except BaseException:
+            self.close()
+            raise
+        self.settings = {key: str(manifest[key]) for key in SETTINGS}
+        self.dim, self.n_tracks = int(manifest["dim"]), int(manifest["n_tracks"])
+        self._n_bundles = int(manifest["n_bundles"])
+
+    def __enter__(self) -> ArchiveSource:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._archive.close()
+
+    def bundles(self) -> Iterator[Bundle]:
+        """Yield all tracks; ConfigError where the file is damaged."""
+        for number in range(self._n_bundles):
+            yield _ArchiveBundle(self, number)
+
+    @contextmanager
+    def reading(self, member: str) -> Iterator[bytes]:
+        """Read a member, its checksum compared, and blame it for what its bytes bring about."""
+        try:
+            info = self._archive.getinfo(member)
+            if info.compress_type != zipfile.ZIP_STORED:  # may be far larger than it looks
+                raise ValueError("compressed")
+            yield self._archive.read(info)
+        except _DAMAGES as error:
+            reason = f"is damaged: {member} is not what it should be; export it again"
+            raise ConfigError(self.name, reason) from error
+
+    def _manifest(self) -> dict[str, Any]:
+        if _MANIFEST not in self._archive.namelist():
+            raise ConfigError(self.name, _FOREIGN)
+        with self.reading(_MANIFEST) as content:
+            manifest: Any = json.loads(content)
+        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+            raise ConfigError(self.name, _FOREIGN)
+        if manifest.get("version") != VERSION:
+            found = manifest.get("version")
+            reason = f"has format version {found}, this astound reads {VERSION}; update astound"
+            raise ConfigError(self.name, reason)
+        with self.reading(_MANIFEST):
+            _require(_has_types(manifest, _MANIFEST_TYPES))
+            _require(float(manifest["segment_hop_s"]) > 0)
+        return manifest
+
+
+class _ArchiveBundle:
+    def __init__(self, archive: ArchiveSource, number: int) -> None:
+        self._archive, self._members = archive, _members(number)
+        with archive.reading(self._members[0]) as content:
+            self.tracks = [_new_track(json.loads(line)) for line in content.splitlines()]
+
+    def fingerprint(self, number: int) -> Fingerprint:
+        settings, track = self._archive.settings, self.tracks[number]
+        return Fingerprint(
+            embeddings=quantizer.decode(self._segments[number]),
+            clip_embeddings=quantizer.decode(self._clips[number]),
+            segment_hop_s=float(settings["segment_hop_s"]),
+            segment_s=nan,  # as in a catalog
+            duration_s=track.duration_s,
+            recipe_id=settings["recipe_id"],
+        )
+
+    @cached_property
+    def _segments(self) -> list[Codes]:
+        return self._split(self._members[1], [track.n_segments for track in self.tracks])
+
+    @cached_property
+    def _clips(self) -> list[Codes]:
+        return self._split(self._members[2], [track.n_clips for track in self.tracks])
+
+    def _split(self, member: str, counts: list[int]) -> list[Codes]:
+        with self._archive.reading(member) as content:
+            array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+            _require(array.dtype == np.int8 and array.shape == (sum(counts), self._archive.dim))
+        return np.split(array, list(accumulate(counts))[:-1])
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _opened(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except OSError as error:
+        raise ConfigError(printable(path), f"cannot be read ({error.strerror or error})") from error
+    except _DAMAGES as error:
+        with path.open("rb") as file:
+            is_zip = file.read(4) == b"PK\x03\x04"
+        reason = "is truncated or damaged: its end is missing" if is_zip else _FOREIGN
+        raise ConfigError(printable(path), reason) from error
+
+
+def _new_track(values: Any) -> NewTrack:
+    _require(_has_types(values, _TRACK_TYPES) and values.keys() == _TRACK_TYPES.keys())
+    tags = [tag for tag in values["tags"].values() if tag is not None]
+    _require(all(isinstance(text, str) for text in [*tags, *values["metadata"].values()]))
+    _require(bool(values["path"] and values["content_hash"]))
+    _require(values["n_segments"] > 0 and values["n_clips"] >= 0)
+    return NewTrack(**values | {"tags": Tags(**values["tags"])})
+
+
+def _has_types(values: Any, types: dict[str, type]) -> bool:
+    return isinstance(values, dict) and all(
+        isinstance(values.get(key), kind) for key, kind in types.items()
+    )
+
+
+def _require(condition: bool) -> None:
+    if not condition:
+        raise ValueError

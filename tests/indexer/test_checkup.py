@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from astound.catalog import Catalog
+from engine.tables import TrackRow
+from tests.shelves import RATE, add, clip, found, open_catalog, shard_of
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory, tunes: Path) -> Path:
+    """Folder of a catalog of tunes 0 to 2 in one shard and 3 in another; not to be changed."""
+    folder = tmp_path_factory.mktemp("shelf") / "catalog"
+    with open_catalog(folder) as catalog:
+        catalog.add([tunes / f"{number}.wav" for number in range(3)])
+        add(catalog, tunes, [3])
+    return folder
+
+
+@pytest.fixture
+def catalog(shelf: Path, tmp_path: Path) -> Iterator[Catalog]:
+    shutil.copytree(shelf, tmp_path / "catalog")
+    with open_catalog(tmp_path / "catalog") as catalog:
+        yield catalog
+
+
+def put(catalog: Catalog, track_id: int, **columns: int) -> None:
+    """Spoil a track's row."""
+    with catalog._store._writing() as connection:
+        change = sa.update(TrackRow).where(TrackRow.id == track_id)
+        connection.execute(change.values(**columns))
+
+
+ASTRAY: dict[str, tuple[dict[str, int], str, set[int]]] = {
+    "behind the end": ({"first_row": 15}, "track 3 has the segments 15 to 22 of 21", {3}),
+    "before the beginning": ({"first_row": -1}, "track 3 has the segments -1 to 6 of 21", {3}),
+    "too long": ({"n_segments": 100}, "track 3 has the segments 14 to 114 of 21", {3}),
+    "negative": ({"n_segments": -1}, "track 3 has the segments 14 to 13 of 21", {3}),
+    "on another": ({"first_row": 13}, "tracks 2 and 3 have the same segments", {2, 3}),
+    "clips behind the end": ({"first_clip": 5}, "track 3 has the clips 5 to 7 of 6", {3}),
+    "more clips": ({"n_clips": 3}, "track 3 has the clips 4 to 7 of 6", {3}),
+    "clips on another": ({"first_clip": 3}, "tracks 2 and 3 have the same clips", {2, 3}),
+}
+
+
+@pytest.mark.parametrize("name", ASTRAY)
+def test_tracks_that_lie_astray_are_told(catalog: Catalog, name: str) -> None:
+    columns, reason, track_ids = ASTRAY[name]
+    put(catalog, 3, **columns)
+    findings = catalog._findings(lambda n_done, n_all: None)
+    assert findings.problems == [f"{shard_of(catalog, 3)}: {reason}"]
+    assert (findings.bad_tracks, findings.bad_shards) == (track_ids, [])
+
+
+@pytest.mark.parametrize("name", ASTRAY)
+def test_tracks_that_lie_astray_are_put_right(catalog: Catalog, name: str) -> None:
+    columns, _, track_ids = ASTRAY[name]
+    put(catalog, 3, **columns)
+    report = catalog.repair()
+    assert {track.id for track in report.repaired} == track_ids
+    assert catalog.verify() == []
+    assert [found(catalog, number) for number in range(4)] == [f"{n}.wav" for n in range(4)]
+    assert {shard_of(catalog, i).name for i in (1, 2, 3)} > {shard_of(catalog, 1).name}
+
+
+def test_track_on_two_others_names_all(catalog: Catalog) -> None:
+    put(catalog, 1, n_segments=21)
+    findings = catalog._findings(lambda n_done, n_all: None)
+    assert len(findings.problems) == 2
+    assert findings.bad_tracks == {1, 2, 3}
+
+
+@pytest.mark.parametrize("column", ["n_segments", "n_clips"])
+def test_counts_that_disagree_are_told_and_corrected(catalog: Catalog, column: str) -> None:
+    before = catalog._store.shards()
+    with catalog._store._writing() as connection:
+        connection.execute(sa.text(f"UPDATE shards SET {column} = 7 WHERE id = 1"))
+    (problem,) = catalog.verify()
+    assert "the database says" in problem
+    assert "it has 21 and 6" in problem
+    report = catalog.repair()
+    assert (report.problems, report.repaired, report.forgotten) == ([problem], [], [])
+    assert (catalog._store.shards(), catalog.verify()) == (before, [])
+
+
+def test_what_a_crash_left_behind_is_no_fault(catalog: Catalog) -> None:
+    (catalog.folder / "shards" / ".partial-0").mkdir()
+    assert catalog.verify() == []
+
+
+def test_file_that_cannot_be_read_is_a_problem_not_a_bug(catalog: Catalog) -> None:
+    shard = shard_of(catalog, 4)
+    header = json.loads((shard / "header.json").read_text())
+    header["sha256"]["gone.npy"] = "0"
+    (shard / "header.json").write_text(json.dumps(header))
+    (problem,) = catalog.verify()
+    assert "gone.npy" in problem
+
+
+def test_progress_counts_shards(catalog: Catalog) -> None:
+    shown: list[tuple[int, int]] = []
+    catalog.verify(on_progress=lambda *counts: shown.append(counts))
+    assert shown == [(1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize("remove", [shutil.rmtree], ids=["removed"])
+def test_shard_another_process_compacts_meanwhile_is_no_problem(
+    catalog: Catalog, remove: Callable[[Path], None]
+) -> None:
+    def vanish(n_done: int, n_all: int) -> None:
+        if n_done == 1:
+            remove(last)
+            catalog._store.delete([4])
+            catalog._store.replace_shards([last.name], "", "", 0, [])
+
+    last = shard_of(catalog, 4)
+    assert catalog.verify(on_progress=vanish) == []
+    assert catalog.query(clip(0), RATE, min_confidence=0.0).best

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from astound.catalog import Catalog
+from engine.config import IngestConfig
+from engine.errors import RecipeMismatchError, StoreError
+from tests.audio_files import cached_tune, write_wav
+from tests.shelves import (
+    N_TUNES,
+    ONE_A_SHARD,
+    RATE,
+    TUNE_S,
+    OtherSpectra,
+    contents,
+    flip_a_byte,
+    found,
+    open_catalog,
+    shard_of,
+    shards_on_disk,
+)
+
+NUMBERS = range(4)
+
+
+@pytest.fixture
+def music(tmp_path: Path, tunes: Path) -> Path:
+    """A copy of the tunes that may be changed."""
+    shutil.copytree(tunes, tmp_path / "music")
+    return tmp_path / "music"
+
+
+def fill(catalog: Catalog, music: Path) -> None:
+    """Add tunes 0 to 3: two in one shard, and two with one each."""
+    noted = {str(music / f"{number}.wav"): {"title": f"Tune {number}"} for number in NUMBERS}
+    catalog.add([music / "0.wav", music / "1.wav"], metadata=noted)
+    catalog.add([music / "2.wav", music / "3.wav"], metadata=noted, config=ONE_A_SHARD)
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory, tunes: Path) -> Path:
+    """A filled catalog; not to be changed."""
+    folder = tmp_path_factory.mktemp("shelf") / "catalog"
+    with open_catalog(folder) as catalog:
+        fill(catalog, tunes)
+    return folder
+
+
+@pytest.fixture
+def catalog(tmp_path: Path, shelf: Path, music: Path) -> Iterator[Catalog]:
+    """A filled catalog, with ids 1 to 4, whose files are those of `music`."""
+    shutil.copytree(shelf, tmp_path / "catalog")
+    with open_catalog(tmp_path / "catalog") as catalog:
+        for track in catalog.tracks():
+            catalog.update(track.id, path=str(music / Path(track.path).name))
+        yield catalog
+
+
+def _make_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _make_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _other_recipe(shard: Path) -> None:
+    header = json.loads((shard / "header.json").read_text())
+    (shard / "header.json").write_text(json.dumps(header | {"recipe_id": "fedcba9876543210"}))
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "missing": shutil.rmtree,
+    "flipped": lambda shard: flip_a_byte(shard / "segments.faiss"),
+    "other recipe": _other_recipe,
+    "no header": lambda shard: (shard / "header.json").write_text("{"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damaged_shard_is_made_again_from_its_files(catalog: Catalog, name: str) -> None:
+    before, tracks, healthy = contents(catalog), catalog.tracks(), shard_of(catalog, 3)
+    bytes_before = {path: path.read_bytes() for path in healthy.iterdir()}
+    DAMAGES[name](shard_of(catalog, 1))
+    (problem,) = catalog.verify()
+    report = catalog.repair()
+    assert (report.problems, report.forgotten, report.swept) == ([problem], [], [])
+    assert report.repaired == tracks[:2]
+    assert catalog.verify() == []
+    assert (contents(catalog), catalog.tracks()) == (before, tracks)
+    assert {path: path.read_bytes() for path in healthy.iterdir()} == bytes_before
+    assert shards_on_disk(catalog) == set(catalog._store.shard_names())
+    assert [found(catalog, number) for number in NUMBERS] == [f"{n}.wav" for n in NUMBERS]
+
+
+def test_postgres_is_mended_too(tmp_path: Path, tunes: Path, postgres: str) -> None:
+    with open_catalog(tmp_path / "catalog", postgres) as catalog:
+        fill(catalog, tunes)
+        before = contents(catalog)
+        shutil.rmtree(shard_of(catalog, 1))
+        catalog.update(2, path="/gone.wav")
+        report = catalog.repair()
+        assert [track.id for track in report.repaired] == [1]
+        assert [one.track.id for one in report.forgotten] == [2]
+        assert catalog.verify() == []
+        del before[str(tunes / "1.wav")]
+        assert contents(catalog) == before
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (lambda path: path.unlink(), "No such file or directory"),
+        (_make_folder, "not a regular file"),
+        (_make_pipe, "not a regular file"),
+        (lambda path: path.write_bytes(b"not music"), "its file has other content now"),
+        (
+            lambda path: write_wav(path, cached_tune(N_TUNES, TUNE_S), RATE),
+            "its file has other content now",
+        ),
+        (  # what is to be mended as well, so that it is decoded
+            lambda path: shutil.copy(path.with_name("1.wav"), path),
+            "its file has other content now",
+        ),
+    ],
+    ids=["gone", "folder", "pipe", "no music", "other music", "swapped"],
+)
+def test_track_whose_file_is_gone_is_forgotten_by_name(
+    catalog: Catalog, music: Path, fault: Callable[[Path], object], reason: str
+) -> None:
+    first = catalog.track(1)
+    fault(music / "0.wav")
+    shutil.rmtree(shard_of(catalog, 1))
+    report = catalog.repair()
+    assert [track.id for track in report.repaired] == [2]
+    assert [(one.track, one.reason) for one in report.forgotten] == [(first, reason)]
+    assert [track.id for track in catalog.tracks()] == [2, 3, 4]
+    assert catalog.verify() == []
+    assert [found(catalog, number) for number in (1, 2, 3)] == ["1.wav", "2.wav", "3.wav"]
+
+
+def test_file_that_can_no_longer_be_decoded_is_forgotten(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(shard_of(catalog, 1))
+    monkeypatch.setattr("tests.shelves.Spectra.segment_s", 99.0)
+    monkeypatch.setattr("tests.shelves.RATE", 99 * RATE)
+    report = catalog.repair()
+    assert [one.reason[:9] for one in report.forgotten] == ["too short", "too short"]
+
+
+def test_healthy_files_of_healthy_shards_are_not_needed(catalog: Catalog, music: Path) -> None:
+    before = contents(catalog)
+    shutil.rmtree(shard_of(catalog, 1))
+    (music / "2.wav").unlink()
+    (music / "3.wav").unlink()
+    assert catalog.repair().forgotten == []
+    assert contents(catalog) == before
+
+
+def test_shards_made_again_are_of_bounded_size(catalog: Catalog) -> None:
+    shutil.rmtree(shard_of(catalog, 1))
+    catalog.repair(config=IngestConfig(n_jobs=1, max_segments=1))
+    assert len(catalog._store.shards()) == 4
+
+
+def test_orphans_are_swept(catalog: Catalog) -> None:
+    before = contents(catalog)
+    shutil.copytree(shard_of(catalog, 1), catalog.folder / "shards" / "0rphan")
+    (catalog.folder / "shards" / ".partial-1").mkdir()
+    assert sorted(catalog.repair().swept) == [".partial-1", "0rphan"]
+    assert shards_on_disk(catalog) == set(catalog._store.shard_names())
+    assert contents(catalog) == before
+
+
+def test_healthy_catalog_is_left_alone(catalog: Catalog) -> None:
+    version = catalog._store.version()
+    report = catalog.repair()
+    assert (report.problems, report.swept, report.repaired, report.forgotten) == ([], [], [], [])
+    assert catalog._store.version() == version
+
+
+def test_damaged_shard_without_tracks_is_dropped(catalog: Catalog) -> None:
+    shard = shard_of(catalog, 4)
+    catalog.delete([4])
+    shutil.rmtree(shard)
+    assert len(catalog.verify()) == 1
+    catalog.repair()
+    assert catalog.verify() == []
+
+
+def test_wrong_encoder_forgets_nothing(catalog: Catalog) -> None:
+    shutil.rmtree(shard_of(catalog, 1))
+    with (
+        open_catalog(catalog.folder, model=OtherSpectra()) as other,
+        pytest.raises(RecipeMismatchError),
+    ):
+        other.repair()
+    assert [track.id for track in catalog.tracks()] == [1, 2, 3, 4]
+
+
+def test_folder_of_shards_that_is_not_there_forgets_nothing(catalog: Catalog) -> None:
+    (catalog.folder / "shards").rename(catalog.folder / "elsewhere")
+    with pytest.raises(StoreError, match="folder of shards is gone"):
+        catalog.repair()
+    assert len(catalog.tracks()) == 4
+    (catalog.folder / "shards").mkdir()
+    assert len(catalog.repair().repaired) == 4
+    assert catalog.verify() == []
