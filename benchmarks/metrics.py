@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
+import numpy as np
+
 from engine.records import QueryResult
+from engine.reliability import Reliability, reliability
+from engine.reliability import Share as Share
+from engine.reliability import share as share
 
 EXACT_S = 0.25
 NEAR_S = 0.5
-
-_Z_95 = 1.959964
-_N_BINS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,17 +72,6 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Share:
-    """A counted share with its 95 % interval (Wilson); all None when nothing was counted."""
-
-    n_yes: int
-    n: int
-    value: float | None
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class PresentMetrics:
     """Queries whose track is in the catalog.
 
@@ -135,28 +125,6 @@ class CellMetrics:
     absent: AbsentMetrics | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bin:
-    """Answers of similar confidence: what they promised and what they kept."""
-
-    low: float
-    high: float
-    n: int
-    mean_confidence: float | None
-    share_right: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Calibration:
-    """Expected calibration error over ten bins of equal width.
-
-    It depends on how many of the queries are of absent music: it is that of this mixture.
-    """
-
-    expected_error: float | None
-    bins: tuple[Bin, ...]
-
-
 def outcome(
     asked: Outcome, result: QueryResult, true_id: int | None, min_confidence: float
 ) -> Outcome:
@@ -191,19 +159,6 @@ def outcome(
         votes=best.votes,
         accepted=best.confidence >= min_confidence,
     )
-
-
-def share(flags: Iterable[bool]) -> Share:
-    """Count a share and its 95 % Wilson interval (Wilson 1927)."""
-    counted = list(flags)
-    n_yes, n = sum(counted), len(counted)
-    if n == 0:
-        return Share(n_yes=0, n=0, value=None, low=None, high=None)
-    p, z2 = n_yes / n, _Z_95**2
-    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z_95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    low, high = max(centre - half, 0.0), min(centre + half, 1.0)
-    return Share(n_yes=n_yes, n=n, value=p, low=low, high=high)
 
 
 def summarise(cell: str, outcomes: Sequence[Outcome]) -> CellMetrics:
@@ -242,28 +197,8 @@ def _absent(outcomes: Sequence[Outcome]) -> AbsentMetrics:
     )
 
 
-def calibration(outcomes: Iterable[Outcome]) -> Calibration:
+def calibration(outcomes: Iterable[Outcome]) -> Reliability:
     """Compare the confidence of all best answers, accepted or not, with their being right."""
-    filled: list[list[Outcome]] = [[] for _ in range(_N_BINS)]
-    for outcome in outcomes:
-        if outcome.answer is not None:
-            filled[min(int(outcome.confidence * _N_BINS), _N_BINS - 1)].append(outcome)
-    bins = tuple(_bin(i, answered) for i, answered in enumerate(filled))
-    n = sum(b.n for b in bins)
-    gaps = [
-        b.n * abs(b.mean_confidence - b.share_right)
-        for b in bins
-        if b.mean_confidence is not None and b.share_right is not None
-    ]
-    return Calibration(expected_error=sum(gaps) / n if n else None, bins=bins)
-
-
-def _bin(i: int, answered: Sequence[Outcome]) -> Bin:
-    n = len(answered)
-    return Bin(
-        low=i / _N_BINS,
-        high=(i + 1) / _N_BINS,
-        n=n,
-        mean_confidence=sum(o.confidence for o in answered) / n if n else None,
-        share_right=sum(o.present and o.hit for o in answered) / n if n else None,
-    )
+    answered = [o for o in outcomes if o.answer is not None]
+    right = np.array([o.present and o.hit for o in answered], dtype=bool)
+    return reliability(np.array([o.confidence for o in answered], dtype=float), right)

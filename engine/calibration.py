@@ -7,8 +7,9 @@ curve over evidence, margin and length learns that from queries whose answer is 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from engine.errors import ModelError
 from engine.records import Candidate
 
 N_FEATURES = 7
+FALSE_ACCEPT_RATE = 0.01
 _SHORTEST_S = 0.1
 # Evidence that the best wrong tracks nearly reach in a catalog of a hundred thousand segments.
 _CHANCE, _CHANCE_POWER = 0.6, -0.46
@@ -56,8 +58,10 @@ class Calibration:
         return float(1 / (1 + np.exp(-np.clip(logit, -30, 30))))
 
     def save(self, path: Path) -> None:
-        """Write it as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        """Write it as JSON; what was there before stays until all is written."""
+        partial = path.with_name(f"{path.name}.partial")
+        partial.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        partial.replace(path)
 
     @classmethod
     def load(cls, path: Path = SHIPPED_CALIBRATION) -> Calibration:
@@ -73,6 +77,33 @@ class Calibration:
             raise ModelError(path, reason) from error
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ModelError(path, f"not a calibration ({error})") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What came back for a query whose truth is known.
+
+    Parameters
+    ----------
+    candidates : tuple of Candidate
+        The best ones, as the query is and at other speeds; empty where it resembles nothing.
+    right : tuple of bool
+        For each whether it is the music of the query.
+    heard_s : float
+        Audible seconds of the query.
+    is_known : bool
+        Whether its music was there to be found.
+    """
+
+    candidates: tuple[Candidate, ...]
+    right: tuple[bool, ...]
+    heard_s: float
+    is_known: bool
+
+    def best(self, curve: Calibration) -> tuple[float, bool]:
+        """Confidence of the candidate that a curve trusts most, and whether it is right."""
+        confidences = (curve.confidence(one, self.heard_s) for one in self.candidates)
+        return max(zip(confidences, self.right, strict=True), default=(0.0, False))
 
 
 def features(candidates: Sequence[Candidate], heard_s: Sequence[float]) -> NDArray[np.float64]:
@@ -115,6 +146,37 @@ def features(candidates: Sequence[Candidate], heard_s: Sequence[float]) -> NDArr
     )
 
 
+def learn(
+    answers: Sequence[Answer], recipe_id: str, false_accept_rate: float = FALSE_ACCEPT_RATE
+) -> Calibration:
+    """Fit the curve to answers, and choose the threshold on those to queries of absent music.
+
+    Parameters
+    ----------
+    answers : sequence of Answer
+    recipe_id : str
+    false_accept_rate : float
+        Share of the queries of absent music that may get a match.
+
+    Returns
+    -------
+    Calibration
+    """
+    each = [
+        (one, answer.heard_s, is_right)
+        for answer in answers
+        for one, is_right in zip(answer.candidates, answer.right, strict=True)
+    ]
+    inputs = features([one for one, _, _ in each], [heard_s for _, heard_s, _ in each])
+    right = np.array([is_right for _, _, is_right in each], dtype=bool)
+    weights = tuple(map(float, fit(inputs, right)))
+    curve = Calibration(recipe_id=recipe_id, weights=weights, min_confidence=0.5)
+    absent = [answer.best(curve)[0] for answer in answers if not answer.is_known]
+    threshold = threshold_for(np.array(absent), false_accept_rate)
+    # Rounded up: a confidence just below it must not pass.
+    return replace(curve, min_confidence=math.ceil(threshold * 1e4) / 1e4)
+
+
 def fit(
     inputs: NDArray[np.float64], right: NDArray[np.bool_], ridge: float = 1e-2, n_steps: int = 50
 ) -> NDArray[np.float64]:
@@ -150,6 +212,11 @@ def threshold_for(confidences: NDArray[np.float64], false_accept_rate: float) ->
     confidences : float64 array of shape (n,)
         Of the best candidates of queries whose music is not in the catalog.
     false_accept_rate : float
+
+    Returns
+    -------
+    float
+        Above 1 where one of them is certain and none may be accepted.
     """
     ranked = np.sort(confidences)[::-1]
     allowed = int(false_accept_rate * len(ranked))

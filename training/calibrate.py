@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import calibration, query
-from engine.calibration import Calibration
+from engine import query
+from engine.calibration import Answer, Calibration, learn
 from engine.config import AlignConfig, IndexConfig, SearchConfig
 from engine.encoder import load_encoder
 from engine.errors import AudioError
@@ -27,6 +29,7 @@ from engine.records import Candidate, Fingerprint, Placement
 from engine.shard import write_shard
 from engine.variants import Variants
 from training.chance import Chance
+from training.config import AugmentConfig
 from training.dataset import PairSampler
 from training.pool import AudioPool
 
@@ -35,7 +38,6 @@ log = logging.getLogger(__name__)
 DURATIONS_S = (1.0, 2.0, 3.0, 5.0, 10.0)
 N_QUERIES = 4  # of each track and duration
 CHANGED_SHARE = 0.1
-FALSE_ACCEPT_RATE = 0.01
 
 
 class _Query(NamedTuple):
@@ -44,21 +46,6 @@ class _Query(NamedTuple):
     track_id: int
     waveform: NDArray[np.float32]
     fingerprint: Fingerprint
-
-
-class _Answer(NamedTuple):
-    """The best candidates of a query, as it is and at other speeds, and what they should be."""
-
-    candidates: tuple[Candidate, ...]
-    heard_s: float
-    track_id: int
-    is_known: bool
-
-    def is_right(self, candidate: Candidate) -> bool:
-        return self.is_known and candidate.track_id == self.track_id
-
-    def confidence(self, curve: Calibration) -> float:
-        return max(curve.confidence(one, self.heard_s) for one in self.candidates)
 
 
 def calibrate(weights: Path, held_out: PairSampler, seed: int, device: str = "auto") -> Calibration:
@@ -81,23 +68,39 @@ def calibrate(weights: Path, held_out: PairSampler, seed: int, device: str = "au
     queries = list(_queries(fingerprinter, held_out, seed))
     with tempfile.TemporaryDirectory() as folder:
         placements = _write_catalog(fingerprinter, held_out.music, Path(folder))
-        answers: list[_Answer] = []
+        answers: list[Answer] = []
         for half in (held_out.tracks[::2], held_out.tracks[1::2]):
             known = [one for one in placements if one.track_id - 1 not in half]
             index = Index(Path(folder), known, fingerprinter.recipe_id)
             answers += _ask(queries, fingerprinter, index, {one.track_id for one in known})
-    return _fit(answers, fingerprinter.recipe_id)
+    curve = learn(answers, fingerprinter.recipe_id)
+    kept = [
+        p >= curve.min_confidence for p, is_right in (a.best(curve) for a in answers) if is_right
+    ]
+    log.info("%d answers; %d of %d right ones kept", len(answers), sum(kept), len(kept))
+    return curve
 
 
-def _queries(fingerprinter: Fingerprinter, held_out: PairSampler, seed: int) -> Iterator[_Query]:
-    """Degrade clips of each track; some run at other speeds.
+def heard(config: AugmentConfig, *, noise: bool = True, speech: bool = True) -> AugmentConfig:
+    """Tell what happens to music on its way to a query; some clips run at other speeds.
 
     None has other music in it: the catalog holds that music, and would be right to say so.
+
+    Parameters
+    ----------
+    config : AugmentConfig
+    noise, speech : bool
+        Whether there are recordings of them.
+
+    Returns
+    -------
+    AugmentConfig
     """
-    recorded, voices, _, coloured = held_out.config.noise_kinds
+    recorded, voices, _, coloured = config.noise_kinds
+    recorded, voices = recorded * noise, voices * speech
     total = recorded + voices + coloured
-    heard = dataclasses.replace(
-        held_out.config,
+    return dataclasses.replace(
+        config,
         transpose_share=0.0,
         mix_share=0.0,
         noise_kinds=(recorded / total, voices / total, 0.0, coloured / total),
@@ -107,9 +110,38 @@ def _queries(fingerprinter: Fingerprinter, held_out: PairSampler, seed: int) -> 
         pitch_share=CHANGED_SHARE,
         tempo_share=CHANGED_SHARE,
     )
+
+
+def best_candidates(
+    clip: Fingerprint, waveform: NDArray[np.float32], variants: Variants
+) -> tuple[Candidate, ...]:
+    """Ask for a clip as it is and at other speeds, though a sure one would not need it.
+
+    Parameters
+    ----------
+    clip : Fingerprint
+    waveform : float32 array of shape (n_samples,)
+        What `clip` was made from.
+    variants : Variants
+        Holds the index that is asked.
+
+    Returns
+    -------
+    tuple of Candidate
+        The best of either way; empty when the clip resembles nothing.
+    """
+    one = variants
+    plain = query.find(
+        clip, one.index, one.reference_hop_s, one.search, one.alignment, one.stopwatch
+    )
+    return (*plain[:1], *one.widen(plain, waveform)[:1])
+
+
+def _queries(fingerprinter: Fingerprinter, held_out: PairSampler, seed: int) -> Iterator[_Query]:
+    """Degrade clips of each track."""
     hop_s = fingerprinter.hop_within(SearchConfig().query_hop_s, IndexConfig().segment_hop_s)
     for track in map(int, held_out.tracks):
-        one = dataclasses.replace(held_out, tracks=np.array([track]), config=heard)
+        one = dataclasses.replace(held_out, tracks=np.array([track]), config=heard(held_out.config))
         for duration_s in DURATIONS_S:
             chance = Chance((seed, 3, track, int(duration_s)))
             n_samples = int(duration_s * fingerprinter.sample_rate)
@@ -153,36 +185,23 @@ def _write_catalog(fingerprinter: Fingerprinter, music: AudioPool, folder: Path)
 
 def _ask(
     queries: Sequence[_Query], fingerprinter: Fingerprinter, index: Index, known: set[int]
-) -> Iterator[_Answer]:
-    """Ask for each query as it is and at other speeds, though a sure one would not need it."""
-    hop_s, stopwatch = IndexConfig().segment_hop_s, query.Stopwatch()
-    search, alignment = SearchConfig(), AlignConfig()
-    variants = Variants(fingerprinter, index, hop_s, search, alignment, stopwatch)
-    for number, (track_id, waveform, clip) in enumerate(queries):
-        plain = query.find(clip, index, hop_s, search, alignment, stopwatch)
-        found = (*plain[:1], *variants.widen(plain, waveform)[:1])
-        if found:
-            yield _Answer(found, clip.heard_s, track_id, track_id in known)
-        if number % 100 == 0:
-            log.info("asked %d of %d", number, len(queries))
+) -> list[Answer]:
+    """Ask for each query, several at a time."""
+    settings = fingerprinter, index, IndexConfig().segment_hop_s, SearchConfig(), AlignConfig()
 
+    def answer(one: _Query) -> Answer:
+        variants = Variants(*settings, query.Stopwatch())
+        found = best_candidates(one.fingerprint, one.waveform, variants)
+        is_known = one.track_id in known
+        right = tuple(is_known and candidate.track_id == one.track_id for candidate in found)
+        return Answer(
+            candidates=found, right=right, heard_s=one.fingerprint.heard_s, is_known=is_known
+        )
 
-def _curve(answers: Sequence[_Answer], recipe_id: str) -> Calibration:
-    each = [(answer, one) for answer in answers for one in answer.candidates]
-    inputs = calibration.features([one for _, one in each], [answer.heard_s for answer, _ in each])
-    right = np.array([answer.is_right(one) for answer, one in each])
-    weights = tuple(map(float, calibration.fit(inputs, right)))
-    return Calibration(recipe_id=recipe_id, weights=weights, min_confidence=0.5)
-
-
-def _fit(answers: Sequence[_Answer], recipe_id: str) -> Calibration:
-    curve = _curve(answers, recipe_id)
-    absent = [one.confidence(curve) for one in answers if not one.is_known]
-    threshold = calibration.threshold_for(np.array(absent), FALSE_ACCEPT_RATE)
-    kept = [
-        answer.confidence(curve) >= threshold
-        for answer in answers
-        if any(map(answer.is_right, answer.candidates))
-    ]
-    log.info("%d answers; %d of %d right ones kept", len(answers), sum(kept), len(kept))
-    return dataclasses.replace(curve, min_confidence=round(threshold, 4))
+    answers = []
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for number, given in enumerate(threads.map(answer, queries)):
+            answers.append(given)
+            if number % 100 == 0:
+                log.info("asked %d of %d", number, len(queries))
+    return answers

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.metrics import Outcome, calibration, share, summarise
+from benchmarks.metrics import Outcome, calibration, summarise
 
 
 def asked(**answer: object) -> Outcome:
@@ -64,33 +64,12 @@ def test_no_hits_leave_what_needs_hits_open() -> None:
     assert present.n_errors == 1
 
 
-@pytest.mark.parametrize(
-    ("n_yes", "n", "low", "high"),
-    # Newcombe 1998, table I, method 3.
-    [
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0, 0.1611),
-        (29, 29, 0.8830, 1),
-    ],
-)
-def test_interval_is_wilsons(n_yes: int, n: int, low: float, high: float) -> None:
-    counted = share([True] * n_yes + [False] * (n - n_yes))
-    assert counted.value == pytest.approx(n_yes / n)
-    assert counted.low == pytest.approx(low, abs=1e-4)
-    assert counted.high == pytest.approx(high, abs=1e-4)
-
-
 def test_calibration_error_weighs_bins_by_count() -> None:
     outcomes = [answered(1, 0.0, confidence=0.95)] * 3 + [answered(2, confidence=0.95)]
     outcomes += [asked(present=False, answer="b", confidence=0.25)] * 4
     found = calibration(outcomes)
     assert found.expected_error == pytest.approx((4 * 0.20 + 4 * 0.25) / 8)
     assert [b.n for b in found.bins] == [0, 0, 4, 0, 0, 0, 0, 0, 0, 4]
-
-
-def test_full_confidence_falls_into_the_last_bin() -> None:
-    assert calibration([answered(1, 0.0, confidence=1.0)]).bins[-1].share_right == 1.0
 
 
 def test_queries_without_answer_do_not_calibrate() -> None:

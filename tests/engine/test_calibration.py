@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.calibration import Calibration, features, fit, threshold_for
+from engine.calibration import Answer, Calibration, features, fit, learn, threshold_for
 from engine.errors import ModelError
 from engine.records import Candidate
 
@@ -133,9 +133,67 @@ def test_threshold_without_data_accepts_all() -> None:
     assert threshold_for(np.zeros(0), 0.01) == 0.0
 
 
+# -- from answers to curve and threshold -----------------------------------------------------
+
+
+def answer(*evidences: float, is_known: bool) -> Answer:
+    candidates = tuple(candidate(one) for one in evidences)
+    right = (is_known,) * len(candidates)
+    return Answer(candidates=candidates, right=right, heard_s=1.5, is_known=is_known)
+
+
+RIGHT = [answer(0.8 + k / 1000, is_known=True) for k in range(50)]
+ABSENT = [answer(0.3 + k / 1000, is_known=False) for k in range(200)]
+
+
+def test_learnt_threshold_parts_the_right_from_the_absent() -> None:
+    curve = learn([*RIGHT, *ABSENT], "abc")
+    assert curve.recipe_id == "abc"
+    right, absent = ([one.best(curve)[0] for one in some] for some in (RIGHT, ABSENT))
+    assert min(right) > curve.min_confidence
+    n_accepted = sum(one >= curve.min_confidence for one in absent)
+    assert 0 < n_accepted <= 0.01 * len(absent)
+
+
+@pytest.mark.parametrize("answers", [RIGHT, ABSENT, []], ids=["all right", "none right", "none"])
+def test_one_sided_answers_still_give_a_curve(answers: list[Answer]) -> None:
+    assert 0 <= learn(answers, "abc").min_confidence <= 1
+
+
+@pytest.mark.parametrize("wished", [0.01, 0.05, 0.2])
+def test_learnt_threshold_keeps_the_wished_rate_on_answers_it_has_not_seen(
+    wished: float, rng: np.random.Generator
+) -> None:
+    def drawn(n: int) -> list[Answer]:
+        known = [answer(one, is_known=True) for one in rng.normal(1.0, 0.25, n)]
+        return known + [answer(one, is_known=False) for one in rng.normal(0.5, 0.2, n)]
+
+    curve = learn(drawn(3000), "abc", wished)
+    unknown = [one.best(curve)[0] for one in drawn(3000) if not one.is_known]
+    deviation = np.sqrt(2 * wished * (1 - wished) / 3000)  # of the choice, and of the count
+    assert np.mean(np.array(unknown) >= curve.min_confidence) == pytest.approx(
+        wished, abs=4 * deviation
+    )
+
+
+def test_best_of_an_answer_is_the_candidate_that_the_curve_trusts_most() -> None:
+    candidates = candidate(0.5), candidate(1.5), candidate(1.0)
+    given = Answer(candidates=candidates, right=(True, False, True), heard_s=2.0, is_known=True)
+    assert given.best(CALIBRATION) == (CALIBRATION.confidence(candidates[1], 2.0), False)
+
+
+def test_answer_without_candidates_is_neither_sure_nor_right() -> None:
+    assert answer(is_known=True).best(CALIBRATION) == (0.0, False)
+
+
+# -- on disk ---------------------------------------------------------------------------------
+
+
 def test_calibration_survives_the_disk(tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
     CALIBRATION.save(path)
+    CALIBRATION.save(path)  # over itself
+    assert list(tmp_path.iterdir()) == [path]
     again = Calibration.load(path)
     assert again == CALIBRATION
     assert again.confidence(candidate(0.5, 0.2), 9) == CALIBRATION.confidence(

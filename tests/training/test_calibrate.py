@@ -2,38 +2,19 @@ from __future__ import annotations
 
 import pytest
 
-from engine.records import Candidate
-from training.calibrate import _Answer, _fit
+from training.calibrate import heard
+from training.config import AugmentConfig
 
 
-def answer(evidence: float, *, is_known: bool) -> _Answer:
-    candidate = Candidate(
-        track_id=1,
-        offset_s=0.0,
-        votes=5,
-        evidence=evidence,
-        score=0.5,
-        coverage=1.0,
-        query_start_s=0.0,
-        query_end_s=5.0,
-    )
-    return _Answer((candidate,), 1.5, 1, is_known)
+def test_clips_have_no_other_music_in_them() -> None:
+    config = heard(AugmentConfig())
+    assert config.noise_kinds[2] == config.mix_share == config.transpose_share == 0.0
+    recorded, voices, _, coloured = AugmentConfig().noise_kinds
+    assert config.noise_kinds[0] / config.noise_kinds[3] == pytest.approx(recorded / coloured)
+    assert config.noise_kinds[1] / config.noise_kinds[3] == pytest.approx(voices / coloured)
 
 
-RIGHT = [answer(0.8 + k / 1000, is_known=True) for k in range(50)]
-ABSENT = [answer(0.3 + k / 1000, is_known=False) for k in range(200)]
-
-
-def test_threshold_parts_the_right_from_the_absent() -> None:
-    curve = _fit([*RIGHT, *ABSENT], "abc")
-    assert curve.recipe_id == "abc"
-    right, absent = ([one.confidence(curve) for one in some] for some in (RIGHT, ABSENT))
-    assert min(right) > curve.min_confidence
-    n_accepted = sum(one >= curve.min_confidence for one in absent)
-    assert n_accepted / len(absent) <= 0.015
-    assert n_accepted > 0
-
-
-@pytest.mark.parametrize("answers", [RIGHT, ABSENT], ids=["all right", "none right"])
-def test_one_sided_answers_still_give_a_curve(answers: list[_Answer]) -> None:
-    assert 0 <= _fit(answers, "abc").min_confidence <= 1
+@pytest.mark.parametrize(("noise", "speech"), [(True, False), (False, True), (False, False)])
+def test_only_noises_that_are_recorded_are_drawn(noise: bool, speech: bool) -> None:
+    kinds = heard(AugmentConfig(), noise=noise, speech=speech).noise_kinds
+    assert [kind > 0 for kind in kinds] == [noise, speech, False, True]

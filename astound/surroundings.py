@@ -1,0 +1,101 @@
+"""What clips are heard in: noises, voices and rooms, recorded or made up."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from engine import audio
+from engine.errors import AudioError, ConfigError
+from training.noises import Noises
+from training.pool import AudioPool
+from training.rooms import Rooms
+
+log = logging.getLogger(__name__)
+
+# Enough for variety, and little enough for memory.
+_MAX_FILES = 200
+_LONGEST_S = 60.0
+# What Opus takes; MP3 and AAC take these as well.
+_CODED_HZ = (8000, 12000, 16000, 24000, 48000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """Noises and rooms, which of them are recorded, and what a clip can be sent through.
+
+    Parameters
+    ----------
+    noises : Noises
+    rooms : Rooms
+    has_noise, has_speech : bool
+        Whether there are recordings; without, only coloured noise may be drawn.
+    """
+
+    noises: Noises
+    rooms: Rooms
+    has_noise: bool
+    has_speech: bool
+
+    @property
+    def has_codecs(self) -> bool:
+        """Whether lossy codecs take the sample rate."""
+        return self.rooms.sample_rate in _CODED_HZ
+
+    @classmethod
+    def of(
+        cls,
+        sample_rate: int,
+        seed: int,
+        *,
+        noise: Path | None = None,
+        speech: Path | None = None,
+        rooms: Path | None = None,
+    ) -> Surroundings:
+        """Read them from folders; what has none is made up.
+
+        Parameters
+        ----------
+        sample_rate : int
+            Hz.
+        seed : int
+            Chooses among the files of a large folder.
+        noise, speech, rooms : Path, optional
+            Folders of recorded noise, speech and room impulse responses.
+
+        Raises
+        ------
+        ConfigError
+            A folder has no audio that can be read.
+        """
+        none = AudioPool.of_waveforms([np.zeros(1, np.float32)])
+        noises, voices = (
+            none if folder is None else _pool(folder, sample_rate, seed)
+            for folder in (noise, speech)
+        )
+        recorded = Rooms(torch.zeros(0, 1), sample_rate)
+        if rooms is not None:
+            recorded = Rooms.of(_pool(rooms, sample_rate, seed), sample_rate)
+        return cls(
+            noises=Noises(noises, voices, none),
+            rooms=recorded,
+            has_noise=noise is not None,
+            has_speech=speech is not None,
+        )
+
+
+def _pool(folder: Path, sample_rate: int, seed: int) -> AudioPool:
+    paths = sorted(p for p in folder.rglob("*") if p.suffix[1:].lower() in audio.EXTENSIONS)
+    recordings = []
+    for i in np.random.default_rng(seed).permutation(len(paths))[:_MAX_FILES]:
+        try:
+            recordings.append(audio.read(paths[i], sample_rate, end_s=_LONGEST_S))
+        except AudioError as error:
+            log.warning("%s", error)
+    if not recordings:
+        raise ConfigError("folder", f"{folder} has no audio that can be read")
+    return AudioPool.of_waveforms(recordings)
