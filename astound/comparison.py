@@ -1,25 +1,25 @@
-"""Two audio files compared with each other: decoded, fingerprinted, and their passages chosen."""
+"""Audio files compared with each other or themselves: decoded, fingerprinted, passages chosen."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from engine import audio
 from engine.encoder import SHIPPED_WEIGHTS, load_encoder
+from engine.errors import AudioError
 from engine.fingerprint import Fingerprinter
-from engine.records import Passage
+from engine.overlap import told
+from engine.records import Fingerprint, Passage, Repeat
+from engine.repeats import repeats
 from engine.similarity import passages, similarity
 
 # With astound-v1, of 27 excerpts of 10 s over a phone in a room with 0 dB of noise 15 are found,
 # with 0.5 s but 3.
 _HOP_S = 0.25
-_MOSTLY = 0.5
-
-_Span = Callable[[Passage], tuple[float, float]]
 
 
 class Comparison(NamedTuple):
@@ -27,6 +27,13 @@ class Comparison(NamedTuple):
 
     similarity: float
     passages: Sequence[Passage]
+
+
+class Recurrence(NamedTuple):
+    """The files that were read, which occurrences are numbered by, and what is repeated in them."""
+
+    paths: Sequence[str]
+    repeats: Sequence[Repeat]
 
 
 def compare(
@@ -52,8 +59,8 @@ def compare(
     Returns
     -------
     Comparison
-        Its passages are those of :func:`engine.similarity.passages`, less those that :func:`told`
-        leaves out.
+        Its passages are those of :func:`engine.similarity.passages`, less those that
+        :func:`engine.overlap.told` leaves out.
 
     Raises
     ------
@@ -61,43 +68,70 @@ def compare(
         A file cannot be read, is silent or too short.
     """
     fingerprinter = Fingerprinter(load_encoder(model or SHIPPED_WEIGHTS, device))
-    one, other = (
-        fingerprinter.fingerprint(
-            audio.blocks(path, fingerprinter.sample_rate), _HOP_S, os.fspath(path)
-        )
-        for path in (first, second)
-    )
-    n_least = max(math.ceil((min_length_s - one.segment_s) / _HOP_S - 1e-6) + 1, 1)
+    one, other = (_fingerprint(fingerprinter, path) for path in (first, second))
+    n_least = _n_segments(min_length_s, one.segment_s)
     return Comparison(similarity(one, other), told(passages(one, other, n_least)))
 
 
-def told(found: Sequence[Passage]) -> list[Passage]:
-    """Leave out passages whose both sides are told of by better ones.
-
-    Music that repeats itself agrees with its own repetitions, often dozens of times.
+def recurrence(
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    min_length_s: float = 5.0,
+    device: str = "auto",
+    model: Path | None = None,
+    on_error: Callable[[AudioError], None] | None = None,
+    on_progress: Callable[[int, int], None] = lambda n_done, n_all: None,
+) -> Recurrence:
+    """Find the passages that are heard more than once, in one file or across several.
 
     Parameters
     ----------
-    found : sequence of Passage
+    paths : iterable of path-like
+        A file named twice is read once.
+    min_length_s : float
+        Length of the shortest passage. Among 29 tracks of different music, an hour together, none
+        of 5 s is heard in two of them by chance.
+    device : {"auto", "cpu", "cuda"}
+    model : Path, optional
+        Weights to encode with; those astound ships by default.
+    on_error : callable, optional
+        Told what is wrong with a file; the others are gone on with. Raised by default.
+    on_progress : callable, optional
+        Told how many files are read and pairs of them compared, and how many there are.
 
     Returns
     -------
-    list of Passage
-        In the order given.
+    Recurrence
+
+    Raises
+    ------
+    AudioError
+        A file cannot be read, is silent or too short, and there is no `on_error`.
     """
-    kept: list[Passage] = []
-    for one in sorted(found, key=lambda one: -one.score * (one.query_end_s - one.query_start_s)):
-        if not all(any(_covers(one, other, side) for other in kept) for side in _SIDES):
-            kept.append(one)
-    return [one for one in found if one in kept]
+    fingerprinter = Fingerprinter(load_encoder(model or SHIPPED_WEIGHTS, device))
+    asked = list(dict.fromkeys(os.fspath(path) for path in paths))
+    n_pairs = len(asked) * (len(asked) + 1) // 2
+    read: dict[str, Fingerprint] = {}
+    for n_done, path in enumerate(asked, 1):
+        try:
+            read[path] = _fingerprint(fingerprinter, path)
+        except AudioError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+        on_progress(n_done, len(asked) + n_pairs)
+    found = repeats(
+        list(read.values()),
+        _n_segments(min_length_s, fingerprinter.segment_s),
+        lambda n_done, n_all: on_progress(len(asked) + n_done, len(asked) + n_all),
+    )
+    return Recurrence(list(read), found)
 
 
-_SIDES: tuple[_Span, _Span] = (
-    lambda one: (one.query_start_s, one.query_end_s),
-    lambda one: (one.reference_start_s, one.reference_end_s),
-)
+def _fingerprint(fingerprinter: Fingerprinter, path: str | os.PathLike[str]) -> Fingerprint:
+    blocks = audio.blocks(path, fingerprinter.sample_rate)
+    return fingerprinter.fingerprint(blocks, _HOP_S, os.fspath(path))
 
 
-def _covers(one: Passage, better: Passage, side: _Span) -> bool:
-    (start_s, end_s), (first_s, last_s) = side(one), side(better)
-    return min(end_s, last_s) - max(start_s, first_s) > _MOSTLY * (end_s - start_s)
+def _n_segments(length_s: float, segment_s: float) -> int:
+    return max(math.ceil((length_s - segment_s) / _HOP_S - 1e-6) + 1, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,11 +16,11 @@ from numpy.typing import NDArray
 import astound
 from benchmarks import cells, datasets, distort, library, report
 from benchmarks.datasets import Waveform
-from benchmarks.library import StoredClips
 from benchmarks.metrics import Share, share
 from benchmarks.provenance import provenance
 from benchmarks.questions import questions
 from engine import audio
+from engine.clip_index import ClipIndex
 from engine.config import ClipConfig
 from engine.errors import AudioError, ConfigError
 from engine.protocol import AudioFingerprinter
@@ -119,7 +120,7 @@ def run(config: ClipsConfig) -> dict[str, Any]:
         library.fill(catalog, [*known, *datasets.audio_files(config.distractors)], config.jobs)
         track_ids = library.track_ids(catalog)
         present = {path: track_ids[path] for path in known if path in track_ids}
-        stored = StoredClips.read(config.catalog)
+        stored = ClipIndex(catalog.index.track_ids, cache(catalog.index.clips))
         found: dict[str, list[Ranking]] = {cell.name: [] for cell in wanted}
         asked = questions("present", list(present), config.n_queries, wanted, config.seed)
         for question in asked:
@@ -144,17 +145,17 @@ def run(config: ClipsConfig) -> dict[str, Any]:
 
 
 def _ask(
-    fingerprinter: AudioFingerprinter, waveform: Waveform, stored: StoredClips, true_id: int
+    fingerprinter: AudioFingerprinter, waveform: Waveform, stored: ClipIndex, true_id: int
 ) -> Ranking:
     """Compare the first clip of a query, at the hop clips are made of."""
     played = audio.resample(waveform, datasets.RATE, fingerprinter.sample_rate)
     hop_s = ClipConfig().segment_hop_s
     try:
         fingerprint = fingerprinter.fingerprint([played], hop_s)
+        cosines = stored.scores(fingerprint.clip_embeddings[:1])
     except AudioError:
         return Ranking(rank=None)
-    cosines = stored.cosines(fingerprint.clip_embeddings[0])
-    return ranking(cosines, int(np.flatnonzero(stored.track_ids == true_id)[0]))
+    return ranking(cosines, stored.track_ids.index(true_id))
 
 
 def ranking(cosines: NDArray[np.float32], right: int) -> Ranking:

@@ -8,6 +8,7 @@ aligned (Smith and Waterman 1981), each until it falls too far below its best (A
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import NamedTuple
@@ -105,12 +106,43 @@ def passages(
     ConfigError
         Their hops do not fit, or `min_match_length` is not positive.
     """
+    return _passages(query, reference, min_match_length, None)
+
+
+def repetitions(fingerprint: Fingerprint, min_match_length: int = 10) -> list[Passage]:
+    """Find the passages of a recording that occur in it again.
+
+    Parameters
+    ----------
+    fingerprint : Fingerprint
+    min_match_length : int
+        Segments that the shortest passage spans. No fewer lie between the two beginnings, and no
+        segment overlaps its own repetition.
+
+    Returns
+    -------
+    list of Passage
+        Each pair once, the earlier occurrence as the query; by where they begin. The two overlap
+        where something is repeated at once, such as a loop.
+
+    Raises
+    ------
+    ConfigError
+        `min_match_length` is not positive.
+    """
+    apart = math.ceil(fingerprint.segment_s / fingerprint.segment_hop_s - 1e-6)
+    return _passages(fingerprint, fingerprint, min_match_length, max(min_match_length, apart))
+
+
+def _passages(
+    query: Fingerprint, reference: Fingerprint, min_match_length: int, min_lag: int | None
+) -> list[Passage]:
     if min_match_length < 1:
         raise ConfigError("min_match_length", f"{min_match_length} does not work; 1 is the least")
     found: list[_Run] = []
     for pair in _in_step(query, reference):
         n_least = max(round(min_match_length * query.segment_hop_s / pair.hop_s), 1)
-        found += _runs(pair, n_least)
+        found += _runs(pair, n_least, min_lag)
     distinct = _distinct(found, query.segment_s)
     made = [_passage(run, query, reference) for run in distinct]
     return sorted(made, key=lambda one: (one.query_start_s, one.reference_start_s))
@@ -197,13 +229,13 @@ class _Front(NamedTuple):
         return cls(np.zeros((2, width + 2), np.float32), np.zeros((2, width + 2), np.int64))
 
 
-def _runs(pair: _Pair, n_least: int) -> list[_Run]:
+def _runs(pair: _Pair, n_least: int, min_lag: int | None) -> list[_Run]:
     width = len(pair.embeddings[1]) + 1
     columns = np.arange(width)
     least_top = min(_LEAST_TOP, n_least * _LEAST_TOP_PER_SEGMENT)
     front = before = _Front.empty(width)
     best: dict[int, tuple[float, int]] = {}
-    for row, excess in enumerate(_excesses(*pair.embeddings)):
+    for row, excess in enumerate(_excesses(*pair.embeddings, min_lag)):
         (height, top), (start, end) = _reached(front, before)
         value = height + excess
         alive = (value > 0) & (height > 0) & (value >= top - _MAX_DROP)
@@ -224,11 +256,19 @@ def _runs(pair: _Pair, n_least: int) -> list[_Run]:
     ]
 
 
-def _excesses(query: Vectors, reference: Vectors) -> Iterator[NDArray[np.float32]]:
-    """Yield how far the cosines of each row exceed agreement; a last row and column end all."""
+def _excesses(
+    query: Vectors, reference: Vectors, min_lag: int | None
+) -> Iterator[NDArray[np.float32]]:
+    """Yield how far the cosines of each row exceed agreement; a last row and column end all.
+
+    So do columns that lie less than a lag behind the row: a recording agrees with itself there.
+    """
     ending = np.float32(-np.inf)
     for first in range(0, len(query), _BLOCK_ROWS):
         block = query[first : first + _BLOCK_ROWS] @ reference.T - np.float32(_AGREEMENT)
+        if min_lag is not None:
+            rows = np.arange(first, first + len(block))
+            block[np.arange(block.shape[1]) < rows[:, None] + min_lag] = ending
         yield from np.pad(block, ((0, 0), (0, 1)), constant_values=ending)
     yield np.full(len(reference) + 1, ending)
 
