@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -19,16 +20,36 @@ from astound.settings import (
     read_settings,
     write_settings,
 )
-from engine.config import AlignConfig, IndexConfig, IngestConfig, SearchConfig
+from engine.config import (
+    AlignConfig,
+    DedupConfig,
+    IndexConfig,
+    IngestConfig,
+    ScanConfig,
+    SearchConfig,
+)
 from engine.errors import (
     AudioError,
+    AudioTooShortError,
     CatalogBusyError,
     ConfigError,
     RecipeMismatchError,
     ShardError,
+    SilentAudioError,
     StoreError,
+    TrackNotFoundError,
 )
-from engine.records import Candidate, Match, QueryResult, Track
+from engine.records import (
+    Candidate,
+    Cluster,
+    Duplicate,
+    Entry,
+    Match,
+    QueryResult,
+    SimilarTrack,
+    Timeline,
+    Track,
+)
 from engine.store import Stats, Store
 from indexer.report import IngestReport
 
@@ -37,15 +58,35 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engine.calibration import Calibration
+    from engine.explainer import Explainer
+    from engine.explanation import Explanation, Near
     from engine.index import Index
     from engine.protocol import AudioFingerprinter
+    from engine.quantizer import Storage
     from engine.searcher import Searcher
+    from engine.sighting import Appearance
+    from indexer.checkup import Findings
+    from indexer.compact import CompactReport
+    from indexer.repair import RepairReport
+    from indexer.source import CatalogSource
+    from indexer.source import Source as Fingerprints
+    from indexer.takeover import TakeoverReport
 
 Device = Literal["auto", "cpu", "cuda"]
 Source: TypeAlias = "str | os.PathLike[str] | NDArray[Any]"
 
 SHARDS_FOLDER = "shards"
 LOCK_FILE = ".lock"
+N_NEAREST = 10
+
+OnProgress: TypeAlias = Callable[[int, int], None]
+"""Told how much is done, and how much there is."""
+
+_N_ATTEMPTS = 3  # to open the index while other processes write
+
+
+def _in_silence(n_done: int, n_all: int) -> None:
+    """Show no progress."""
 
 
 class Catalog:
@@ -146,11 +187,14 @@ class Catalog:
 
     @cached_property
     def calibration(self) -> Calibration:
-        """What turns scores into confidences."""
+        """What turns scores into confidences; the catalog's own where it has been calibrated."""
         from engine.calibration import SHIPPED_CALIBRATION, Calibration
 
+        own = self.folder / SHIPPED_CALIBRATION.name
         if self._calibration is not None:
             calibration = self._calibration
+        elif own.is_file():
+            calibration = Calibration.load(own)
         elif self.model is None:
             calibration = Calibration.load(SHIPPED_CALIBRATION)
         elif isinstance(self.model, Path):
@@ -163,6 +207,26 @@ class Catalog:
         if calibration.recipe_id != self.recipe_id:
             raise RecipeMismatchError(self.recipe_id, calibration.recipe_id, "the calibration")
         return calibration
+
+    def keep_calibration(self, calibration: Calibration) -> None:
+        """Answer with a calibration from now on, here and wherever the catalog is opened.
+
+        Parameters
+        ----------
+        calibration : Calibration
+            As :func:`astound.calibration.calibrate` fits it.
+
+        Raises
+        ------
+        RecipeMismatchError
+            It was fitted to other fingerprints.
+        """
+        from engine.calibration import SHIPPED_CALIBRATION
+
+        if calibration.recipe_id != self.recipe_id:
+            raise RecipeMismatchError(self.recipe_id, calibration.recipe_id, "the calibration")
+        calibration.save(self.folder / SHIPPED_CALIBRATION.name)
+        self.calibration = calibration
 
     @property
     def min_confidence(self) -> float:
@@ -263,22 +327,118 @@ class Catalog:
         """
         from engine.query import Stopwatch
 
-        if start_s < 0 or (end_s is not None and end_s <= start_s):
-            raise ConfigError("start_s", f"0 <= {start_s} < {end_s} is needed")
+        _require_part(start_s, end_s)
         stopwatch = Stopwatch()
         searcher = self.searcher(search, alignment)
         name, blocks = self._blocks(source, sample_rate, start_s, end_s)
         fingerprint, beginning = searcher.listen(blocks, name, stopwatch)
-        candidates = searcher.candidates(fingerprint, beginning, stopwatch)
         threshold = self.min_confidence if min_confidence is None else min_confidence
-        sure = searcher.sure(candidates[:max_matches], fingerprint.heard_s, threshold)
-        matches = self._matches(sure, start_s)
+        while True:
+            candidates = searcher.candidates(fingerprint, beginning, stopwatch)
+            sure = searcher.sure(candidates[:max_matches], fingerprint.heard_s, threshold)
+            matches = self._matches(sure, start_s)
+            if len(matches) == len(sure):
+                break
+            # A track was replaced or deleted meanwhile: ask the catalog as it is now.
+            searcher = self.searcher(search, alignment)
         return QueryResult(
             query=name,
             status="match" if matches else "no_match",
             duration_s=round(fingerprint.duration_s, 3),
             matches=matches,
             timings_ms=stopwatch.timings_ms,
+        )
+
+    def explain(  # noqa: PLR0913 - as many as a query takes
+        self,
+        source: Source,
+        sample_rate: int | None = None,
+        *,
+        track: int | str | None = None,
+        start_s: float = 0.0,
+        end_s: float | None = None,
+        search: SearchConfig | None = None,
+        alignment: AlignConfig | None = None,
+    ) -> Explanation:
+        """Say why a clip did or did not match.
+
+        Parameters
+        ----------
+        source : path-like, or array of shape (n_samples,) or (n_samples, n_channels)
+        sample_rate : int, optional
+            Hz of an array.
+        track : int or str, optional
+            Id or path of the track to look into, found or not; the best one by default.
+        start_s, end_s : float, optional
+            The part of the clip to look at, in seconds.
+        search, alignment : SearchConfig, AlignConfig, optional
+
+        Returns
+        -------
+        Explanation
+            Also of a clip that is silent or too short. Its times are those of the clip as a whole.
+
+        Raises
+        ------
+        AudioError
+            The clip cannot be read.
+        TrackNotFoundError
+            There is no such track.
+        """
+        from engine.explainer import Explainer
+        from engine.explanation import unheard
+        from engine.query import Stopwatch
+
+        _require_part(start_s, end_s)
+        asked = None if track is None else self.track(track).id
+        stopwatch, searcher = Stopwatch(), self.searcher(search, alignment)
+        name, blocks = self._blocks(source, sample_rate, start_s, end_s)
+        lengths: list[int] = []
+        try:
+            heard = searcher.listen(_noting_lengths(blocks, lengths), name, stopwatch)
+        except (AudioTooShortError, SilentAudioError) as error:
+            duration_s = round(sum(lengths) / self.fingerprinter.sample_rate, 3)
+            return unheard(name, duration_s, error, self.min_confidence)
+        return self._explained(Explainer(searcher, *heard, stopwatch), asked, name, start_s)
+
+    def _explained(
+        self, explainer: Explainer, asked: int | None, name: str, start_s: float
+    ) -> Explanation:
+        from engine.explanation import Explanation, Subject
+
+        best, fingerprint = explainer.best, explainer.fingerprint
+        verdict = explainer.verdict(best)
+        near = partial(self._near, explainer=explainer, start_s=start_s)
+        candidate = best if asked is None else explainer.in_track(asked)
+        told, answer, subject = near(candidate), near(best), None
+        if candidate and told:
+            agreement = explainer.agreement(candidate, start_s)
+            subject = Subject(near=told, verdict=explainer.verdict(candidate), agreement=agreement)
+        return Explanation(
+            query=name,
+            duration_s=round(fingerprint.duration_s, 3),
+            heard_s=round(fingerprint.heard_s, 3),
+            verdict=verdict,
+            answer=answer.match if answer and verdict.accepted else None,
+            nearest=tuple(filter(None, map(near, explainer.found[:N_NEAREST]))),
+            subject=subject,
+            timings_ms=explainer.stopwatch.timings_ms,
+        )
+
+    def _near(
+        self, candidate: Candidate | None, explainer: Explainer, start_s: float
+    ) -> Near | None:
+        """Tell of a candidate; of none if its track has just been deleted."""
+        from engine.explanation import Near
+
+        tracks = [] if candidate is None else self._store.tracks([candidate.track_id])
+        if candidate is None or not tracks:
+            return None
+        confidence = explainer.verdict(candidate).confidence
+        return Near(
+            match=_match(explainer.rank(candidate), candidate, confidence, tracks[0], start_s),
+            evidence=round(candidate.evidence, 4),
+            others=round(candidate.others, 4),
         )
 
     def searcher(
@@ -319,6 +479,202 @@ class Catalog:
             if candidate.track_id in tracks
         )
 
+    # -- long recordings ------------------------------------------------------------------------
+
+    def scan(  # noqa: PLR0913 - each is a question people ask, by name
+        self,
+        source: Source,
+        sample_rate: int | None = None,
+        *,
+        start_s: float = 0.0,
+        end_s: float | None = None,
+        min_confidence: float | None = None,
+        config: ScanConfig | None = None,
+        on_entry: Callable[[Entry], None] = lambda entry: None,
+        on_progress: Callable[[float], None] = lambda heard_s: None,
+    ) -> Timeline:
+        """Say what sounds when in a long recording: a mix, a radio hour, a film.
+
+        Parameters
+        ----------
+        source : path-like, or array of shape (n_samples,) or (n_samples, n_channels)
+        sample_rate : int, optional
+            Hz of an array.
+        start_s, end_s : float, optional
+            The part of the recording to look at, in seconds.
+        min_confidence : float, optional
+            In [0, 1]; `config.min_confidence` by default.
+        config : ScanConfig, optional
+        on_entry : callable, optional
+            Told every entry some time after it has ended.
+        on_progress : callable, optional
+            Told every few seconds how many have been heard.
+
+        Returns
+        -------
+        Timeline
+            Nothing known is an answer; times are those of the recording as a whole.
+
+        Raises
+        ------
+        AudioError
+            The recording cannot be read, or the part is shorter than a segment.
+        """
+        _require_part(start_s, end_s)
+        name, blocks = self._blocks(source, sample_rate, start_s, end_s)
+        lengths: list[int] = []
+        entries = []
+        for entry in self.follow(
+            _noting_lengths(blocks, lengths),
+            start_s=start_s,
+            min_confidence=min_confidence,
+            config=config,
+            on_progress=on_progress,
+        ):
+            on_entry(entry)
+            entries.append(entry)
+        duration_s = sum(lengths) / self.fingerprinter.sample_rate
+        if duration_s < self.fingerprinter.segment_s:
+            raise AudioTooShortError(name, duration_s, self.fingerprinter.segment_s)
+        return Timeline(
+            recording=name,
+            start_s=start_s,
+            duration_s=round(duration_s, 3),
+            entries=tuple(sorted(entries, key=lambda one: one.query_start_s)),
+        )
+
+    def follow(
+        self,
+        blocks: Iterable[NDArray[np.float32]],
+        *,
+        start_s: float = 0.0,
+        min_confidence: float | None = None,
+        config: ScanConfig | None = None,
+        on_progress: Callable[[float], None] = lambda heard_s: None,
+    ) -> Iterator[Entry]:
+        """Hear a recording that may have no end, and tell each entry some time after it has ended.
+
+        Memory does not grow with the recording. Tracks are those the catalog has when it begins.
+
+        Parameters
+        ----------
+        blocks : iterable of float32 arrays of shape (n_samples,)
+            At the fingerprinter's sample rate, of any size; they may come as they are recorded.
+        start_s : float
+            When the first of them begins.
+        min_confidence, config, on_progress
+            As in :meth:`scan`.
+
+        Yields
+        ------
+        Entry
+            By when they have ended, more or less.
+        """
+        from engine.scanner import Scanner
+
+        config = config or ScanConfig()
+        if min_confidence is not None:
+            config = replace(config, min_confidence=min_confidence)
+        scanner = Scanner(self.searcher(), config)
+        for found in scanner.scan(blocks, on_progress):
+            for track in self._store.tracks([found.track_id]):  # unless it was just deleted
+                yield _entry(found, track, start_s, scanner.heard_s)
+
+    # -- relations ------------------------------------------------------------------------------
+
+    def similar(
+        self, source: int | Source, sample_rate: int | None = None, *, max_tracks: int = 10
+    ) -> list[SimilarTrack]:
+        """Find the tracks that sound most like a recording, by their clip-level embeddings.
+
+        There always are some. Unrelated music has a clip score of up to 0.56, and in a catalog of
+        hundreds of tracks the best of it up to 0.74; see :class:`engine.clip_index.ClipIndex`.
+
+        Parameters
+        ----------
+        source : int, path-like, or array of shape (n_samples,) or (n_samples, n_channels)
+            Id or path of a track, which is left out; or any other file.
+        sample_rate : int, optional
+            Hz of an array.
+        max_tracks : int
+            Tracks to give at most.
+
+        Returns
+        -------
+        list of SimilarTrack
+            Most similar first.
+
+        Raises
+        ------
+        TrackNotFoundError
+            There is no track with this id.
+        AudioError
+            The file cannot be read, is silent or too short.
+        """
+        from engine.clip_index import ClipIndex
+
+        own_id = self._own_id(source)
+        index = self._current_index()
+        if own_id is not None:
+            name, clips = f"track {own_id}", index.clips(own_id)
+        else:
+            name, blocks = self._blocks(source, sample_rate, 0.0, None)
+            fingerprint = self.fingerprinter.fingerprint(blocks, self.segment_hop_s, name)
+            clips = fingerprint.clip_embeddings
+        others = [track_id for track_id in index.track_ids if track_id != own_id]
+        scores = ClipIndex(others, index.clips).scores(clips, name)
+        ranked = sorted(zip(scores.tolist(), others, strict=True), key=lambda one: -one[0])
+        best = {track_id: score for score, track_id in ranked[:max_tracks]}
+        tracks = {track.id: track for track in self._store.tracks(list(best))}
+        return [
+            _similar(rank, tracks[track_id], best[track_id])
+            for rank, track_id in enumerate((one for one in best if one in tracks), 1)
+        ]
+
+    def dedup(
+        self, config: DedupConfig | None = None, *, on_progress: OnProgress = _in_silence
+    ) -> tuple[list[Duplicate], list[Cluster]]:
+        """Find the tracks that hold the same recording, without any audio.
+
+        Parameters
+        ----------
+        config : DedupConfig, optional
+        on_progress : callable, optional
+            Told the number of tracks done and of all tracks, after each.
+
+        Returns
+        -------
+        duplicates : list of Duplicate
+            In full or in part, by the ids of their tracks.
+        clusters : list of Cluster
+            Of full duplicates, with the one to keep.
+        """
+        from engine.duplicates import Duplicates, clusters
+
+        index = self._current_index()
+        durations_s = {track.id: track.duration_s for track in self._store.tracks(index.track_ids)}
+        search = Duplicates(
+            index=index.among(durations_s),
+            segment_hop_s=self.segment_hop_s,
+            segment_s=self.fingerprinter.segment_s,
+            durations_s=durations_s,
+            config=config or DedupConfig(),
+        )
+        found = sorted(search.find(on_progress), key=lambda one: (one.first_id, one.second_id))
+        return found, clusters(found, durations_s)
+
+    def _own_id(self, source: int | Source) -> int | None:
+        """Id of the track that a source is; None if it is another recording."""
+        if not isinstance(source, (int, str, os.PathLike)):
+            return None
+        try:
+            key = source if isinstance(source, int) else os.fspath(source)
+            return self._store.track(_key(key)).id
+        except TrackNotFoundError:
+            if isinstance(source, int):
+                raise
+            return None
+
     # -- life cycle -----------------------------------------------------------------------------
 
     def tracks(self) -> list[Track]:
@@ -336,10 +692,15 @@ class Catalog:
         -------
         list of Track
             The forgotten ones.
+
+        Raises
+        ------
+        TrackNotFoundError
+            Names all that are not known.
         """
         with self._writing():
-            tracks = [self._store.track(_key(key)) for key in keys]
-            self._store.delete(sorted({track.id for track in tracks}))
+            tracks = self._store.find(_key(key) for key in keys)
+            self._store.delete(track.id for track in tracks)
         return tracks
 
     def update(self, key: int | str, **changes: Any) -> Track:
@@ -363,26 +724,239 @@ class Catalog:
         """Count tracks, seconds, segments and bytes."""
         return self._store.stats()
 
-    def verify(self) -> list[str]:
+    def verify(self, *, on_progress: OnProgress = _in_silence) -> list[str]:
         """Check every shard against the database and its own hashes.
+
+        Parameters
+        ----------
+        on_progress : callable, optional
+            Told after every shard how many are done, and how many there are.
 
         Returns
         -------
         list of str
             One line for each thing that is wrong; empty when all is well.
         """
-        from engine.index import Index
-        from engine.shard import Shard
+        return self._findings(on_progress).problems
 
-        problems = []
-        for name in self._store.shard_names():
-            placements = [one for one in self._store.placements() if one.shard == name]
-            try:
-                Index(self._shards_folder, placements, self.recipe_id)
-                problems += Shard(self._shards_folder / name).damage()
-            except (ShardError, RecipeMismatchError) as error:
-                problems.append(str(error))
-        return problems
+    def repair(
+        self, *, config: IngestConfig | None = None, on_progress: OnProgress = _in_silence
+    ) -> RepairReport:
+        """Mend what :meth:`verify` finds wrong.
+
+        Tracks in a damaged shard are fingerprinted again from their files and keep their ids. Where
+        a file is gone or has changed, its track is forgotten. All other tracks stay as they are.
+
+        Parameters
+        ----------
+        config : IngestConfig, optional
+        on_progress : callable, optional
+            Told after every shard that is checked, and after every track that is fingerprinted,
+            how many are done, and how many there are.
+
+        Returns
+        -------
+        RepairReport
+            What was wrong, repaired and forgotten.
+
+        Raises
+        ------
+        StoreError
+            The whole folder of shards is gone.
+        """
+        from indexer.repair import Repair
+
+        with self._writing():
+            shards = self._shards_folder
+            if self._store.shards() and not shards.is_dir():
+                raise StoreError(
+                    f"{shards}: the folder of shards is gone; bring it back from a backup, "
+                    "or make an empty one to have all files fingerprinted again"
+                )
+            shards.mkdir(exist_ok=True)
+            findings = self._findings(on_progress)
+            repair = Repair(
+                self._store, shards, self.segment_hop_s, config or IngestConfig(), on_progress
+            )
+            return repair.run(findings, lambda: self.fingerprinter)
+
+    def _findings(self, on_progress: OnProgress) -> Findings:
+        from indexer.checkup import examine
+
+        return examine(self._store, self._shards_folder, self.recipe_id, on_progress)
+
+    def compact(
+        self,
+        storage: Storage | None = None,
+        *,
+        config: IndexConfig | None = None,
+        on_progress: OnProgress = _in_silence,
+    ) -> CompactReport:
+        """Join small shards to large ones, and drop the vectors of deleted tracks.
+
+        Beyond `config.max_flat_segments` queries then look at short codes of the likeliest
+        segments instead of at all, and compare exactly what they find.
+
+        Parameters
+        ----------
+        storage : {"full", "compact"}, optional
+            Keep exact vectors, or nothing but codes: a third of the bytes, and a little less
+            accurate. As it was by default, "full" at first.
+        config : IndexConfig, optional
+        on_progress : callable, optional
+            Told now and then how many segments are written, and how many there are.
+
+        Returns
+        -------
+        CompactReport
+
+        Raises
+        ------
+        StoreError
+            Full storage is asked for, but the vectors were given up for compact storage.
+        ShardError
+            A shard is damaged; see :meth:`verify`.
+        CatalogBusyError
+            Another process is writing.
+        """
+        from indexer.compact import Compaction
+
+        with self._writing():
+            self._shards_folder.mkdir(exist_ok=True)
+            compaction = Compaction(
+                self._store, self._shards_folder, config or IndexConfig(), storage
+            )
+            return compaction.run(on_progress)
+
+    # -- tracks without their audio -------------------------------------------------------------
+
+    def merge(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        config: IngestConfig | None = None,
+        on_progress: OnProgress = _in_silence,
+    ) -> TakeoverReport:
+        """Take over the tracks of another catalog; its files are not needed.
+
+        Content that is known is skipped, so a run that was interrupted is resumed by repeating it.
+        A track whose path another recording has here gets a path of its own. The other catalog is
+        only read.
+
+        Parameters
+        ----------
+        folder : path-like
+        config : IngestConfig, optional
+            How much waits at most to be committed.
+        on_progress : callable, optional
+            Told after every track how many are done, and how many there are.
+
+        Returns
+        -------
+        TakeoverReport
+            What was merged, skipped and renamed.
+
+        Raises
+        ------
+        StoreError
+            There is no catalog, or it is this one.
+        RecipeMismatchError, ConfigError
+            Its fingerprints were made by another encoder, or with another hop.
+        CatalogBusyError
+            Another process is writing to this catalog.
+        """
+        with Catalog(folder, create=False) as other:
+            if other.folder.samefile(self.folder):
+                raise StoreError(f"{other.folder}: a catalog cannot be merged into itself")
+            return self._take_over(other._source(), config, on_progress)
+
+    def import_(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        config: IngestConfig | None = None,
+        on_progress: OnProgress = _in_silence,
+    ) -> TakeoverReport:
+        """Take over the tracks of a file that :meth:`export` wrote, as :meth:`merge` does.
+
+        Parameters
+        ----------
+        path : path-like
+        config, on_progress
+            As in :meth:`merge`.
+
+        Returns
+        -------
+        TakeoverReport
+
+        Raises
+        ------
+        ConfigError
+            It is no such file, is damaged, of a newer version, or has another hop.
+        RecipeMismatchError, CatalogBusyError
+        """
+        from indexer.archive import ArchiveSource
+
+        with ArchiveSource(Path(path)) as archive:
+            return self._take_over(archive, config, on_progress)
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        keys: Iterable[int | str] | None = None,
+        *,
+        on_progress: OnProgress = _in_silence,
+    ) -> int:
+        """Write fingerprints, tags and metadata to one file, without the audio.
+
+        Parameters
+        ----------
+        path : path-like
+            An earlier export there is replaced, any other file is not.
+        keys : iterable of int or str, optional
+            Ids or paths of the tracks; all by default.
+        on_progress : callable, optional
+            Told now and then how many tracks are written, and how many there are.
+
+        Returns
+        -------
+        int
+            How many tracks were written.
+
+        Raises
+        ------
+        ConfigError
+            The file cannot be written, or something else is there.
+        TrackNotFoundError
+            Names all keys that are not known.
+        StoreError
+            There is nothing to write.
+        """
+        from indexer.archive import write_archive
+
+        ids = None if keys is None else [one.id for one in self._store.find(map(_key, keys))]
+        source = self._source(ids)
+        if not source.n_tracks:
+            raise StoreError(f"{self.folder}: there is no track to export")
+        return write_archive(Path(path), source, on_progress)
+
+    def _source(self, ids: Collection[int] | None = None) -> CatalogSource:
+        from indexer.source import CatalogSource
+
+        return CatalogSource(f"catalog {self.folder}", self._store, self._shards_folder, ids)
+
+    def _take_over(
+        self, source: Fingerprints, config: IngestConfig | None, on_progress: OnProgress
+    ) -> TakeoverReport:
+        from indexer.takeover import Takeover
+
+        with self._writing():
+            self._refuse_lost_database()
+            self._shards_folder.mkdir(exist_ok=True)
+            takeover = Takeover(
+                self._store, self._shards_folder, config or IngestConfig(), on_progress
+            )
+            return takeover.run(source)
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -390,33 +964,49 @@ class Catalog:
     def _shards_folder(self) -> Path:
         return self.folder / SHARDS_FOLDER
 
+    @property
+    def index(self) -> Index:
+        """Where its fingerprints are searched, as the catalog is now."""
+        return self._current_index()
+
     def _current_index(self) -> Index:
         """Open the index, again if some process has changed the catalog since."""
         from engine.index import Index
 
-        version = self._store.version()
-        if self._index is None or self._index[0] != version:
+        for n_left in reversed(range(_N_ATTEMPTS)):
+            version = self._store.version()
+            if self._index is not None and self._index[0] == version:
+                break
             placements = self._store.placements()
-            self._index = version, Index(self._shards_folder, placements, self.recipe_id)
+            try:
+                self._index = version, Index(self._shards_folder, placements, self.recipe_id)
+                break
+            except ShardError:  # a compaction may have moved its tracks to another
+                if not n_left or self._store.version() == version:
+                    raise
+        assert self._index is not None
         return self._index[1]
 
     def _note_recipe(self) -> None:
         if "recipe_id" not in self._store.settings():
             import json
 
-            if self._shards_folder.is_dir() and any(self._shards_folder.iterdir()):
-                # Going on would sweep them away.
-                raise StoreError(
-                    f"{self.folder}: its database is empty, but there are shards; "
-                    "restore the database from a backup, or start in another folder"
-                )
-
+            self._refuse_lost_database()
             self._store.put_settings(
                 {
                     "recipe_id": self.fingerprinter.recipe_id,
                     "recipe": json.dumps(self.fingerprinter.metadata()),
                     "segment_hop_s": str(IndexConfig().segment_hop_s),
                 }
+            )
+
+    def _refuse_lost_database(self) -> None:
+        """Refuse to begin where there are shards, which would be swept away."""
+        is_new = "recipe_id" not in self._store.settings()
+        if is_new and self._shards_folder.is_dir() and any(self._shards_folder.iterdir()):
+            raise StoreError(
+                f"{self.folder}: its database is empty, but there are shards; "
+                "restore the database from a backup, or start in another folder"
             )
 
     @contextmanager
@@ -443,12 +1033,44 @@ def identify(catalog: Catalog, source: str, **options: Any) -> QueryResult:
         return QueryResult(query=source, status="error", error=message)
 
 
+def _require_part(start_s: float, end_s: float | None) -> None:
+    if start_s < 0 or (end_s is not None and end_s <= start_s):
+        raise ConfigError("start_s", f"0 <= {start_s} < {end_s} is needed")
+
+
+def _noting_lengths(
+    blocks: Iterable[NDArray[np.float32]], lengths: list[int]
+) -> Iterator[NDArray[np.float32]]:
+    for block in blocks:
+        lengths.append(len(block))
+        yield block
+
+
+def timeline(catalog: Catalog, source: str, **options: Any) -> Timeline:
+    """Scan a file; what is wrong with it becomes an error beside the entries found until then."""
+    entries: list[Entry] = []
+    tell = options.pop("on_entry", None)
+
+    def note(entry: Entry) -> None:
+        entries.append(entry)
+        if tell:
+            tell(entry)
+
+    try:
+        return catalog.scan(source, on_entry=note, **options)
+    except AudioError as error:
+        message = {"code": type(error).__name__, "message": str(error)}
+        return Timeline(recording=source, entries=tuple(entries), error=message)
+
+
 def _match(
     rank: int, candidate: Candidate, confidence: float, track: Track, start_s: float
 ) -> Match:
     query_start_s = candidate.query_start_s + start_s
     query_end_s = candidate.query_end_s + start_s
     offset_s = candidate.offset_s - candidate.speed * start_s
+    reference_start_s = candidate.speed * query_start_s + offset_s
+    also_s = [reference_start_s + one - candidate.offset_s for one in candidate.also]
     return Match(
         rank=rank,
         track_id=track.id,
@@ -457,7 +1079,7 @@ def _match(
         artist=track.artist,
         query_start_s=round(query_start_s, 3),
         query_end_s=round(query_end_s, 3),
-        reference_start_s=round(max(candidate.speed * query_start_s + offset_s, 0.0), 3),
+        reference_start_s=round(max(reference_start_s, 0.0), 3),
         reference_end_s=round(min(candidate.speed * query_end_s + offset_s, track.duration_s), 3),
         offset_s=round(offset_s, 3) + 0.0,  # never -0.0
         score=round(candidate.score, 4),
@@ -466,6 +1088,39 @@ def _match(
         coverage=round(candidate.coverage, 3),
         speed=round(candidate.speed, 4),
         margin=round(candidate.margin, 4),
+        tempo=round(candidate.speed, 4),
+        pitch=round(candidate.pitch, 2) + 0.0,
+        also_at_s=tuple(round(max(one, 0.0), 3) for one in also_s),
+    )
+
+
+def _entry(found: Appearance, track: Track, start_s: float, heard_s: float) -> Entry:
+    offset_s = found.line.at(-start_s)
+    return Entry(
+        track_id=track.id,
+        path=track.path,
+        title=track.title,
+        artist=track.artist,
+        query_start_s=round(max(found.start_s, 0.0) + start_s, 3),
+        query_end_s=round(min(found.end_s, heard_s) + start_s, 3),
+        reference_start_s=round(max(found.reference_start_s, 0.0), 3),
+        reference_end_s=round(min(found.reference_end_s, track.duration_s), 3),
+        offset_s=round(offset_s, 3) + 0.0,  # never -0.0
+        score=round(found.score, 4),
+        confidence=round(found.confidence, 4),
+        speed=round(found.speed, 4),
+    )
+
+
+def _similar(rank: int, track: Track, score: float) -> SimilarTrack:
+    return SimilarTrack(
+        rank=rank,
+        track_id=track.id,
+        path=track.path,
+        title=track.title,
+        artist=track.artist,
+        duration_s=track.duration_s,
+        clip_score=round(score, 4),
     )
 
 

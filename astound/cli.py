@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import click
 
 import astound
-from astound import formats, models, relations, upkeep
+from astound import formats, measuring, models, monitoring, relations, trust, upkeep
 from astound.options import (
     FOLDER,
     Session,
@@ -238,7 +238,7 @@ def train(
 ) -> None:
     """Train an encoder; when interrupted, the same command goes on.
 
-    Started as `torchrun --nproc-per-node 4 -m astound.cli train ...` it uses four GPUs.
+    Started as `torchrun --nproc-per-node 4 -m astound train ...` it uses four GPUs.
     """
     from engine.config import load
     from training.config import TrainConfig
@@ -257,7 +257,14 @@ def train(
     click.echo(train(sources, out, config, init_from=init_from, device=device))
 
 
-for command in (*upkeep.COMMANDS, *relations.COMMANDS, models.model):
+for command in (
+    *upkeep.COMMANDS,
+    *measuring.COMMANDS,
+    *monitoring.COMMANDS,
+    *relations.COMMANDS,
+    *trust.COMMANDS,
+    models.model,
+):
     cli.add_command(command)
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from engine.errors import ConfigError, printable
-from engine.records import Match, Passage, QueryResult, Track
+from engine.records import Entry, Match, Passage, QueryResult, SimilarTrack, Track
 
 if TYPE_CHECKING:
     from engine.store import Stats
@@ -29,6 +29,7 @@ _UNBOUNDED_WIDTH = 100_000
 _MATCH_COLUMNS = [field.name for field in fields(Match)]
 _QUERY_COLUMNS = ["query", "status", "duration_s", *_MATCH_COLUMNS, "error"]
 _TRACK_COLUMNS = [field.name for field in fields(Track)]
+_N_PLACES = 3
 
 
 # -- in --------------------------------------------------------------------------------------
@@ -117,7 +118,9 @@ def _flat(result: QueryResult) -> list[Row]:
         "duration_s": result.duration_s,
         "error": (result.error or {}).get("message"),
     }
-    return [shared | asdict(match) for match in result.matches] or [shared]
+    return [
+        shared | asdict(match) | {"also_at_s": _json(match.also_at_s)} for match in result.matches
+    ] or [shared]
 
 
 def _write_pexafb(results: Iterable[QueryResult], out: IO[str]) -> None:
@@ -155,7 +158,8 @@ def _table_rows(result: QueryResult) -> Iterator[tuple[str, ...]]:
         yield result.query, f"error: {reason}", "", ""
     for match in result.matches:
         query = result.query if match.rank == 1 else ""
-        yield query, label(match), clock(match.reference_start_s), f"{match.confidence:.3f}"
+        answer = label(match) + hints(match)
+        yield query, answer, clock(match.reference_start_s), f"{match.confidence:.3f}"
 
 
 QUERY_FORMATS: dict[str, Callable[[Iterable[QueryResult], IO[str]], None]] = {
@@ -276,11 +280,23 @@ def _span(start_s: float, end_s: float) -> str:
 # -- words -----------------------------------------------------------------------------------
 
 
-def label(recording: Match | Track) -> str:
+def label(recording: Entry | Match | SimilarTrack | Track) -> str:
     """Name a recording to a person: "title — artist", or its file's name."""
     if recording.title:
         return " — ".join(filter(None, (recording.title, recording.artist)))
     return Path(recording.path).name
+
+
+def hints(match: Match) -> str:
+    """Tell in brackets what is unusual about a match: pitch, tempo, other places; often ""."""
+    others = [clock(one) for one in match.also_at_s]
+    more = f" and {len(others) - _N_PLACES} more" if len(others) > _N_PLACES else ""
+    told = (
+        f"tempo {match.tempo:.3f}" if match.tempo != 1.0 else "",
+        f"pitch {match.pitch:+.1f}" if match.pitch else "",
+        f"also at {', '.join(others[:_N_PLACES])}{more}" if others else "",
+    )
+    return f" ({'; '.join(filter(None, told))})" if any(told) else ""
 
 
 def line(track: Track) -> str:

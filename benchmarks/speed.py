@@ -177,7 +177,7 @@ def _latency(ask: Callable[[int], QueryResult], n_queries: int) -> dict[str, Any
 def _cold_command(catalog: Path, clip: Path, device: str) -> float:
     """Median wall time of the command from nothing to an answer."""
     script = shutil.which("astound", path=Path(sys.executable).parent)
-    command = [script] if script else [sys.executable, "-m", "astound.cli"]
+    command = [script] if script else [sys.executable, "-m", "astound"]
     command += ["--catalog", str(catalog), "--device", device, "query", str(clip)]
     taken_s = []
     for _ in range(_N_COLD):

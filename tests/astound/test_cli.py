@@ -168,7 +168,8 @@ def test_query_jsonl_keeps_its_contract(shelf: Path, home: Path, run: Run) -> No
         list(best)
         == (
             "rank track_id path title artist query_start_s query_end_s reference_start_s "
-            "reference_end_s offset_s score confidence votes coverage speed margin"
+            "reference_end_s offset_s score confidence votes coverage speed margin tempo pitch "
+            "also_at_s"
         ).split()
     )
     assert (best["rank"], best["path"]) == (1, f"{shelf}/music/1.wav")
@@ -411,3 +412,9 @@ def test_interrupted_add_says_how_to_go_on(home: Path) -> None:
     assert err.splitlines()[-1] == (
         "astound: interrupted; what is committed stays, and the same command goes on from there"
     )
+
+
+def test_module_is_the_command_line_too() -> None:
+    command = [sys.executable, "-m", "astound", "--version"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert answer.stdout == f"astound {astound.__version__}\n"
