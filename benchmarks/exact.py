@@ -1,0 +1,87 @@
+"""The search that any other is measured against: every stored segment is compared with the query.
+
+It looks at the vectors that candidates are rescored on, so that what differs is the search alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.index import Index
+from engine.records import NO_ADDRESS, Addresses, Hits, Vectors, address
+
+_BLOCK = 1 << 16
+
+
+class Exact(Index):
+    """An index that looks at all there is; it is built like any other."""
+
+    hits: Hits
+    """What it found last."""
+
+    def search(
+        self, queries: Vectors, top_k: int, *, n_rescored: int = 0, n_probe: int | None = None
+    ) -> Hits:
+        """Find the nearest segments of all tracks.
+
+        Parameters
+        ----------
+        queries : float32 array of shape (n_queries, dim), unit norm
+        top_k : int
+        n_rescored, n_probe : int, int or None
+            For nothing: there are no short codes and no lists.
+
+        Returns
+        -------
+        Hits
+            Of shape (n_queries, top_k).
+        """
+        hits = Hits(
+            addresses=np.full((len(queries), top_k), NO_ADDRESS, np.int64),
+            cosines=np.full((len(queries), top_k), -np.inf, np.float32),
+        )
+        for addresses, vectors in self._blocks():
+            hits = _joined(hits, addresses, queries @ vectors.T)
+        order = np.argsort(-hits.cosines, axis=1, kind="stable")
+        self.hits = _chosen(hits.addresses, hits.cosines, order)
+        return self.hits
+
+    def _blocks(self) -> Iterator[tuple[Addresses, Vectors]]:
+        """Yield the addresses and vectors of several tracks at once, with bounded memory."""
+        addresses: list[Addresses] = []
+        vectors: list[Vectors] = []
+        for track_id in self.track_ids:
+            n_segments = self.n_positions(track_id)
+            addresses.append(address(track_id, 0) + np.arange(n_segments))
+            vectors.append(self.vectors(track_id, 0, n_segments))
+            if sum(map(len, vectors)) >= _BLOCK:
+                yield np.concatenate(addresses), np.concatenate(vectors)
+                addresses, vectors = [], []
+        if vectors:
+            yield np.concatenate(addresses), np.concatenate(vectors)
+
+
+def _joined(hits: Hits, addresses: Addresses, cosines: NDArray[np.float32]) -> Hits:
+    """Keep the nearest of the hits so far and of a block's segments, in any order."""
+    everywhere = np.broadcast_to(addresses, cosines.shape)
+    both = np.concatenate([hits.addresses, everywhere], axis=1)
+    values = np.concatenate([hits.cosines, cosines], axis=1)
+    top_k = hits.cosines.shape[1]
+    return _chosen(both, values, np.argpartition(-values, top_k - 1, axis=1)[:, :top_k])
+
+
+def _chosen(addresses: Addresses, cosines: NDArray[np.float32], columns: NDArray[np.intp]) -> Hits:
+    return Hits(
+        addresses=np.take_along_axis(addresses, columns, axis=1),
+        cosines=np.take_along_axis(cosines, columns, axis=1),
+    )
+
+
+def share_found(exact: Hits, found: Hits) -> float:
+    """Share of the exact neighbours that another search found too, in [0, 1]."""
+    pairs = zip(exact.addresses, found.addresses, strict=True)
+    both = sum(len(np.intersect1d(one[one != NO_ADDRESS], other)) for one, other in pairs)
+    return both / max(int((exact.addresses != NO_ADDRESS).sum()), 1)

@@ -1,0 +1,280 @@
+"""What a catalog costs, and finds, as it grows: real music, padded with made-up tracks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import astound
+from astound.catalog import SHARDS_FOLDER, Catalog
+from astound.settings import DATABASE_FILE
+from benchmarks import datasets, footprint, growth, library, metrics, quiz, scale_page, scale_tables
+from benchmarks.distractors import Distractors
+from benchmarks.exact import Exact
+from benchmarks.footprint import Opening, Storage
+from benchmarks.growth import Growth
+from benchmarks.likeness import likeness
+from benchmarks.padding import MadeUp
+from benchmarks.provenance import code_id, digest, provenance
+from benchmarks.quiz import Quiz
+from benchmarks.report import write
+from benchmarks.stock import Stock
+from engine.errors import ConfigError
+from engine.store import Store
+
+_N_CLIPS = 50
+_FEW = 4
+"""A second density is fitted to one of so many tracks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleConfig:
+    """What to measure.
+
+    Parameters
+    ----------
+    references : sequence of Path
+        Folders of music that is asked for; as much of it as fits into the smallest size.
+    distractors_from : Path
+        A catalog of other music: made-up tracks are made like it, and compared with it.
+    n_segments : sequence of int
+        Sizes of the catalogs.
+    noise, rooms : Path
+        Folders of noises and of room responses.
+    out : Path
+        The JSON.
+    work : Path or None
+        Folder for catalogs and what was measured of each, from which a run that was cut short goes
+        on; beside `out` by default.
+    n_queries : int
+        Per cell and size.
+    n_exact : int
+        Of these, per cell, those that are searched exactly as well.
+    seed : int
+    storage : {"full", "compact"}
+        How large catalogs keep their vectors.
+    model : Path or None
+        Weights to encode with; those astound ships by default.
+    device : str
+    jobs : int or None
+        Processes that decode.
+    docs : Path or None
+        Folder for the page and its plots, written from the JSON; none by default.
+    keep : bool
+        Leave the catalogs where they are.
+    """
+
+    references: Sequence[Path]
+    distractors_from: Path
+    noise: Path
+    rooms: Path
+    out: Path
+    n_segments: Sequence[int] = (10_000, 100_000, 1_000_000, 10_000_000)
+    work: Path | None = None
+    n_queries: int = 100
+    n_exact: int = 20
+    seed: int = 1
+    storage: Storage = "full"
+    model: Path | None = None
+    device: str = "auto"
+    jobs: int | None = None
+    docs: Path | None = None
+    keep: bool = False
+
+    def __post_init__(self) -> None:
+        for key in ("n_queries", "n_exact"):
+            if (value := getattr(self, key)) < 1:
+                raise ConfigError(key, f"{value} does not work; at least 1 is needed")
+        if not self.n_segments or min(self.n_segments) < 1:
+            raise ConfigError("n_segments", f"{self.n_segments} does not work; give sizes above 0")
+        if self.storage not in ("full", "compact"):
+            raise ConfigError("storage", f"{self.storage!r} is unknown; known are full, compact")
+
+    @property
+    def work_folder(self) -> Path:
+        """Where catalogs are made."""
+        return self.work or self.out.with_suffix(".work")
+
+    def opening(self, folder: Path) -> Opening:
+        """How a catalog is opened."""
+        model = None if self.model is None else str(self.model.resolve())
+        return Opening(folder=str(folder.resolve()), model=model, device=self.device)
+
+    def open(self, folder: Path) -> Catalog:
+        """Open a catalog, made if there is none."""
+        return astound.open(folder, model=self.model, device=self.device)
+
+
+def run(config: ScaleConfig) -> dict[str, Any]:
+    """Measure, write the results and return them, as the plain dict of the JSON.
+
+    Raises
+    ------
+    AstoundError
+        The music does not suffice, or a former run in the same folder had other settings.
+    """
+    references = config.work_folder / "references"
+    with config.open(references) as catalog:
+        library.fill(catalog, datasets.audio_files(config.references), config.jobs)
+    smallest = min(config.n_segments)
+    with Stock(references, config.distractors_from, smallest, config.seed) as stock:
+        results = _Run(config, stock).measure()
+    results["table"] = scale_tables.cost_table(results)
+    results["tables"] = {"found": scale_tables.found_table(results)}
+    write(config.out, results)
+    if config.docs is not None:
+        scale_page.publish(results, config.docs)
+    return results
+
+
+class _Run:
+    """A measurement over some music."""
+
+    def __init__(self, config: ScaleConfig, stock: Stock) -> None:
+        self.config, self.stock, self.work = config, stock, config.work_folder
+        noises, rooms = datasets.Recordings(config.noise), datasets.Rooms(config.rooms)
+        self.quiz = Quiz(stock.paths, noises, rooms, config.n_queries, config.seed)
+        _require_same(self.work / "settings.json", self._settings([*noises.paths, *rooms.paths]))
+
+    def _settings(self, sounds: Sequence[Path]) -> dict[str, Any]:
+        """Collect all that results depend on; lists and code as hashes."""
+        config, stock = self.config, self.stock
+        return {
+            "seed": config.seed,
+            "storage": config.storage,
+            "n_queries": config.n_queries,
+            "n_exact": config.n_exact,
+            "device": config.device,
+            "recipe_id": stock.recipe_id,
+            "references": digest(map(str, stock.paths)),
+            "others": [stock.others.n_tracks, stock.n_others],
+            "sounds": digest(map(str, sounds)),
+            "code": code_id(),
+        }
+
+    def measure(self) -> dict[str, Any]:
+        embeddings = self.stock.other_embeddings()
+        distractors = Distractors.fit(embeddings, self.config.seed)
+        few = Distractors.fit(embeddings[::_FEW], self.config.seed)
+        with self.config.open(self.work / "references") as catalog:
+            heard = self.quiz.embeddings(catalog.fingerprinter, catalog.segment_hop_s)
+        compared = {
+            name: [asdict(row) for row in likeness(heard, embeddings, one, self.config.seed)]
+            for name, one in (("all", distractors), ("few", few))
+        }
+        return {
+            **provenance(),
+            "seed": self.config.seed,
+            "storage": self.config.storage,
+            "n_queries": self.config.n_queries,
+            "n_exact": self.config.n_exact,
+            **self.stock.about,
+            "likeness": compared,
+            "empty": self._empty(),
+            "sizes": [self._once(growth) for growth in self._growths(distractors)],
+        }
+
+    def _growths(self, distractors: Distractors) -> Iterator[Growth]:
+        """Name catalogs: of references alone, with real music, with as much made up, and so on."""
+        stock = self.stock
+        n_real = stock.n_references + stock.n_others
+        yield Growth(name="references", sources=[stock.references])
+        yield Growth(name="real", sources=[stock.references, stock.others])
+        for n_segments in sorted({n_real, *self.config.n_segments}):
+            made_up = MadeUp.filling(
+                n_segments - stock.n_references,
+                distractors,
+                stock.references.settings,
+                self.config.seed,
+            )
+            yield Growth(name=f"made-up-{n_segments}", sources=[stock.references, made_up])
+
+    def _empty(self) -> dict[str, Any]:
+        """Add music to an empty catalog."""
+        folder = self.work / "empty"
+        shutil.rmtree(folder, ignore_errors=True)
+        with self.config.open(folder) as catalog:
+            return self._change(catalog)
+
+    def _change(self, catalog: Catalog) -> dict[str, Any]:
+        catalog.fingerprinter  # noqa: B018 - loading it is no part of adding
+        return growth.change(catalog, growth.write_more(self.work / "more", self.stock.paths))
+
+    # -- one size ----------------------------------------------------------------------------
+
+    def _once(self, grown: Growth) -> dict[str, Any]:
+        """Measure a catalog, unless a former run has."""
+        done, folder = self.work / f"{grown.name}.json", self.work / f"{grown.name}-catalog"
+        if not done.exists():
+            write(done, {"name": grown.name, **self._measure(grown, folder)})
+            if not self.config.keep:
+                shutil.rmtree(folder)
+        found: dict[str, Any] = json.loads(done.read_text())
+        return found
+
+    def _measure(self, grown: Growth, folder: Path) -> dict[str, Any]:
+        config, opening = self.config, self.config.opening(folder)
+        results: dict[str, Any] = {"build": grown.build(folder)}
+        _say(grown.name, "compacting")
+        results["compact"] = footprint.compact(opening, config.storage)
+        _say(grown.name, "timing queries")
+        clips = self.quiz.write_clips(self.work / "clips", min(config.n_queries, _N_CLIPS))
+        results |= footprint.ask(opening, clips)
+        with config.open(folder) as catalog:
+            results |= growth.sizes(folder, catalog.stats())
+            track_ids = library.track_ids(catalog)
+            _say(grown.name, "asking")
+            results["cells"] = self._cells(catalog, track_ids)
+            _say(grown.name, "searching exactly")
+            results["efforts"] = self._efforts(catalog, track_ids)
+            _say(grown.name, "adding and deleting")
+            results["change"] = self._change(catalog)
+        return results
+
+    def _cells(self, catalog: Catalog, track_ids: Mapping[Path, int]) -> list[dict[str, Any]]:
+        outcomes = list(_shown(quiz.outcomes(self.quiz, catalog, track_ids)))
+        return [
+            {"label": cell.label, "duration_s": cell.duration_s}
+            | asdict(metrics.summarise(cell.name, [o for o in outcomes if o.cell == cell.name]))
+            for cell in self.quiz.cells
+        ]
+
+    def _efforts(self, catalog: Catalog, track_ids: Mapping[Path, int]) -> list[dict[str, Any]]:
+        """Compare with an exact search; with more and fewer lists too, where there are lists."""
+        folder = catalog.folder
+        with Store.open(folder / DATABASE_FILE) as store:
+            exact = Exact(folder / SHARDS_FOLDER, store.placements(), catalog.recipe_id)
+        has_lists = set(growth.shard_kinds(folder)) != {"flat"}
+        n_probes = [None, *(quiz.N_PROBES if has_lists else ())]
+        n_exact = min(self.config.n_exact, self.config.n_queries)
+        rows = quiz.efforts(self.quiz, catalog, exact, track_ids, n_exact, n_probes)
+        return [asdict(row) for row in rows]
+
+
+def _say(name: str, what: str) -> None:
+    print(f"{name}: {what}", file=sys.stderr, flush=True)
+
+
+def _shown(outcomes: Iterator[metrics.Outcome]) -> Iterator[metrics.Outcome]:
+    for outcome in outcomes:
+        print(f"\r{outcome.query_id}", end="", file=sys.stderr, flush=True)
+        yield outcome
+    print(file=sys.stderr)
+
+
+def _require_same(noted: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse to go on with what other settings have begun."""
+    if not noted.exists():
+        write(noted, settings)
+    found = json.loads(noted.read_text())
+    if differing := [key for key in settings if found.get(key) != settings[key]]:
+        raise ConfigError(
+            "work",
+            f"{noted.parent} was begun with another {', '.join(differing)}; "
+            "delete it to begin anew, or work elsewhere",
+        )

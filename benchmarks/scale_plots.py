@@ -1,0 +1,84 @@
+"""Results of growing catalogs as plots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import reduce
+from operator import getitem
+from pathlib import Path
+from typing import Any, cast
+
+Results = Mapping[str, Any]
+
+COST_PLOT = "scale-cost.svg"
+FOUND_PLOT = "scale-found.svg"
+
+
+def plot(results: Results, folder: Path) -> None:
+    """Draw what catalogs cost and find by their size, as two small SVG files."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    # Without dates and random names, the same results give the same file.
+    with mpl.rc_context({"svg.hashsalt": "scale", "svg.fonttype": "none", "font.size": 9}):
+        for name, draw in ((COST_PLOT, _draw_costs), (FOUND_PLOT, _draw_found)):
+            figure = Figure(figsize=(9, 3), layout="constrained")
+            draw(results, figure)
+            figure.savefig(folder / name, metadata={"Date": None})
+
+
+def _draw_costs(results: Results, figure: Any) -> None:
+    latency, memory, space = figure.subplots(1, 3)
+    for kind in ("clean", "noise0"):
+        for value, style in (("median_ms", "o-"), ("p95_ms", "o:")):
+            label = f"{kind}, {value.removesuffix('_ms')}"
+            _curve(latency, results, _of("latency", kind, value), style, label)
+    for kind in ("anonymous", "file"):
+        _curve(memory, results, _of("memory_bytes", "asked", kind), "o-", kind)
+    _curve(space, results, _bytes_a_segment, "o-", "all files")
+    latency.set(title="5-s query, ms", yscale="log")
+    memory.set(title="resident memory, bytes", yscale="log")
+    space.set(title="bytes a segment", ylim=(0, None))
+    latency.legend()
+    memory.legend()
+
+
+def _draw_found(results: Results, figure: Any) -> None:
+    cells = list(enumerate(results["sizes"][0]["cells"]))
+    labels = dict.fromkeys(cell["label"] for _, cell in cells)
+    (panels,) = figure.subplots(1, len(labels), sharey=True, squeeze=False)
+    for axes, label in zip(panels, labels, strict=True):
+        for i, cell in cells:
+            if cell["label"] == label:
+                share = _of("cells", i, "present", "hit_rate", "value")
+                name = f"{cell['duration_s']:g} s"
+                _curve(axes, results, share, "o-", name)
+        axes.set(title=f"{label}, right track", ylim=(0, 1.02))
+        axes.legend()
+
+
+def _of(*keys: str | int) -> Callable[[Results], float]:
+    """Look one value of a catalog up."""
+
+    def value(one: Results) -> float:
+        found: Any = reduce(getitem, keys, cast(Any, one))
+        return float(found)
+
+    return value
+
+
+def _bytes_a_segment(one: Results) -> float:
+    return float(sum(one["n_bytes"].values()) / one["n_segments"])
+
+
+def _curve(
+    axes: Any, results: Results, value: Callable[[Results], float], style: str, label: str
+) -> None:
+    """Join what is made up by a line, and mark the catalog of real music with a cross."""
+    made_up = [one for one in results["sizes"] if one["name"] != "real"]
+    sizes = [one["n_segments"] for one in made_up]
+    (line,) = axes.plot(sizes, list(map(value, made_up)), style, label=label, markersize=3)
+    for one in results["sizes"]:
+        if one["name"] == "real":
+            axes.plot(one["n_segments"], value(one), "x", color=line.get_color())
+    axes.set(xscale="log", xlabel="segments")

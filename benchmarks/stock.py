@@ -1,0 +1,114 @@
+"""The music that catalogs of all sizes are made of: references, and tracks of another catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from astound.catalog import SHARDS_FOLDER
+from astound.settings import DATABASE_FILE
+from engine.errors import ConfigError, RecipeMismatchError
+from engine.records import Placement, Vectors
+from engine.store import Store
+from indexer.source import CatalogSource
+
+_MOST_OTHERS = 400_000
+
+
+class Stock:
+    """Two catalogs to take tracks from.
+
+    Parameters
+    ----------
+    references, others : Path
+        Their folders; tracks that both know are references.
+    n_segments : int
+        References are as many as have no more segments than this together.
+    seed : int
+        Which ones these are.
+
+    Raises
+    ------
+    ConfigError
+        Not even one of them is as short as that.
+    RecipeMismatchError
+        The catalogs were made by different encoders.
+    """
+
+    def __init__(self, references: Path, others: Path, n_segments: int, seed: int) -> None:
+        self._stack = ExitStack()
+        own, foreign = (self._open(folder) for folder in (references, others))
+        placements = own.placements()
+        wanted = _some(placements, n_segments, seed)
+        if not wanted:
+            raise ConfigError("n_segments", f"no reference is as short as {n_segments} segments")
+        self.references = CatalogSource("references", own, references / SHARDS_FOLDER, wanted)
+        self.paths = sorted(Path(track.path).resolve() for track in own.tracks(wanted))
+        self.n_references = _n_segments(placements, wanted)
+        known = {track.content_hash for track in own.tracks()}
+        unknown = {track.id for track in foreign.tracks() if track.content_hash not in known}
+        left = [one for one in foreign.placements() if one.track_id in unknown]
+        chosen = _some(left, _MOST_OTHERS, seed)
+        self.others = CatalogSource(f"catalog {others}", foreign, others / SHARDS_FOLDER, chosen)
+        self.n_others = _n_segments(left, chosen)
+        self._require_same_recipe()
+
+    def _open(self, folder: Path) -> Store:
+        return self._stack.enter_context(Store.open(folder / DATABASE_FILE))
+
+    def _require_same_recipe(self) -> None:
+        expected, found = self.recipe_id, self.others.settings.get("recipe_id", "none")
+        if expected != found:
+            raise RecipeMismatchError(expected, found, self.others.name)
+
+    def __enter__(self) -> Stock:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    @property
+    def recipe_id(self) -> str:
+        """Id of the recipe of all fingerprints."""
+        return self.references.settings["recipe_id"]
+
+    @property
+    def segment_hop_s(self) -> float:
+        """Distance of the segments in seconds."""
+        return float(self.references.settings["segment_hop_s"])
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Count the music, as a plain dict for JSON."""
+        return {
+            "recipe_id": self.recipe_id,
+            "references": {"n_tracks": len(self.paths), "n_segments": self.n_references},
+            "others": {"n_tracks": self.others.n_tracks, "n_segments": self.n_others},
+        }
+
+    def other_embeddings(self) -> list[Vectors]:
+        """Read the embeddings of the other tracks, each of shape (n_segments, dim)."""
+        return [
+            bundle.fingerprint(number).embeddings
+            for bundle in self.others.bundles()
+            for number in range(len(bundle.tracks))
+        ]
+
+
+def _some(placements: Sequence[Placement], most: int, seed: int) -> list[int]:
+    """Choose tracks at random that have no more segments than `most` together."""
+    chosen, n_segments = [], 0
+    for i in np.random.default_rng(seed).permutation(len(placements)):
+        if n_segments + placements[i].n_segments <= most:
+            chosen.append(placements[i].track_id)
+            n_segments += placements[i].n_segments
+    return chosen
+
+
+def _n_segments(placements: Sequence[Placement], track_ids: Sequence[int]) -> int:
+    wanted = set(track_ids)
+    return sum(one.n_segments for one in placements if one.track_id in wanted)
