@@ -180,7 +180,7 @@ class Compaction:
         wanted = quantizer.N_TRAINING_PER_LIST * quantizer.n_lists(self._n_segments)
         every = max(self._n_segments // wanted, 1)
         parts = [
-            one.shard.vectors(track.first_row, track.n_segments)[::every]
+            one.shard.vectors(track.first_row, track.n_segments)[::every].copy()  # not all of it
             for one in self._old
             for track in one.placements
         ]
