@@ -21,7 +21,7 @@ from benchmarks import datasets
 from benchmarks.padding import PREFIX, MadeUp
 from engine import audio
 from engine.config import IngestConfig
-from engine.store import Stats, Store
+from engine.store import Store
 from indexer.source import CatalogSource
 from indexer.takeover import Takeover
 
@@ -76,8 +76,10 @@ class Growth:
             print(counts, end="" if n_done < n_all else "\n", file=sys.stderr, flush=True)
 
 
-def sizes(folder: Path, stats: Stats) -> dict[str, Any]:
+def sizes(folder: Path) -> dict[str, Any]:
     """Count what a catalog holds and the bytes it takes, file name by file name."""
+    with Store.open(folder / DATABASE_FILE) as store:
+        stats = store.stats()
     n_bytes: Counter[str] = Counter()
     for file in folder.rglob("*"):
         if file.is_file():

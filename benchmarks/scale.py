@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -176,7 +176,7 @@ class _Run:
             **self.stock.about,
             "likeness": compared,
             "empty": self._empty(),
-            "sizes": [self._once(growth) for growth in self._growths(distractors)],
+            "sizes": [self._measured(growth) for growth in self._growths(distractors)],
         }
 
     def _growths(self, distractors: Distractors) -> Iterator[Growth]:
@@ -192,7 +192,8 @@ class _Run:
                 stock.references.settings,
                 self.config.seed,
             )
-            yield Growth(name=f"made-up-{n_segments}", sources=[stock.references, made_up])
+            if made_up.n_tracks:  # or else it would be that of the references again
+                yield Growth(name=f"made-up-{n_segments}", sources=[stock.references, made_up])
 
     def _empty(self) -> dict[str, Any]:
         """Add music to an empty catalog."""
@@ -207,46 +208,49 @@ class _Run:
 
     # -- one size ----------------------------------------------------------------------------
 
-    def _once(self, grown: Growth) -> dict[str, Any]:
-        """Measure a catalog, unless a former run has."""
-        done, folder = self.work / f"{grown.name}.json", self.work / f"{grown.name}-catalog"
-        if not done.exists():
-            write(done, {"name": grown.name, **self._measure(grown, folder)})
-            if not self.config.keep:
-                shutil.rmtree(folder)
-        found: dict[str, Any] = json.loads(done.read_text())
-        return found
+    def _measured(self, grown: Growth) -> dict[str, Any]:
+        """Measure a catalog step by step, but for the steps that a former run has done."""
+        noted, folder = self.work / f"{grown.name}.json", self.work / f"{grown.name}-catalog"
+        done: dict[str, Any] = json.loads(noted.read_text()) if noted.exists() else {}
+        for step, measure in self._steps(grown, folder).items():
+            if step not in done:
+                print(f"{grown.name}: {step}", file=sys.stderr, flush=True)
+                done[step] = measure()
+                write(noted, done)
+        if folder.exists() and not self.config.keep:
+            shutil.rmtree(folder)
+        return {"name": grown.name, **done.pop("size"), **done.pop("ask"), **done}
 
-    def _measure(self, grown: Growth, folder: Path) -> dict[str, Any]:
-        config, opening = self.config, self.config.opening(folder)
-        results: dict[str, Any] = {"build": grown.build(folder)}
-        _say(grown.name, "compacting")
-        results["compact"] = footprint.compact(opening, config.storage)
-        _say(grown.name, "timing queries")
-        clips = self.quiz.write_clips(self.work / "clips", min(config.n_queries, _N_CLIPS))
-        results |= footprint.ask(opening, clips)
-        with config.open(folder) as catalog:
-            results |= growth.sizes(folder, catalog.stats())
-            track_ids = library.track_ids(catalog)
-            _say(grown.name, "asking")
-            results["cells"] = self._cells(catalog, track_ids)
-            _say(grown.name, "searching exactly")
-            results["efforts"] = self._efforts(catalog, track_ids)
-            _say(grown.name, "adding and deleting")
-            results["change"] = self._change(catalog)
-        return results
+    def _steps(self, grown: Growth, folder: Path) -> dict[str, Callable[[], Any]]:
+        opening = self.config.opening(folder)
+        return {
+            "build": lambda: grown.build(folder),
+            "compact": lambda: footprint.compact(opening, self.config.storage),
+            "size": lambda: growth.sizes(folder),
+            "ask": lambda: footprint.ask(opening, self._clips()),
+            "cells": lambda: self._with(folder, self._cells),
+            "efforts": lambda: self._with(folder, self._efforts),
+            "change": lambda: self._with(folder, self._change),
+        }
 
-    def _cells(self, catalog: Catalog, track_ids: Mapping[Path, int]) -> list[dict[str, Any]]:
-        outcomes = list(_shown(quiz.outcomes(self.quiz, catalog, track_ids)))
+    def _with(self, folder: Path, measure: Callable[[Catalog], Any]) -> Any:
+        with self.config.open(folder) as catalog:
+            return measure(catalog)
+
+    def _clips(self) -> dict[str, list[Path]]:
+        return self.quiz.write_clips(self.work / "clips", min(self.config.n_queries, _N_CLIPS))
+
+    def _cells(self, catalog: Catalog) -> list[dict[str, Any]]:
+        outcomes = list(_shown(quiz.outcomes(self.quiz, catalog, library.track_ids(catalog))))
         return [
             {"label": cell.label, "duration_s": cell.duration_s}
             | asdict(metrics.summarise(cell.name, [o for o in outcomes if o.cell == cell.name]))
             for cell in self.quiz.cells
         ]
 
-    def _efforts(self, catalog: Catalog, track_ids: Mapping[Path, int]) -> list[dict[str, Any]]:
+    def _efforts(self, catalog: Catalog) -> list[dict[str, Any]]:
         """Compare with an exact search; with more and fewer lists too, where there are lists."""
-        folder = catalog.folder
+        folder, track_ids = catalog.folder, library.track_ids(catalog)
         with Store.open(folder / DATABASE_FILE) as store:
             exact = Exact(folder / SHARDS_FOLDER, store.placements(), catalog.recipe_id)
         has_lists = set(growth.shard_kinds(folder)) != {"flat"}
@@ -254,10 +258,6 @@ class _Run:
         n_exact = min(self.config.n_exact, self.config.n_queries)
         rows = quiz.efforts(self.quiz, catalog, exact, track_ids, n_exact, n_probes)
         return [asdict(row) for row in rows]
-
-
-def _say(name: str, what: str) -> None:
-    print(f"{name}: {what}", file=sys.stderr, flush=True)
 
 
 def _shown(outcomes: Iterator[metrics.Outcome]) -> Iterator[metrics.Outcome]:

@@ -13,6 +13,8 @@ Results = Mapping[str, Any]
 COST_PLOT = "scale-cost.svg"
 FOUND_PLOT = "scale-found.svg"
 
+_MIB = 2**20
+
 
 def plot(results: Results, folder: Path) -> None:
     """Draw what catalogs cost and find by their size, as two small SVG files."""
@@ -34,10 +36,10 @@ def _draw_costs(results: Results, figure: Any) -> None:
             label = f"{kind}, {value.removesuffix('_ms')}"
             _curve(latency, results, _of("latency", kind, value), style, label)
     for kind in ("anonymous", "file"):
-        _curve(memory, results, _of("memory_bytes", "asked", kind), "o-", kind)
+        _curve(memory, results, _of("memory_bytes", "asked", kind, unit=_MIB), "o-", kind)
     _curve(space, results, _bytes_a_segment, "o-", "all files")
     latency.set(title="5-s query, ms", yscale="log")
-    memory.set(title="resident memory, bytes", yscale="log")
+    memory.set(title="resident memory, MiB", ylim=(0, None))
     space.set(title="bytes a segment", ylim=(0, None))
     latency.legend()
     memory.legend()
@@ -54,15 +56,15 @@ def _draw_found(results: Results, figure: Any) -> None:
                 name = f"{cell['duration_s']:g} s"
                 _curve(axes, results, share, "o-", name)
         axes.set(title=f"{label}, right track", ylim=(0, 1.02))
-        axes.legend()
+        axes.legend(loc="lower left")
 
 
-def _of(*keys: str | int) -> Callable[[Results], float]:
-    """Look one value of a catalog up."""
+def _of(*keys: str | int, unit: int = 1) -> Callable[[Results], float]:
+    """Look one value of a catalog up, in some unit."""
 
     def value(one: Results) -> float:
         found: Any = reduce(getitem, keys, cast(Any, one))
-        return float(found)
+        return float(found) / unit
 
     return value
 

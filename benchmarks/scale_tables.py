@@ -109,6 +109,11 @@ def _steps(one: Results) -> str:
     return " + ".join(f"{ms:.0f}" for ms in one["latency"]["clean"]["median_step_ms"].values())
 
 
+def _writing(one: Results) -> str:
+    at_once = one["build"]["n_segments"] == one["n_segments"]  # or else a run was cut short
+    return f"{one['build']['write_s']:.1f} s" if at_once else "-"
+
+
 def _deleting(one: Results) -> str:
     change = one["change"]
     return f"{change['delete_s']:.2f} s" if change["n_deleted"] else "-"
@@ -116,7 +121,7 @@ def _deleting(one: Results) -> str:
 
 _COSTS: dict[str, Callable[[Results], str]] = {
     "hours of music": lambda one: f"{one['duration_s'] / 3600:,.0f}",
-    "writing it": lambda one: f"{one['build']['write_s']:.1f} s",
+    "writing it": _writing,
     "compacting it": lambda one: f"{one['compact']['compact_s']:.1f} s",
     "before its first segment: training": lambda one: f"{one['compact']['train_s']:.1f} s",
     "peak memory of that": lambda one: f"{one['compact']['peak_rss_bytes'] / _MIB:,.0f} MiB",

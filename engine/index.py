@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import defaultdict
 from collections.abc import Collection, Sequence
@@ -22,6 +23,8 @@ _N_BY_HAND = 50_000
 _BLOCK_CLIPS = 65_536
 # Sorting more than so many times what is kept takes longer than choosing first.
 _N_SORTED = 8
+# A shard may hold somewhat more of what is near than its share.
+_SPARE = 1.25
 
 
 class Index:
@@ -89,11 +92,14 @@ class Index:
             Of shape (n_queries, top_k).
         """
         effort = _Effort(top_k, n_rescored, n_probe)
+        n_all = max(sum(one.n_rows for one in self._members), 1)
         shape = len(queries), top_k
         addresses = [np.full(shape, NO_ADDRESS, np.int64)]
         cosines = [np.full(shape, -np.inf, np.float32)]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for found in pool.map(lambda one: one.search(queries, effort), self._members):
+            # What is near lies in all shards alike, so each has its share of it.
+            search = [(one, effort.share(one.n_rows / n_all)) for one in self._members]
+            for found in pool.map(lambda one: one[0].search(queries, one[1]), search):
                 addresses.append(found.addresses)
                 cosines.append(found.cosines)
         return _nearest(np.concatenate(addresses, 1), np.concatenate(cosines, 1), top_k)
@@ -148,6 +154,10 @@ class _Effort(NamedTuple):
     n_rescored: int
     n_probe: int | None
 
+    def share(self, of_all: float) -> _Effort:
+        """Give the effort for a shard that holds a part of all segments."""
+        return self._replace(n_rescored=math.ceil(_SPARE * self.n_rescored * of_all))
+
 
 class _Member:
     """A shard with the tracks that live in its rows."""
@@ -161,6 +171,11 @@ class _Member:
         self._require_rows()
         is_whole = int(self._n_rows.sum()) == shard.n_segments
         self._alive = None if is_whole else self._living_rows()
+
+    @property
+    def n_rows(self) -> int:
+        """Rows that live."""
+        return int(self._n_rows.sum())
 
     def among(self, track_ids: Collection[int]) -> _Member:
         return _Member(self.shard, [one for one in self.placements if one.track_id in track_ids])

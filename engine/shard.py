@@ -44,8 +44,9 @@ _FILES = {
 _BATCH_ROWS = 65_536
 # A flat index rounds the query as well: what it finds is a little out of order.
 _N_SPARE = 2
-# Rows read from a mapped file before its pages are given back: about 80 MB of them.
-_ROWS_HELD = 20_000
+# Rows read from a mapped file before its pages are given back: about 200 MB of them.
+# Giving them back costs as much as several queries.
+_ROWS_HELD = 50_000
 
 
 def write_shard(
