@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from engine.calibration import Calibration
     from engine.explainer import Explainer
     from engine.explanation import Explanation, Near
+    from engine.gpu import Gpu
     from engine.index import Index
     from engine.protocol import AudioFingerprinter
     from engine.quantizer import Storage
@@ -97,7 +98,7 @@ class Catalog:
     folder : path-like
         Where it lies, or shall lie.
     device : {"auto", "cpu", "cuda"}
-        What encodes.
+        What encodes, and what FAISS trains, fills and searches large amounts of vectors on.
     create : bool
         Make it if there is none.
     database : str, optional
@@ -824,7 +825,7 @@ class Catalog:
         with self._writing():
             self._shards_folder.mkdir(exist_ok=True)
             compaction = Compaction(
-                self._store, self._shards_folder, config or IndexConfig(), storage
+                self._store, self._shards_folder, config or IndexConfig(), storage, self._gpu
             )
             return compaction.run(on_progress)
 
@@ -960,6 +961,12 @@ class Catalog:
 
     # -- inside ---------------------------------------------------------------------------------
 
+    @cached_property
+    def _gpu(self) -> Gpu | None:
+        from engine.gpu import find
+
+        return find(self.device)
+
     @property
     def _shards_folder(self) -> Path:
         return self.folder / SHARDS_FOLDER
@@ -979,7 +986,8 @@ class Catalog:
                 break
             placements = self._store.placements()
             try:
-                self._index = version, Index(self._shards_folder, placements, self.recipe_id)
+                index = Index(self._shards_folder, placements, self.recipe_id, self._gpu)
+                self._index = version, index
                 break
             except ShardError:  # a compaction may have moved its tracks to another
                 if not n_left or self._store.version() == version:

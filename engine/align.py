@@ -12,8 +12,10 @@ catalog reaches. In 0 dB of noise that found 34 of 37 five-second queries, the m
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,7 @@ from engine.config import AlignConfig
 from engine.records import Candidate, Diagonal, Fingerprint, Hits, Reference, Vectors
 
 Floats = NDArray[np.float64]
+T = TypeVar("T")
 
 # A stored segment counts the less the farther a line passes it by, and not at all from here on.
 _REACH_HOPS = 0.5
@@ -40,6 +43,8 @@ _MAX_TILTED_SEGMENTS = 96
 # was missed; with 0.8 60 had none.
 _AS_GOOD = 0.9
 _APART_S = 1.0
+# Pairs of segments that are compared at once.
+_MAX_PAIRS = 1_000_000
 
 
 def sharpen(query: Fingerprint, config: AlignConfig) -> Vectors:
@@ -99,14 +104,12 @@ def rescore(
         One for each track, without their margins.
     """
     rater = _Rater(query, sharp, _background(hits, config.least_background), reference, config)
-    slides = np.arange(-_SLIDE_HOPS, _SLIDE_HOPS + _STEP_HOPS, _STEP_HOPS)
     rated: dict[int, list[_Rated]] = defaultdict(list)
-    for diagonal in diagonals:
-        line = _Line(diagonal.track_id, rater.middle(diagonal.ticks), 1.0, diagonal.votes)
-        if one := rater.rate(line, np.ones(1), slides):
-            rated[diagonal.track_id].append(one)
-    best = [max(some, key=lambda one: one.evidence) for some in rated.values()]
-    ranked = sorted(best, key=lambda one: -one.evidence)
+    for some in _batches(diagonals, rater.n_together):
+        for one in rater.upright(some):
+            rated[one.line.track_id].append(one)
+    best = [max(of_track, key=lambda one: one.evidence) for of_track in rated.values()]
+    ranked = sorted(best, key=lambda one: -one.evidence)[: config.max_tracks]
     ranked[: config.n_tilted] = map(rater.tilted, ranked[: config.n_tilted])
     return [rater.describe(one, rater.elsewhere(one, rated[one.line.track_id])) for one in ranked]
 
@@ -197,9 +200,36 @@ class _Rater:
         # What the weights of a segment are on average, wherever the stored ones lie.
         self.full = _weight(np.arange(0, 1, self.hop)).mean()
 
-    def middle(self, ticks: int) -> float:
-        """Position of the query's middle on a diagonal."""
-        return ticks * self.hop - float(self.steps[0])
+    @property
+    def n_together(self) -> int:
+        """How many diagonals are weighed at once, so that it takes some megabytes at most."""
+        n_positions = int(len(self.steps) * self.hop) + 2
+        return max(_MAX_PAIRS // (len(self.steps) * n_positions), 1)
+
+    def upright(self, diagonals: Sequence[Diagonal]) -> list[_Rated]:
+        """Rate diagonals, slid a little; those outside of their tracks are left out."""
+        slides = np.arange(-_SLIDE_HOPS, _SLIDE_HOPS + _STEP_HOPS, _STEP_HOPS)
+        lines = [
+            _Line(one.track_id, one.ticks * self.hop - float(self.steps[0]), 1.0, one.votes)
+            for one in diagonals
+        ]
+        middles = np.array([line.middle for line in lines])
+        at = middles[:, None, None] + slides[:, None] + self.steps
+        read = [self._stored(line.track_id, its) for line, its in zip(lines, at, strict=True)]
+        # One behind the other, and what no longer belongs to a line's own track is out of reach.
+        ends = np.cumsum([len(stored) for _, stored in read])
+        if not ends[-1]:
+            return []
+        starts = np.array([0, *ends[:-1]])
+        firsts = np.array([first for first, _ in read]) - starts
+        surprise = self._surprise(np.concatenate([stored for _, stored in read]), slice(None))
+        bounds = starts[:, None, None], ends[:, None, None]
+        evidence = self._evidence(surprise, at, firsts[:, None, None], slice(None), bounds)
+        return [
+            self._best(line, np.ones(1), slides, its[None])
+            for line, its, n_stored in zip(lines, evidence, ends - starts, strict=True)
+            if n_stored
+        ]
 
     def rate(self, line: _Line, slopes: Floats, slides: Floats, every: int = 1) -> _Rated | None:
         """Choose the slope and the slide that bring most evidence; None outside of the track."""
@@ -208,10 +238,27 @@ class _Rater:
         first, stored = self._stored(line.track_id, at)
         if not len(stored):
             return None
+        evidence = self._evidence(self._surprise(stored, rows), at, first, rows)
+        return self._best(line, slopes, slides, evidence)
+
+    def _surprise(self, stored: Vectors, rows: slice) -> Vectors:
+        """How far segments of the query stand out beside each stored one, 0 and above."""
         excess = self.sharp[rows] @ stored.T - self.background[rows, None]
-        surprise = np.logaddexp(0, excess / self.config.evidence_scale)
-        values = _along(surprise, at, first) * self.audible[rows]
-        evidence = values.sum(axis=-1) / (max(self.audible[rows].sum(), 1) * self.full)
+        excess /= np.float32(self.config.evidence_scale)
+        return np.asarray(np.maximum(excess, 0) + np.log1p(np.exp(-np.abs(excess))))
+
+    def _evidence(
+        self,
+        surprise: Vectors,
+        at: Floats,
+        first: int | NDArray[np.int64],
+        rows: slice,
+        bounds: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+    ) -> Floats:
+        values = _along(surprise, at, first, bounds) * self.audible[rows]
+        return np.asarray(values.sum(axis=-1) / (max(self.audible[rows].sum(), 1) * self.full))
+
+    def _best(self, line: _Line, slopes: Floats, slides: Floats, evidence: Floats) -> _Rated:
         turn, slide = np.unravel_index(int(evidence.argmax()), evidence.shape)
         best = replace(line, middle=line.middle + float(slides[slide]), slope=float(slopes[turn]))
         nudge = vertex(evidence[turn], int(slide)) * float(slides[1] - slides[0])
@@ -299,7 +346,12 @@ def _weight(distance: Floats) -> Floats:
     return np.maximum(1 - np.abs((distance + 0.5) % 1 - 0.5) / _REACH_HOPS, 0)
 
 
-def _along(values: NDArray[np.floating], at: Floats, first: int) -> Floats:
+def _along(
+    values: NDArray[np.floating],
+    at: Floats,
+    first: int | NDArray[np.int64],
+    bounds: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+) -> Floats:
     """Weighted values of the stored segments next to a line.
 
     Parameters
@@ -308,13 +360,22 @@ def _along(values: NDArray[np.floating], at: Floats, first: int) -> Floats:
         Of the positions from `first` on.
     at : float64 array of shape (..., n_queries)
         Positions of the query's segments on one or more lines.
-    first : int
+    first : int or int64 array that broadcasts with `at`
+    bounds : pair of int64 arrays that broadcast with `at`, optional
+        Columns of `values` that a line may reach, the last one excluded; all by default.
     """
     n_queries, n_positions = values.shape
+    lowest, beyond = bounds or (0, n_positions)
     near = np.rint(at).astype(np.int64) - first
-    inside = (near >= 0) & (near < n_positions)
-    found = values[np.arange(n_queries), near.clip(0, n_positions - 1)]
+    inside = (near >= lowest) & (near < beyond)
+    found = values[np.arange(n_queries), near.clip(0, max(n_positions - 1, 0))]
     return np.asarray(np.where(inside, found * _weight(at), 0.0), np.float64)
+
+
+def _batches(items: Iterable[T], n: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while some := list(islice(iterator, n)):
+        yield some
 
 
 def _mean_along(cosines: Vectors, at: Floats, first: int, audible: NDArray[np.bool_]) -> float:

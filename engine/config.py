@@ -344,7 +344,12 @@ class SearchConfig:
         Distance of the query's segments; finer than the catalog's, so that one of every few falls
         close to a stored one. The catalog's hop must be a multiple of it.
     top_k : int
-        Neighbours looked up for each segment.
+        Neighbours looked up for each segment; the farthest tells what any music resembles.
+    n_voters : int or None
+        Neighbours of each segment that vote, where they are to be more than `top_k`.
+    n_deep : int
+        In a large catalog, as many of them vote in a second search where nothing sure was found;
+        0 to leave that.
     n_rescored : int
         In a large shard, as many neighbours by their short codes are compared exactly.
     n_probe : int or None
@@ -367,6 +372,8 @@ class SearchConfig:
 
     query_hop_s: float = 0.125
     top_k: int = 50
+    n_voters: int | None = None
+    n_deep: int = 500
     n_rescored: int = 400
     n_probe: int | None = None
     n_coarse: int | None = None
@@ -377,11 +384,12 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         for key in (
-            *("query_hop_s", "top_k", "n_rescored", "n_probe", "n_coarse"),
+            *("query_hop_s", "top_k", "n_voters", "n_rescored", "n_probe", "n_coarse"),
             *("speeds_hop_s", "speeds_s", "resampled_weight"),
         ):
             value = getattr(self, key)
             _require(value is None or value > 0, key, value, "it must be positive")
+        _require(self.n_deep >= 0, "n_deep", self.n_deep, "0 or more is needed")
         _require(all(s > 0 for s in self.speeds), "speeds", self.speeds, "all must be positive")
 
 
@@ -393,6 +401,8 @@ class AlignConfig:
     ----------
     max_candidates : int
         Diagonals with the most votes that are rescored exactly.
+    max_tracks : int
+        Tracks with the most evidence that a query may be answered with.
     vote_power : float
         A hit votes with its cosine to this power.
     common_s : float
@@ -413,6 +423,7 @@ class AlignConfig:
     """
 
     max_candidates: int = 200
+    max_tracks: int = 50
     vote_power: float = 4.0
     common_s: float = 4.0
     evidence_scale: float = 0.2
@@ -423,9 +434,8 @@ class AlignConfig:
     tilted_weight: float = 0.9
 
     def __post_init__(self) -> None:
-        _require(
-            self.max_candidates > 0, "max_candidates", self.max_candidates, "positive is needed"
-        )
+        for key in ("max_candidates", "max_tracks"):
+            _require(getattr(self, key) > 0, key, getattr(self, key), "positive is needed")
         _require(self.n_tilted >= 0, "n_tilted", self.n_tilted, "0 or more is needed")
         _require(0 <= self.max_tilt < 1, "max_tilt", self.max_tilt, "0 <= max_tilt < 1 is needed")
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import ShardError
+from engine.gpu import MAX_FOUND, Gpu
+from engine.quantizer import limit_threads
 from engine.records import NO_ADDRESS, POSITION_BITS, Addresses, Hits, Placement, Vectors
 from engine.shard import Shard
+from engine.shelf import Shelf
 
 # As many rows are compared one by one in a few milliseconds.
 _N_BY_HAND = 50_000
@@ -25,6 +29,8 @@ _BLOCK_CLIPS = 65_536
 _N_SORTED = 8
 # A shard may hold somewhat more of what is near than its share.
 _SPARE = 1.25
+# A GPU compares in half precision: what it finds is a little out of order.
+_N_SPARE = 2
 
 
 class Index:
@@ -37,6 +43,9 @@ class Index:
     placements : sequence of Placement
         One for each living track.
     recipe_id : str
+    gpu : Gpu, optional
+        Compares with all vectors, exactly; without one, the CPU looks into lists of large shards.
+        What the index is narrowed to is searched on the CPU.
 
     Raises
     ------
@@ -44,7 +53,13 @@ class Index:
         A shard is missing, damaged, or of another recipe.
     """
 
-    def __init__(self, folder: Path, placements: Sequence[Placement], recipe_id: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        placements: Sequence[Placement],
+        recipe_id: str,
+        gpu: Gpu | None = None,
+    ) -> None:
         by_shard: dict[str, list[Placement]] = defaultdict(list)
         for placement in placements:
             by_shard[placement.shard].append(placement)
@@ -56,10 +71,12 @@ class Index:
             for member in self._members
             for placement in member.placements
         }
+        self._device = None if gpu is None or not self._members else _Device(self._members, gpu)
 
     def among(self, track_ids: Collection[int]) -> Index:
         """Narrow the index to some tracks, without opening anything again."""
         narrowed = copy(self)
+        narrowed._device = None
         narrowed._members = [member.among(set(track_ids)) for member in self._members]
         narrowed._homes = {one: self._homes[one] for one in self._homes if one in track_ids}
         return narrowed
@@ -74,6 +91,11 @@ class Index:
         """Number of vectors that can be found."""
         return sum(placement.n_segments for _, placement in self._homes.values())
 
+    @property
+    def has_lists(self) -> bool:
+        """Whether some of it is so large that a search does not compare with all of it."""
+        return self._device is None and any(one.shard.kind != "flat" for one in self._members)
+
     def search(
         self, queries: Vectors, top_k: int, *, n_rescored: int = 400, n_probe: int | None = None
     ) -> Hits:
@@ -84,25 +106,27 @@ class Index:
         queries : float32 array of shape (n_queries, dim), unit norm
         top_k : int
         n_rescored, n_probe : int, int or None
-            As in :class:`~engine.config.SearchConfig`.
+            As in :class:`~engine.config.SearchConfig`; a GPU has no need of them.
 
         Returns
         -------
         Hits
             Of shape (n_queries, top_k).
         """
+        if self._device is not None and top_k <= MAX_FOUND:
+            return self._device.search(queries, top_k)
         effort = _Effort(top_k, n_rescored, n_probe)
         n_all = max(sum(one.n_rows for one in self._members), 1)
-        shape = len(queries), top_k
-        addresses = [np.full(shape, NO_ADDRESS, np.int64)]
-        cosines = [np.full(shape, -np.inf, np.float32)]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            # What is near lies in all shards alike, so each has its share of it.
-            search = [(one, effort.share(one.n_rows / n_all)) for one in self._members]
-            for found in pool.map(lambda one: one[0].search(queries, one[1]), search):
-                addresses.append(found.addresses)
-                cosines.append(found.cosines)
-        return _nearest(np.concatenate(addresses, 1), np.concatenate(cosines, 1), top_k)
+        # What is near lies in all shards alike, so each has its share of it.
+        efforts = [effort.share(one.n_rows / n_all) for one in self._members]
+        n_cores = os.cpu_count() or 1
+        n_workers = max(min(n_cores, len(self._members)), 1)
+        each = n_cores // n_workers
+        with ThreadPoolExecutor(n_workers, initializer=limit_threads, initargs=(each,)) as pool:
+            near = list(pool.map(lambda one, its: one.near(queries, its), self._members, efforts))
+        # Not in the threads: reading many rows, they would wait for each other at every one.
+        hits = [one.rate(queries, its, top_k) for one, its in zip(self._members, near, strict=True)]
+        return _nearest_of(hits, len(queries), top_k)
 
     def nearest_tracks(self, clips: Vectors, n: int) -> list[int]:
         """Find the tracks with the most similar clip-level embeddings.
@@ -180,18 +204,37 @@ class _Member:
     def among(self, track_ids: Collection[int]) -> _Member:
         return _Member(self.shard, [one for one in self.placements if one.track_id in track_ids])
 
-    def search(self, queries: Vectors, effort: _Effort) -> Hits:
-        if self._alive is not None and self._alive.sum() <= _N_BY_HAND:
-            rows, cosines = self._compare_all(queries, effort.top_k)
+    def near(self, queries: Vectors, effort: _Effort) -> NDArray[np.int64] | None:
+        """Find rows that may be the nearest; None where so few live that all are compared."""
+        if self._alive is not None and self.n_rows <= _N_BY_HAND:
+            return None
+        return self.shard.near(
+            queries,
+            effort.top_k,
+            self._alive,
+            n_rescored=effort.n_rescored,
+            n_probe=effort.n_probe,
+        )
+
+    def rate(self, queries: Vectors, near: NDArray[np.int64] | None, top_k: int) -> Hits:
+        """Compare queries with rows exactly; with all that live for None."""
+        if near is None:
+            near, cosines = self._compare_all(queries, top_k)
         else:
-            rows, cosines = self.shard.search(
-                queries,
-                effort.top_k,
-                self._alive,
-                n_rescored=effort.n_rescored,
-                n_probe=effort.n_probe,
-            )
-        return Hits(addresses=self._addresses(rows), cosines=cosines)
+            cosines = self.shard.cosines(queries, near)
+        return Hits(addresses=self._addresses(near), cosines=cosines)
+
+    def compare(self, queries: Vectors, nth: NDArray[np.int64]) -> Hits:
+        """Compare queries with the n-th of its living rows, exactly; some may be none of them."""
+        rows = np.where((nth >= 0) & (nth < self.n_rows), self._nth_living(nth), -1)
+        return Hits(addresses=self._addresses(rows), cosines=self.shard.cosines(queries, rows))
+
+    def vectors(self, first: int, last: int) -> Vectors:
+        """Read its living rows, counted without the others."""
+        rows = self._nth_living(np.arange(first, last))
+        ends = np.flatnonzero(np.diff(rows) != 1) + 1
+        runs = np.split(rows, ends)
+        return np.concatenate([self.shard.vectors(int(one[0]), len(one)) for one in runs])
 
     def likeness(self, clips: Vectors) -> dict[int, float]:
         """Greatest cosine of each track's clips with any of these, by track id."""
@@ -228,6 +271,11 @@ class _Member:
         addresses = self._track_ids[of] << POSITION_BITS | positions
         return np.where((rows >= 0) & (positions < self._n_rows[of]), addresses, NO_ADDRESS)
 
+    def _nth_living(self, nth: NDArray[np.int64]) -> NDArray[np.int64]:
+        before = np.cumsum(self._n_rows) - self._n_rows
+        of = (np.searchsorted(before, nth, side="right") - 1).clip(min=0)
+        return np.asarray(self._first_rows[of] + nth - before[of], np.int64)
+
     def _living_rows(self) -> NDArray[np.bool_]:
         alive = np.zeros(self.shard.n_segments, np.bool_)
         for one in self.placements:
@@ -239,6 +287,44 @@ class _Member:
             if placement.first_row + placement.n_segments > self.shard.n_segments:
                 reason = f"it ends before track {placement.track_id} does"
                 raise ShardError(self.shard.path, reason)
+
+
+class _Device:
+    """The living rows of several shards, numbered through and searched on a GPU."""
+
+    def __init__(self, members: Sequence[_Member], gpu: Gpu) -> None:
+        self._members = members
+        self._bounds = np.cumsum([0, *(one.n_rows for one in members)]).tolist()
+        self._shelf = Shelf(gpu, self._bounds[-1], members[0].shard.dim, self._read)
+
+    def search(self, queries: Vectors, top_k: int) -> Hits:
+        found = self._shelf.search(queries, min(_N_SPARE * top_k, MAX_FOUND))
+        at = zip(self._members, self._bounds, strict=False)
+        hits = [one.compare(queries, found - first) for one, first in at]
+        return _nearest_of(hits, len(queries), top_k)
+
+    def _read(self, first: int, last: int) -> Vectors:
+        parts = [
+            one.vectors(max(first, begin) - begin, min(last, end) - begin)
+            for one, (begin, end) in zip(self._members, pairwise(self._bounds), strict=True)
+            if first < end and begin < last
+        ]
+        return np.concatenate(parts)
+
+
+def _nearest_of(hits: Iterable[Hits], n_queries: int, n: int) -> Hits:
+    """Keep the n nearest of what several shards gave; "nothing" where there are fewer."""
+    shape = n_queries, n
+    nothing = Hits(
+        addresses=np.full(shape, NO_ADDRESS, np.int64),
+        cosines=np.full(shape, -np.inf, np.float32),
+    )
+    all_of_it = (nothing, *hits)
+    return _nearest(
+        np.concatenate([one.addresses for one in all_of_it], axis=1),
+        np.concatenate([one.cosines for one in all_of_it], axis=1),
+        n,
+    )
 
 
 def _nearest(addresses: Addresses, cosines: NDArray[np.float32], n: int) -> Hits:

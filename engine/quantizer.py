@@ -7,13 +7,16 @@ into the lists nearest to the query only (IVF), and compares codes of a few byte
 
 from __future__ import annotations
 
+import contextlib
 import math
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Any, Literal, cast
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.gpu import Gpu
 from engine.records import Vectors
 
 Storage = Literal["full", "compact"]
@@ -90,7 +93,9 @@ def n_probes(nlist: int) -> int:
     return int(np.clip(round(nlist * _PROBED_SHARE), *_N_PROBES))
 
 
-def train(sample: Vectors, n_vectors: int, storage: Storage, seed: int = 0) -> faiss.Index:
+def train(
+    sample: Vectors, n_vectors: int, storage: Storage, seed: int = 0, gpu: Gpu | None = None
+) -> faiss.Index:
     """Train an index; it stays empty.
 
     Parameters
@@ -103,6 +108,8 @@ def train(sample: Vectors, n_vectors: int, storage: Storage, seed: int = 0) -> f
         Codes of 4 bits for every 4 components, to be looked up exactly beside it; or of 8 bits,
         from which the vectors can be made again.
     seed : int
+    gpu : Gpu, optional
+        Looks for the centroids of the lists; the CPU by default.
     """
     dim = sample.shape[1]
     n_subvectors = dim // (_OPQ_DIMS if dim % _OPQ_DIMS == 0 else 1)
@@ -118,13 +125,98 @@ def train(sample: Vectors, n_vectors: int, storage: Storage, seed: int = 0) -> f
         clustering.seed, clustering.niter = seed, _N_ITERATIONS
         clustering.min_points_per_centroid = 1
     index = faiss.IndexPreTransform(rotation, lists)
-    index.train(np.ascontiguousarray(sample))
+    with _clustering(lists, gpu):
+        index.train(np.ascontiguousarray(sample))
     # The parts belong to Python until told otherwise, and would go with this function.
     parts: tuple[Any, ...] = (rotation, coarse, lists)
     for part in parts:
         part.this.disown()
     lists.own_fields = index.own_fields = True
     return index
+
+
+def add(index: faiss.Index, vectors: Vectors, gpu: Gpu | None = None) -> None:
+    """Add vectors to a trained index.
+
+    Parameters
+    ----------
+    index : faiss.Index
+        Of :func:`train`.
+    vectors : float32 array of shape (n, dim), unit norm
+    gpu : Gpu, optional
+        Finds the list of each; the CPU by default.
+    """
+    if gpu is None:
+        index.add(vectors)
+        return
+    inner, around = lists(index), cast("Any", index)
+    rotated = faiss.downcast_VectorTransform(around.chain.at(0)).apply(vectors)
+    coarse = faiss.downcast_index(inner.quantizer)
+    with gpu.lock:
+        nearest = gpu.flat(inner.d)
+        nearest.add(coarse.reconstruct_n(0, inner.nlist))
+        if storage(index) == "compact":
+            chosen = nearest.assign(rotated, 1).ravel()
+            inner.add_core(len(rotated), faiss.swig_ptr(rotated), None, faiss.swig_ptr(chosen))
+        else:  # packs its codes as it adds, which it does for lists of its own choice alone
+            inner.quantizer = nearest
+            try:
+                inner.add(rotated)
+            finally:
+                inner.quantizer = coarse
+                nearest.this.acquire()
+    around.ntotal = inner.ntotal
+
+
+@contextlib.contextmanager
+def _clustering(lists: Any, gpu: Gpu | None) -> Iterator[None]:
+    """Have lists trained on a GPU."""
+    if gpu is None:
+        yield
+        return
+    with gpu.lock:
+        lists.clustering_index = nearest = gpu.flat(lists.d)
+        try:
+            yield
+        finally:
+            lists.clustering_index = None
+            nearest.this.acquire()  # lists take what they are given, but do not free it
+
+
+def products(queries: Vectors, vectors: Vectors, at: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Multiply each query with some of the vectors.
+
+    One thread does: many of them, for so little, would mostly wait for each other.
+
+    Parameters
+    ----------
+    queries : float32 array of shape (n_queries, dim)
+    vectors : float32 array of shape (n_vectors, dim)
+    at : int64 array of shape (n_queries, n)
+        Which of the vectors.
+
+    Returns
+    -------
+    float32 array of shape (n_queries, n)
+    """
+    found = np.empty(at.shape, np.float32)
+    arrays = [np.ascontiguousarray(one) for one in (queries, vectors, at)]
+    pointers = [faiss.swig_ptr(one) for one in (found, *arrays)]
+    multiply: Any = faiss.fvec_inner_products_by_idx  # type: ignore[attr-defined]
+    n_threads = faiss.omp_get_max_threads()
+    limit_threads(1)
+    multiply(*pointers, vectors.shape[1], *at.shape)
+    limit_threads(n_threads)
+    return found
+
+
+def limit_threads(n: int) -> None:
+    """Let FAISS use so many threads when the calling thread asks it.
+
+    More than there are cores wait for each other in turn: with two cores, three shards searched
+    at once by two threads each take half as long again as by one.
+    """
+    faiss.omp_set_num_threads(n)
 
 
 def lists(index: faiss.Index) -> Any:  # an IndexIVF of one kind or another

@@ -93,10 +93,13 @@ def find(  # noqa: PLR0913 - what a catalog is asked with, one each
         if search.n_coarse is not None:
             nearest = index.nearest_tracks(query.clip_embeddings, search.n_coarse)
             index = index.among(nearest)
-        hits = index.search(
-            sharp, search.top_k, n_rescored=search.n_rescored, n_probe=search.n_probe
+        voters = index.search(
+            sharp,
+            max(search.top_k, search.n_voters or 0),
+            n_rescored=search.n_rescored,
+            n_probe=search.n_probe,
         )
-        voters, tracks = hits, index
+        hits, tracks = voters.first(search.top_k), index
         if within is not None:
             tracks = within
             n_all = min(within.n_segments, max(_MAX_PAIRS // len(sharp), search.top_k))

@@ -172,6 +172,10 @@ class Hits:
     addresses: Addresses
     cosines: NDArray[np.float32]
 
+    def first(self, n: int) -> Hits:
+        """Keep the n nearest of each segment."""
+        return Hits(addresses=self.addresses[:, :n], cosines=self.cosines[:, :n])
+
 
 @dataclass(frozen=True)
 class Reference:

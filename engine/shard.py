@@ -1,17 +1,15 @@
 """One immutable file group: a FAISS index, the vectors, the clip-level vectors and a header.
 
 A flat shard searches the very bytes it keeps. A large one searches short codes, and looks up what
-it finds in vectors mapped into memory; stored compactly, it has nothing but the codes. A shard is
+it finds in a file of whole vectors; stored compactly, it has nothing but the codes. A shard is
 written under a temporary name, synced and renamed; it counts as existing only once the database
 has a row for it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import mmap
 import os
 import shutil
 import uuid
@@ -25,8 +23,9 @@ from numpy.typing import NDArray
 
 from engine import quantizer
 from engine.errors import NewerShardError, RecipeMismatchError, ShardError
-from engine.quantizer import Codes
+from engine.gpu import Gpu
 from engine.records import Fingerprint, Vectors
+from engine.vector_file import VectorFile
 
 FORMAT = "astound shard"
 VERSION = 2
@@ -44,13 +43,15 @@ _FILES = {
 _BATCH_ROWS = 65_536
 # A flat index rounds the query as well: what it finds is a little out of order.
 _N_SPARE = 2
-# Rows read from a mapped file before its pages are given back: about 200 MB of them.
-# Giving them back costs as much as several queries.
-_ROWS_HELD = 50_000
+# Query segments whose neighbours are looked up together: what they share is read once.
+_N_TOGETHER = 64
 
 
 def write_shard(
-    folder: Path, fingerprints: Iterable[Fingerprint], trained: faiss.Index | None = None
+    folder: Path,
+    fingerprints: Iterable[Fingerprint],
+    trained: faiss.Index | None = None,
+    gpu: Gpu | None = None,
 ) -> tuple[str, int]:
     """Write fingerprints as a new shard.
 
@@ -63,6 +64,8 @@ def write_shard(
         is let go of once it is written.
     trained : faiss.Index, optional
         Of :func:`engine.quantizer.train`; filled and emptied again. Flat without one.
+    gpu : Gpu, optional
+        Helps to fill it.
 
     Returns
     -------
@@ -73,7 +76,7 @@ def write_shard(
     name = uuid.uuid4().hex
     partial = folder / f"{PARTIAL_PREFIX}{name}"
     partial.mkdir(parents=True)
-    header = _write_rows(partial, fingerprints, trained)
+    header = _write_rows(partial, fingerprints, trained, gpu)
     header["sha256"] = {file: _sha256(partial / file) for file in _FILES[header["kind"]]}
     (partial / _HEADER).write_text(json.dumps(header, indent=1))
     _sync(partial)
@@ -83,7 +86,10 @@ def write_shard(
 
 
 def _write_rows(
-    folder: Path, fingerprints: Iterable[Fingerprint], trained: faiss.Index | None
+    folder: Path,
+    fingerprints: Iterable[Fingerprint],
+    trained: faiss.Index | None,
+    gpu: Gpu | None,
 ) -> dict[str, Any]:
     kind = "flat" if trained is None else quantizer.storage(trained)
     index, first, n_clips = trained, None, 0
@@ -93,7 +99,10 @@ def _write_rows(
             first = first or batch[0]
             codes = quantizer.encode(np.concatenate([one.embeddings for one in batch]))
             index = quantizer.flat(codes.shape[1]) if index is None else index
-            index.add(codes.astype(np.float32) if kind == "flat" else quantizer.decode(codes))
+            if kind == "flat":
+                index.add(codes.astype(np.float32))
+            else:
+                quantizer.add(index, quantizer.decode(codes), gpu)
             silent.append(np.asarray(~codes.any(axis=1)))
             if kind == "full":
                 vectors.write(codes.tobytes())
@@ -168,17 +177,14 @@ class Shard:
         self.header = _read_header(path)
         self.kind: str = self.header["kind"]
         self._index: Any = _load_index(path / _INDEX, self.header)
-        self._clips = _load_codes(path / _CLIPS, self.n_clips, self.dim)
-        self._silent: NDArray[np.bool_] | None = None
-        self._n_rows_read = 0
+        self._clips = VectorFile(path / _CLIPS, self.n_clips, self.dim)
         if self.kind == "flat":
             # A view into the index's own memory, which therefore must live as long as this object.
             raw = faiss.rev_swig_ptr(self._index.codes.data(), self._index.codes.size())
-            self._codes: NDArray[Any] | None = raw.reshape(self.n_segments, self.dim)
+            self._codes: NDArray[np.uint8] = raw.reshape(self.n_segments, self.dim)
         elif self.kind == "full":
-            self._codes = _load_codes(path / _VECTORS, self.n_segments, self.dim)
+            self._vectors = VectorFile(path / _VECTORS, self.n_segments, self.dim)
         else:
-            self._codes = None
             self._silent = _load_bits(path / _SILENCE, self.n_segments)
 
     @property
@@ -251,12 +257,60 @@ class Shard:
         cosines : float32 array of shape (n_queries, top_k)
             -inf where there are fewer; else falling along the second axis.
         """
+        rows = self.near(queries, top_k, alive, n_rescored=n_rescored, n_probe=n_probe)
+        return _best(rows, self.cosines(queries, rows), top_k)
+
+    def near(
+        self,
+        queries: Vectors,
+        top_k: int,
+        alive: NDArray[np.bool_] | None = None,
+        *,
+        n_rescored: int = 400,
+        n_probe: int | None = None,
+    ) -> NDArray[np.int64]:
+        """Find rows that the nearest stored vectors are among, with what is searched quickly.
+
+        Parameters
+        ----------
+        queries, top_k, alive, n_rescored, n_probe
+            As in :meth:`search`.
+
+        Returns
+        -------
+        int64 array of shape (n_queries, n)
+            At least `top_k`, in no particular order; -1 where there are fewer.
+        """
         is_flat = self.kind == "flat"
         n_near = _N_SPARE * top_k if is_flat else max(top_k, n_rescored)
         asked = quantizer.encode(queries).astype(np.float32) if is_flat else queries
         params, _selected = self._parameters(alive, n_probe)
         _, rows = self._index.search(np.ascontiguousarray(asked), n_near, params=params)
-        return _best(rows, self._cosines(queries, rows), top_k)
+        return np.asarray(rows, np.int64)
+
+    def cosines(self, queries: Vectors, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Compare queries with stored vectors that another search found.
+
+        Parameters
+        ----------
+        queries : float32 array of shape (n_queries, dim), unit norm
+        rows : int64 array of shape (n_queries, n)
+            -1 for none.
+
+        Returns
+        -------
+        float32 array of shape (n_queries, n)
+            -inf for none.
+        """
+        found = np.empty(rows.shape, np.float32)
+        for first in range(0, len(queries), _N_TOGETHER):
+            some = slice(first, first + _N_TOGETHER)
+            # Neighbouring segments of a query overlap, and so do their neighbours.
+            unique, at = np.unique(rows[some].clip(min=0), return_inverse=True)
+            found[some] = quantizer.products(
+                queries[some], self._pick(unique), at.reshape(rows[some].shape)
+            )
+        return np.where(rows >= 0, found, np.float32(-np.inf))
 
     def vectors(self, first_row: int, n_rows: int) -> Vectors:
         """Read stored vectors.
@@ -266,7 +320,10 @@ class Shard:
         float32 array of shape (n_rows, dim)
             Zeros where the segment is silent.
         """
-        return self._read(np.arange(first_row, min(first_row + n_rows, self.n_segments)))
+        last = min(first_row + n_rows, self.n_segments)
+        if self.kind == "full":
+            return quantizer.decode(self._vectors.read(first_row, last))
+        return self._pick(np.arange(first_row, last))
 
     def clips(self, first_clip: int = 0, n_clips: int | None = None) -> Vectors:
         """Read clip-level vectors, all by default.
@@ -275,8 +332,8 @@ class Shard:
         -------
         float32 array of shape (n_clips, dim)
         """
-        last = self.n_clips if n_clips is None else first_clip + n_clips
-        return quantizer.decode(self._clips[first_clip:last])
+        last = self.n_clips if n_clips is None else min(first_clip + n_clips, self.n_clips)
+        return quantizer.decode(self._clips.read(first_clip, last))
 
     def damage(self) -> list[str]:
         """Compare the files with the hashes in the header; one line for each that differs."""
@@ -303,36 +360,20 @@ class Shard:
         around: Any = faiss.SearchParametersPreTransform
         return around(index_params=params), (params, bits)
 
-    def _cosines(self, queries: Vectors, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Compare queries with the vectors of rows, exactly; -inf where there is no row."""
-        found = np.empty(rows.shape, np.float32)
-        for query, near, out in zip(queries, rows, found, strict=True):
-            out[:] = self._read(near.clip(min=0)) @ query
-        return np.where(rows >= 0, found, np.float32(-np.inf))
-
-    def _read(self, rows: NDArray[np.int64]) -> Vectors:
-        if self._codes is None:
+    def _pick(self, rows: NDArray[np.int64]) -> Vectors:
+        """Read the vectors of rising rows."""
+        if self.kind == "compact":
             return self._decoded(rows)
         if self.kind == "flat":  # FAISS keeps signed bytes as unsigned ones, 128 higher
             return quantizer.decode((self._codes[rows] ^ 128).view(np.int8))
-        self._give_back(len(rows))
-        return quantizer.decode(self._codes[rows])
+        return quantizer.decode(self._vectors.pick(rows))
 
     def _decoded(self, rows: NDArray[np.int64]) -> Vectors:
         """Make vectors again from their codes."""
-        assert self._silent is not None
         vectors: Vectors = self._index.reconstruct_batch(rows)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-6)
         vectors[self._silent[rows]] = 0
         return vectors
-
-    def _give_back(self, n_rows: int) -> None:
-        """Let go of mapped pages now and then, or all of the file would count as memory in use."""
-        self._n_rows_read += n_rows
-        if self._n_rows_read > _ROWS_HELD and isinstance(self._codes, np.memmap):
-            self._n_rows_read = 0
-            mapped: mmap.mmap = self._codes._mmap  # type: ignore[attr-defined]
-            mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _best(
@@ -361,28 +402,14 @@ def _read_header(path: Path) -> dict[str, Any]:
     return dict(header)
 
 
-def _load_codes(path: Path, n_rows: int, dim: int) -> Codes:
-    _require_size(path, n_rows * dim)
-    if not n_rows:
-        return np.zeros((0, dim), np.int8)
-    codes = np.memmap(path, np.int8, "r", shape=(n_rows, dim))
-    with contextlib.suppress(OSError):  # a hint: rows are read here and there
-        codes._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]
-    return codes
-
-
 def _load_bits(path: Path, n_bits: int) -> NDArray[np.bool_]:
-    _require_size(path, -(-n_bits // 8))
-    return np.unpackbits(np.fromfile(path, np.uint8), count=n_bits).astype(np.bool_)
-
-
-def _require_size(path: Path, n_bytes: int) -> None:
     try:
-        found = path.stat().st_size
+        packed = np.fromfile(path, np.uint8)
     except OSError as error:
         raise ShardError(path, f"cannot be read ({error.strerror})") from error
-    if found != n_bytes:
-        raise ShardError(path, f"has {found} bytes, its header promises {n_bytes}")
+    if len(packed) != (promised := -(-n_bits // 8)):
+        raise ShardError(path, f"has {len(packed)} bytes, its header promises {promised}")
+    return np.unpackbits(packed, count=n_bits).astype(np.bool_)
 
 
 def _load_index(path: Path, header: dict[str, Any]) -> Any:

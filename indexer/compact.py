@@ -19,6 +19,7 @@ import numpy as np
 from engine import quantizer
 from engine.config import IndexConfig
 from engine.errors import StoreError
+from engine.gpu import Gpu
 from engine.quantizer import Storage
 from engine.records import Fingerprint, Placement, Vectors
 from engine.shard import Shard, sweep, write_shard
@@ -79,12 +80,19 @@ class Compaction:
     config : IndexConfig
     storage : {"full", "compact"}, optional
         What large shards keep; as it was by default, "full" at first.
+    gpu : Gpu, optional
+        Trains and fills large shards; the CPU by default.
     """
 
     def __init__(
-        self, store: Store, folder: Path, config: IndexConfig, storage: Storage | None = None
+        self,
+        store: Store,
+        folder: Path,
+        config: IndexConfig,
+        storage: Storage | None = None,
+        gpu: Gpu | None = None,
     ) -> None:
-        self._store, self._folder, self._config = store, folder, config
+        self._store, self._folder, self._config, self._gpu = store, folder, config, gpu
         sweep(folder, set(store.shard_names()))
         self._old = _old_shards(store, folder)
         self._n_segments = sum(one.n_alive for one in self._old)
@@ -173,7 +181,7 @@ class Compaction:
         for one in self._old:
             if one.shard.kind == self._storage and not self._outgrown(one.shard):
                 return one.shard.trained
-        return quantizer.train(self._sample(), self._n_segments, self._storage)
+        return quantizer.train(self._sample(), self._n_segments, self._storage, gpu=self._gpu)
 
     def _sample(self) -> Vectors:
         """Take segments of all tracks, evenly; silence teaches nothing."""
@@ -193,7 +201,7 @@ class Compaction:
         placements = [(one.shard, track) for one in group for track in one.placements]
         if placements:
             fingerprints = _fingerprints(placements, tell)
-            name, n_bytes = write_shard(self._folder, fingerprints, trained)
+            name, n_bytes = write_shard(self._folder, fingerprints, trained, self._gpu)
             moved = _placed(name, [track for _, track in placements])
             recipe_id = str(group[0].shard.header["recipe_id"])
             self._store.replace_shards(names, name, recipe_id, n_bytes, moved)

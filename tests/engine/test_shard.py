@@ -365,11 +365,12 @@ def test_large_shard_truncated_is_refused(
         Shard(copy)
 
 
-def test_mapped_pages_are_given_back(
+def test_more_queries_than_are_looked_up_together(
     trained_shard: Path, large: Vectors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.shard._ROWS_HELD", 100)
     shard = Shard(trained_shard)
-    before = shard.search(large[:20], 10)
-    after = shard.search(large[:20], 10)
-    np.testing.assert_array_equal(before[0], after[0])
+    rows, cosines = shard.search(large[:20], 10)
+    monkeypatch.setattr("engine.shard._N_TOGETHER", 3)
+    again = shard.search(large[:20], 10)
+    np.testing.assert_array_equal(rows, again[0])
+    np.testing.assert_allclose(cosines, again[1], atol=1e-6)
