@@ -7,10 +7,10 @@ PYTHON_BIN := $(BIN)/python
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fmt type bench clean
+.PHONY: help setup demo test lint fmt type bench bench-quick clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 13
 
 setup: $(STAMP) ## Create .venv and install astound with its tools (PYTHON=python3.12 to choose)
 
@@ -43,6 +43,10 @@ type: $(STAMP) ## Check the types only
 bench: $(STAMP) ## Run the benchmarks (ARGS= goes to them)
 	@echo "==> python -m benchmarks $(ARGS)"
 	@$(PYTHON_BIN) -m benchmarks $(ARGS)
+
+bench-quick: $(STAMP) ## Tell whether accuracy or speed was lost (minutes, needs no music)
+	@echo "==> python -m benchmarks quick $(ARGS)"
+	@$(PYTHON_BIN) -m benchmarks quick $(ARGS)
 
 clean: ## Remove .venv, caches and build products
 	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist

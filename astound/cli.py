@@ -8,8 +8,9 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -36,14 +37,24 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 ALIASES = {"ingest": "add", "store": "add", "match": "query", "identify": "query"}
 INTERRUPTED = 130
+PLUGINS = "astound.commands"
+"""Entry points by which other packages bring commands."""
 
 
 class Face(click.Group):
     """Knows commands by their aliases too, and turns errors into a line and an exit code."""
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name all commands, those of other packages too."""
+        return sorted({*super().list_commands(ctx), *entry_points(group=PLUGINS).names})
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Look a command up by its name or alias."""
-        return super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
+        """Look a command up by its name or alias; one of another package is loaded now."""
+        known = super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
+        if known is None:
+            for found in entry_points(group=PLUGINS, name=cmd_name):
+                known = cast(click.Command, found.load())
+        return known
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""

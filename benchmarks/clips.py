@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import astound
-from benchmarks import cells, datasets, distort, library, report
+from benchmarks import cells, chains, datasets, library, report
 from benchmarks.datasets import Waveform
 from benchmarks.metrics import Share, share
 from benchmarks.provenance import provenance
@@ -112,10 +112,11 @@ class ClipMetrics:
 def run(config: ClipsConfig) -> dict[str, Any]:
     """Measure, write the results and return them, as the plain dict of the JSON."""
     known = datasets.audio_files(config.references)
-    chains = distort.chains(
-        datasets.Recordings(config.noise).draw, datasets.Rooms(config.rooms).draw
-    )
-    wanted = cells.choose("clips", chains)
+    draws = {
+        chains.NOISE: datasets.Recordings(config.noise).draw,
+        chains.ROOMS: datasets.Rooms(config.rooms).draw,
+    }
+    wanted = cells.make(cells.SETS["clips"], draws)
     with astound.open(config.catalog, model=config.model, device=config.device) as catalog:
         library.fill(catalog, [*known, *datasets.audio_files(config.distractors)], config.jobs)
         track_ids = library.track_ids(catalog)

@@ -94,45 +94,6 @@ def _within_full_scale(waveform: Waveform) -> Waveform:
     return (waveform / max(peak, 1.0)).astype(np.float32)
 
 
-def chains(noise: Draw, room: Draw) -> dict[str, Distortion]:
-    """All distortions that are measured, by name.
-
-    Parameters
-    ----------
-    noise, room : callable
-        Draw a noise, a room response cut at its onset.
-    """
-    loud = (10, 5, 0, -5, -10)
-    noises = [Distortion(name=f"noise{snr}", recorded=(add_noise(noise, snr),)) for snr in loud]
-    bars = [
-        Distortion(
-            name=f"room{snr}",
-            played=(reverberate(room),),
-            recorded=(add_noise(noise, snr), band_pass),
-        )
-        for snr in (5, 0)
-    ]
-    codecs = [
-        Distortion(name="mp3-32k", played=(coded("libmp3lame", "mp3", 32_000),)),
-        Distortion(name="opus-12k", played=(coded("libopus", "ogg", 12_000),)),
-    ]
-    listed = [Distortion(name="clean"), *noises, *bars, *codecs, *_changed()]
-    return {distortion.name: distortion for distortion in listed}
-
-
-def _changed() -> list[Distortion]:
-    speeds = [
-        Distortion(name=f"speed{p:+d}", played=(change_speed(1 + p / 100),), speed=1 + p / 100)
-        for p in (-8, -3, 3, 8)
-    ]
-    tempos = [
-        Distortion(name=f"tempo{p:+d}", played=(change_tempo(1 + p / 100),), speed=1 + p / 100)
-        for p in (-20, -8, 8, 20)
-    ]
-    pitches = [Distortion(name=f"pitch{s:+d}", played=(change_pitch(s),)) for s in (-2, -1, 1, 2)]
-    return [*speeds, *tempos, *pitches]
-
-
 # -- noise and rooms -------------------------------------------------------------------------
 
 
@@ -178,15 +139,46 @@ def reverberate(draw: Draw) -> Step:
     return step
 
 
-def band_pass(waveform: Waveform, rate: int, rng: Generator) -> Waveform:
-    """Keep what a telephone keeps, 300 to 3400 Hz (Butterworth, fourth order on both sides)."""
-    sections = _phone_filter(rate)
-    return np.asarray(signal.sosfilt(sections, waveform), np.float32)
+def band(low_hz: float, high_hz: float) -> Step:
+    """Keep what lies between two frequencies (Butterworth, fourth order on both sides)."""
+
+    def step(waveform: Waveform, rate: int, rng: Generator) -> Waveform:
+        sections = _band_filter(low_hz, high_hz, rate)
+        return np.asarray(signal.sosfilt(sections, waveform), np.float32)
+
+    return step
 
 
 @lru_cache
-def _phone_filter(rate: int) -> NDArray[np.float64]:
-    return np.asarray(signal.butter(4, _PHONE_HZ, "bandpass", fs=rate, output="sos"))
+def _band_filter(low_hz: float, high_hz: float, rate: int) -> NDArray[np.float64]:
+    return np.asarray(signal.butter(4, (low_hz, high_hz), "bandpass", fs=rate, output="sos"))
+
+
+band_pass = band(*_PHONE_HZ)
+"""Keeps what a telephone keeps."""
+
+
+# -- loudness --------------------------------------------------------------------------------
+
+
+def gain(gain_db: float) -> Step:
+    """Make the waveform louder or quieter; a :class:`Distortion` lets nothing leave full scale."""
+
+    def step(waveform: Waveform, rate: int, rng: Generator) -> Waveform:
+        return (waveform * np.float32(10 ** (gain_db / 20))).astype(np.float32)
+
+    return step
+
+
+def clipped(over_db: float) -> Step:
+    """Record too loud: the peak would lie so many dB over full scale, and is cut off there."""
+
+    def step(waveform: Waveform, rate: int, rng: Generator) -> Waveform:
+        peak = max(float(np.abs(waveform).max(initial=0.0)), _INAUDIBLE)
+        louder = waveform * np.float32(10 ** (over_db / 20) / peak)
+        return np.clip(louder, -1.0, 1.0).astype(np.float32)
+
+    return step
 
 
 # -- codecs ----------------------------------------------------------------------------------

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from astound import progress
 from astound.catalog import Catalog
 from engine.config import IngestConfig
 
 
 def fill(catalog: Catalog, paths: Sequence[Path], n_jobs: int | None) -> None:
     """Add what the catalog does not know yet, and say how that went."""
-    done = catalog.add(paths, config=IngestConfig(n_jobs=n_jobs))
+    with progress.shown() as tell:
+        done = catalog.add(paths, config=IngestConfig(n_jobs=n_jobs), on_progress=tell)
     counts = f"{len(done.added)} added, {len(done.skipped)} known, {len(done.failed)} failed"
     print(counts, file=sys.stderr, flush=True)
-    for failure in done.failed:
-        print(f"  {Path(failure.path).name}: {failure.reason}", file=sys.stderr, flush=True)
 
 
 def track_ids(catalog: Catalog) -> dict[Path, int]:

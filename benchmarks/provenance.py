@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-_ANSWERING = ("astound/catalog.py", "benchmarks/*.py", "engine/*.py")
+_ENGINE = ("astound/catalog.py", "engine/*.py")
 
 
 def provenance() -> dict[str, Any]:
@@ -21,10 +21,17 @@ def provenance() -> dict[str, Any]:
     return {"command": _command(), "commit": _commit(), "machine": _machine()}
 
 
-def code_id() -> str:
-    """Sixteen hex digits that stand for all code an answer depends on."""
+def code_id(modules: Iterable[str] = ("*",)) -> str:
+    """Sixteen hex digits that stand for the code an answer depends on.
+
+    Parameters
+    ----------
+    modules : iterable of str
+        Those of the benchmarks that do; all by default.
+    """
     root = Path(__file__).parents[1]
-    sources = (file for pattern in _ANSWERING for file in sorted(root.glob(pattern)))
+    patterns = [*_ENGINE, *(f"benchmarks/{module}.py" for module in modules)]
+    sources = (file for pattern in patterns for file in sorted(root.glob(pattern)))
     return digest(file.read_text() for file in sources)
 
 
@@ -36,7 +43,8 @@ def digest(texts: Iterable[str]) -> str:
 
 def _command() -> str:
     arguments = [Path(a).name if os.sep in a else a for a in sys.argv[1:]]
-    return shlex.join(["python", "-m", "benchmarks", *arguments])
+    is_script = Path(sys.argv[0]).name == "astound"
+    return shlex.join([*(["astound"] if is_script else ["python", "-m", "benchmarks"]), *arguments])
 
 
 def _commit() -> str | None:
@@ -59,7 +67,7 @@ def _machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": metadata.version("torch"),
-        "faiss": metadata.version("faiss-cpu"),
+        "faiss": metadata.version(metadata.packages_distributions()["faiss"][0]),
     }
 
 

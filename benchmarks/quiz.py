@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 
 from astound.catalog import Catalog
-from benchmarks import cells, datasets, distort, metrics
+from benchmarks import cells, chains, datasets, metrics
 from benchmarks.cells import Cell
 from benchmarks.datasets import Waveform
 from benchmarks.exact import Exact, share_found
@@ -57,7 +57,8 @@ class Quiz:
         seed: int,
     ) -> None:
         self.paths, self.n_questions, self.seed = paths, n_questions, seed
-        every = cells.choose("full", distort.chains(noises.draw, rooms.draw))
+        draws = {chains.NOISE: noises.draw, chains.ROOMS: rooms.draw}
+        every = cells.make(cells.SETS["full"], draws)
         self._every = {(cell.label, cell.duration_s): cell for cell in every}
 
     @property

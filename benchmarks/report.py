@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.grids import Grid, grids, share_entry
 from benchmarks.metrics import CellMetrics, PresentMetrics, Share
 
 Place = tuple[str, float]
 """Label of a row and seconds of a column."""
 
+Rows = tuple[list[str], list[list[str]]]
+"""Head and rows of a table."""
 
 _ACCURACY_HEAD = [
     "query", "n", "hit rate %", "exact %", "near %", "exact of hits %", "median offset error",
@@ -121,3 +124,113 @@ def percent(share: Share) -> str:
 
 def _number(share: Share) -> str:
     return "-" if share.value is None else f"{share.value * 100:.1f}"
+
+
+# -- a run of retrieval ----------------------------------------------------------------------
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """Write a run of retrieval down: what came out, and how it was measured."""
+    parts = ["# Retrieval", summary(results)]
+    for grid in grids(results["cells"]):
+        parts += [f"## {grid.title}", grid.note, _grid_table(grid)]
+    if results["open_set"]:
+        parts += ["## Known or unknown", OPEN_SET_NOTE, table(*thresholds(results["open_set"]))]
+    parts += ["## Calibration", CALIBRATION_NOTE, table(*reliability(results["calibration"]))]
+    parts += ["## How it was measured", table(["what", ""], recipe(results))]
+    return "\n\n".join(parts) + "\n"
+
+
+INTERVALS_NOTE = (
+    "Intervals hold 95 %; tracks were drawn again, with all their queries. Where all queries of a "
+    "cell agree they are Wilson's, of as many queries as tracks."
+)
+OPEN_SET_NOTE = (
+    "False accepts: queries of music that is not in the catalog and get a match. False rejects: "
+    "queries of music that is, and do not get the right match. Both are those of this mixture of "
+    "degradations."
+)
+CALIBRATION_NOTE = "What answers of similar confidence promise, and how many of them are right."
+
+
+def summary(results: Mapping[str, Any]) -> str:
+    """Say in a paragraph what was asked of what, and what came out."""
+    catalog, every = results["catalog"], results["all"]
+    said = [
+        f"{_n_queries(results)} queries of a catalog of {catalog['n_tracks']} tracks, "
+        f"{catalog['duration_s'] / 3600:.1f} hours."
+    ]
+    for half, key, words in (
+        ("present", "hit_rate", "Right track"),
+        ("present", "exact", "Right track within 0.25 s"),
+        ("absent", "false_accept_rate", "False accepts"),
+    ):
+        if every[half] and (entry := share_entry(every[half][key])):
+            said.append(f"{words}: {entry.value} % ({entry.interval}).")
+    if left_out := results.get("left_out"):
+        lacking = {option for lacks in left_out.values() for option in lacks}
+        without = " and ".join(f"--{option}" for option in sorted(lacking))
+        said.append(f"Left out without {without}: {', '.join(left_out)}.")
+    return " ".join([*said, INTERVALS_NOTE])
+
+
+def _n_queries(results: Mapping[str, Any]) -> int:
+    halves = (
+        (results["all"]["present"], "hit_rate"),
+        (results["all"]["absent"], "false_accept_rate"),
+    )
+    return sum(half[key]["n"] for half, key in halves if half)
+
+
+def _grid_table(grid: Grid) -> str:
+    head = ["", *(f"{duration_s:g} s" for duration_s in grid.durations_s)]
+    return table(head, [[label, *(str(e or "-") for e in row)] for label, row in grid.rows.items()])
+
+
+def thresholds(found: Mapping[str, Any]) -> Rows:
+    """Show the operating points as head and rows."""
+    points = {"default": found["default"], "1 % of false accepts": found["one_percent"]}
+    rows = [
+        [
+            name,
+            f"{point['threshold']:.3f}",
+            str(share_entry(point["false_accept_rate"])),
+            str(share_entry(point["false_reject_rate"])),
+        ]
+        for name, point in points.items()
+    ]
+    return ["threshold", "confidence", "false accepts, %", "false rejects, %"], rows
+
+
+def reliability(found: Mapping[str, Any]) -> Rows:
+    """Show the bins of confidence, and the expected calibration error, as head and rows."""
+    rows = [
+        [
+            f"{one['low']:.1f}–{one['high']:.1f}",
+            str(one["n"]),
+            f"{one['mean_confidence']:.3f}",
+            f"{one['share_right']:.3f}",
+        ]
+        for one in found["bins"]
+        if one["n"]
+    ]
+    if found["expected_error"] is not None:
+        rows.append(["expected calibration error", "", "", f"{found['expected_error']:.3f}"])
+    return ["confidence", "answers", "mean confidence", "share right"], rows
+
+
+def recipe(results: Mapping[str, Any]) -> list[list[str]]:
+    """List what is needed to measure the same again."""
+    machine = results["machine"]
+    rooms = results["rooms"]
+    rows = {
+        "command": f"`{results['command']}`",
+        "commit": results["commit"] or "not known",
+        "recipe": results["recipe_id"],
+        "seed": str(results["seed"]),
+        "tracks asked for": ", ".join(f"{n} {k}" for k, n in results["n_tracks_asked_for"].items()),
+        "rooms": f"{rooms['n_used']} used, {len(rooms['refused'])} refused" if rooms else "none",
+        "machine": f"{machine['n_cpus']} cores of {machine['cpu']}, {machine['system']}",
+        "versions": ", ".join(f"{name} {machine[name]}" for name in ("python", "torch", "faiss")),
+    }
+    return [[what, value] for what, value in rows.items()]

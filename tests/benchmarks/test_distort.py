@@ -5,6 +5,7 @@ import pytest
 from scipy import signal
 
 from benchmarks import distort
+from benchmarks.chains import STANDARD, chain
 from benchmarks.distort import Distortion, Waveform
 from engine.errors import AudioError
 
@@ -38,7 +39,9 @@ def draw_room(rng: np.random.Generator) -> Waveform:
     return np.concatenate([[1.0], tail]).astype(np.float32)
 
 
-CHAINS = distort.chains(draw_noise, draw_room)
+MORE = ("aac-24k", "band500-2000", "gain-20", "gain12", "clipped6")
+DRAWS = {"noise": draw_noise, "rooms": draw_room}
+CHAINS = {name: chain(name, DRAWS) for name in (*STANDARD, *MORE)}
 
 
 def query(
@@ -75,7 +78,7 @@ def test_seed_chooses_the_noise() -> None:
     assert not np.array_equal(query(loop, excerpt, seed=1), query(loop, excerpt, seed=2))
 
 
-@pytest.mark.parametrize("name", ["clean", "noise0", "room5", "mp3-32k", "opus-12k"])
+@pytest.mark.parametrize("name", ["clean", "noise0", "room5", "mp3-32k", "opus-12k", "aac-24k"])
 def test_second_zero_is_where_the_cut_begins(name: str) -> None:
     excerpt = melody(8)
     made = query(CHAINS[name], excerpt)
@@ -171,3 +174,23 @@ def test_codecs_lose_something(name: str) -> None:
     made = query(CHAINS[name], excerpt)
     wanted = excerpt[round(CONTEXT_S * RATE) :][: len(made)]
     assert 0.01 < np.mean((made - wanted) ** 2) / np.mean(wanted**2) < 2
+
+
+def test_band_keeps_what_lies_in_it() -> None:
+    made = query(CHAINS["band500-2000"], white(8))
+    power = np.abs(np.fft.rfft(made)) ** 2
+    hz = np.fft.rfftfreq(len(made), 1 / RATE)
+    inside = power[(hz > 700) & (hz < 1700)].mean()
+    assert power[(hz < 250) | (hz > 4000)].mean() < 0.01 * inside
+
+
+def test_gain_changes_the_level_and_nothing_else() -> None:
+    clean, quiet = query(CHAINS["clean"], melody(8)), query(CHAINS["gain-20"], melody(8))
+    np.testing.assert_allclose(quiet, clean / 10, rtol=1e-5, atol=1e-7)
+
+
+def test_clipping_cuts_off_what_lies_over_full_scale() -> None:
+    clean, loud = query(CHAINS["clean"], melody(8)), query(CHAINS["clipped6"], melody(8))
+    wanted = np.clip(clean / np.abs(clean).max() * 10**0.3, -1, 1)
+    np.testing.assert_allclose(loud, wanted, atol=1e-5)
+    assert np.mean(np.abs(loud) >= 1) > 0

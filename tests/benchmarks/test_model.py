@@ -6,9 +6,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from benchmarks import model
-from benchmarks.__main__ import main
+from benchmarks.commands import bench
 from benchmarks.model import Case, ModelConfig, best_of
 from engine.config import ASTConfig
 from engine.model import ASTModel
@@ -19,14 +20,15 @@ TINY = ASTConfig(
 CASE = Case("tiny", lambda device: ASTModel(TINY, device=device), 0.5, (1, 3))
 
 
-def test_main_compares_all_ways_to_run_a_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_command_compares_all_ways_to_run_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model, "ModelConfig", partial(ModelConfig, cases=(CASE,)))
     out = tmp_path / "model.json"
-    assert main(["model", "--out", str(out), "--device", "cpu", "--seconds", "0"]) == 0
+    options = ["--out", str(out), "--device", "cpu", "--seconds", "0"]
+    answer = CliRunner().invoke(bench, ["model", *options], catch_exceptions=False)
     results = json.loads(out.read_text())
-    assert capsys.readouterr().out == results["table"] + "\n"
+    assert answer.stdout == results["table"] + "\n"
     assert {"commit", "machine", "onnxruntime"} <= set(results)
     speeds = {(one["batch_size"], one["runs_on"]): one for one in results["speeds"]}
     for batch_size in (1, 3):

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks import distort
-from benchmarks.cells import choose
+from benchmarks.cells import SETS, make
 from benchmarks.datasets import RATE, Waveform
 from benchmarks.questions import Question, questions
 
@@ -18,7 +17,7 @@ def draw(rng: np.random.Generator) -> Waveform:
     return rng.normal(size=RATE).astype(np.float32)
 
 
-CELLS = {cell.name: cell for cell in choose("encoder", distort.chains(draw, draw))}
+CELLS = {c.name: c for c in make(SETS["encoder"], {"noise": draw, "rooms": draw})}
 
 
 @pytest.fixture(scope="module")

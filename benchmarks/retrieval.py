@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import astound
 from astound.catalog import Catalog
-from benchmarks import cells, datasets, distort, library, metrics, report
-from benchmarks.cells import Cell
+from benchmarks import (
+    cells,
+    chains,
+    datasets,
+    findings,
+    library,
+    metrics,
+    page,
+    progress,
+    report,
+)
+from benchmarks.cells import Cell, Place
 from benchmarks.journal import Journal
 from benchmarks.metrics import Outcome
 from benchmarks.provenance import code_id, digest, provenance
@@ -21,36 +30,41 @@ from benchmarks.workers import in_order
 from engine.config import SearchConfig
 from engine.errors import AudioError, ConfigError
 
+RESULTS, JOURNAL = "results.json", "queries.jsonl"
+
 _MAX_MATCHES = 5
+_ASKING = ("cells", "chains", "datasets", "distort", "metrics", "questions", "retrieval")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AccuracyConfig:
+class RetrievalConfig:
     """What to measure.
 
     Parameters
     ----------
     references, distractors : sequence of Path
         Folders the catalog gets; queries are cut from references only.
+    out : Path
+        Folder for results.json, report.md, report.html and queries.jsonl, the line of every query,
+        from which a run that was cut short goes on.
     absent : sequence of Path
         Folders of music the catalog must not know.
     hold_out : float
         Share of the references that is left out of the catalog and asked for as absent music.
-    noise, rooms : Path
-        Folders of noises and of room responses.
-    catalog : Path
-        Where to open or create the catalog.
+    noise, rooms : Path or None
+        Folders of noises and of room responses; what needs them is left out without.
+    catalog : Path or None
+        Where to open or create the catalog; inside of `out` by default.
+    distortions : str
+    durations_s : sequence of float
+        As :func:`benchmarks.cells.places` takes them.
     n_queries : int
         Of present music, per cell.
     n_absent : int or None
         Of absent music, per cell; as many by default.
     seed : int
-    cells : {"quick", "issue", "full", "encoder"}
     query_hop_s : float
         Distance of a query's segments.
-    out : Path
-        The JSON; every query's line goes to a file beside it that ends in .jsonl, from which a
-        run that was cut short goes on.
     model : Path or None
         Weights to encode with; those astound ships by default.
     device : str
@@ -61,17 +75,18 @@ class AccuracyConfig:
     """
 
     references: Sequence[Path]
-    noise: Path
-    rooms: Path
-    catalog: Path
     out: Path
-    distractors: Sequence[Path] = ()
     absent: Sequence[Path] = ()
     hold_out: float = 0.0
+    distractors: Sequence[Path] = ()
+    noise: Path | None = None
+    rooms: Path | None = None
+    catalog: Path | None = None
+    distortions: str = "issue"
+    durations_s: Sequence[float] = ()
     n_queries: int = 100
     n_absent: int | None = None
     seed: int = 1
-    cells: str = "issue"
     query_hop_s: float = SearchConfig.query_hop_s
     model: Path | None = None
     device: str = "auto"
@@ -86,7 +101,7 @@ class AccuracyConfig:
                 raise ConfigError(key, f"{value} does not work; at least 1 is needed")
         if self.n_absent is not None and self.n_absent < 0:
             raise ConfigError("n_absent", f"{self.n_absent} does not work; 0 or more is needed")
-        self.search  # noqa: B018 - it refuses hops that cannot work
+        self.search, self.places  # noqa: B018 - they refuse what cannot work
 
     @property
     def n_questions(self) -> dict[str, int]:
@@ -99,47 +114,95 @@ class AccuracyConfig:
         """How queries are searched."""
         return SearchConfig(query_hop_s=self.query_hop_s)
 
+    @property
+    def places(self) -> list[Place]:
+        """What is asked for, at which lengths, where there are sounds to make it with."""
+        asked = cells.places(self.distortions, self.durations_s)
+        found = [place for place in asked if not self.missing(place[0])]
+        if not found:
+            needed = " and ".join(f"--{one}" for one in self.missing(asked[0][0]))
+            raise ConfigError("distortions", f"{self.distortions} cannot be made without {needed}")
+        return found
+
+    @property
+    def left_out(self) -> dict[str, list[str]]:
+        """Labels that are asked for and cannot be made, with the options they lack."""
+        asked = cells.places(self.distortions, self.durations_s)
+        return {label: lacks for label, _ in asked if (lacks := self.missing(label))}
+
+    def missing(self, label: str) -> list[str]:
+        """Name the sounds that a cell needs and that are not there."""
+        return [one for one in cells.needs(label) if getattr(self, one) is None]
+
     def open(self, *, create: bool) -> Catalog:
         """Open the catalog."""
-        return astound.open(self.catalog, create=create, model=self.model, device=self.device)
+        folder = self.catalog or self.out / "catalog"
+        return astound.open(folder, create=create, model=self.model, device=self.device)
 
 
-def run(config: AccuracyConfig) -> dict[str, Any]:
+def run(config: RetrievalConfig) -> dict[str, Any]:
     """Measure, write the results and return them.
 
     Returns
     -------
     dict
-        What the JSON holds.
+        What results.json holds.
 
     Raises
     ------
     AstoundError
         The catalog knows music that should be absent, a folder has no audio to work with, or what
-        a former run has left beside `config.out` was measured with other settings.
+        a former run has left in `config.out` was measured with other settings.
+    """
+    results, outcomes = asked(config)
+    results |= findings.found(config.places, outcomes, results["min_confidence"], config.seed)
+    report.write(config.out / RESULTS, results)
+    (config.out / "report.md").write_text(report.markdown(results))
+    (config.out / "report.html").write_text(page.html(results))
+    return results
+
+
+def asked(config: RetrievalConfig) -> tuple[dict[str, Any], list[Outcome]]:
+    """Ask everything that a former run has not, and describe what was asked.
+
+    Returns
+    -------
+    about : dict
+        Where the outcomes come from, for JSON.
+    outcomes : list of Outcome
     """
     known, held_out = datasets.hold_out(
         datasets.audio_files(config.references), config.hold_out, config.seed
     )
     absent = [*held_out, *datasets.audio_files(config.absent)]
-    noises, rooms = datasets.Recordings(config.noise), datasets.Rooms(config.rooms)
-    wanted = cells.choose(config.cells, distort.chains(noises.draw, rooms.draw))
+    sounds = _Sounds(config)
+    wanted = cells.make(config.places, sounds.draws)
     with config.open(create=True) as catalog:
         library.fill(catalog, [*known, *datasets.audio_files(config.distractors)], config.jobs)
         track_ids = library.track_ids(catalog)
         _refuse_known(absent, track_ids)
         asked_for = {"present": [path for path in known if path in track_ids], "absent": absent}
-        about = _about(config, catalog, asked_for, rooms)
-        settings = _settings(config, catalog, asked_for, [*noises.paths, *rooms.paths])
-    journal = Journal(config.out.with_suffix(".jsonl"), settings, len(wanted))
-    asked = _asked(config, asked_for, wanted, journal.outcomes)
-    make = config, noises, rooms, track_ids
-    for answered in journal.note(in_order(_Asker, make, asked, config.processes)):
-        print(f"\r{answered[0].query_id}", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
-    results = about | _measured(wanted, journal.outcomes)
-    report.write(config.out, results)
-    return results
+        about = _about(config, catalog, asked_for, sounds)
+        settings = _settings(config, catalog, asked_for, sounds)
+    journal = Journal(config.out / JOURNAL, settings, len(wanted))
+    rest = _questions(config, asked_for, wanted, journal.outcomes)
+    answers = in_order(_Asker, (config, sounds.draws, track_ids), rest, config.processes)
+    n_all = sum(n for kind, n in config.n_questions.items() if asked_for[kind])
+    n_before = len(journal.outcomes) // len(wanted)
+    for _ in progress.followed(journal.note(answers), "questions", n_all, n_before):
+        pass
+    return about, journal.outcomes
+
+
+class _Sounds:
+    """The noises and rooms there are."""
+
+    def __init__(self, config: RetrievalConfig) -> None:
+        noises = None if config.noise is None else datasets.Recordings(config.noise)
+        self.rooms = None if config.rooms is None else datasets.Rooms(config.rooms)
+        there = {chains.NOISE: noises, chains.ROOMS: self.rooms}
+        self.draws = {name: one.draw for name, one in there.items() if one is not None}
+        self.paths = [path for one in there.values() if one is not None for path in one.paths]
 
 
 def _refuse_known(absent: Iterable[Path], track_ids: Mapping[Path, int]) -> None:
@@ -154,8 +217,8 @@ def _refuse_known(absent: Iterable[Path], track_ids: Mapping[Path, int]) -> None
 # -- queries ---------------------------------------------------------------------------------
 
 
-def _asked(
-    config: AccuracyConfig,
+def _questions(
+    config: RetrievalConfig,
     asked_for: Mapping[str, Sequence[Path]],
     wanted: Sequence[Cell],
     former: Sequence[Outcome],
@@ -172,14 +235,10 @@ class _Asker:
     """Asks a question in all cells."""
 
     def __init__(
-        self,
-        config: AccuracyConfig,
-        noises: datasets.Recordings,
-        rooms: datasets.Rooms,
-        track_ids: Mapping[Path, int],
+        self, config: RetrievalConfig, draws: chains.Draws, track_ids: Mapping[Path, int]
     ) -> None:
         self.config, self.track_ids = config, track_ids
-        self.cells = cells.choose(config.cells, distort.chains(noises.draw, rooms.draw))
+        self.cells = cells.make(config.places, draws)
         self.catalog = config.open(create=False)
 
     def __call__(self, question: Question) -> list[Outcome]:
@@ -209,14 +268,14 @@ class _Asker:
         )
 
 
-# -- results ---------------------------------------------------------------------------------
+# -- where the outcomes come from ------------------------------------------------------------
 
 
 def _settings(
-    config: AccuracyConfig,
+    config: RetrievalConfig,
     catalog: Catalog,
     asked_for: Mapping[str, Sequence[Path]],
-    sounds: Sequence[Path],
+    sounds: _Sounds,
 ) -> dict[str, Any]:
     """Collect all that outcomes depend on; lists and code as hashes."""
     calibration = catalog.calibration
@@ -224,24 +283,25 @@ def _settings(
     return {
         "seed": config.seed,
         "n_questions": config.n_questions,
-        "cells": config.cells,
+        "cells": config.places,
         "query_hop_s": config.query_hop_s,
         "device": config.device,
         "recipe_id": catalog.recipe_id,
         "calibration": [*calibration.weights, calibration.min_confidence],
         "tracks": digest(tracks),
         "asked_for": digest(str(path) for paths in asked_for.values() for path in paths),
-        "sounds": digest(map(str, sounds)),
-        "code": code_id(),
+        "sounds": digest(map(str, sounds.paths)),
+        "code": code_id(_ASKING),
     }
 
 
 def _about(
-    config: AccuracyConfig,
+    config: RetrievalConfig,
     catalog: Catalog,
     asked_for: Mapping[str, Sequence[Path]],
-    rooms: datasets.Rooms,
+    sounds: _Sounds,
 ) -> dict[str, Any]:
+    rooms = sounds.rooms
     return {
         **provenance(),
         "seed": config.seed,
@@ -249,23 +309,7 @@ def _about(
         "min_confidence": catalog.min_confidence,
         **library.describe(catalog),
         "n_tracks_asked_for": {kind: len(paths) for kind, paths in asked_for.items()},
-        "rooms": {"n_used": len(rooms.responses), "refused": [p.name for p in rooms.refused]},
-    }
-
-
-def _measured(wanted: Sequence[Cell], outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    rows = [
-        metrics.summarise(cell.name, [o for o in outcomes if o.cell == cell.name])
-        for cell in wanted
-    ]
-    places = {(cell.label, cell.duration_s): row for cell, row in zip(wanted, rows, strict=True)}
-    return {
-        "cells": [asdict(row) for row in rows],
-        "all": asdict(metrics.summarise("all", outcomes)),
-        "calibration": asdict(metrics.calibration(outcomes)),
-        "table": report.accuracy_table(rows),
-        "tables": {
-            "hits": report.hits_table(places),
-            "acceptance": report.acceptance_table(places),
-        },
+        "rooms": rooms
+        and {"n_used": len(rooms.responses), "refused": [p.name for p in rooms.refused]},
+        "left_out": config.left_out,
     }

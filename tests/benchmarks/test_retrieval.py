@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.accuracy import AccuracyConfig, run
+from benchmarks.retrieval import JOURNAL, RESULTS, RetrievalConfig, run
 from engine.errors import ConfigError
 
 N_CELLS = 3
@@ -16,34 +16,34 @@ N_ABSENT = 2
 
 
 @pytest.fixture(scope="module")
-def config(sounds: Path, tiny_model: Path) -> AccuracyConfig:
-    return AccuracyConfig(
+def config(sounds: Path, tiny_model: Path) -> RetrievalConfig:
+    return RetrievalConfig(
         references=[sounds / "music"], absent=[sounds / "absent"], noise=sounds / "noise",
-        rooms=sounds / "rooms", catalog=sounds / "catalog", out=sounds / "one" / "run.json",
-        n_queries=N_QUERIES, n_absent=N_ABSENT, cells="quick", model=tiny_model, device="cpu",
+        rooms=sounds / "rooms", catalog=sounds / "catalog", out=sounds / "one",
+        n_queries=N_QUERIES, n_absent=N_ABSENT, distortions="quick", model=tiny_model, device="cpu",
         jobs=1,
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def results(config: AccuracyConfig) -> dict[str, Any]:
+def results(config: RetrievalConfig) -> dict[str, Any]:
     return run(config)
 
 
-def lines(config: AccuracyConfig) -> list[str]:
-    return config.out.with_suffix(".jsonl").read_text().splitlines(keepends=True)
+def lines(config: RetrievalConfig) -> list[str]:
+    return (config.out / JOURNAL).read_text().splitlines(keepends=True)
 
 
-def elsewhere(config: AccuracyConfig, name: str, journal: str, **changes: Any) -> AccuracyConfig:
+def elsewhere(config: RetrievalConfig, name: str, journal: str, **changes: Any) -> RetrievalConfig:
     """The same run, of which this much has been asked already."""
-    out = config.out.parents[1] / name / "run.json"
-    out.parent.mkdir()
-    out.with_suffix(".jsonl").write_text(journal)
+    out = config.out.parent / name
+    out.mkdir()
+    (out / JOURNAL).write_text(journal)
     return dataclasses.replace(config, out=out, **changes)
 
 
 def test_every_question_is_asked_in_every_cell(
-    config: AccuracyConfig, results: dict[str, Any]
+    config: RetrievalConfig, results: dict[str, Any]
 ) -> None:
     asked = [json.loads(line) for line in lines(config)[1:]]
     ids = [f"present-{i:05d}" for i in range(N_QUERIES)]
@@ -63,8 +63,8 @@ def test_clean_music_is_found(results: dict[str, Any]) -> None:
     assert clean["exact"]["value"] == 1.0
 
 
-def test_results_hold_what_was_measured(config: AccuracyConfig, results: dict[str, Any]) -> None:
-    assert json.loads(config.out.read_text()) == json.loads(json.dumps(results))
+def test_results_hold_what_was_measured(config: RetrievalConfig, results: dict[str, Any]) -> None:
+    assert json.loads((config.out / RESULTS).read_text()) == json.loads(json.dumps(results))
     assert results["query_hop_s"] == 0.125
     assert results["tables"]["hits"].splitlines()[2].startswith("| clean | 100.0 / 100.0 |")
     assert "false accepts" in results["tables"]["acceptance"]
@@ -72,18 +72,48 @@ def test_results_hold_what_was_measured(config: AccuracyConfig, results: dict[st
 
 @pytest.mark.slow
 def test_run_cut_short_goes_on_with_other_processes_to_the_same_end(
-    config: AccuracyConfig, results: dict[str, Any]
+    config: RetrievalConfig, results: dict[str, Any]
 ) -> None:
     whole = lines(config)
     cut = "".join(whole[: 1 + N_CELLS + 1]) + '{"query_id": "pres'
     resumed = elsewhere(config, "two", cut, processes=2)
     found = run(resumed)
     assert lines(resumed) == whole
-    for key in ("cells", "all", "tables"):
+    for key in ("cells", "all", "open_set", "calibration", "tables"):
         assert found[key] == results[key]
 
 
-def test_finished_run_is_not_asked_again(config: AccuracyConfig, results: dict[str, Any]) -> None:
+def test_run_cut_short_goes_on_to_the_same_end(
+    config: RetrievalConfig, results: dict[str, Any]
+) -> None:
+    whole = lines(config)
+    resumed = elsewhere(config, "half", "".join(whole[: 1 + 2 * N_CELLS + 2]))
+    assert run(resumed)["open_set"] == results["open_set"]
+    assert lines(resumed) == whole
+
+
+def test_report_is_written_in_three_forms(config: RetrievalConfig, results: dict[str, Any]) -> None:
+    assert (config.out / "report.md").read_text().startswith("# Retrieval")
+    assert (config.out / "report.html").read_text().count("<svg") == 4
+
+
+@pytest.mark.slow
+def test_what_needs_sounds_is_left_out_without_them(
+    config: RetrievalConfig, results: dict[str, Any]
+) -> None:
+    bare = dataclasses.replace(
+        config, noise=None, rooms=None, out=config.out.parent / "bare", distortions="clean,noise0",
+        durations_s=(2.0,), n_queries=1, n_absent=0,
+    )  # fmt: skip
+    found = run(bare)
+    assert [cell["label"] for cell in found["cells"]] == ["clean"]
+    assert found["left_out"] == {"noise0": ["noise"]}
+    assert "Left out without --noise: noise0." in (bare.out / "report.md").read_text()
+    with pytest.raises(ConfigError, match="without --noise and --rooms"):
+        dataclasses.replace(bare, distortions="room5")
+
+
+def test_finished_run_is_not_asked_again(config: RetrievalConfig, results: dict[str, Any]) -> None:
     noted = [lines(config)[0], *(line.replace("0.wav", "x.wav") for line in lines(config)[1:])]
     finished = elsewhere(config, "three", "".join(noted))
     run(finished)
@@ -92,10 +122,10 @@ def test_finished_run_is_not_asked_again(config: AccuracyConfig, results: dict[s
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 2}, {"query_hop_s": 0.25}, {"n_absent": 1}, {"cells": "issue"}]
+    "change", [{"seed": 2}, {"query_hop_s": 0.25}, {"n_absent": 1}, {"distortions": "issue"}]
 )
 def test_outcomes_of_other_settings_are_not_mixed(
-    config: AccuracyConfig, results: dict[str, Any], change: dict[str, Any]
+    config: RetrievalConfig, results: dict[str, Any], change: dict[str, Any]
 ) -> None:
     with pytest.raises(ConfigError, match="other settings"):
         run(dataclasses.replace(config, **change))
@@ -105,7 +135,7 @@ def test_outcomes_of_other_settings_are_not_mixed(
     "change", [{"n_queries": 0}, {"processes": 0}, {"n_absent": -1}, {"query_hop_s": 0.0}]
 )
 def test_settings_that_cannot_work_are_refused(
-    config: AccuracyConfig, change: dict[str, Any]
+    config: RetrievalConfig, change: dict[str, Any]
 ) -> None:
     with pytest.raises(ConfigError, match=next(iter(change))):
         dataclasses.replace(config, **change)
