@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -145,6 +146,7 @@ class Catalog:
         if is_new:  # only now: a database that cannot be reached must not be remembered
             write_settings(settings, database)
         self._index: tuple[int, Index] | None = None
+        self._opening = threading.RLock()
 
     def __enter__(self) -> Catalog:
         return self
@@ -980,20 +982,21 @@ class Catalog:
         """Open the index, again if some process has changed the catalog since."""
         from engine.index import Index
 
-        for n_left in reversed(range(_N_ATTEMPTS)):
-            version = self._store.version()
-            if self._index is not None and self._index[0] == version:
-                break
-            placements = self._store.placements()
-            try:
-                index = Index(self._shards_folder, placements, self.recipe_id, self._gpu)
-                self._index = version, index
-                break
-            except ShardError:  # a compaction may have moved its tracks to another
-                if not n_left or self._store.version() == version:
-                    raise
-        assert self._index is not None
-        return self._index[1]
+        with self._opening:  # of many threads that ask at once one opens, and the others wait
+            for n_left in reversed(range(_N_ATTEMPTS)):
+                version = self._store.version()
+                if self._index is not None and self._index[0] == version:
+                    break
+                placements = self._store.placements()
+                try:
+                    index = Index(self._shards_folder, placements, self.recipe_id, self._gpu)
+                    self._index = version, index
+                    break
+                except ShardError:  # a compaction may have moved its tracks to another
+                    if not n_left or self._store.version() == version:
+                        raise
+            assert self._index is not None
+            return self._index[1]
 
     def _note_recipe(self) -> None:
         if "recipe_id" not in self._store.settings():

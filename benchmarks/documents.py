@@ -92,6 +92,9 @@ TABLES: Mapping[str, Generated] = {
     "clips": Generated(source="clips.json", show=own_table),
     "scan": Generated(source="scan.json", show=own_table),
     "speed": Generated(source="speed.json", show=own_table),
+    "ingest": Generated(source="speed.json", show=lambda results: str(results["tables"]["ingest"])),
+    "query": Generated(source="speed.json", show=lambda results: str(results["tables"]["query"])),
+    "askers": Generated(source="speed.json", show=lambda results: str(results["tables"]["askers"])),
     "model": Generated(source="model.json", show=own_table),
 }
 """All tables by the name in their marks."""

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
+from benchmarks import forecast
 from benchmarks.scale_plots import COST_PLOT, FOUND_PLOT, plot
-from benchmarks.scale_tables import cost_table, effort_table, found_table, likeness_table
+from benchmarks.scale_tables import (
+    cost_table,
+    effort_table,
+    forecast_table,
+    found_table,
+    likeness_table,
+    limits_table,
+)
 
 Results = Mapping[str, Any]
 
@@ -43,6 +52,21 @@ def page(results: Results) -> str:
         few=likeness_table(_largest(results["likeness"]["few"])),
         cost_plot=COST_PLOT,
         found_plot=FOUND_PLOT,
+        note=f"\n{fill(results['note'], 100)}\n" if "note" in results else "",
+        paper=_paper(results) if forecast.is_possible(results) else "",
+    )
+
+
+def _paper(results: Results) -> str:
+    """Write what larger catalogs would take, or nothing where too little was measured."""
+    growth = forecast.Growth(results)
+    return _PAPER.format(
+        small=f"{growth.small['n_segments']:,}",
+        large=f"{growth.large['n_segments']:,}",
+        usable=f"{100 * forecast.USABLE:.0f} %",
+        widest=f"{forecast.WIDEST:,}",
+        estimates=forecast_table(results),
+        limits=limits_table(results),
     )
 
 
@@ -58,7 +82,7 @@ What a catalog costs, and what it finds, as it grows. This page is written by
     {command}
 
 on {n_cpus} × {cpu}, at a load of {load} when it ended; vectors were stored in `{storage}`.
-
+{note}
 ## What is real here, and what is not
 
 {n_references} tracks ({n_reference_segments} segments, half a second apart) are real and are asked
@@ -88,7 +112,7 @@ cache. Memory that a process owns cannot be taken from it; mapped files can. Add
 
 ![found]({found_plot})
 
-## Against an exact search
+{paper}## Against an exact search
 
 {n_exact} queries of 5 s of each distortion, played at no other speed. The exact search compares a
 query with every stored vector and finds as many neighbours. Right are the queries whose best track
@@ -109,4 +133,34 @@ The same for a density fitted to every fourth track only: what becomes of it in 
 as large as what it has seen. Expect it to fall behind further in still larger ones.
 
 {few}
+"""
+
+_PAPER = """## On paper: a hundred million segments and more
+
+This is an estimate; nothing of it was run. Straight lines go through the two largest catalogs
+measured, {small} and {large} segments:
+
+- bytes a segment are those of the larger one; the database has as many bytes for a track as that of
+  `real`, and as many tracks for a segment;
+- memory and opening grow as they do from the one to the other. A machine has {usable} of its memory
+  for what the process owns, the rest caches files; whole vectors are read from disk or that cache;
+- a query segment is compared, in each shard, with the middle of every list and with the codes in
+  the lists chosen. Each comparison takes what those the larger catalog has more than the smaller
+  one took on average; encoding and aligning stay. Several machines share the shards;
+- adding is as fast as to the empty catalog above, by one writer. Compacting trains once and then
+  takes as long for a segment as in the larger catalog.
+
+{estimates}
+
+The number of shards is what makes queries slow: each is searched by its own lists. The widest
+shards have {widest} segments, as many as fill all the lists a shard may have; how much fewer
+neighbours they find, looking into as small a number of lists, is not measured.
+
+What ends first:
+
+{limits}
+
+Machines that share a catalog, each with shards of its own, are nothing astound does by itself: they
+would be catalogs of their own, asked one beside the other.
+
 """

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from math import isinf
 from statistics import mean
 from typing import Any
 
+from benchmarks.forecast import RAM_GB, Forecast, Growth, forecasts
 from benchmarks.report import table
 
 Results = Mapping[str, Any]
 
 _MIB = 2**20
+_GB = 10**9
 _EXTRAPOLATED = 2
 """Catalogs are marked that are so many times as large as the music they are made like."""
 _FILES = {
@@ -52,6 +56,19 @@ def likeness_table(rows: Iterable[Mapping[str, Any]]) -> str:
     """Show how near made-up music comes to queries, and how near real music does."""
     head = ["query", "segments", "neighbour", "real music", "made up", "difference"]
     return table(head, [_likeness(row) for row in rows])
+
+
+def forecast_table(results: Results) -> str:
+    """Show estimates for catalogs larger than any measured: a column for each size."""
+    sizes = forecasts(results)
+    rows = [[what, *map(show, sizes)] for what, show in _FORECASTS.items()]
+    return table(["estimated", *(f"{one.n_segments:,} segments" for one in sizes)], rows)
+
+
+def limits_table(results: Results) -> str:
+    """Show what ends at which size, the first to end first."""
+    limits = Growth(results).limits()
+    return table(["what ends", "segments"], [[one.what, _power(one.n_segments)] for one in limits])
 
 
 def _likeness(row: Mapping[str, Any]) -> list[str]:
@@ -139,4 +156,43 @@ _COSTS: dict[str, Callable[[Results], str]] = {
     "5-s query, noise 0 dB, median / p95": _latency("noise0"),
     "adding an hour": lambda one: f"{one['change']['add_s']:.1f} s",
     "deleting 1,000 tracks": _deleting,
+}
+
+
+def _power(n_segments: float) -> str:
+    """Write a size with two digits, as estimates deserve no more."""
+    if isinf(n_segments):
+        return "never"
+    digits, exponent = f"{n_segments:.1e}".split("e")
+    return f"{digits} · 10^{int(exponent)}"
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:,.1f} h" if hours < 48 else f"{hours / 24:,.0f} days"
+
+
+def _gigabytes(n_bytes: float) -> str:
+    return f"{n_bytes / _GB:,.1f} GB"
+
+
+_FORECASTS: dict[str, Callable[[Forecast], str]] = {
+    "hours of music": lambda one: f"{one.audio_h:,.0f}",
+    "codes and their ids, on disk": lambda one: _gigabytes(one.index_bytes),
+    "whole vectors, on disk": lambda one: _gigabytes(one.vector_bytes),
+    "clip-level vectors, on disk": lambda one: _gigabytes(one.clip_bytes),
+    "database": lambda one: _gigabytes(one.database_bytes),
+    "memory one process would own": lambda one: _gigabytes(one.memory_bytes),
+    **{
+        f"machines of {gb} GB that hold it": partial(lambda gb, one: str(one.machines[gb]), gb)
+        for gb in RAM_GB
+    },
+    "shards": lambda one: f"{one.n_shards:,}",
+    "5-s query on one machine": lambda one: f"{one.query_ms / 1000:,.1f} s",
+    "machines for an answer within a second": lambda one: f"{one.machines_for_speed:,}",
+    "5-s query on one machine, in the widest shards": lambda one: (
+        f"{one.wide_query_ms / 1000:,.1f} s"
+    ),
+    "opening on one machine": lambda one: f"{one.open_s:,.0f} s",
+    "adding on one machine": lambda one: _duration(one.add_h),
+    "compacting on one machine": lambda one: _duration(one.compact_h),
 }

@@ -1,0 +1,8 @@
+"""Fingerprints, search, alignment and calibration: what astound is made of."""
+
+import os
+
+# Threads of torch and FAISS that wait for each other shall sleep, not spin: beside one other busy
+# process spinning made a query forty times as slow, and adding music six times. Read when either
+# is loaded, so said before.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

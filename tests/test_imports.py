@@ -38,6 +38,21 @@ def test_import_is_light(tmp_path: Path) -> None:
     assert not loaded & HEAVY
 
 
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(tmp_path: Path) -> None:
+    code = "import os, astound, engine; print(os.environ['OMP_WAIT_POLICY'], file=sys.stderr)"
+    plain = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    for given, expected in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+        process = subprocess.run(
+            [sys.executable, "-c", f"import sys; {code}"],
+            cwd=tmp_path,
+            env=plain | given | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert process.stderr.split() == [expected]
+
+
 def test_help_is_light(tmp_path: Path) -> None:
     loaded = _loaded(_command("--help"), tmp_path)
     assert "click" in loaded

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,21 @@ def test_reader_gives_up_when_shards_never_stop_going(
     compact_after_reading_rows(catalog, monkeypatch, n_times=99)
     with pytest.raises(ShardError):
         found(catalog, 1)
+
+
+def test_many_threads_open_the_index_once(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_reads = compact_after_reading_rows(catalog, monkeypatch, n_times=0)
+    gate = threading.Barrier(8)
+
+    def ask_at_once(_: int) -> str | None:
+        gate.wait()
+        return found(catalog, 1)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(ask_at_once, range(8))) == {"1.wav"}
+    assert len(n_reads) == 1
 
 
 def test_shard_that_is_really_gone_is_looked_up_once(

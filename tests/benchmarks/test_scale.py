@@ -340,3 +340,12 @@ def test_same_results_give_the_same_small_plots(results: dict[str, Any], tmp_pat
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
         assert file.stat().st_size < 60_000
     assert len(list((tmp_path / "a").glob("*.svg"))) == 2
+
+
+def test_page_says_what_was_noted_and_what_more_would_take(results: dict[str, Any]) -> None:
+    assert "On paper" in page(results)
+    assert "\n\nThe machine was busy.\n\n## What is real" in page(
+        results | {"note": "The machine was busy."}
+    )
+    flat = [one | {"n_shards": {"flat": 1}} for one in results["sizes"]]
+    assert "On paper" not in page(results | {"sizes": flat})

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,11 @@ def test_a_part_inside_another_is_counted_once() -> None:
 
 
 def test_askers_at_once_are_answered_as_alone(catalog: Catalog, sounds: Path) -> None:
-    clips = [*sorted((sounds / "music").iterdir()), *sorted((sounds / "absent").iterdir())]
+    clips = [*sorted((sounds / "music").iterdir()), sounds / "absent" / "30.wav"]
     alone = [askers.answer(catalog.query(clip)) for clip in clips]
     assert {status for status, _ in alone} == {"match", "no_match"}
-    done = askers.crowd(catalog, clips, alone, n_askers=16, n_queries=10)
-    assert (done["n"], done["n_different"]) == (16 * askers.N_EACH, 0)
+    done = askers.crowd(catalog, clips, alone, n_askers=8, n_queries=10)
+    assert (done["n"], done["n_different"]) == (8 * askers.N_EACH, 0)
     assert 0 < done["p50_ms"] <= done["p95_ms"] <= done["p99_ms"]
 
 
@@ -93,11 +94,15 @@ def test_first_askers_of_a_catalog_may_come_together(
     assert done["n_different"] == 0
 
 
-def test_askers_are_answered_while_music_comes_and_goes(
+def test_askers_are_answered_by_the_catalog_as_it_is_or_was(
     catalog: Catalog, sounds: Path, tiny_model: Path
 ) -> None:
     clips = sorted((sounds / "music").iterdir())
-    alone = [askers.answer(catalog.query(clip)) for clip in clips]
+    without = [askers.answer(catalog.query(clip)) for clip in clips]
+    added = catalog.add(sounds / "absent").added
+    with_more = [askers.answer(catalog.query(clip)) for clip in clips]
+    assert with_more != without  # other music changes votes and margins a little
+    catalog.delete([one.track_id for one in added])
     stopped = threading.Event()
 
     def change() -> None:
@@ -109,11 +114,13 @@ def test_askers_are_answered_while_music_comes_and_goes(
     changing = threading.Thread(target=change)
     changing.start()
     try:
-        done = askers.crowd(catalog, clips, alone, n_askers=8, n_queries=1)
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda i: askers.answer(catalog.query(clips[i % 5])), range(40)))
     finally:
         stopped.set()
         changing.join()
-    assert done["n_different"] == 0
+    for i, one in enumerate(found):
+        assert one in (without[i % 5], with_more[i % 5])
 
 
 # -- the whole -------------------------------------------------------------------------------
@@ -155,7 +162,7 @@ def test_share_of_each_part_is_of_what_adding_spends() -> None:
         "| more than its parts alone | own |  | 4.00 | 25.0 |",
         "| more than its parts alone | decoders |  | 1.00 | 6.2 |",
         "| adding, in all |  | 360 | 16.00 | 100.0 |",
-        "| not used of 2 processors |  |  | 4.00 | 25.0 |",
+        "| not used of 2 processors, or by others |  |  | 4.00 | 25.0 |",
     ]
 
 

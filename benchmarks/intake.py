@@ -1,0 +1,222 @@
+"""What adding recordings spends, and what each part of it takes alone."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+import astound
+from astound.catalog import SHARDS_FOLDER, Catalog, Device
+from astound.settings import DATABASE_FILE
+from engine import audio
+from engine.audio import Waveform
+from engine.config import IngestConfig
+from engine.encoder import Encoder
+from engine.errors import AudioError
+from engine.fingerprint import Fingerprinter
+from engine.records import Fingerprint, NewTrack
+from engine.shard import write_shard
+from engine.store import Store
+from indexer.lanes import Lanes
+from indexer.scan import FoundFile, scan
+
+N_TRACKS = 20
+_WARM_UP_S = 10.0
+
+DECODERS = ("decode", "resample", "start, hash, tags")
+"""Parts that run in processes of their own."""
+_TIMED = (
+    "decode", "resample", "pipe", "features", "network", "clip head", "index write", "database",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intake:
+    """Recordings on their way into a catalog.
+
+    Parameters
+    ----------
+    folder : Path
+        The catalog, made if there is none.
+    paths : sequence of Path
+    model : Path or None
+        Weights to encode with; those astound ships by default.
+    device : str
+    jobs : int or None
+        Processes that decode.
+    """
+
+    folder: Path
+    paths: Sequence[Path]
+    model: Path | None
+    device: str
+    jobs: int | None
+
+    def open(self) -> Catalog:
+        """Open the catalog."""
+        return astound.open(self.folder, model=self.model, device=cast("Device", self.device))
+
+
+def add(intake: Intake) -> dict[str, Any]:
+    """Add recordings, once the encoder is loaded.
+
+    Returns
+    -------
+    dict
+        n_added, n_failed, audio_s and add_s; cpu_s, the processor seconds of this process ("own")
+        and of those that decode ("decoders"). Call it in a process of its own.
+    """
+    with intake.open() as catalog:
+        catalog.fingerprinter  # noqa: B018 - loading it is no part of adding
+        before = os.times()
+        report = catalog.add(intake.paths, config=IngestConfig(n_jobs=intake.jobs))
+        after = os.times()
+    return {
+        "n_added": len(report.added),
+        "n_failed": len(report.failed),
+        "audio_s": report.audio_s,
+        "add_s": report.elapsed_s,
+        "cpu_s": {
+            "own": after.user + after.system - before.user - before.system,
+            "decoders": _of_children(before, after),
+        },
+    }
+
+
+def parts(catalog: Catalog, folder: Path, jobs: int | None) -> dict[str, Any]:
+    """Time each part of adding alone, one after the other, over some tracks of a catalog.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        Of audio files that are still there, with an encoder of astound's.
+    folder : Path
+        For what is written.
+    jobs : int or None
+        Processes that decode.
+
+    Returns
+    -------
+    dict
+        audio_s; parts, by name the wall_s and cpu_s of each, processor seconds of all threads.
+        What decoders do beside decoding, "start, hash, tags", has no time of its own but the
+        processor seconds they spend beyond it.
+    """
+    fingerprinter = catalog.fingerprinter
+    assert isinstance(fingerprinter, Fingerprinter)
+    every = max(catalog.stats().n_tracks // N_TRACKS, 1)
+    tracks = list(catalog.tracks())[::every][:N_TRACKS]
+    paths, meter = [track.path for track in tracks], _Meter()
+    waveforms = _decoded(paths, fingerprinter.sample_rate, meter)
+    decoders_s = _drained(paths, fingerprinter.sample_rate, jobs, meter)
+    hop_s = catalog.segment_hop_s
+    fingerprints = _fingerprinted(waveforms, fingerprinter.encoder, hop_s, meter)
+    with Store.open(catalog.folder / DATABASE_FILE) as store:
+        known = store.new_tracks([track.id for track in tracks])
+    _written(folder, fingerprints, [known[track.id] for track in tracks], meter)
+    spent = {name: meter.spent[name] for name in _TIMED}
+    shown = {name: {"wall_s": wall_s, "cpu_s": cpu_s} for name, (wall_s, cpu_s) in spent.items()}
+    decoding_s = spent["decode"][1] + spent["resample"][1]
+    shown["start, hash, tags"] = {"wall_s": None, "cpu_s": max(decoders_s - decoding_s, 0.0)}
+    return {"audio_s": sum(map(len, waveforms)) / fingerprinter.sample_rate, "parts": shown}
+
+
+class _Meter:
+    """Seconds of wall and of processor that parts took together."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, NDArray[np.float64]] = defaultdict(lambda: np.zeros(2))
+
+    @contextmanager
+    def part(self, name: str, *but: str) -> Iterator[None]:
+        """Count what happens inside the ``with`` block to a part, but for other parts in it."""
+        others = sum((self.spent[one] for one in but), np.zeros(2))
+        began = _now()
+        yield
+        meanwhile = sum((self.spent[one] for one in but), np.zeros(2)) - others
+        self.spent[name] = self.spent[name] + _now() - began - meanwhile
+
+
+class _Watched:
+    """An encoder whose two networks are timed."""
+
+    def __init__(self, encoder: Encoder, meter: _Meter) -> None:
+        self.recipe, self._encoder, self._meter = encoder.recipe, encoder, meter
+
+    def embed_segments(self, features: Any) -> Any:
+        with self._meter.part("network"):
+            return self._encoder.embed_segments(features)
+
+    def embed_clips(self, embeddings: Any, absent: Any) -> Any:
+        with self._meter.part("clip head"):
+            return self._encoder.embed_clips(embeddings, absent)
+
+
+def _now() -> NDArray[np.float64]:
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def _of_children(before: os.times_result, after: os.times_result) -> float:
+    """Processor seconds of children that have ended in between."""
+    return (
+        after.children_user + after.children_system - before.children_user - before.children_system
+    )
+
+
+def _decoded(paths: Iterable[str], sample_rate: int, meter: _Meter) -> list[Waveform]:
+    waveforms = []
+    for path in paths:
+        with av.open(path, metadata_errors="ignore") as container:
+            native_rate = container.streams.audio[0].rate
+        with meter.part("decode"):
+            native = audio.read(path, native_rate)
+        with meter.part("resample"):
+            waveforms.append(audio.resample(native, native_rate, sample_rate))
+    return waveforms
+
+
+def _drained(paths: Sequence[str], sample_rate: int, jobs: int | None, meter: _Meter) -> float:
+    """Take all blocks from the decoders and let go of them; give the decoders' seconds."""
+    files = [found for found in scan(paths) if isinstance(found, FoundFile)]
+    before = os.times()
+    with meter.part("pipe"), Lanes(files, sample_rate, jobs, lambda _: True) as lanes:
+        for recording in lanes:
+            if isinstance(recording, AudioError):
+                raise recording
+            for _ in recording.blocks or ():
+                pass
+    return _of_children(before, os.times())
+
+
+def _fingerprinted(
+    waveforms: Iterable[Waveform], encoder: Encoder, hop_s: float, meter: _Meter
+) -> list[Fingerprint]:
+    """Fingerprint as adding does; what the networks do not take is making features."""
+    fingerprinter = Fingerprinter(cast("Encoder", _Watched(encoder, meter)))
+    n_few = round(_WARM_UP_S * fingerprinter.sample_rate)
+    Fingerprinter(encoder).fingerprint([next(iter(waveforms))[:n_few]], hop_s)
+    fingerprints = []
+    for waveform in waveforms:
+        with meter.part("features", "network", "clip head"):
+            fingerprints.append(fingerprinter.fingerprint([waveform], hop_s))
+    return fingerprints
+
+
+def _written(
+    folder: Path, fingerprints: Sequence[Fingerprint], tracks: Sequence[NewTrack], meter: _Meter
+) -> None:
+    astound.open(folder).close()
+    with meter.part("index write"):
+        name, n_bytes = write_shard(folder / SHARDS_FOLDER, fingerprints)
+    with Store.open(folder / DATABASE_FILE) as store, meter.part("database"):
+        store.add_shard(name, fingerprints[0].recipe_id, n_bytes, tracks)
