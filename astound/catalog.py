@@ -134,7 +134,10 @@ class Catalog:
         settings = self.folder / SETTINGS_FILE
         is_new = not settings.is_file()
         if is_new and not create:
-            raise StoreError(f"{self.folder}: no catalog there; `astound add` makes one")
+            place = self.folder.absolute()
+            raise StoreError(
+                f"{place}: no catalog there; `astound add` makes one, --catalog names another place"
+            )
         found = database or self.folder / DATABASE_FILE if is_new else read_settings(settings)
         if database is not None and found != database:
             raise ConfigError("database", f"{self.folder} already keeps its metadata elsewhere")

@@ -182,6 +182,7 @@ def _answer_table(answers: Answers) -> Table:
 
 def _summary_table(answers: Answers) -> Table:
     table = _table("clips", "right", "of")
+    table.caption = f"right: the tune, and where in it within {NEAR_S:g} s; or that it is unknown"
     for kind in (*_SPOILERS, ABSENT):
         rights = [
             clip.is_answered_by(result)

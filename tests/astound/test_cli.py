@@ -258,7 +258,10 @@ def test_senseless_query_options_are_usage_errors(
 def test_query_without_a_catalog_is_one_line(home: Path, run: Run) -> None:
     result = run("--catalog", "nowhere", "query", "known.wav")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "astound: nowhere: no catalog there; `astound add` makes one\n"
+    assert result.stderr == (
+        f"astound: {Path('nowhere').absolute()}: no catalog there; "
+        "`astound add` makes one, --catalog names another place\n"
+    )
     assert not Path("nowhere").exists()
 
 
