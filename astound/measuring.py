@@ -62,10 +62,11 @@ def calibrate(session: Session, /, out: Path | None, dry_run: bool, **options: A
     from astound.calibration import calibrate
     from astound.counter import counted
     from astound.measure_formats import write_calibration
-    from astound.reliability import draw, figure_for
+    from astound.reliability import draw
+    from engine.figure import begin
 
     if out is not None:
-        figure_for(out)  # it must not fail after the work
+        begin(out)  # it must not fail after the work
     given = {key: value for key, value in options.items() if value is not None}
     with session.open() as catalog:
         with counted("calibrating, files") as show:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,14 +9,12 @@ import numpy as np
 
 from astound.formats import label
 from engine.agreement import Agreement, Votes
-from engine.errors import AstoundError, ConfigError, printable
+from engine.errors import ConfigError, printable
 from engine.explanation import Explanation, Subject
+from engine.figure import begin, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-PICTURES = (".png", ".svg", ".pdf")
 
 _LINE = "tab:red"
 _MOST_LETTERS = 48
@@ -30,7 +27,7 @@ def draw(explanation: Explanation, path: Path) -> None:
     ----------
     explanation : Explanation
     path : Path
-        What to write; one of PICTURES by its ending.
+        What to write; one of engine.figure.PICTURES by its ending.
 
     Raises
     ------
@@ -39,10 +36,9 @@ def draw(explanation: Explanation, path: Path) -> None:
     AstoundError
         matplotlib is not installed, or the picture cannot be written.
     """
-    require_picture(path)
+    figure = begin(path)
     if explanation.subject is None:
         raise ConfigError("path", "there is nothing to draw: no track resembles the clip")
-    figure = _figure()
     figure.suptitle(_title(explanation, explanation.subject), parse_math=False, fontsize="medium")
     panels = figure.subplot_mosaic([["near", "whole"], ["similarity"] * 2, ["cosines"] * 2],
         height_ratios=[2, 2, 3],
@@ -53,22 +49,7 @@ def draw(explanation: Explanation, path: Path) -> None:
     panels["near"].set_ylabel("segments voting")
     _draw_similarity(panels["similarity"], agreement)
     _draw_cosines(panels["cosines"], agreement)
-    _save(figure, path)
-
-
-def require_picture(path: Path) -> None:
-    """Raise ConfigError unless a path ends as a picture does; AstoundError without matplotlib."""
-    if path.suffix.lower() not in PICTURES:
-        raise ConfigError("path", f"{path.name!r} must end in one of {', '.join(PICTURES)}")
-    _figure()
-
-
-def _figure() -> Figure:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise AstoundError("pictures need matplotlib: pip install 'astound[plot]'") from error
-    return Figure(figsize=(9, 9), dpi=150, layout="constrained")
+    save(figure, path)
 
 
 def _title(explanation: Explanation, subject: Subject) -> str:
@@ -129,12 +110,3 @@ def _draw_cosines(axes: Axes, agreement: Agreement) -> None:
     axes.set_title("cosines of all pairs around the line (dashed)", fontsize="medium")
     axes.set_xlabel("time in the track (s)")
     axes.set_ylabel("time in the clip (s)")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # titles in any script
-        try:
-            figure.savefig(path)
-        except OSError as error:
-            raise AstoundError(f"{printable(path)}: {error.strerror or error}") from error

@@ -5,14 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.errors import AstoundError, ConfigError, printable
+from engine.figure import begin, save
 from engine.reliability import Reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-PICTURES = (".png", ".svg", ".pdf")
 
 
 def draw(reliability: Reliability, path: Path) -> None:
@@ -22,7 +19,7 @@ def draw(reliability: Reliability, path: Path) -> None:
     ----------
     reliability : Reliability
     path : Path
-        What to write; one of PICTURES by its ending.
+        What to write; one of engine.figure.PICTURES by its ending.
 
     Raises
     ------
@@ -31,7 +28,7 @@ def draw(reliability: Reliability, path: Path) -> None:
     AstoundError
         matplotlib is not installed, or the picture cannot be written.
     """
-    figure = figure_for(path)
+    figure = begin(path, width=6.0, height=7.0)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     _draw_shares(above, reliability)
     middles = [(one.low + one.high) / 2 for one in reliability.bins]
@@ -39,21 +36,7 @@ def draw(reliability: Reliability, path: Path) -> None:
     below.bar(middles, [one.n for one in reliability.bins], width, color="tab:gray")
     below.set_ylabel("answers")
     below.set_xlabel("confidence")
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise AstoundError(f"{printable(path)}: {error.strerror or error}") from error
-
-
-def figure_for(path: Path) -> Figure:
-    """Begin a picture; fails as :func:`draw` does, before there is anything to draw."""
-    if path.suffix.lower() not in PICTURES:
-        raise ConfigError("path", f"{path.name!r} must end in one of {', '.join(PICTURES)}")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise AstoundError("pictures need matplotlib: pip install 'astound[plot]'") from error
-    return Figure(figsize=(6, 7), dpi=150, layout="constrained")
+    save(figure, path)
 
 
 def _draw_shares(axes: Axes, reliability: Reliability) -> None:

@@ -37,9 +37,10 @@ def explain(
     if chosen.get("end_s", float("inf")) <= chosen.get("start_s", 0.0):
         raise click.UsageError("--end must come after --start")
     if out is not None:
-        from astound.picture import draw, require_picture
+        from astound.picture import draw
+        from engine.figure import begin
 
-        require_picture(out)  # before the work
+        begin(out)  # it must not fail after the work
     asked = None if track is None else track_key(track)
     with session.open() as catalog, Console(stderr=True).status("looking into it"):
         explanation = catalog.explain(clip, track=asked, **chosen)

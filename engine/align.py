@@ -12,10 +12,8 @@ catalog reaches. In 0 dB of noise that found 34 of 37 five-second queries, the m
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +22,6 @@ from engine.config import AlignConfig
 from engine.records import Candidate, Diagonal, Fingerprint, Hits, Reference, Vectors
 
 Floats = NDArray[np.float64]
-T = TypeVar("T")
 
 # A stored segment counts the less the farther a line passes it by, and not at all from here on.
 _REACH_HOPS = 0.5
@@ -77,7 +74,7 @@ def sharpen(query: Fingerprint, config: AlignConfig) -> Vectors:
 
 
 def rescore(
-    diagonals: Iterable[Diagonal],
+    diagonals: Sequence[Diagonal],
     query: Fingerprint,
     sharp: Vectors,
     hits: Hits,
@@ -88,7 +85,7 @@ def rescore(
 
     Parameters
     ----------
-    diagonals : iterable of Diagonal
+    diagonals : sequence of Diagonal
     query : Fingerprint
         With the finer hop.
     sharp : float32 array of shape (n_segments, dim)
@@ -105,8 +102,8 @@ def rescore(
     """
     rater = _Rater(query, sharp, _background(hits, config.least_background), reference, config)
     rated: dict[int, list[_Rated]] = defaultdict(list)
-    for some in _batches(diagonals, rater.n_together):
-        for one in rater.upright(some):
+    for first in range(0, len(diagonals), rater.n_together):
+        for one in rater.upright(diagonals[first : first + rater.n_together]):
             rated[one.line.track_id].append(one)
     best = [max(of_track, key=lambda one: one.evidence) for of_track in rated.values()]
     ranked = sorted(best, key=lambda one: -one.evidence)[: config.max_tracks]
@@ -245,6 +242,7 @@ class _Rater:
         """How far segments of the query stand out beside each stored one, 0 and above."""
         excess = self.sharp[rows] @ stored.T - self.background[rows, None]
         excess /= np.float32(self.config.evidence_scale)
+        # As np.logaddexp(0, excess), which takes twelve times as long.
         return np.asarray(np.maximum(excess, 0) + np.log1p(np.exp(-np.abs(excess))))
 
     def _evidence(
@@ -370,12 +368,6 @@ def _along(
     inside = (near >= lowest) & (near < beyond)
     found = values[np.arange(n_queries), near.clip(0, max(n_positions - 1, 0))]
     return np.asarray(np.where(inside, found * _weight(at), 0.0), np.float64)
-
-
-def _batches(items: Iterable[T], n: int) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while some := list(islice(iterator, n)):
-        yield some
 
 
 def _mean_along(cosines: Vectors, at: Floats, first: int, audible: NDArray[np.bool_]) -> float:

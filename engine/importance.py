@@ -6,7 +6,6 @@ Gradient × input (Shrikumar et al. 2016, arXiv 1605.01713), attention rollout (
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.errors import AstoundError, ConfigError, printable
+from engine.errors import ConfigError
+from engine.figure import begin, save
 from engine.network import AST, Block
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Importance = NDArray[np.float32]
 """float32 array of shape (n, n_frames, n_mels)."""
@@ -31,8 +30,6 @@ Score = Callable[[Tensor], Tensor]
 
 Patch = tuple[slice, slice]
 """Frames and bands of one patch."""
-
-PICTURES = (".png", ".svg", ".pdf")
 
 # Inputs scored at once, so that memory does not grow with the number of patches.
 BATCH_SIZE = 16
@@ -259,7 +256,7 @@ def plot(
     mel_hz : float array of shape (n_mels,), rising
         Middle of each band.
     path : Path
-        What to write; one of PICTURES by its ending.
+        What to write; one of engine.figure.PICTURES by its ending.
     title : str, optional
 
     Raises
@@ -269,13 +266,7 @@ def plot(
     AstoundError
         matplotlib is not installed, or the picture cannot be written.
     """
-    if path.suffix.lower() not in PICTURES:
-        raise ConfigError("path", f"{path.name!r} must end in one of {', '.join(PICTURES)}")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise AstoundError("pictures need matplotlib: pip install 'astound[plot]'") from error
-    figure = Figure(figsize=(9, 6), dpi=150, layout="constrained")
+    figure = begin(path, height=6.0)
     above, below = figure.subplots(2, 1, sharex=True, sharey=True)
     extent = (0.0, len(features) * seconds_per_frame, -0.5, len(mel_hz) - 0.5)
     _draw(above, features, extent, "level, normalised", _span(features))
@@ -284,7 +275,7 @@ def plot(
     figure.suptitle(title, parse_math=False)
     below.set_xlabel("time (s)")
     _label_hz(below, mel_hz)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _draw(
@@ -323,12 +314,3 @@ def _label_hz(axes: Axes, mel_hz: NDArray[np.floating]) -> None:
         if mel_hz[0] <= hz <= mel_hz[-1] and room > len(bands) / 20:  # or labels overlap
             shown.append((at, f"{hz}"))
     axes.set_yticks([at for at, _ in shown], [name for _, name in shown])
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # titles in any script
-        try:
-            figure.savefig(path)
-        except OSError as error:
-            raise AstoundError(f"{printable(path)}: {error.strerror or error}") from error

@@ -228,38 +228,6 @@ class Shard:
                 recipe_id, self.header["recipe_id"], f"shard {self.path.name}"
             )
 
-    def search(
-        self,
-        queries: Vectors,
-        top_k: int,
-        alive: NDArray[np.bool_] | None = None,
-        *,
-        n_rescored: int = 400,
-        n_probe: int | None = None,
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Find the nearest stored vectors.
-
-        Parameters
-        ----------
-        queries : float32 array of shape (n_queries, dim), unit norm
-        top_k : int
-        alive : bool array of shape (n_segments,), optional
-            Rows that may be found; all by default.
-        n_rescored : int
-            Neighbours by their codes that are compared exactly, in a large shard.
-        n_probe : int, optional
-            Lists looked into, in a large shard; as many as its size asks for by default.
-
-        Returns
-        -------
-        rows : int64 array of shape (n_queries, top_k)
-            -1 where there are fewer.
-        cosines : float32 array of shape (n_queries, top_k)
-            -inf where there are fewer; else falling along the second axis.
-        """
-        rows = self.near(queries, top_k, alive, n_rescored=n_rescored, n_probe=n_probe)
-        return _best(rows, self.cosines(queries, rows), top_k)
-
     def near(
         self,
         queries: Vectors,
@@ -269,12 +237,18 @@ class Shard:
         n_rescored: int = 400,
         n_probe: int | None = None,
     ) -> NDArray[np.int64]:
-        """Find rows that the nearest stored vectors are among, with what is searched quickly.
+        """Find rows that the nearest stored vectors are among; `cosines` tells which they are.
 
         Parameters
         ----------
-        queries, top_k, alive, n_rescored, n_probe
-            As in :meth:`search`.
+        queries : float32 array of shape (n_queries, dim), unit norm
+        top_k : int
+        alive : bool array of shape (n_segments,), optional
+            Rows that may be found; all by default.
+        n_rescored : int
+            In a large shard, so many neighbours by their codes at least.
+        n_probe : int, optional
+            Lists looked into, in a large shard; as many as its size asks for by default.
 
         Returns
         -------
@@ -289,7 +263,7 @@ class Shard:
         return np.asarray(rows, np.int64)
 
     def cosines(self, queries: Vectors, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Compare queries with stored vectors that another search found.
+        """Compare queries with stored vectors, exactly.
 
         Parameters
         ----------
@@ -374,13 +348,6 @@ class Shard:
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-6)
         vectors[self._silent[rows]] = 0
         return vectors
-
-
-def _best(
-    rows: NDArray[np.int64], cosines: NDArray[np.float32], top_k: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    order = np.argsort(-cosines, axis=1, kind="stable")[:, :top_k]
-    return np.take_along_axis(rows, order, axis=1), np.take_along_axis(cosines, order, axis=1)
 
 
 def _read_header(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from astound.cli import cli
 from engine import audio
 from engine.config import AlignConfig, IngestConfig, SearchConfig
 from engine.errors import AstoundError, AudioError, ConfigError, TrackNotFoundError
+from engine.figure import PICTURES
 from tests.audio_files import Waveform, cached_tune, write_wav
 
 RATE = 8000
@@ -237,7 +238,7 @@ def test_bad_input_is_one_sentence(run: Run, arguments: list[str], code: int, sa
 BEGINNINGS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
 
 
-@pytest.mark.parametrize("suffix", picture.PICTURES)
+@pytest.mark.parametrize("suffix", PICTURES)
 def test_picture_is_drawn(run: Run, tmp_path: Path, suffix: str) -> None:
     result = run("known.wav", "-o", f"why{suffix}")
     assert result.exit_code == 0

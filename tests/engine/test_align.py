@@ -209,6 +209,32 @@ def test_candidates_are_one_per_track_by_falling_evidence(
     assert all(a.evidence >= b.evidence for a, b in itertools.pairwise(found))
 
 
+@pytest.mark.parametrize("max_pairs", [1, 3_000, 10_000])
+def test_diagonals_weighed_together_weigh_what_they_do_alone(
+    catalog: dict[int, Vectors],
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+    max_pairs: int,
+) -> None:
+    query = excerpt(catalog[5], 10.0, 40, rng)
+    together = candidates(query, catalog)
+    monkeypatch.setattr(align, "_MAX_PAIRS", max_pairs)
+    alone = candidates(query, catalog)
+    assert [one.track_id for one in alone] == [one.track_id for one in together]
+    for one, other in zip(alone, together, strict=True):
+        assert one.evidence == pytest.approx(other.evidence, abs=1e-5)
+        assert one.offset_s == pytest.approx(other.offset_s, abs=1e-4)
+
+
+def test_no_more_tracks_than_asked_for_and_those_with_most_evidence(
+    catalog: dict[int, Vectors], rng: np.random.Generator
+) -> None:
+    query = excerpt(catalog[5], 10.0, 40, rng)
+    every = candidates(query, catalog)
+    few = candidates(query, catalog, config=AlignConfig(max_tracks=2))
+    assert [one.track_id for one in few] == [one.track_id for one in every[:2]]
+
+
 def test_few_clear_segments_outweigh_many_dull_ones(
     catalog: dict[int, Vectors], rng: np.random.Generator
 ) -> None:
