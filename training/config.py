@@ -36,9 +36,11 @@ class AugmentConfig:
         Its tempo at the same pitch.
     pitch, pitch_share : Range, float
         Its pitch at the same tempo, in semitones.
-    room_share, recorded_room_share, room_s, direct_db : float, float, Range, Range
-        Reverberation; how much of it recorded; reverberation time and direct-to-reverberant
-        ratio of the synthesised rest.
+    room_share, recorded_room_share : float, float
+        Reverberation; how much of it recorded.
+    room_s, build_up_s, direct_db : Range, Range, Range
+        Of the synthesised rest: reverberation time, how long reverberation takes to build up, and
+        direct-to-reverberant ratio. A microphone far away in a hall hears little else.
     noise_share, snr_db : float, Range
         Anything else that sounds.
     noise_kinds : tuple of float
@@ -64,7 +66,7 @@ class AugmentConfig:
     """
 
     shift_s: float = 0.25
-    context_s: float = 1.0
+    context_s: float = 2.5
     transpose: Range = (0.8, 1.25)
     transpose_share: float = 0.5
     mix_share: float = 0.15
@@ -77,8 +79,9 @@ class AugmentConfig:
     pitch_share: float = 0.05
     room_share: float = 0.6
     recorded_room_share: float = 0.3
-    room_s: Range = (0.1, 1.6)
-    direct_db: Range = (-8.0, 8.0)
+    room_s: Range = (0.1, 5.0)
+    build_up_s: Range = (0.0003, 0.1)
+    direct_db: Range = (-25.0, 8.0)
     noise_share: float = 0.93
     snr_db: Range = (-10.0, 15.0)
     noise_kinds: tuple[float, float, float, float] = (0.62, 0.15, 0.1, 0.13)

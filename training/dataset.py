@@ -102,13 +102,15 @@ class PairSampler:
         tempo = _rates(chance, n, config.tempo, config.tempo_share) / semitones
         faster = faster * semitones
         changed = (tempo != 1).nonzero()[:, 0]
-        # The vocoder changes pace around the middle of what it gets: read as much behind it.
-        n_read = n_samples + 2 * context
-        begin = middle - faster * n_read / 2
-        heard = pace.change_speed(source, faster, begin.clamp(min=2), n_read)
+        n_heard = context + n_samples
+        begin = (middle - faster * (context + n_samples / 2)).clamp(min=2)
+        heard = pace.change_speed(source, faster, begin, n_heard)
         if len(changed):
-            heard[changed] = pace.change_tempo(heard[changed], tempo[changed])
-        return heard[:, : context + n_samples]
+            # The vocoder changes pace around the middle of what it gets: read as much behind it.
+            of = source[changed], faster[changed], begin[changed]
+            longer = pace.change_speed(*of, n_heard + context)
+            heard[changed] = pace.change_tempo(longer, tempo[changed])[:, :n_heard]
+        return heard
 
     def _sources(self, chance: Chance, n: int, n_samples: int) -> tuple[NDArray[np.int64], Tensor]:
         lengths = self.music.lengths[self.tracks].astype(float)

@@ -14,7 +14,7 @@ from training.pool import AudioPool
 
 log = logging.getLogger(__name__)
 
-MAX_ROOM_S = 2.0
+MAX_ROOM_S = 4.0
 _DECAY_60_DB = 6.9
 _EARLY_S = 0.06
 _N_EARLY = 12
@@ -75,8 +75,8 @@ class Rooms:
     def synthesise(self, chance: Chance, n: int, config: AugmentConfig) -> Tensor:
         """Make up room responses.
 
-        A direct path, early reflections, then noise that decays exponentially (Moorer 1979), its
-        high frequencies sooner than its low ones.
+        A direct path, early reflections, then noise that builds up and decays exponentially
+        (Moorer 1979), its high frequencies sooner than its low ones.
 
         Returns
         -------
@@ -91,6 +91,7 @@ class Rooms:
         dark = sum((noise.roll(k, dims=1) for k in range(1, _DARKNESS)), noise) / _DARKNESS
         tails = dark * torch.exp(-_DECAY_60_DB * time_s / decay_s)
         tails += (noise - dark) * torch.exp(-_DECAY_60_DB * time_s / (decay_s * brightness))
+        tails *= 1 - torch.exp(-time_s / chance.log_uniform(config.build_up_s, n)[:, None])
         gap = chance.integers(1, int(0.02 * rate), n)
         tails[torch.arange(n_samples, device=chance.device) < gap[:, None]] = 0
         self._add_reflections(tails, chance)
