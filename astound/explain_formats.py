@@ -31,6 +31,9 @@ _BARS = " ▁▂▃▄▅▆▇█"
 _BAR_WIDTH = 20
 _SURE = 0.5
 _MAX_ROWS = 40
+# A narrower terminal is spared some columns, which JSON has all of.
+_WIDE = 110
+_SPARED = ("rank", "votes", "margin", "coverage", "also at")
 
 
 def write_explanation(explanation: Explanation, form: str, out: IO[str]) -> None:
@@ -137,31 +140,29 @@ def _write_costs(verdict: Verdict, out: IO[str]) -> None:
 
 
 def _write_nearest(nearest: Sequence[Near], out: IO[str]) -> None:
-    headers = (
-        "rank", "id", "track", "offset", "votes", "evidence", "score", "margin", "confidence",
-        "coverage", "speed", "pitch", "also at",
-    )  # fmt: skip
-    _write_table(headers, [_nearest_row(one) for one in nearest], out)
+    rows = [_nearest_row(one) for one in nearest]
+    headers = [one for one in rows[0] if console(out).width >= _WIDE or one not in _SPARED]
+    _write_table(headers, [[row[one] for one in headers] for row in rows], out)
 
 
-def _nearest_row(near: Near) -> tuple[str, ...]:
+def _nearest_row(near: Near) -> dict[str, str]:
     match = near.match
-    return (
-        f"{match.rank}",
-        f"{match.track_id}",
-        label(match),
-        f"{match.offset_s:.2f}",
-        f"{match.votes}",
-        f"{near.evidence:.3f}",
-        f"{match.score:.3f}",
-        f"{match.margin:+.3f}",
-        f"{match.confidence:.3f}",
-        f"{match.coverage:.0%}",
-        f"{match.speed:.3f}",
-        f"{match.pitch:+.1f}" if match.pitch else "",
+    return {
+        "rank": f"{match.rank}",
+        "id": f"{match.track_id}",
+        "track": label(match),
+        "offset": f"{match.offset_s:.2f}",
+        "votes": f"{match.votes}",
+        "evidence": f"{near.evidence:.3f}",
+        "score": f"{match.score:.3f}",
+        "margin": f"{match.margin:+.3f}",
+        "confidence": f"{match.confidence:.3f}",
+        "coverage": f"{match.coverage:.0%}",
+        "speed": f"{match.speed:.3f}",
+        "pitch": f"{match.pitch:+.1f}" if match.pitch else "",
         # Where hardly anything agrees, many places agree as much.
-        ", ".join(map(clock, match.also_at_s)) if match.confidence >= _SURE else "",
-    )
+        "also at": ", ".join(map(clock, match.also_at_s)) if match.confidence >= _SURE else "",
+    }
 
 
 def _write_subject(subject: Subject, out: IO[str]) -> None:

@@ -15,6 +15,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Of a share that shall be p, this many / p clips tell a little.
 _TELLING = 3
+# What clips of one track say of music that is not there is much the same.
+_FEW_TRACKS = 30
 
 _SOUNDS = click.Path(path_type=Path, file_okay=False, exists=True)
 
@@ -63,6 +65,7 @@ def calibrate(session: Session, /, out: Path | None, dry_run: bool, **options: A
     from astound.counter import counted
     from astound.measure_formats import write_calibration
     from astound.reliability import draw
+    from engine.calibration import SHIPPED_CALIBRATION
     from engine.figure import begin
 
     if out is not None:
@@ -76,9 +79,16 @@ def calibrate(session: Session, /, out: Path | None, dry_run: bool, **options: A
     write_calibration(report, sys.stdout)
     if out is not None:
         draw(report.reliability, out)
+    if not dry_run:
+        say(f"kept for this catalog; delete {SHIPPED_CALIBRATION.name} in its folder to undo it")
+    if report.n_tracks < _FEW_TRACKS:
+        say(
+            f"{report.n_tracks} tracks tell little of other music; {_FEW_TRACKS} or more are better"
+        )
     needed = _TELLING / report.false_accept_rate
     if report.false_accepts.n < needed:
-        say(f"for so low a false accept rate {needed:.0f} clips or more are needed: --queries")
+        clips = f"{report.false_accepts.n} clips tell too little of so low a false accept rate"
+        say(f"{clips}; {needed:.0f} or more are needed: --queries")
 
 
 @click.command(epilog="Example: astound robustness --noise noises --durations 2,5")

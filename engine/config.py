@@ -419,7 +419,8 @@ class AlignConfig:
     max_tilt : float
         Speeds are tried up to this far from 1.
     tilted_weight : float
-        What the evidence along such lines counts. Below 1, for so many more of them are tried.
+        What the evidence along such lines counts in queries of up to five seconds, and more in
+        longer ones. Below 1, for so many more of them are tried.
     """
 
     max_candidates: int = 200

@@ -118,7 +118,7 @@ class Variants:
                 best[one.track_id] = one
         ranked = with_margins(best.values(), len(waveform) / rate, self._reference)
         if ranked and ranked[0].resampled != 1.0 and _leads(ranked[0]):
-            ranked[0] = replace(ranked[0], pitch=self._pitch(ranked[0], beginning))
+            ranked[0] = _tuned(ranked[0], self._pitch(ranked[0], beginning))
         return ranked
 
     @property
@@ -190,6 +190,20 @@ class Variants:
             resampled=speed,
             pitch=-12 * math.log2(speed),
         )
+
+
+def _tuned(candidate: Candidate, pitch: float) -> Candidate:
+    """Take over a pitch between the steps, and the speed with it unless only one was changed.
+
+    A line that agrees best untilted tells that the speed was changed, and not how much between the
+    steps: in five seconds a step is an eighth of a second at either end.
+    """
+    if not math.isclose(candidate.speed * candidate.resampled, 1.0):
+        return replace(candidate, pitch=pitch)
+    speed = 2 ** (pitch / 12)
+    middle_s = (candidate.query_start_s + candidate.query_end_s) / 2
+    offset_s = candidate.offset_s + (candidate.speed - speed) * middle_s
+    return replace(candidate, pitch=pitch, speed=speed, offset_s=offset_s)
 
 
 def _leads(candidate: Candidate) -> bool:

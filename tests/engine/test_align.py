@@ -432,6 +432,17 @@ def test_line_that_brings_hardly_more_is_not_preferred(
     assert candidates(query, catalog, config=strict)[0].speed == 1.0
 
 
+def test_longer_query_is_believed_more_of_a_line(
+    catalog: dict[int, Vectors], rng: np.random.Generator
+) -> None:
+    strict = AlignConfig(tilted_weight=0.75)
+    told = [
+        candidates(bent(catalog[7], 20.3, 1.08, n, rng), catalog, config=strict)[0].speed
+        for n in (40, 160)
+    ]
+    assert told == [1.0, pytest.approx(1.08, abs=0.01)]
+
+
 @pytest.mark.parametrize("offset_s", [-1.5, 10.3, 57.0])
 def test_evidence_is_the_sum_over_all_pairs_near_a_diagonal(
     catalog: dict[int, Vectors], rng: np.random.Generator, offset_s: float

@@ -73,6 +73,19 @@ def test_changed_speed_is_found_with_the_times_of_the_query(
     assert best.query_end_s <= len(waveform) / RATE
 
 
+def test_speed_between_the_steps_is_told_with_the_pitch(variants: Variants) -> None:
+    semitones = 0.85
+    waveform = sped(1, 2 ** (semitones / 12))
+    best = variants.widen(as_it_is(variants, waveform), waveform)[0]
+    assert best.track_id == 1
+    assert best.resampled == pytest.approx(2 ** (-1 / 12))
+    assert best.pitch == pytest.approx(semitones, abs=0.1)
+    assert best.speed == pytest.approx(2 ** (best.pitch / 12))
+    middle_s = (best.query_start_s + best.query_end_s) / 2
+    played_s = 2.0 + middle_s * 2 ** (semitones / 12)
+    assert best.offset_s + best.speed * middle_s == pytest.approx(played_s, abs=0.1)
+
+
 def test_widened_candidates_are_one_per_track_with_margins_over_all(variants: Variants) -> None:
     waveform = sped(1, 2 ** (1 / 12))
     found = variants.widen(as_it_is(variants, waveform), waveform)
