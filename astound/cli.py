@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 
 import click
 
@@ -29,9 +29,6 @@ from astound.options import (
 from engine.config import IngestConfig
 from engine.errors import AstoundError
 from engine.records import QueryResult
-
-if TYPE_CHECKING:
-    pass
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -60,6 +57,13 @@ class Face(click.Group):
         """Run the command."""
         try:
             return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            if any(error.option_name in option.opts for option in self.params):
+                raise click.UsageError(
+                    f"{error.option_name} belongs to all commands and stands before them: "
+                    f"{ctx.info_name} {error.option_name} ... {ctx.invoked_subcommand}"
+                ) from error
+            raise
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt:
@@ -159,6 +163,8 @@ def add(
     added = {one.path for one in report.added}
     if n_unused := sum(os.path.abspath(path) not in added for path in noted):
         say(f"{metadata}: {n_unused} of its rows are about no file that was added")
+    if not report.n_files:
+        say("no audio files there")
     click.echo(formats.summary(report))
     ctx.exit(1 if report.failed else 0)
 

@@ -81,8 +81,11 @@ def clips(paths: Iterable[str]) -> Iterator[str]:
 
     for path in paths:
         if os.path.isdir(path):
+            found = None
             for found in scan([path]):
                 yield os.path.join(path, os.path.relpath(found.path, path))
+            if found is None:
+                say(f"{path}: no audio files in it")
         else:
             yield path
 

@@ -318,13 +318,13 @@ class Store:
         with self._reading() as connection:
             return statements.among(connection, TrackRow.path, paths)
 
-    def known_files(self) -> dict[str, tuple[int, int]]:
-        """Size in bytes and time of change in ns by path, to skip files without reading them."""
+    def known_files(self) -> dict[str, tuple[int, int, int]]:
+        """Track, size in bytes and time of change in ns by path, to skip files without reading."""
         with self._reading() as connection:
             rows = connection.execute(
-                sa.select(TrackRow.path, TrackRow.n_bytes, TrackRow.modified_ns)
+                sa.select(TrackRow.path, TrackRow.id, TrackRow.n_bytes, TrackRow.modified_ns)
             )
-            return {path: (n_bytes, modified_ns) for path, n_bytes, modified_ns in rows}
+            return {path: (track, n_bytes, at_ns) for path, track, n_bytes, at_ns in rows}
 
     def id_by_hash(self, content_hash: str) -> int | None:
         """Id of the track with this content, or None."""

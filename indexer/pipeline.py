@@ -106,10 +106,11 @@ class Ingest:
         self._report.n_bytes = sum(file.n_bytes for file in files)
         return files
 
-    def _skip_untouched(self, file: FoundFile, known: Mapping[str, tuple[int, int]]) -> bool:
-        untouched = known.get(file.path) == (file.n_bytes, file.modified_ns)
+    def _skip_untouched(self, file: FoundFile, known: Mapping[str, tuple[int, int, int]]) -> bool:
+        track_id, *noted = known.get(file.path, (None,))
+        untouched = noted == [file.n_bytes, file.modified_ns]
         if untouched:
-            self._report.skipped.append(Skipped(file.path, None))
+            self._report.skipped.append(Skipped(file.path, track_id))
             self._report.n_bytes_done += file.n_bytes
         return untouched
 

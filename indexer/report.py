@@ -15,7 +15,7 @@ class Added:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file whose audio the catalog knows already, and as which track."""
+    """A file whose audio is known already: as which track, None if that is being added as well."""
 
     path: str
     track_id: int | None

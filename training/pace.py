@@ -27,8 +27,9 @@ def change_speed(waveforms: Tensor, speeds: Tensor, starts: Tensor, n_samples: i
     float32 tensor of shape (n, n_samples)
     """
     # A few at a time, so that what lies between stays in the cache.
-    some = zip(*(one.split(_N_AT_ONCE) for one in (waveforms, speeds, starts)), strict=True)
-    return torch.cat([_read(*those, n_samples) for those in some])
+    pieces = (one.split(_N_AT_ONCE) for one in (waveforms, speeds, starts))
+    some = zip(*pieces, strict=True)
+    return torch.cat([_read(wave, speed, start, n_samples) for wave, speed, start in some])
 
 
 def _read(waveforms: Tensor, speeds: Tensor, starts: Tensor, n_samples: int) -> Tensor:

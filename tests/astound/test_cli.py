@@ -221,6 +221,21 @@ def test_query_table_is_for_people(home: Path, run: Run) -> None:
     assert "error: " in broken
 
 
+@pytest.mark.parametrize("command", ["add", "query"])
+def test_folder_without_audio_is_told(home: Path, run: Run, command: str) -> None:
+    (home / "empty").mkdir()
+    result = run(command, "empty")
+    assert result.exit_code == 0
+    assert "no audio files" in result.stderr
+
+
+def test_option_of_all_commands_behind_one_is_told_its_place(home: Path, run: Run) -> None:
+    result = run("query", "known.wav", "--catalog", "catalog")
+    assert result.exit_code == 2
+    assert "stands before them: cli --catalog ... query" in " ".join(result.stderr.split())
+    assert "no such option" in run("query", "known.wav", "--catalogue").stderr.lower()
+
+
 def test_query_of_a_folder_takes_the_audio_in_it(home: Path, run: Run) -> None:
     (home / "clips" / "deep").mkdir(parents=True)
     shutil.copy("known.wav", "clips/deep/b.wav")

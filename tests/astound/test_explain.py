@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import astound
 from astound import picture
 from astound.catalog import Catalog
 from astound.cli import cli
+from astound.explain_formats import write_explanation
 from engine import audio
 from engine.config import AlignConfig, IngestConfig, SearchConfig
 from engine.errors import AstoundError, AudioError, ConfigError, TrackNotFoundError
@@ -178,6 +181,24 @@ def test_text_tells_answer_reason_misses_votes_and_seconds(run: Run) -> None:
     assert second.startswith("its confidence reaches the threshold (confidence ")
     for told in ("0.wav", "3.wav", "votes: ", "timings: ", "0:02.00", " of 8"):
         assert told in result.stdout
+
+
+def test_narrow_terminal_is_spared_columns(catalog: Catalog) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    told = {}
+    for width in ("80", "160"):
+        out = Terminal()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("COLUMNS", width)
+            write_explanation(catalog.explain(clip(0, 2.0, 5.5), RATE), "text", out)
+        told[width] = out.getvalue()
+    assert max(map(len, told["80"].splitlines()[2:8])) <= 80
+    assert "coverage" in told["160"]
+    assert "coverage" not in told["80"]
+    assert "confidence" in told["80"]
 
 
 def test_no_match_is_explained_and_is_no_failure(run: Run) -> None:

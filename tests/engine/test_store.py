@@ -206,10 +206,10 @@ def test_tracks_are_ordered_and_keep_their_own_metadata(store: Store) -> None:
     ]
 
 
-def test_known_files_give_size_and_time(store: Store) -> None:
+def test_known_files_give_track_size_and_time(store: Store) -> None:
     add(store, 1, 2)
     assert store.known_files() == {
-        f"/music/{n}.ogg": (5_000_000_000 + n, 1_700_000_000_000_000_000 + n) for n in (1, 2)
+        f"/music/{n}.ogg": (n, 5_000_000_000 + n, 1_700_000_000_000_000_000 + n) for n in (1, 2)
     }
 
 
@@ -257,9 +257,9 @@ def test_path_of_another_track_is_refused(store: Store) -> None:
 def test_touched_and_moved_file_is_noted(store: Store) -> None:
     (track_id,) = add(store, 1)
     store.note_file(track_id, n_bytes=5, modified_ns=6)
-    assert store.known_files() == {"/music/1.ogg": (5, 6)}
+    assert store.known_files() == {"/music/1.ogg": (track_id, 5, 6)}
     store.note_file(track_id, n_bytes=5, modified_ns=7, path="/new/1.ogg")
-    assert store.known_files() == {"/new/1.ogg": (5, 7)}
+    assert store.known_files() == {"/new/1.ogg": (track_id, 5, 7)}
 
 
 # -- deleting ------------------------------------------------------------------------------------

@@ -187,7 +187,7 @@ def test_moved_file_takes_its_track_along(full: Catalog, music: Path, tmp_path: 
     assert full.add(moved, config=ONE_JOB).skipped == [Skipped(str(moved), 2)]
     assert full.track(str(moved)).id == 2
     assert found(full, 1) == "moved.wav"
-    assert full.add(moved, config=ONE_JOB).skipped == [Skipped(str(moved), None)]  # at sight
+    assert full.add(moved, config=ONE_JOB).skipped == [Skipped(str(moved), 2)]  # at sight
 
 
 def test_deleted_track_can_be_added_again(full: Catalog, music: Path) -> None:
