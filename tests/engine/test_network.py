@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 import torch
 
-from engine.config import ASTConfig
-from engine.network import AST, cut_positions
+from engine.config import ASTConfig, ClipConfig
+from engine.network import AST, ClipHead, cut_positions
 from tests.encoders import TINY_AST
 
 
@@ -101,3 +103,26 @@ def test_model_without_projection_embeds_its_summary() -> None:
     with torch.inference_mode():
         embeddings, summary = model.embed(features), model.summary(features)
     torch.testing.assert_close(embeddings, torch.nn.functional.normalize(summary, dim=1))
+
+
+def test_clip_head_attends_as_torch_does() -> None:
+    torch.manual_seed(0)
+    head = ClipHead(32, ClipConfig())
+    torch.nn.init.normal_(head.query)
+    embeddings, absent = torch.randn(5, 19, 32), torch.rand(5, 19) < 0.4
+    absent[:, 0] = False
+    query, keys = head.query.expand(5, -1, -1), embeddings + head.positions
+    expected, _ = head.attention(query, keys, embeddings, key_padding_mask=absent)
+    with torch.inference_mode():
+        torch.testing.assert_close(head._attend(embeddings, absent), expected)
+
+
+def test_encoding_does_not_wait_for_sympy() -> None:
+    code = (
+        "import sys, numpy, astound; from engine.encoder import load_encoder;"
+        "from engine.fingerprint import Fingerprinter;"
+        "one = Fingerprinter(load_encoder(device='cpu'));"
+        "one.fingerprint([numpy.random.rand(16000).astype('f')], 0.5);"
+        "assert 'sympy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
