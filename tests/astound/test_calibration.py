@@ -200,7 +200,9 @@ def test_calibrate_tells_and_keeps(run: Run, catalog: Catalog) -> None:
     assert "expected calibration error 0." in result.stdout
     assert "false accepts: " in result.stdout
     assert f"of {N_CLIPS}\n" in result.stdout
-    assert "300 clips or more are needed" in result.stderr
+    assert "300 or more are needed" in result.stderr
+    assert "10 tracks tell little" in result.stderr
+    assert "kept for this catalog" in result.stderr
     kept = Calibration.load(catalog.folder / CALIBRATION)
     assert f"threshold {kept.min_confidence:.4f}" in result.stdout
     assert Path("diagram.png").read_bytes().startswith(b"\x89PNG")
@@ -211,6 +213,7 @@ def test_dry_run_keeps_nothing(run: Run, catalog: Catalog) -> None:
     assert result.exit_code == 0, result.stderr
     assert "threshold " in result.stdout
     assert "needed" not in result.stderr
+    assert "kept" not in result.stderr
     assert not (catalog.folder / CALIBRATION).exists()
 
 

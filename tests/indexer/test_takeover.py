@@ -106,7 +106,10 @@ def test_what_is_noted_here_wins(own: Catalog, other: Catalog, tunes: Path) -> N
 
 def test_files_merged_are_known_at_sight(own: Catalog, other: Catalog, tunes: Path) -> None:
     own.merge(other.folder)
-    assert [one.track_id for one in own.add(tunes / "2.wav").skipped] == [None]
+    path = tunes / "2.wav"
+    status = path.stat()
+    assert own._store.known_files()[str(path)] == (3, status.st_size, status.st_mtime_ns)
+    assert [one.track_id for one in own.add(path).skipped] == [3]
 
 
 def test_new_catalog_takes_recipe_and_hop_on(tmp_path: Path, other: Catalog) -> None:
