@@ -214,7 +214,9 @@ def write_stats(stats: Stats, form: str, out: IO[str]) -> None:
         "segments": stats.n_segments,
         "shards": stats.n_shards,
         "stored segments": stats.n_stored_segments,
-        "size": f"{stats.n_bytes / 1e6:.1f} MB",
+        "size": f"{stats.n_bytes / 1e6:.1f} MB"
+        if stats.n_bytes >= 1e6
+        else f"{stats.n_bytes / 1e3:.0f} kB",
     }
     write_record(shown, form, out)
 

@@ -48,6 +48,7 @@ def explain(
         say(f"{out}: not drawn; no track resembles the clip")
     elif out is not None:
         draw(explanation, out)
+        say(f"drawn: {out}")
     write_explanation(explanation, form, sys.stdout)
 
 

@@ -105,7 +105,9 @@ def retrieval(**options: Any) -> None:
     """Measure how often the answer is right, and how often unknown music is told apart."""
     from benchmarks.retrieval import RetrievalConfig, run
 
-    show(run(RetrievalConfig(**given(options))))
+    config = RetrievalConfig(**given(options))
+    show(run(config))
+    say(f"the whole report: {config.out / 'report.html'}")
 
 
 @bench.command(epilog="Example: astound bench quick")
@@ -121,6 +123,8 @@ def quick(ctx: click.Context, /, **options: Any) -> None:
     show(results)
     for lost in results["losses"]:
         say(f"lost: {lost}")
+    if not results["losses"]:
+        say("baseline written" if options["update"] else "nothing was lost")
     ctx.exit(1 if results["losses"] else 0)
 
 
