@@ -10,7 +10,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from rich import box
+from rich import box, filesize
 from rich.console import Console
 from rich.table import Table
 
@@ -214,9 +214,7 @@ def write_stats(stats: Stats, form: str, out: IO[str]) -> None:
         "segments": stats.n_segments,
         "shards": stats.n_shards,
         "stored segments": stats.n_stored_segments,
-        "size": f"{stats.n_bytes / 1e6:.1f} MB"
-        if stats.n_bytes >= 1e6
-        else f"{stats.n_bytes / 1e3:.0f} kB",
+        "size": filesize.decimal(stats.n_bytes),
     }
     write_record(shown, form, out)
 

@@ -314,6 +314,7 @@ def test_stats_count(home: Path, run: Run) -> None:
     counts = json.loads(run("stats", "--format", "json").stdout)
     assert (counts["n_tracks"], counts["duration_s"], counts["n_shards"]) == (N_TUNES, 48.0, 1)
     assert "48.0 s" in run("stats").stdout
+    assert " kB" in run("stats").stdout
 
 
 def test_deleted_track_is_no_longer_found(shelf: Path, home: Path, run: Run) -> None:

@@ -263,6 +263,7 @@ BEGINNINGS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
 def test_picture_is_drawn(run: Run, tmp_path: Path, suffix: str) -> None:
     result = run("known.wav", "-o", f"why{suffix}")
     assert result.exit_code == 0
+    assert f"drawn: why{suffix}" in result.stderr
     assert (tmp_path / f"why{suffix}").read_bytes().startswith(BEGINNINGS[suffix])
     assert "matplotlib.pyplot" not in sys.modules
 
