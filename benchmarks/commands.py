@@ -16,7 +16,9 @@ from benchmarks.options import (
     PATH,
     catalog,
     device,
+    distortions,
     distractors,
+    durations,
     folders,
     given,
     jobs,
@@ -78,16 +80,7 @@ for _one in (mirex, nafp, peers, pex):
     "--out", required=True, type=FOLDER, metavar="DIR",
     help="For results.json, report.md, report.html and queries.jsonl; a run cut short goes on.",
 )  # fmt: skip
-@click.option(
-    "--distortions",
-    metavar="NAME,NAME,...",
-    help="What to do to queries, such as noise0,mp3-32k,speed±8; or quick, issue, encoder, full.",
-)
-@click.option(
-    "--durations", "durations_s", callback=listed(float, "2,5"), metavar="S,S,...",
-    help="Lengths of the queries, in seconds.",
-)  # fmt: skip
-@n_queries
+@together(distortions, durations, n_queries)
 @number("--n-absent", "Queries of absent music of each kind; as many by default.", low=0)
 @seed
 @click.option(
@@ -154,6 +147,19 @@ def clips(**options: Any) -> None:
     from benchmarks.clips import ClipsConfig, run
 
     show(run(ClipsConfig(**given(options))))
+
+
+@bench.command(epilog="Example: astound bench encoder --references music --noise n --rooms r "
+               "--out encoder.json")  # fmt: skip
+@together(
+    references, distractors, noise, rooms, out_file, distortions, durations, n_queries, seed,
+    model_option, device,
+)  # fmt: skip
+def encoder(**options: Any) -> None:
+    """Measure what the encoder alone finds when every place is scored."""
+    from benchmarks.encoder import EncoderConfig, run
+
+    show(run(EncoderConfig(**given(options))))
 
 
 @bench.command(epilog="Example: astound bench gpu --distractors-from c --out gpu.json")

@@ -77,6 +77,17 @@ def listed(convert: Callable[[str], Any], example: str) -> Callable[..., tuple[A
     return read
 
 
+distortions = click.option(
+    "--distortions",
+    metavar="NAME,NAME,...",
+    help="What to do to queries, such as noise0,mp3-32k,speed±8; or quick, issue, encoder, full.",
+)
+durations = click.option(
+    "--durations", "durations_s", callback=listed(float, "2,5"), metavar="S,S,...",
+    help="Lengths of the queries, in seconds.",
+)  # fmt: skip
+
+
 def together(*options: Decorator) -> Decorator:
     """Put options together; they show in the order given."""
 
