@@ -5,6 +5,8 @@ ARGS ?=
 BIN := .venv/bin
 PYTHON_BIN := $(BIN)/python
 STAMP := .venv/.installed
+# Files of tests in several processes, each of which loads torch: no more than four.
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint fmt type bench bench-quick clean
@@ -20,8 +22,8 @@ demo: $(STAMP) ## A tour: a catalog is built and clips are found in it
 	@echo "(\". $(BIN)/activate\" puts astound on your path)"
 
 test: $(STAMP) ## Run the tests (ARGS='-m slow' for the slow ones)
-	@echo "==> pytest $(ARGS)"
-	@$(PYTHON_BIN) -m pytest $(ARGS)
+	@echo "==> pytest $(SIDE_BY_SIDE) $(ARGS)"
+	@$(PYTHON_BIN) -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 lint: $(STAMP) ## Check format, style, types and architecture; changes nothing
 	@echo "==> ruff format --check"

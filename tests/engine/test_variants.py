@@ -13,7 +13,7 @@ from engine.encoder import load_encoder
 from engine.fingerprint import Fingerprinter
 from engine.index import Index
 from engine.query import Stopwatch
-from engine.records import Candidate, Placement
+from engine.records import Candidate, Fingerprint, Placement
 from engine.shard import write_shard
 from engine.variants import Variants
 from tests.audio_files import Waveform, cached_tune
@@ -133,3 +133,29 @@ def test_no_other_speeds_add_nothing(variants: Variants) -> None:
 
 def test_silent_query_adds_nothing(variants: Variants) -> None:
     assert variants.widen([], np.zeros(2 * RATE, np.float32)) == []
+
+
+def test_speed_is_told_by_what_follows_a_long_silence(variants: Variants) -> None:
+    waveform = sped(1, 2 ** (1 / 12))
+    late = np.concatenate([np.zeros(21 * RATE, np.float32), waveform])
+    best = variants.widen([], late)[0]
+    assert best.track_id == 1
+    assert best.resampled == pytest.approx(2 ** (-1 / 12))
+
+
+def test_speed_is_chosen_by_the_first_seconds(
+    variants: Variants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths_s = []
+    fingerprint = variants.fingerprinter.fingerprint
+
+    def noted(blocks: list[Waveform], hop_s: float) -> Fingerprint:
+        lengths_s.append(sum(len(block) for block in blocks) / RATE)
+        return fingerprint(blocks, hop_s)
+
+    waveform = np.tile(sped(1, 2 ** (1 / 12)), 6)[: 28 * RATE]
+    monkeypatch.setattr(variants.fingerprinter, "fingerprint", noted)
+    variants.widen([], waveform)
+    quick, whole = lengths_s[: len(SEARCH.speeds)], lengths_s[len(SEARCH.speeds)]
+    assert quick == pytest.approx([20 / speed for speed in SEARCH.speeds], abs=0.01)
+    assert any(whole == pytest.approx(28 / speed, abs=0.01) for speed in SEARCH.speeds)
