@@ -246,12 +246,11 @@ def train(
     /,
     out: Path,
     init_from: Path | None,
-    n_steps: int | None,
-    n_pairs: int | None,
-    learning_rate: float | None,
-    n_held_out: int | None,
-    seed: int | None,
-    **folders: Path,
+    music: Path,
+    noise: Path,
+    speech: Path,
+    rooms: Path,
+    **settings: Any,
 ) -> None:
     """Train an encoder; when interrupted, the same command goes on.
 
@@ -261,17 +260,9 @@ def train(
     from training.config import TrainConfig
     from training.train import Sources, train
 
-    asked = {
-        "n_steps": n_steps,
-        "n_pairs": n_pairs,
-        "learning_rate": learning_rate,
-        "n_held_out": n_held_out,
-        "seed": seed,
-    }
-    config = load(TrainConfig, {key: one for key, one in asked.items() if one is not None})
-    sources = Sources(**folders)
-    device = session.device
-    click.echo(train(sources, out, config, init_from=init_from, device=device))
+    config = load(TrainConfig, {key: one for key, one in settings.items() if one is not None})
+    sources = Sources(music, noise, speech, rooms)
+    click.echo(train(sources, out, config, init_from=init_from, device=session.device))
 
 
 for command in (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -17,6 +16,7 @@ import astound
 from benchmarks import cells, chains, datasets, library, report
 from benchmarks.datasets import Waveform
 from benchmarks.metrics import Share, share
+from benchmarks.progress import followed
 from benchmarks.provenance import provenance
 from benchmarks.questions import questions
 from engine import audio
@@ -124,13 +124,11 @@ def run(config: ClipsConfig) -> dict[str, Any]:
         stored = ClipIndex(catalog.index.track_ids, cache(catalog.index.clips))
         found: dict[str, list[Ranking]] = {cell.name: [] for cell in wanted}
         asked = questions("present", list(present), config.n_queries, wanted, config.seed)
-        for question in asked:
-            print(f"\r{question.query_id}", end="", file=sys.stderr, flush=True)
+        for question in followed(asked, "questions", config.n_queries):
             true_id = present[question.excerpt.cut.path]
             for cell in wanted:
                 waveform = question.waveform(cell, config.seed)
                 found[cell.name].append(_ask(catalog.fingerprinter, waveform, stored, true_id))
-        print(file=sys.stderr)
         about = library.describe(catalog)
     rows = [measured(name, rankings) for name, rankings in found.items()]
     results = {
