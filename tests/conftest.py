@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -10,3 +12,13 @@ pytest_plugins = ["tests.audio_files", "tests.databases", "tests.encoders", "tes
 def rng() -> np.random.Generator:
     """A generator that draws the same in every run."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _any_terminal() -> Iterator[None]:
+    """Let it not matter which terminal runs the tests: a dumb one gets no bars, some no colours."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TERM", "xterm-256color")
+        for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES"):
+            patch.delenv(name, raising=False)
+        yield
