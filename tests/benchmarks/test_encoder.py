@@ -34,6 +34,14 @@ def test_best_is_what_trying_every_place_finds() -> None:
         assert recordings.best(query, 2) == recordings.owners[place]
 
 
+def test_any_phase_of_a_query_may_fall_on_stored_segments() -> None:
+    recordings = _recordings((9, 4, 12))
+    for phase in range(4):
+        query = np.tile(recordings.embeddings[:1], (12, 1))
+        query[phase::4] = recordings.embeddings[14:17]
+        assert recordings.best(query, 4) == 2
+
+
 def test_query_is_never_laid_across_two_recordings() -> None:
     recordings = _recordings((6, 6))
     assert recordings.best(recordings.embeddings[6:9], 1) == 1
