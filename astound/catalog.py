@@ -470,12 +470,13 @@ class Catalog:
         rate = self.fingerprinter.sample_rate
         if isinstance(source, (str, os.PathLike)):
             path = os.fspath(source)
-            return path, audio.blocks(path, rate, start_s=start_s, end_s=end_s)
+            blocks = audio.blocks(path, rate, start_s=start_s, end_s=end_s)
+            return path, _reaching(blocks, path, start_s)
         if sample_rate is None:
             raise ConfigError("sample_rate", "an array needs it, in Hz")
         last = None if end_s is None else round(end_s * sample_rate)
         part = audio.mono(source)[round(start_s * sample_rate) : last]
-        return "array", [audio.resample(part, sample_rate, rate)]
+        return "array", _reaching([audio.resample(part, sample_rate, rate)], "array", start_s)
 
     def _matches(self, sure: list[tuple[Candidate, float]], start_s: float) -> tuple[Match, ...]:
         tracks = {t.id: t for t in self._store.tracks([one.track_id for one, _ in sure])}
@@ -1050,6 +1051,18 @@ def identify(catalog: Catalog, source: str, **options: Any) -> QueryResult:
 def _require_part(start_s: float, end_s: float | None) -> None:
     if start_s < 0 or (end_s is not None and end_s <= start_s):
         raise ConfigError("start_s", f"0 <= {start_s} < {end_s} is needed")
+
+
+def _reaching(
+    blocks: Iterable[NDArray[np.float32]], source: str, start_s: float
+) -> Iterator[NDArray[np.float32]]:
+    """Pass blocks on; AudioError where there is nothing from `start_s` on."""
+    n_samples = 0
+    for block in blocks:
+        n_samples += len(block)
+        yield block
+    if start_s and not n_samples:
+        raise AudioError(source, f"it ends before {start_s:g} s; begin earlier")
 
 
 def _noting_lengths(

@@ -111,10 +111,8 @@ def run(config: EncoderConfig) -> dict[str, Any]:
     fingerprinter = Fingerprinter(load_encoder(config.model, config.device))
     known = datasets.audio_files(config.references)
     recordings = embedded([*known, *datasets.audio_files(config.distractors)], fingerprinter)
-    draws = {
-        chains.NOISE: datasets.Recordings(config.noise).draw,
-        chains.ROOMS: datasets.Rooms(config.rooms).draw,
-    }
+    rooms = datasets.Rooms(config.rooms)
+    draws = {chains.NOISE: datasets.Recordings(config.noise).draw, chains.ROOMS: rooms.draw}
     wanted = cells.make(cells.places(config.distortions, config.durations_s), draws)
     asked = questions("present", known, config.n_queries, wanted, config.seed)
     found: dict[Place, list[bool]] = {cell.place: [] for cell in wanted}
@@ -130,6 +128,7 @@ def run(config: EncoderConfig) -> dict[str, Any]:
         "seed": config.seed,
         "recipe_id": fingerprinter.recipe_id,
         "n_segments": len(recordings.owners),
+        "rooms_refused": [path.name for path in rooms.refused],
         "cells": [
             {"label": label, "duration_s": duration_s, "hit_rate": asdict(rate)}
             for (label, duration_s), rate in rates.items()

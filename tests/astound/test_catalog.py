@@ -441,6 +441,15 @@ def test_times_of_a_part_are_those_of_the_whole_clip(
     assert best.reference_end_s == pytest.approx(6.0, abs=0.3)
 
 
+@pytest.mark.parametrize("is_file", [True, False])
+def test_part_behind_the_end_is_told(shelf: Catalog, tmp_path: Path, is_file: bool) -> None:
+    whole, path = clip(0), tmp_path / "clip.wav"
+    write_wav(path, whole, RATE)
+    source, rate = (path, None) if is_file else (whole, RATE)
+    with pytest.raises(AudioError, match=r"it ends before 60 s; begin earlier"):
+        shelf.query(source, rate, start_s=60.0, end_s=65.0)
+
+
 def test_part_alone_decides(shelf: Catalog) -> None:
     whole = np.concatenate([clip(0, 2.0, 3.0), clip(1, 2.0, 3.0)])
     best = [best_of(shelf, whole, start_s=s, end_s=s + 3.0) for s in (0.0, 3.0)]
