@@ -1057,11 +1057,9 @@ def _reaching(
     blocks: Iterable[NDArray[np.float32]], source: str, start_s: float
 ) -> Iterator[NDArray[np.float32]]:
     """Pass blocks on; AudioError where there is nothing from `start_s` on."""
-    n_samples = 0
-    for block in blocks:
-        n_samples += len(block)
-        yield block
-    if start_s and not n_samples:
+    lengths: list[int] = []
+    yield from _noting_lengths(blocks, lengths)
+    if start_s and not any(lengths):
         raise AudioError(source, f"it ends before {start_s:g} s; begin earlier")
 
 

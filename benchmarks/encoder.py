@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmarks import cells, chains, datasets, report
 from benchmarks.cells import Cell, Place
-from benchmarks.metrics import Share, share
+from benchmarks.metrics import share
 from benchmarks.progress import followed
 from benchmarks.provenance import provenance
 from benchmarks.questions import Question, questions
@@ -23,6 +22,9 @@ from engine.encoder import SHIPPED_WEIGHTS, load_encoder
 from engine.errors import AudioError, ConfigError
 from engine.fingerprint import Fingerprinter
 from engine.records import Vectors
+from training.validate import best_tracks
+
+_N_PHASES = round(IndexConfig().segment_hop_s / SearchConfig().query_hop_s)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,51 +68,12 @@ class EncoderConfig:
             raise ConfigError("n_queries", f"{self.n_queries} does not work; at least 1 is needed")
 
 
-@dataclass(frozen=True)
-class Recordings:
-    """The stored segments of all recordings, one recording behind the other.
-
-    Parameters
-    ----------
-    embeddings : float32 array of shape (n_segments, dim)
-    owners : int64 array of shape (n_segments,)
-        Which recording each is of.
-    """
-
-    embeddings: Vectors
-    owners: NDArray[np.int64]
-
-    def best(self, query: Vectors, n_phases: int) -> int:
-        """Lay a query at every place, and tell the recording with the highest mean cosine along it.
-
-        Parameters
-        ----------
-        query : float32 array of shape (n_query_segments, dim)
-            `n_phases` segments in every hop of the recordings.
-        n_phases : int
-        """
-        phases = (query[first::n_phases] for first in range(min(n_phases, len(query))))
-        scores = np.maximum.reduce([self._scores(phase) for phase in phases])
-        return int(self.owners[np.argmax(scores)])
-
-    def _scores(self, query: Vectors) -> NDArray[np.float32]:
-        """Mean cosine at every place, -inf where a query would reach into the next recording."""
-        n_segments, n_places = len(query), len(self.owners)
-        cosines = query @ self.embeddings.T
-        scores = np.full(n_places, -np.inf, np.float32)
-        last = n_places - n_segments + 1
-        if last > 0:
-            along = sum(cosines[k, k : k + last] for k in range(n_segments))
-            fits = self.owners[:last] == self.owners[n_segments - 1 :]
-            scores[:last] = np.where(fits, along / n_segments, -np.inf)
-        return scores
-
-
 def run(config: EncoderConfig) -> dict[str, Any]:
     """Measure, write the results and return them, as the plain dict of the JSON."""
     fingerprinter = Fingerprinter(load_encoder(config.model, config.device))
     known = datasets.audio_files(config.references)
-    recordings = embedded([*known, *datasets.audio_files(config.distractors)], fingerprinter)
+    paths = list(dict.fromkeys([*known, *datasets.audio_files(config.distractors)]))
+    stored, owners = embedded(paths, fingerprinter)
     rooms = datasets.Rooms(config.rooms)
     draws = {chains.NOISE: datasets.Recordings(config.noise).draw, chains.ROOMS: rooms.draw}
     wanted = cells.make(cells.places(config.distortions, config.durations_s), draws)
@@ -120,30 +83,41 @@ def run(config: EncoderConfig) -> dict[str, Any]:
         right = known.index(question.excerpt.cut.path)
         for cell in wanted:
             query = _sharp(question, cell, config.seed, fingerprinter)
-            hit = query is not None and recordings.best(query, _n_phases()) == right
-            found[cell.place].append(hit)
+            found[cell.place].append(
+                query is not None
+                and int(best_tracks(query[None], stored, owners, _N_PHASES)) == right
+            )
     rates = {place: share(hits) for place, hits in found.items()}
     results = {
         **provenance(),
         "seed": config.seed,
         "recipe_id": fingerprinter.recipe_id,
-        "n_segments": len(recordings.owners),
+        "n_segments": len(owners),
         "rooms_refused": [path.name for path in rooms.refused],
         "cells": [
             {"label": label, "duration_s": duration_s, "hit_rate": asdict(rate)}
             for (label, duration_s), rate in rates.items()
         ],
-        "table": report.table(
-            ["right track, %", *(f"{seconds:g} s" for seconds in config.durations_s)],
-            list(_rows(rates)),
+        "table": report.grid(
+            "right track, %", {place: report.percent(rate) for place, rate in rates.items()}
         ),
     }
     report.write(config.out, results)
     return results
 
 
-def embedded(paths: Sequence[Path], fingerprinter: Fingerprinter) -> Recordings:
-    """Embed recordings as a catalog would; what cannot be decoded or is silent has no segments."""
+def embedded(
+    paths: Sequence[Path], fingerprinter: Fingerprinter
+) -> tuple[Vectors, NDArray[np.int64]]:
+    """Embed recordings as a catalog would; what cannot be decoded or is silent has no segments.
+
+    Returns
+    -------
+    embeddings : float32 array of shape (n_segments, dim)
+        One recording behind the other.
+    owners : int64 array of shape (n_segments,)
+        Which of `paths` each segment is of.
+    """
     parts, owners = [], []
     for owner, path in enumerate(followed(paths, "recordings", len(paths))):
         try:
@@ -155,7 +129,7 @@ def embedded(paths: Sequence[Path], fingerprinter: Fingerprinter) -> Recordings:
         owners.append(np.full(len(one.embeddings), owner, np.int64))
     if not parts:
         raise ConfigError("references", "nothing in them can be decoded")
-    return Recordings(np.concatenate(parts), np.concatenate(owners))
+    return np.concatenate(parts), np.concatenate(owners)
 
 
 def _sharp(
@@ -169,12 +143,3 @@ def _sharp(
     except AudioError:
         return None
     return align.sharpen(fingerprint, AlignConfig())
-
-
-def _n_phases() -> int:
-    return round(IndexConfig().segment_hop_s / SearchConfig().query_hop_s)
-
-
-def _rows(rates: dict[Place, Share]) -> Iterator[list[str]]:
-    for label, row in groupby(rates.items(), key=lambda one: one[0][0]):
-        yield [label, *(report.percent(rate) for _, rate in row)]

@@ -58,7 +58,7 @@ def hits_table(cells: Mapping[Place, CellMetrics]) -> str:
         for place, cell in cells.items()
         if cell.present
     }
-    return _grid("hit rate / exact of hits, %", entries)
+    return grid("hit rate / exact of hits, %", entries)
 
 
 def acceptance_table(cells: Mapping[Place, CellMetrics]) -> str:
@@ -79,12 +79,13 @@ def acceptance_table(cells: Mapping[Place, CellMetrics]) -> str:
         if cell.absent
     }
     if not false:
-        return _grid("kept, %", kept)
+        return grid("kept, %", kept)
     entries = {place: f"{kept.get(place, '-')} / {false.get(place, '-')}" for place in cells}
-    return _grid("kept / false accepts, %", entries)
+    return grid("kept / false accepts, %", entries)
 
 
-def _grid(title: str, entries: Mapping[Place, str]) -> str:
+def grid(title: str, entries: Mapping[Place, str]) -> str:
+    """Show a row for each label and a column for each duration, "-" where nothing was measured."""
     labels = list(dict.fromkeys(label for label, _ in entries))
     durations_s = sorted({duration_s for _, duration_s in entries})
     rows = [

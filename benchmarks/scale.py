@@ -20,6 +20,7 @@ from benchmarks.footprint import Opening, Storage
 from benchmarks.growth import Growth
 from benchmarks.likeness import likeness
 from benchmarks.padding import MadeUp
+from benchmarks.progress import followed
 from benchmarks.provenance import code_id, digest, provenance
 from benchmarks.quiz import Quiz
 from benchmarks.report import write
@@ -241,7 +242,9 @@ class _Run:
         return self.quiz.write_clips(self.work / "clips", min(self.config.n_queries, _N_CLIPS))
 
     def _cells(self, catalog: Catalog) -> list[dict[str, Any]]:
-        outcomes = list(_shown(quiz.outcomes(self.quiz, catalog, library.track_ids(catalog))))
+        asked = quiz.outcomes(self.quiz, catalog, library.track_ids(catalog))
+        n_asked = self.config.n_queries * len(self.quiz.cells)
+        outcomes = list(followed(asked, "queries", n_asked))
         return [
             {"label": cell.label, "duration_s": cell.duration_s}
             | asdict(metrics.summarise(cell.name, [o for o in outcomes if o.cell == cell.name]))
@@ -258,13 +261,6 @@ class _Run:
         n_exact = min(self.config.n_exact, self.config.n_queries)
         rows = quiz.efforts(self.quiz, catalog, exact, track_ids, n_exact, n_probes)
         return [asdict(row) for row in rows]
-
-
-def _shown(outcomes: Iterator[metrics.Outcome]) -> Iterator[metrics.Outcome]:
-    for outcome in outcomes:
-        print(f"\r{outcome.query_id}", end="", file=sys.stderr, flush=True)
-        yield outcome
-    print(file=sys.stderr)
 
 
 def _require_same(noted: Path, settings: Mapping[str, Any]) -> None:

@@ -113,7 +113,9 @@ class Variants:
         rate = self.fingerprinter.sample_rate
         beginning = waveform[: round(self.search.speeds_s * rate)]
         first = beginning[: round(_CHOOSING_S * rate)]
-        speed = self._best_speed(first) or self._best_speed(beginning)  # it may begin in silence
+        speed = self._best_speed(first)
+        if speed is None and len(first) < len(beginning):  # it may begin in silence
+            speed = self._best_speed(beginning)
         if speed is None:
             return candidates
         best = {one.track_id: one for one in candidates}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import reduce
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from engine import spectrogram
 from engine.config import IndexConfig, Recipe
 from engine.network import AST
+from engine.records import Vectors
 from training.chance import Chance
 from training.config import AugmentConfig
 from training.dataset import PairSampler
@@ -107,6 +110,35 @@ def embed(model: AST, waveforms: Tensor, hop_s: float, recipe: Recipe) -> Tensor
     return (torch.cat(parts) * audible[:, None]).view(len(waveforms), -1, parts[0].shape[1])
 
 
+def best_tracks(
+    queries: Tensor | Vectors,
+    catalog: Tensor | Vectors,
+    track_of: Tensor | NDArray[np.int64],
+    n_phases: int,
+) -> Tensor:
+    """Lay queries at every place of a catalog, and tell the track of the best.
+
+    The best place is that with the highest mean cosine along it.
+
+    Parameters
+    ----------
+    queries : float32 tensor or array of shape (n_queries, n_segments, dim)
+        `n_phases` segments in every hop of the catalog.
+    catalog : float32 tensor or array of shape (n_stored, dim)
+        The segments of all tracks, one track behind the other.
+    track_of : int64 tensor or array of shape (n_stored,)
+    n_phases : int
+
+    Returns
+    -------
+    int64 tensor of shape (n_queries,)
+    """
+    asked, stored, owners = map(torch.as_tensor, (queries, catalog, track_of))
+    phases = (asked[:, first::n_phases] for first in range(min(n_phases, asked.shape[1])))
+    scores = reduce(torch.maximum, (_scores(phase, stored, owners) for phase in phases))
+    return owners[scores.argmax(dim=1)]
+
+
 def _catalog(
     model: AST, held_out: PairSampler, distractors: PairSampler, recipe: Recipe
 ) -> tuple[Tensor, Tensor]:
@@ -139,19 +171,16 @@ def _hit_rate(
     hop_s = IndexConfig().segment_hop_s / _N_QUERY_HOPS
     pairs = asked.draw(chance, N_QUERIES, n_samples)
     queries = embed(model, pairs.degraded, hop_s, recipe)
-    scores = torch.full((N_QUERIES, len(catalog)), -torch.inf, device=catalog.device)
-    for phase in range(min(_N_QUERY_HOPS, queries.shape[1])):
-        scores = torch.maximum(scores, _diagonals(queries[:, phase::_N_QUERY_HOPS], catalog))
-    n_segments = -(-queries.shape[1] // _N_QUERY_HOPS)
-    straddles = track_of != track_of.roll(1 - n_segments)
-    best = scores.masked_fill(straddles, -torch.inf).argmax(dim=1)
-    return float((track_of[best] == pairs.tracks).float().mean())
+    best = best_tracks(queries, catalog, track_of, _N_QUERY_HOPS)
+    return float((best == pairs.tracks).float().mean())
 
 
-def _diagonals(queries: Tensor, catalog: Tensor) -> Tensor:
-    """Mean cosine of queries laid at every place of the catalog, (n_queries, n_catalog)."""
-    total = torch.zeros(len(queries), len(catalog), device=catalog.device)
+def _scores(queries: Tensor, catalog: Tensor, track_of: Tensor) -> Tensor:
+    """Mean cosine at every place, (n_queries, n_stored); -inf where another track begins in it."""
     n_segments = queries.shape[1]
+    cosines = (queries.flatten(0, 1) @ catalog.T).unflatten(0, queries.shape[:2])
+    total = torch.zeros(len(queries), len(catalog), device=catalog.device)
     for k in range(n_segments):
-        total += queries[:, k] @ catalog.roll(-k, dims=0).T
-    return total / n_segments
+        total += cosines[:, k].roll(-k, dims=1)
+    straddles = track_of != track_of.roll(1 - n_segments)
+    return (total / n_segments).masked_fill(straddles, -torch.inf)

@@ -18,7 +18,7 @@ from tests.training.sounds import RECIPE, only, pool_of, sampler_of, tone
 from training import validate
 from training.dataset import PairSampler
 from training.noises import Noises
-from training.validate import DEGRADATIONS, DURATIONS_S, retrieve
+from training.validate import DEGRADATIONS, DURATIONS_S, best_tracks, retrieve
 
 HISS = pool_of(0.1 * np.random.default_rng(0).standard_normal(16000))
 TONES_HZ = 400.0 * 1.17 ** np.arange(12)
@@ -113,3 +113,47 @@ def test_embeddings_are_those_of_the_fingerprinter(tiny_model: Path) -> None:
     np.testing.assert_allclose(found, expected, atol=0.03)
     assert not expected.any(axis=1).all()
     assert found.any(dim=1).tolist() == expected.any(axis=1).tolist()
+
+
+# -- every place -------------------------------------------------------------------------------
+
+
+def _stored(lengths: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Make up segments of tracks 0, 1, ..."""
+    drawn = torch.randn(sum(lengths), 16, generator=torch.Generator().manual_seed(7))
+    return normalize(drawn, dim=1), torch.arange(len(lengths)).repeat_interleave(
+        torch.tensor(lengths)
+    )
+
+
+@pytest.mark.parametrize("n_segments", [1, 2, 5, 8])
+def test_best_tracks_are_what_trying_every_place_finds(n_segments: int) -> None:
+    catalog, track_of = _stored((9, 4, 12))
+    queries = torch.randn(20, n_segments, 16, generator=torch.Generator().manual_seed(8))
+    best = best_tracks(queries, catalog, track_of, 2)
+    for query, found in zip(queries, best, strict=True):
+        tried = {}
+        for phase in range(min(2, n_segments)):
+            own = query[phase::2]
+            for place in range(len(track_of) - len(own) + 1):
+                there = slice(place, place + len(own))
+                if len(set(track_of[there].tolist())) == 1:
+                    tried[phase, place] = float((own * catalog[there]).sum(dim=1).mean())
+        _, place = max(tried, key=lambda one: tried[one])
+        assert found == track_of[place]
+
+
+def test_query_is_never_laid_across_two_tracks() -> None:
+    catalog, track_of = _stored((6, 6))
+    assert best_tracks(catalog[None, 6:9], catalog, track_of, 1) == 1
+    across = validate._scores(catalog[None, 4:8], catalog, track_of)[0]
+    assert across[[3, 4, 5, 9, 10, 11]].isneginf().all()
+    assert across[[0, 1, 2, 6, 7, 8]].isfinite().all()
+
+
+@pytest.mark.parametrize("phase", range(4))
+def test_any_phase_of_a_query_may_fall_on_stored_segments(phase: int) -> None:
+    catalog, track_of = (one.numpy() for one in _stored((9, 4, 12)))
+    query = np.tile(catalog[:1], (12, 1))
+    query[phase::4] = catalog[14:17]
+    assert best_tracks(query[None], catalog, track_of, 4) == 2
