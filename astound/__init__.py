@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from astound.catalog import Catalog
     from engine.config import ASTConfig
     from engine.errors import AstoundError
-    from engine.model import ASTModel
+    from engine.model.ast_model import ASTModel
     from engine.records import Match, QueryResult, Track
 
 _HOMES = {
     "ASTConfig": "engine.config",
-    "ASTModel": "engine.model",
+    "ASTModel": "engine.model.ast_model",
     "Catalog": "astound.catalog",
     "AstoundError": "engine.errors",
     "Match": "engine.records",

@@ -20,16 +20,16 @@ from astound import excerpts
 from astound.catalog import Catalog, OnProgress
 from astound.excerpts import Task
 from astound.surroundings import Surroundings
-from engine.audio import Waveform
-from engine.calibration import FALSE_ACCEPT_RATE, Answer, Calibration, learn
+from engine.audio.decode import Waveform
+from engine.search.calibration import FALSE_ACCEPT_RATE, Answer, Calibration, learn
 from engine.config import AlignConfig, SearchConfig
 from engine.errors import AudioError, StoreError
-from engine.index import Index
+from engine.vectors.index import Index
 from engine.protocol import AudioFingerprinter
-from engine.query import Stopwatch
+from engine.search.candidates import Stopwatch
 from engine.records import Fingerprint
-from engine.reliability import Reliability, Share, reliability, share
-from engine.variants import Variants
+from astound.evaluation.statistics import Reliability, Share, reliability, share
+from engine.search.speeds import Variants
 from training.calibrate import DURATIONS_S, best_candidates, heard
 from training.chance import Chance
 from training.config import AugmentConfig

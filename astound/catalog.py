@@ -51,22 +51,22 @@ from engine.records import (
     Timeline,
     Track,
 )
-from engine.store import Stats, Store
+from engine.store.store import Stats, Store
 from indexer.report import IngestReport
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from engine.calibration import Calibration
-    from engine.explainer import Explainer
-    from engine.explanation import Explanation, Near
-    from engine.gpu import Gpu
-    from engine.index import Index
+    from engine.search.calibration import Calibration
+    from engine.search.explainer import Explainer
+    from engine.search.explanation import Explanation, Near
+    from engine.vectors.gpu import Gpu
+    from engine.vectors.index import Index
     from engine.protocol import AudioFingerprinter
-    from engine.quantizer import Storage
-    from engine.searcher import Searcher
-    from engine.sighting import Appearance
+    from engine.vectors.quantizer import Storage
+    from engine.search.searcher import Searcher
+    from engine.scan.records import Appearance
     from indexer.checkup import Findings
     from indexer.compact import CompactReport
     from indexer.repair import RepairReport
@@ -166,8 +166,8 @@ class Catalog:
     @cached_property
     def fingerprinter(self) -> AudioFingerprinter:
         """What makes its fingerprints; RecipeMismatchError when the catalog had another."""
-        from engine.encoder import SHIPPED_WEIGHTS, load_encoder
-        from engine.fingerprint import Fingerprinter
+        from engine.model.weights import SHIPPED_WEIGHTS, load_encoder
+        from engine.model.fingerprinter import Fingerprinter
 
         if self.model is None or isinstance(self.model, Path):
             weights = self.model or SHIPPED_WEIGHTS
@@ -194,7 +194,7 @@ class Catalog:
     @cached_property
     def calibration(self) -> Calibration:
         """What turns scores into confidences; the catalog's own where it has been calibrated."""
-        from engine.calibration import SHIPPED_CALIBRATION, Calibration
+        from engine.search.calibration import SHIPPED_CALIBRATION, Calibration
 
         own = self.folder / SHIPPED_CALIBRATION.name
         if self._calibration is not None:
@@ -227,7 +227,7 @@ class Catalog:
         RecipeMismatchError
             It was fitted to other fingerprints.
         """
-        from engine.calibration import SHIPPED_CALIBRATION
+        from engine.search.calibration import SHIPPED_CALIBRATION
 
         if calibration.recipe_id != self.recipe_id:
             raise RecipeMismatchError(self.recipe_id, calibration.recipe_id, "the calibration")
@@ -331,7 +331,7 @@ class Catalog:
         AudioError
             The clip cannot be read, is silent or too short.
         """
-        from engine.query import Stopwatch
+        from engine.search.candidates import Stopwatch
 
         _require_part(start_s, end_s)
         stopwatch = Stopwatch()
@@ -391,9 +391,9 @@ class Catalog:
         TrackNotFoundError
             There is no such track.
         """
-        from engine.explainer import Explainer
-        from engine.explanation import unheard
-        from engine.query import Stopwatch
+        from engine.search.explainer import Explainer
+        from engine.search.explanation import unheard
+        from engine.search.candidates import Stopwatch
 
         _require_part(start_s, end_s)
         asked = None if track is None else self.track(track).id
@@ -410,7 +410,7 @@ class Catalog:
     def _explained(
         self, explainer: Explainer, asked: int | None, name: str, start_s: float
     ) -> Explanation:
-        from engine.explanation import Explanation, Subject
+        from engine.search.explanation import Explanation, Subject
 
         best, fingerprint = explainer.best, explainer.fingerprint
         verdict = explainer.verdict(best)
@@ -435,7 +435,7 @@ class Catalog:
         self, candidate: Candidate | None, explainer: Explainer, start_s: float
     ) -> Near | None:
         """Tell of a candidate; of none if its track has just been deleted."""
-        from engine.explanation import Near
+        from engine.search.explanation import Near
 
         tracks = [] if candidate is None else self._store.tracks([candidate.track_id])
         if candidate is None or not tracks:
@@ -451,7 +451,7 @@ class Catalog:
         self, search: SearchConfig | None = None, alignment: AlignConfig | None = None
     ) -> Searcher:
         """Join what answers queries, as the catalog is now."""
-        from engine.searcher import Searcher
+        from engine.search.searcher import Searcher
 
         return Searcher(
             fingerprinter=self.fingerprinter,
@@ -465,18 +465,18 @@ class Catalog:
     def _blocks(
         self, source: Any, sample_rate: int | None, start_s: float, end_s: float | None
     ) -> tuple[str, Iterable[NDArray[np.float32]]]:
-        from engine import audio
+        from engine.audio.decode import decode
 
         rate = self.fingerprinter.sample_rate
         if isinstance(source, (str, os.PathLike)):
             path = os.fspath(source)
-            blocks = audio.blocks(path, rate, start_s=start_s, end_s=end_s)
+            blocks = decode.blocks(path, rate, start_s=start_s, end_s=end_s)
             return path, _reaching(blocks, path, start_s)
         if sample_rate is None:
             raise ConfigError("sample_rate", "an array needs it, in Hz")
         last = None if end_s is None else round(end_s * sample_rate)
-        part = audio.mono(source)[round(start_s * sample_rate) : last]
-        return "array", _reaching([audio.resample(part, sample_rate, rate)], "array", start_s)
+        part = decode.mono(source)[round(start_s * sample_rate) : last]
+        return "array", _reaching([decode.resample(part, sample_rate, rate)], "array", start_s)
 
     def _matches(self, sure: list[tuple[Candidate, float]], start_s: float) -> tuple[Match, ...]:
         tracks = {t.id: t for t in self._store.tracks([one.track_id for one, _ in sure])}
@@ -577,7 +577,7 @@ class Catalog:
         Entry
             By when they have ended, more or less.
         """
-        from engine.scanner import Scanner
+        from engine.scan.scanner import Scanner
 
         config = config or ScanConfig()
         if min_confidence is not None:
@@ -595,7 +595,7 @@ class Catalog:
         """Find the tracks that sound most like a recording, by their clip-level embeddings.
 
         There always are some. Unrelated music has a clip score of up to 0.56, and in a catalog of
-        hundreds of tracks the best of it up to 0.74; see :class:`engine.clip_index.ClipIndex`.
+        hundreds of tracks the best of it up to 0.74; see :class:`engine.compare.similar.ClipIndex`.
 
         Parameters
         ----------
@@ -618,7 +618,7 @@ class Catalog:
         AudioError
             The file cannot be read, is silent or too short.
         """
-        from engine.clip_index import ClipIndex
+        from engine.compare.similar import ClipIndex
 
         own_id = self._own_id(source)
         index = self._current_index()
@@ -656,7 +656,7 @@ class Catalog:
         clusters : list of Cluster
             Of full duplicates, with the one to keep.
         """
-        from engine.duplicates import Duplicates, clusters
+        from engine.compare.duplicates import Duplicates, clusters
 
         index = self._current_index()
         durations_s = {track.id: track.duration_s for track in self._store.tracks(index.track_ids)}
@@ -969,7 +969,7 @@ class Catalog:
 
     @cached_property
     def _gpu(self) -> Gpu | None:
-        from engine.gpu import find
+        from engine.vectors.gpu import find
 
         return find(self.device)
 
@@ -984,7 +984,7 @@ class Catalog:
 
     def _current_index(self) -> Index:
         """Open the index, again if some process has changed the catalog since."""
-        from engine.index import Index
+        from engine.vectors.index import Index
 
         with self._opening:  # of many threads that ask at once one opens, and the others wait
             for n_left in reversed(range(_N_ATTEMPTS)):

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from engine import audio
-from engine.encoder import SHIPPED_WEIGHTS, load_encoder
+from engine.audio.decode import decode
+from engine.model.weights import SHIPPED_WEIGHTS, load_encoder
 from engine.errors import AudioError
-from engine.fingerprint import Fingerprinter
-from engine.overlap import told
+from engine.model.fingerprinter import Fingerprinter
+from engine.compare.overlap import told
 from engine.records import Fingerprint, Passage, Repeat
-from engine.repeats import repeats
-from engine.similarity import passages, similarity
+from engine.compare.repeats import repeats
+from engine.compare.passages import passages, similarity
 
 # With astound-v1, of 27 excerpts of 10 s over a phone in a room with 0 dB of noise 15 are found,
 # with 0.5 s but 3.
@@ -59,8 +59,8 @@ def compare(
     Returns
     -------
     Comparison
-        Its passages are those of :func:`engine.similarity.passages`, less those that
-        :func:`engine.overlap.told` leaves out.
+        Its passages are those of :func:`engine.compare.passages.passages`, less those that
+        :func:`engine.compare.overlap.told` leaves out.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def recurrence(
 
 
 def _fingerprint(fingerprinter: Fingerprinter, path: str | os.PathLike[str]) -> Fingerprint:
-    blocks = audio.blocks(path, fingerprinter.sample_rate)
+    blocks = decode.blocks(path, fingerprinter.sample_rate)
     return fingerprinter.fingerprint(blocks, _HOP_S, os.fspath(path))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from astound.surroundings import Surroundings
-from engine.audio import Waveform
+from engine.audio.decode import Waveform
 from training import augment, pace
 from training.chance import Chance
 from training.config import AugmentConfig

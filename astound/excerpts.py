@@ -10,11 +10,12 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from engine import audio, query
-from engine.audio import Waveform
+from engine.audio.decode import decode
+from engine.search import candidates
+from engine.audio.decode import Waveform
 from engine.config import AlignConfig, SearchConfig
 from engine.errors import StoreError
-from engine.index import Index
+from engine.vectors.index import Index
 from engine.protocol import AudioFingerprinter
 from engine.records import Track
 
@@ -81,7 +82,7 @@ def read(source: Source, sample_rate: int) -> Waveform:
     -------
     float32 array of shape (n_samples,)
     """
-    return audio.read(source.path, sample_rate, end_s=_LONGEST_S)
+    return decode.read(source.path, sample_rate, end_s=_LONGEST_S)
 
 
 def holders(
@@ -111,7 +112,7 @@ def holders(
     search = SearchConfig()
     query_hop_s = fingerprinter.hop_within(search.query_hop_s, hop_s)
     fingerprint = fingerprinter.fingerprint([clean], query_hop_s)
-    found = query.find(fingerprint, index, hop_s, search, AlignConfig(), query.Stopwatch())
+    found = candidates.find(fingerprint, index, hop_s, search, AlignConfig(), candidates.Stopwatch())
     return {one.track_id: one.offset_s for one in found if one.score >= _SAME_AUDIO}
 
 

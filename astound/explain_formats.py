@@ -13,9 +13,9 @@ from rich import box
 from rich.table import Table
 
 from astound.formats import clock, console, hints, label
-from engine.agreement import Agreement, Votes
+from engine.search.alignment_detail import Agreement, Votes
 from engine.errors import printable
-from engine.explanation import Explanation, Near, Subject, Verdict
+from engine.search.explanation import Explanation, Near, Subject, Verdict
 
 EXPLAIN_FORMATS = ("text", "json")
 

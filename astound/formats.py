@@ -18,7 +18,7 @@ from engine.errors import ConfigError, printable
 from engine.records import Entry, Match, Passage, QueryResult, SimilarTrack, Track
 
 if TYPE_CHECKING:
-    from engine.store import Stats
+    from engine.store.store import Stats
     from indexer.report import IngestReport
 
 Row = dict[str, Any]

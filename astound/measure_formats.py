@@ -12,7 +12,7 @@ from rich import box
 from rich.table import Table
 
 from astound.formats import console
-from engine.reliability import Share
+from astound.evaluation.statistics import Share
 
 if TYPE_CHECKING:
     from astound.calibration import CalibrationReport

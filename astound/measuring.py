@@ -65,7 +65,7 @@ def calibrate(session: Session, /, out: Path | None, dry_run: bool, **options: A
     from astound.counter import counted
     from astound.measure_formats import write_calibration
     from astound.reliability import draw
-    from engine.calibration import SHIPPED_CALIBRATION
+    from engine.search.calibration import SHIPPED_CALIBRATION
     from engine.figure import begin
 
     if out is not None:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import migrations
-from engine.database import Connection, Engine, connect, schema, translated
+from engine.store.connection import Connection, Engine, connect, schema, translated
 from engine.errors import SchemaError, StoreError
-from engine.tables import SCHEMA_HEAD
+from engine.store.tables import SCHEMA_HEAD
 
 if TYPE_CHECKING:
     from alembic.config import Config

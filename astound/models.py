@@ -18,8 +18,8 @@ from astound.options import Session, format_option
 from engine.errors import AstoundError, AudioError, ConfigError, ModelError, printable
 
 if TYPE_CHECKING:
-    from engine.audio import Waveform
-    from engine.model import ASTModel
+    from engine.audio.decode import Waveform
+    from engine.model.ast_model import ASTModel
     from engine.records import Vectors
 
 T = TypeVar("T")
@@ -146,7 +146,7 @@ def import_(
     DIR is a folder of Hugging Face's ASTForAudioClassification, FILE a .pth of the original
     repository; no code in them is run.
     """
-    from engine.model import ASTModel
+    from engine.model.ast_model import ASTModel
 
     asked: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
     named = formats.read_list(labels) if labels else None
@@ -202,7 +202,7 @@ def importance(  # noqa: PLR0913 - one argument per option
 
 def _load(session: Session, given: Path | None) -> ASTModel:
     """Load a model of any kind: the one given, else that of --model, else the shipped one."""
-    from engine.model import ASTModel
+    from engine.model.ast_model import ASTModel
 
     path = given or session.model
     if path is None:
@@ -215,7 +215,7 @@ def _load(session: Session, given: Path | None) -> ASTModel:
 
 
 def _from_onnx(path: Path) -> ASTModel:
-    from engine.model import ASTModel
+    from engine.model.ast_model import ASTModel
 
     try:
         return ASTModel.from_onnx(path)
@@ -226,9 +226,9 @@ def _from_onnx(path: Path) -> ASTModel:
 def _read(
     loaded: ASTModel, path: Path, start_s: float = 0.0, end_s: float | None = None
 ) -> Waveform:
-    from engine import audio
+    from engine.audio.decode import decode
 
-    waveform = audio.read(path, loaded.sample_rate, start_s, end_s)
+    waveform = decode.read(path, loaded.sample_rate, start_s, end_s)
     if not len(waveform):
         raise AudioError(path, f"there is no sound after {start_s:g} s")
     return waveform

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from astound.formats import label
-from engine.agreement import Agreement, Votes
+from engine.search.alignment_detail import Agreement, Votes
 from engine.errors import ConfigError, printable
-from engine.explanation import Explanation, Subject
+from engine.search.explanation import Explanation, Subject
 from engine.figure import begin, save
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from astound.formats import clock, console, label
 from engine.errors import printable
-from engine.overlap import query_span, reference_span
+from engine.compare.overlap import query_span, reference_span
 from engine.records import Cluster, Duplicate, Repeat, SimilarTrack, Track
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.figure import begin, save
-from engine.reliability import Reliability
+from astound.evaluation.statistics import Reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,11 +19,11 @@ from astound.catalog import Catalog, OnProgress
 from astound.degradation import CONTEXT_S, FASTEST, Degradation, degradations
 from astound.excerpts import Source, Task
 from astound.surroundings import Surroundings
-from engine.audio import Waveform
+from engine.audio.decode import Waveform
 from engine.errors import AudioError, AudioTooShortError, ConfigError, SilentAudioError
-from engine.query import Stopwatch
-from engine.reliability import Share, share
-from engine.searcher import Searcher
+from engine.search.candidates import Stopwatch
+from astound.evaluation.statistics import Share, share
+from engine.search.searcher import Searcher
 from indexer.report import Failure
 from indexer.scan import FoundFile, scan
 from training.chance import Chance

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from engine import audio
+from engine.audio.decode import decode
 from engine.errors import AudioError, ConfigError
 from training.noises import Noises
 from training.pool import AudioPool
@@ -89,11 +89,11 @@ class Surroundings:
 
 
 def _pool(folder: Path, sample_rate: int, seed: int) -> AudioPool:
-    paths = sorted(p for p in folder.rglob("*") if p.suffix[1:].lower() in audio.EXTENSIONS)
+    paths = sorted(p for p in folder.rglob("*") if p.suffix[1:].lower() in decode.EXTENSIONS)
     recordings = []
     for i in np.random.default_rng(seed).permutation(len(paths))[:_MAX_FILES]:
         try:
-            recordings.append(audio.read(paths[i], sample_rate, end_s=_LONGEST_S))
+            recordings.append(decode.read(paths[i], sample_rate, end_s=_LONGEST_S))
         except AudioError as error:
             log.warning("%s", error)
     if not recordings:

@@ -17,7 +17,7 @@ from engine.errors import AstoundError, CatalogBusyError
 
 if TYPE_CHECKING:
     from astound.catalog import Catalog
-    from engine.quantizer import Storage
+    from engine.vectors.quantizer import Storage
     from indexer.takeover import TakeoverReport
 
 keys_argument = click.argument("keys", nargs=-1, metavar="ID|PATH...")

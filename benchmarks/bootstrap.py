@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from engine.reliability import Share, share
+from astound.evaluation.statistics import Share, share
 
 N_RESAMPLES = 2000
 _PERCENTILES = (2.5, 97.5)

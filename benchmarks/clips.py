@@ -19,8 +19,8 @@ from benchmarks.metrics import Share, share
 from benchmarks.progress import followed
 from benchmarks.provenance import provenance
 from benchmarks.questions import questions
-from engine import audio
-from engine.clip_index import ClipIndex
+from engine.audio.decode import decode
+from engine.compare.similar import ClipIndex
 from engine.config import ClipConfig
 from engine.errors import AudioError, ConfigError
 from engine.protocol import AudioFingerprinter
@@ -147,7 +147,7 @@ def _ask(
     fingerprinter: AudioFingerprinter, waveform: Waveform, stored: ClipIndex, true_id: int
 ) -> Ranking:
     """Compare the first clip of a query, at the hop clips are made of."""
-    played = audio.resample(waveform, datasets.RATE, fingerprinter.sample_rate)
+    played = decode.resample(waveform, datasets.RATE, fingerprinter.sample_rate)
     hop_s = ClipConfig().segment_hop_s
     try:
         fingerprint = fingerprinter.fingerprint([played], hop_s)

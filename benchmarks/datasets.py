@@ -15,7 +15,7 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import audio
+from engine.audio.decode import decode
 from engine.errors import AudioError
 
 Waveform = NDArray[np.float32]
@@ -72,7 +72,7 @@ def audio_files(folders: Iterable[Path]) -> list[Path]:
         file for folder in folders for file in (folder.rglob("*") if folder.is_dir() else [folder])
     )
     return sorted(
-        {f.resolve() for f in files if f.is_file() and f.suffix[1:].lower() in audio.EXTENSIONS}
+        {f.resolve() for f in files if f.is_file() and f.suffix[1:].lower() in decode.EXTENSIONS}
     )
 
 
@@ -126,7 +126,7 @@ def excerpts(
         raise AudioError("audio", f"no track of at least {duration_s:g} s to cut queries from")
     for path, group in groupby(chosen):
         try:
-            waveform = audio.read(path, RATE)
+            waveform = decode.read(path, RATE)
         except AudioError as error:
             log.warning("left out: %s", error)
             continue
@@ -203,7 +203,7 @@ class Recordings:
 
 @lru_cache(maxsize=_N_CACHED_RECORDINGS)
 def _recording(path: Path) -> Waveform:
-    return audio.read(path, RATE, end_s=_RECORDING_S)
+    return decode.read(path, RATE, end_s=_RECORDING_S)
 
 
 class Rooms:
@@ -218,7 +218,7 @@ class Rooms:
 
     def __init__(self, folder: Path) -> None:
         self.paths = audio_files([folder])
-        read = {path: from_onset(audio.read(path, RATE)) for path in self.paths}
+        read = {path: from_onset(decode.read(path, RATE)) for path in self.paths}
         self.responses = [response for response in read.values() if decays(response)]
         self.refused = [path for path, response in read.items() if not decays(response)]
         if not self.responses:

@@ -16,11 +16,12 @@ from benchmarks.metrics import share
 from benchmarks.progress import followed
 from benchmarks.provenance import provenance
 from benchmarks.questions import Question, questions
-from engine import align, audio
+from engine.search import alignment
+from engine.audio.decode import decode
 from engine.config import AlignConfig, IndexConfig, SearchConfig
-from engine.encoder import SHIPPED_WEIGHTS, load_encoder
+from engine.model.weights import SHIPPED_WEIGHTS, load_encoder
 from engine.errors import AudioError, ConfigError
-from engine.fingerprint import Fingerprinter
+from engine.model.fingerprinter import Fingerprinter
 from engine.records import Vectors
 from training.validate import best_tracks
 
@@ -121,7 +122,7 @@ def embedded(
     parts, owners = [], []
     for owner, path in enumerate(followed(paths, "recordings", len(paths))):
         try:
-            blocks = audio.blocks(path, fingerprinter.sample_rate)
+            blocks = decode.blocks(path, fingerprinter.sample_rate)
             one = fingerprinter.fingerprint(blocks, IndexConfig().segment_hop_s, str(path))
         except AudioError:
             continue
@@ -137,9 +138,9 @@ def _sharp(
 ) -> Vectors | None:
     """Embed a query as a catalog is asked with it, None if it is silent or too short."""
     waveform = question.waveform(cell, seed)
-    played = audio.resample(waveform, datasets.RATE, fingerprinter.sample_rate)
+    played = decode.resample(waveform, datasets.RATE, fingerprinter.sample_rate)
     try:
         fingerprint = fingerprinter.fingerprint([played], SearchConfig().query_hop_s)
     except AudioError:
         return None
-    return align.sharpen(fingerprint, AlignConfig())
+    return alignment.sharpen(fingerprint, AlignConfig())

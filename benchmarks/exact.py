@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.index import Index
+from engine.vectors.index import Index
 from engine.records import NO_ADDRESS, Addresses, Hits, Vectors, address
 
 _BLOCK = 1 << 16

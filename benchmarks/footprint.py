@@ -100,7 +100,8 @@ def _compact(opening: Opening, storage: Storage) -> dict[str, Any]:
 
 def _ask(opening: Opening, clips: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     import astound
-    from engine import fingerprint, index  # noqa: F401 - how long libraries load is not asked
+    from engine.model.ast_model import fingerprinter
+    from engine.vectors import index
 
     with astound.open(**opening.options()) as catalog:
         began = time.perf_counter()

@@ -9,7 +9,7 @@ that are searched by lists, all quantities are straight lines:
   owns after queries.
 * open(N), the same line through both times of opening.
 * codes(N) = shards · (nlist + probes · rows / nlist), what a query segment is compared with, with
-  rows = N / shards, and nlist and probes those of :mod:`engine.quantizer` for so many rows.
+  rows = N / shards, and nlist and probes those of :mod:`engine.vectors.quantizer` for so many rows.
 * latency(N) = encode + align + search, with search the line through both measured times over their
   codes; m machines share the codes, and what does not depend on them stays.
 * build(N) = hours of music / speed of adding on one machine of those measured, and the time of
@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from math import ceil, inf
 from typing import Any
 
-from engine import quantizer
+from engine.vectors import quantizer
 from engine.config import IndexConfig
 from engine.errors import ConfigError
 from engine.records import POSITION_BITS
-from engine.statements import LARGEST_ID
+from engine.store.queries import LARGEST_ID
 
 Results = Mapping[str, Any]
 

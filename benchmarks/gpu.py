@@ -26,13 +26,13 @@ from benchmarks.exact import Exact, share_found
 from benchmarks.padding import MadeUp, MadeUpBundle
 from benchmarks.provenance import provenance
 from benchmarks.report import table, write
-from engine import gpu, quantizer
+from engine.vectors import gpu, quantizer
 from engine.errors import ConfigError
-from engine.gpu import Gpu
-from engine.index import Index
+from engine.vectors.gpu import Gpu
+from engine.vectors.index import Index
 from engine.records import POSITION_BITS, Fingerprint, Hits, Placement, Vectors
-from engine.shard import Shard, write_shard
-from engine.store import Store
+from engine.vectors.shard import Shard, write_shard
+from engine.store.store import Store
 from indexer.source import CatalogSource
 
 TOP_K = 10

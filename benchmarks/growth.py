@@ -19,9 +19,9 @@ from astound.catalog import SHARDS_FOLDER, Catalog
 from astound.settings import DATABASE_FILE
 from benchmarks import datasets
 from benchmarks.padding import PREFIX, MadeUp
-from engine import audio
+from engine.audio.decode import decode
 from engine.config import IngestConfig
-from engine.store import Store
+from engine.store.store import Store
 from indexer.source import CatalogSource
 from indexer.takeover import Takeover
 
@@ -114,7 +114,7 @@ def write_more(folder: Path, paths: Sequence[Path]) -> Path:
     partial.mkdir(parents=True)
     left_s = MORE_S
     for number, path in enumerate(paths):
-        waveform = audio.read(path, datasets.RATE, start_s=_LATER_S, end_s=left_s + _LATER_S)
+        waveform = decode.read(path, datasets.RATE, start_s=_LATER_S, end_s=left_s + _LATER_S)
         soundfile.write(partial / f"{number:03}.wav", waveform, datasets.RATE)
         left_s -= len(waveform) / datasets.RATE
         if left_s < 1.0:

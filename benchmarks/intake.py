@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 import astound
 from astound.catalog import SHARDS_FOLDER, Catalog, Device
 from astound.settings import DATABASE_FILE
-from engine import audio
-from engine.audio import Waveform
+from engine.audio.decode import decode
+from engine.audio.decode import Waveform
 from engine.config import IngestConfig
-from engine.encoder import Encoder
+from engine.model.weights import Encoder
 from engine.errors import AudioError
-from engine.fingerprint import Fingerprinter
+from engine.model.fingerprinter import Fingerprinter
 from engine.records import Fingerprint, NewTrack
-from engine.shard import write_shard
-from engine.store import Store
+from engine.vectors.shard import write_shard
+from engine.store.store import Store
 from indexer.lanes import Lanes
 from indexer.scan import FoundFile, scan
 
@@ -179,9 +179,9 @@ def _decoded(paths: Iterable[str], sample_rate: int, meter: _Meter) -> list[Wave
         with av.open(path, metadata_errors="ignore") as container:
             native_rate = container.streams.audio[0].rate
         with meter.part("decode"):
-            native = audio.read(path, native_rate)
+            native = decode.read(path, native_rate)
         with meter.part("resample"):
-            waveforms.append(audio.resample(native, native_rate, sample_rate))
+            waveforms.append(decode.resample(native, native_rate, sample_rate))
     return waveforms
 
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from benchmarks.bootstrap import Bootstrap, Interval
 from engine.records import QueryResult
-from engine.reliability import Reliability, reliability
-from engine.reliability import Share as Share
-from engine.reliability import share as share
+from astound.evaluation.statistics import Reliability, reliability
+from astound.evaluation.statistics import Share as Share
+from astound.evaluation.statistics import share as share
 
 EXACT_S = 0.25
 NEAR_S = 0.5

@@ -21,7 +21,7 @@ from benchmarks.journal import Journal
 from benchmarks.metrics import Outcome
 from benchmarks.progress import followed
 from benchmarks.provenance import code_id, digest, provenance
-from engine import audio
+from engine.audio.decode import decode
 from engine.errors import AudioError, ConfigError
 
 _MODULES = ("mirex", "metrics")
@@ -125,7 +125,7 @@ def read_list(path: Path) -> dict[str, str]:
 
 def _name(file: str) -> str:
     name = Path(file.strip())
-    is_audio = name.suffix[1:].lower() in audio.EXTENSIONS
+    is_audio = name.suffix[1:].lower() in decode.EXTENSIONS
     return name.stem if is_audio else name.name
 
 

@@ -13,7 +13,7 @@ from numpy.random import Generator
 
 from benchmarks import datasets
 from benchmarks.datasets import RATE, Waveform
-from engine import audio
+from engine.audio.decode import decode
 from engine.errors import ConfigError
 
 MAX_SPEED_CHANGE = 0.04
@@ -121,7 +121,7 @@ def _drawn(
 
 def _excerpt(path: Path, present: bool, slot_s: float, rng: Generator) -> Part | None:
     """Cut an excerpt that is nowhere silent, None if that does not come off."""
-    waveform = audio.read(path, RATE)
+    waveform = decode.read(path, RATE)
     if len(waveform) < MIN_TRACK_S * RATE:
         return None
     for _ in range(_N_TRIES):
@@ -226,8 +226,8 @@ def _sounds(mix: Mix, voice: _Voice) -> Iterator[tuple[int, Waveform]]:
 def _music(part: Part, voice: _Voice) -> Waveform:
     length_s = part.end_s - part.start_s
     end_s = part.reference_start_s + length_s * part.speed + 0.5
-    cut = audio.read(part.path, RATE, start_s=part.reference_start_s, end_s=end_s)
-    played = _loud(audio.change_speed(cut, RATE, part.speed))[: round(length_s * RATE)]
+    cut = decode.read(part.path, RATE, start_s=part.reference_start_s, end_s=end_s)
+    played = _loud(decode.change_speed(cut, RATE, part.speed))[: round(length_s * RATE)]
     for fade_s, end in ((part.fade_in_s, slice(None)), (part.fade_out_s, slice(None, None, -1))):
         ramp = np.linspace(0, np.pi / 2, min(round(fade_s * RATE), len(played)))
         played[end][: len(ramp)] *= np.sin(ramp).astype(np.float32)
@@ -251,7 +251,7 @@ class _Voice:
             return np.zeros(n_samples, np.float32)
         while len(self.pending) < n_samples:
             path = self.paths[int(self.rng.integers(len(self.paths)))]
-            self.pending = np.concatenate([self.pending, _loud(audio.read(path, RATE))])
+            self.pending = np.concatenate([self.pending, _loud(decode.read(path, RATE))])
         spoken, self.pending = self.pending[:n_samples], self.pending[n_samples:]
         return spoken.copy()
 

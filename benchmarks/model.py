@@ -18,10 +18,10 @@ from benchmarks import report
 from benchmarks.datasets import Waveform
 from benchmarks.provenance import provenance
 from engine.config import ASTConfig, IndexConfig
-from engine.encoder import Encoder, resolve_device
-from engine.graph import Graph
-from engine.model import ASTModel
-from engine.network import Network
+from engine.model.weights import Encoder, resolve_device
+from engine.model.onnx import Graph
+from engine.model.ast_model import ASTModel
+from engine.model.network import Network
 
 _TURN_S = 0.2
 _BASELINE = "torch, cpu, float32"

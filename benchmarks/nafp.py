@@ -30,7 +30,7 @@ from benchmarks.journal import Journal
 from benchmarks.metrics import CellMetrics, Outcome
 from benchmarks.progress import followed
 from benchmarks.provenance import code_id, digest, provenance
-from engine import audio
+from engine.audio.decode import decode
 from engine.errors import AudioError, ConfigError
 
 HOP_S = 0.5
@@ -217,7 +217,7 @@ def _asked(catalog: Catalog, found: Layout, chosen: Sequence[Start]) -> Iterator
     track_ids = library.track_ids(catalog)
     rate = catalog.fingerprinter.sample_rate
     for file, starts in groupby(chosen, key=lambda start: start.file):
-        waveform = audio.read(found.queries[file], rate)
+        waveform = decode.read(found.queries[file], rate)
         reference = found.references[file]
         for start in starts:
             rest = waveform[round(start.start_s * rate) :]

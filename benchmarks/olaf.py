@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.peer import About, Answer
 from benchmarks.program import Program, ProgramError
-from engine.audio import EXTENSIONS
+from engine.audio.decode import EXTENSIONS
 
 _HOME = "home"
 _OLAF = Program(

@@ -25,7 +25,7 @@ from benchmarks.peer import Answer, Peer
 from benchmarks.process import measured
 from benchmarks.provenance import digest, provenance
 from benchmarks.query_files import QueryFile
-from engine import audio
+from engine.audio.decode import decode
 from engine.errors import AstoundError, AudioError, ConfigError
 
 log = logging.getLogger(__name__)
@@ -172,7 +172,7 @@ def _heard(paths: Sequence[Path]) -> tuple[float, list[Path]]:
     durations_s = {}
     for path in paths:
         try:
-            durations_s[path] = len(audio.read(path, datasets.RATE)) / datasets.RATE
+            durations_s[path] = len(decode.read(path, datasets.RATE)) / datasets.RATE
         except AudioError as error:
             log.warning("left out: %s", error)
     return sum(durations_s.values()), list(durations_s)

@@ -22,7 +22,7 @@ from benchmarks.datasets import RATE, Waveform, generator
 from benchmarks.provenance import provenance
 from benchmarks.retrieval import RetrievalConfig
 from benchmarks.workers import in_order
-from engine import audio
+from engine.audio.decode import decode
 
 BASELINE = Path(__file__).parent / "results" / "baseline.json"
 
@@ -161,11 +161,11 @@ class _Stopwatch:
 
     def _works(self) -> Mapping[str, Callable[[], object]]:
         fingerprinter, hop_s = self.catalog.fingerprinter, self.catalog.segment_hop_s
-        tune = audio.read(self.path, fingerprinter.sample_rate)
-        clip = audio.read(self.path, RATE, 3.0, 8.0)
-        unknown = audio.read(self.unknown, RATE, 3.0, 8.0)
+        tune = decode.read(self.path, fingerprinter.sample_rate)
+        clip = decode.read(self.path, RATE, 3.0, 8.0)
+        unknown = decode.read(self.unknown, RATE, 3.0, 8.0)
         return {
-            "decoding 5 x 20 s": lambda: [audio.read(self.path, RATE) for _ in range(5)],
+            "decoding 5 x 20 s": lambda: [decode.read(self.path, RATE) for _ in range(5)],
             "fingerprinting 20 s": lambda: fingerprinter.fingerprint([tune], hop_s),
             "query of 5 s": lambda: self.catalog.query(clip, sample_rate=RATE),
             "query of 5 s, not known": lambda: self.catalog.query(unknown, sample_rate=RATE),

@@ -18,11 +18,12 @@ from benchmarks.datasets import Waveform
 from benchmarks.exact import Exact, share_found
 from benchmarks.metrics import Outcome
 from benchmarks.questions import Question, questions
-from engine import align, audio, query
+from engine.search import alignment, candidates
+from engine.audio.decode import decode
 from engine.config import SearchConfig
 from engine.errors import AudioError
 from engine.protocol import AudioFingerprinter
-from engine.query import Stopwatch
+from engine.search.candidates import Stopwatch
 from engine.records import Fingerprint, Vectors
 
 LABELS = ("noise0", "noise-5", "room5")
@@ -211,7 +212,7 @@ class _Comparison:
         self.searcher = catalog.searcher(SearchConfig(speeds=()))
         hop_s = self.searcher.query_hop_s
         self.fingerprint = _fingerprint(catalog.fingerprinter, waveform, hop_s)
-        self.sharp = align.sharpen(self.fingerprint, self.searcher.alignment)
+        self.sharp = alignment.sharpen(self.fingerprint, self.searcher.alignment)
         self.right = right
         self.found_exactly = self._is_found(exact, self.searcher.search, Stopwatch())
         self.exact_hits = exact.hits
@@ -227,7 +228,7 @@ class _Comparison:
     def _is_found(self, index: Any, search: SearchConfig, stopwatch: Stopwatch) -> bool:
         searcher = self.searcher
         settings = search, searcher.alignment, stopwatch
-        found = query.find(self.fingerprint, index, searcher.reference_hop_s, *settings)
+        found = candidates.find(self.fingerprint, index, searcher.reference_hop_s, *settings)
         return bool(found) and found[0].track_id == self.right
 
 
@@ -246,5 +247,5 @@ def _effort(cell: str, n_probe: int | None, looks: Sequence[_Look]) -> Effort:
 def _fingerprint(
     fingerprinter: AudioFingerprinter, waveform: Waveform, segment_hop_s: float
 ) -> Fingerprint:
-    played = audio.resample(waveform, datasets.RATE, fingerprinter.sample_rate)
+    played = decode.resample(waveform, datasets.RATE, fingerprinter.sample_rate)
     return fingerprinter.fingerprint([played], segment_hop_s)

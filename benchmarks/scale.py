@@ -26,7 +26,7 @@ from benchmarks.quiz import Quiz
 from benchmarks.report import write
 from benchmarks.stock import Stock
 from engine.errors import ConfigError
-from engine.store import Store
+from engine.store.store import Store
 
 _N_CLIPS = 50
 _FEW = 4

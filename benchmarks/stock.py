@@ -13,7 +13,7 @@ from astound.catalog import SHARDS_FOLDER
 from astound.settings import DATABASE_FILE
 from engine.errors import ConfigError, RecipeMismatchError
 from engine.records import Placement, Vectors
-from engine.store import Store
+from engine.store.store import Store
 from indexer.source import CatalogSource
 
 _MOST_OTHERS = 400_000

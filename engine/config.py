@@ -50,7 +50,7 @@ class SpectrogramConfig:
         A segment whose loudest frame has a power below this (dB re full scale) is silent.
     front_end : {"segment", "kaldi"}
         "segment" gives each segment zero mean and unit variance; "kaldi" is the filter bank of the
-        published models, see :mod:`engine.filter_bank`, with a fixed mean and deviation.
+        published models, see :mod:`engine.model.filter_bank`, with a fixed mean and deviation.
     mean, deviation : float
         What "kaldi" subtracts, and what it divides by twice of; those of AudioSet by default.
     """
@@ -406,7 +406,7 @@ class AlignConfig:
     vote_power : float
         A hit votes with its cosine to this power.
     common_s : float
-        Length of a query of whose common part half is taken out; see :func:`engine.align.sharpen`.
+        Length of a query of whose common part half is taken out; see :func:`engine.search.alignment.sharpen`.
     evidence_scale : float
         How far above the background a cosine must be to count as much more.
     least_background : float

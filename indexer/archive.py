@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from engine import quantizer
+from engine.vectors import quantizer
 from engine.errors import ConfigError, printable
-from engine.quantizer import Codes
+from engine.vectors.quantizer import Codes
 from engine.records import Fingerprint, NewTrack, Tags, Vectors
 from indexer.source import SETTINGS, Bundle, OnProgress, Source
 

@@ -20,11 +20,11 @@ from typing import IO, Any, cast
 
 import numpy as np
 
-from engine import audio
-from engine.audio import Waveform
+from engine.audio.decode import decode
+from engine.audio.decode import Waveform
 from engine.errors import AstoundError, AudioError
 from engine.records import Tags
-from engine.tags import read_tags
+from engine.audio.tags import read_tags
 
 
 class Decoder:
@@ -164,7 +164,7 @@ def _decode(path: str, sample_rate: int, requests: IO[bytes], answers: IO[bytes]
     _write(answers, {"content_hash": content_hash, "tags": asdict(read_tags(path))})
     if not json.loads(requests.readline())["decode"]:
         return
-    for block in audio.blocks(path, sample_rate):
+    for block in decode.blocks(path, sample_rate):
         _write(answers, {"n_samples": len(block)}, block.astype(np.float32).tobytes())
     _write(answers, {"n_samples": 0})
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from engine.audio import Waveform
+from engine.audio.decode import Waveform
 from engine.errors import AudioError
 from engine.records import Tags
 from indexer.decoder import Decoder

@@ -12,8 +12,8 @@ from engine.config import IngestConfig
 from engine.errors import AstoundError, AudioError
 from engine.protocol import AudioFingerprinter
 from engine.records import Fingerprint, NewTrack
-from engine.shard import sweep
-from engine.store import Store
+from engine.vectors.shard import sweep
+from engine.store.store import Store
 from indexer.build import ShardBuilder
 from indexer.lanes import Lanes, Recording
 from indexer.report import Added, Failure, IngestReport, Skipped

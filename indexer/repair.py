@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.audio import Waveform
+from engine.audio.decode import Waveform
 from engine.config import IngestConfig
 from engine.errors import AstoundError, AudioError
 from engine.protocol import AudioFingerprinter
 from engine.records import Fingerprint, NewTrack, Placement, Track
-from engine.shard import sweep, write_shard
-from engine.store import Store
+from engine.vectors.shard import sweep, write_shard
+from engine.store.store import Store
 from indexer.checkup import Findings
 from indexer.lanes import Lanes, Recording
 from indexer.scan import FoundFile, scan

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.audio import EXTENSIONS
+from engine.audio.decode import EXTENSIONS
 from engine.errors import printable
 from indexer.report import Failure
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Protocol
 
 from engine.errors import ShardError
-from engine.index import Index
+from engine.vectors.index import Index
 from engine.records import Fingerprint, NewTrack, Placement
-from engine.store import Store
+from engine.store.store import Store
 
 MAX_SEGMENTS = 50_000
 """Segments in one bundle, unless a single track has more: what bounds memory."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from engine.config import IngestConfig
 from engine.errors import ConfigError, RecipeMismatchError
 from engine.records import NewTrack
-from engine.shard import sweep
-from engine.store import Store
+from engine.vectors.shard import sweep
+from engine.store.store import Store
 from indexer.build import ShardBuilder
 from indexer.source import Bundle, OnProgress, Source
 

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import make_url
 
 from astound.migrate import ensure_schema
-from engine.store import Store
+from engine.store.store import Store
 
 
 @pytest.fixture(scope="session")

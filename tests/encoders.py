@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from engine import spectrogram
-from engine.calibration import Calibration
+from engine.model.ast_model import spectrogram
+from engine.search.calibration import Calibration
 from engine.config import ASTConfig, Recipe
-from engine.encoder import Weights, new_models, save_weights
-from engine.network import AST
+from engine.model.weights import Weights, new_models, save_weights
+from engine.model.network import AST
 from tests.audio_files import cached_tune
 
 TINY_AST = ASTConfig(

@@ -7,7 +7,7 @@ from typing import Any
 import faiss
 import pytest
 
-from engine.gpu import Gpu, find
+from engine.vectors.gpu import Gpu, find
 
 
 class OnCpu(Gpu):

@@ -17,11 +17,11 @@ from alembic.script import ScriptDirectory
 import migrations
 from astound import migrate
 from astound.migrate import alembic_config, ensure_schema
-from engine.database import Engine, connect, schema
+from engine.store.connection import Engine, connect, schema
 from engine.errors import SchemaError, StoreError
 from engine.records import NewTrack
-from engine.store import Store
-from engine.tables import SCHEMA_HEAD, Base
+from engine.store.store import Store
+from engine.store.tables import SCHEMA_HEAD, Base
 
 NEXT = """
 import sqlalchemy as sa

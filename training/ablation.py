@@ -20,7 +20,7 @@ import torch
 
 from astound import tunes as tunes_of
 from engine.config import FINGERPRINT_AST, Recipe, SpectrogramConfig
-from engine.encoder import new_models
+from engine.model.weights import new_models
 from training.chance import Chance
 from training.config import AugmentConfig, TrainConfig
 from training.dataset import PairSampler

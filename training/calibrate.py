@@ -20,16 +20,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import query
-from engine.calibration import Answer, Calibration, learn
+from engine.search import candidates
+from engine.search.calibration import Answer, Calibration, learn
 from engine.config import AlignConfig, IndexConfig, SearchConfig
-from engine.encoder import load_encoder
+from engine.model.weights import load_encoder
 from engine.errors import AudioError
-from engine.fingerprint import Fingerprinter
-from engine.index import Index
+from engine.model.fingerprinter import Fingerprinter
+from engine.vectors.index import Index
 from engine.records import Candidate, Fingerprint, Placement
-from engine.shard import write_shard
-from engine.variants import Variants
+from engine.vectors.shard import write_shard
+from engine.search.speeds import Variants
 from training.chance import Chance
 from training.config import AugmentConfig
 from training.dataset import PairSampler
@@ -138,7 +138,7 @@ def best_candidates(
         The best of either way; empty when the clip resembles nothing.
     """
     one = variants
-    plain = query.find(
+    plain = candidates.find(
         clip, one.index, one.reference_hop_s, one.search, one.alignment, one.stopwatch
     )
     return (*plain[:1], *one.widen(plain, waveform)[:1])
@@ -201,7 +201,7 @@ def _ask(queries: Sequence[_Query], fingerprinter: Fingerprinter, index: Index) 
         tracks = index.among(some | {one.track_id} if is_known else some)
         settings = fingerprinter, tracks, IndexConfig().segment_hop_s, SearchConfig(), AlignConfig()
         found = best_candidates(
-            one.fingerprint, one.waveform, Variants(*settings, query.Stopwatch())
+            one.fingerprint, one.waveform, Variants(*settings, candidates.Stopwatch())
         )
         right = tuple(is_known and candidate.track_id == one.track_id for candidate in found)
         return Answer(

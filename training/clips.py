@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.config import Recipe
-from engine.network import AST, ClipHead
+from engine.model.network import AST, ClipHead
 from training import loss
 from training.chance import Chance
 from training.config import TrainConfig

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-from engine import spectrogram
+from engine.model.ast_model import spectrogram
 from engine.config import Recipe
 from engine.errors import ModelError
-from engine.learning import optimizer_state, optimizer_tensors
-from engine.network import AST
+from engine.model.supervised import optimizer_state, optimizer_tensors
+from engine.model.network import AST
 from training import channel, loss
 from training.chance import Chance
 from training.config import TrainConfig

@@ -15,7 +15,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine import audio
+from engine.audio.decode import decode
 from engine.errors import AudioError, ConfigError
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class AudioPool:
         """
         place = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:8]
         folder_cache = cache / f"{folder.name}-{place}-{sample_rate}"
-        paths = sorted(p for p in folder.rglob("*") if p.suffix[1:].lower() in audio.EXTENSIONS)
+        paths = sorted(p for p in folder.rglob("*") if p.suffix[1:].lower() in decode.EXTENSIONS)
         if not paths:
             raise ConfigError("folder", f"{folder} has no audio files")
         folder_cache.mkdir(parents=True, exist_ok=True)
@@ -129,7 +129,7 @@ def _decode_all(paths: Sequence[Path], joined: Path, sample_rate: int) -> list[i
         for n, path in enumerate(paths, 1):
             length = 0
             try:
-                for block in audio.blocks(path, sample_rate):
+                for block in decode.blocks(path, sample_rate):
                     out.write(_to_int(block).tobytes())
                     length += len(block)
             except AudioError as error:

@@ -20,9 +20,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from engine.calibration import SHIPPED_CALIBRATION
+from engine.search.calibration import SHIPPED_CALIBRATION
 from engine.config import Recipe
-from engine.encoder import (
+from engine.model.weights import (
     Weights,
     load_weights,
     new_clip_head,
@@ -31,8 +31,8 @@ from engine.encoder import (
     save_weights,
 )
 from engine.errors import ConfigError, ModelError
-from engine.model import ASTModel
-from engine.network import AST, ClipHead
+from engine.model.ast_model import ASTModel
+from engine.model.network import AST, ClipHead
 from training.calibrate import calibrate
 from training.chance import Chance
 from training.clips import train_clips
@@ -92,7 +92,7 @@ def train(
         That of `init_from` by default, and the shipped model's without.
     init_from : Path, optional
         Weights to begin with instead of random ones: astound's, or a published checkpoint as
-        :meth:`engine.model.ASTModel.from_pretrained` reads it, cut to segments of a second.
+        :meth:`engine.model.ast_model.ASTModel.from_pretrained` reads it, cut to segments of a second.
     device : {"auto", "cpu", "cuda"}
 
     Returns

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine import spectrogram
+from engine.model.ast_model import spectrogram
 from engine.config import IndexConfig, Recipe
-from engine.network import AST
+from engine.model.network import AST
 from engine.records import Vectors
 from training.chance import Chance
 from training.config import AugmentConfig

@@ -16,7 +16,7 @@ from astound.calibration import CalibrationReport, calibrate
 from astound.catalog import Catalog
 from astound.cli import cli
 from astound.surroundings import Surroundings
-from engine.calibration import Calibration
+from engine.search.calibration import Calibration
 from engine.config import IngestConfig, SearchConfig
 from engine.errors import RecipeMismatchError, StoreError
 from tests.audio_files import cached_tune, write_audio

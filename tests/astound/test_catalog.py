@@ -17,10 +17,10 @@ import torch
 
 import astound
 from astound.catalog import Catalog, identify
-from engine import audio
-from engine.calibration import N_FEATURES, Calibration
+from engine.audio.decode import decode
+from engine.search.calibration import N_FEATURES, Calibration
 from engine.config import IngestConfig, Recipe
-from engine.encoder import Weights, new_models, save_weights
+from engine.model.weights import Weights, new_models, save_weights
 from engine.errors import (
     AudioError,
     CatalogBusyError,
@@ -387,7 +387,7 @@ def test_match_says_where(shelf: Catalog, music: Path) -> None:
 
 @pytest.mark.parametrize("rate", [16000, 22050, 44100])
 def test_array_of_any_rate_is_found(shelf: Catalog, rate: int) -> None:
-    best = best_of(shelf, audio.resample(clip(1), RATE, rate), rate)
+    best = best_of(shelf, decode.resample(clip(1), RATE, rate), rate)
     assert best.track_id == 2
     assert best.offset_s == pytest.approx(2.0, abs=0.1)
 

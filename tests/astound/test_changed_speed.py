@@ -7,7 +7,7 @@ import pytest
 
 import astound
 from astound.catalog import Catalog
-from engine import audio
+from engine.audio.decode import decode
 from engine.config import IngestConfig, SearchConfig
 from tests.audio_files import Waveform, cached_tune, write_wav
 
@@ -32,7 +32,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterato
 
 
 def test_faster_clip_is_found_where_it_is(shelf: Catalog) -> None:
-    clip = audio.change_speed(part(), RATE, SPEED)
+    clip = decode.change_speed(part(), RATE, SPEED)
     best = shelf.query(clip, RATE, min_confidence=0.0).best
     assert best
     assert best.path.endswith("0.wav")
@@ -43,7 +43,7 @@ def test_faster_clip_is_found_where_it_is(shelf: Catalog) -> None:
 
 
 def test_other_speeds_can_be_left_out(shelf: Catalog) -> None:
-    clip = audio.change_speed(part(), RATE, SPEED)
+    clip = decode.change_speed(part(), RATE, SPEED)
     plain = shelf.query(clip, RATE, min_confidence=0.0, search=AS_IT_IS).best
     widened = shelf.query(clip, RATE, min_confidence=0.0).best
     assert plain
@@ -52,7 +52,7 @@ def test_other_speeds_can_be_left_out(shelf: Catalog) -> None:
 
 
 def test_offset_of_a_part_is_where_the_whole_clip_begins(shelf: Catalog) -> None:
-    clip = audio.change_speed(part(1.0, 8.0), RATE, SPEED)
+    clip = decode.change_speed(part(1.0, 8.0), RATE, SPEED)
     start_s = 3.0 / SPEED  # where a segment of the catalog lies
     best = shelf.query(clip, RATE, start_s=start_s, min_confidence=0.0).best
     assert best
@@ -67,7 +67,7 @@ def test_sure_clip_is_not_played_at_other_speeds(
     def refuse(*_: object) -> Waveform:
         raise AssertionError("played at another speed")
 
-    monkeypatch.setattr(audio, "change_speed", refuse)
+    monkeypatch.setattr(decode, "change_speed", refuse)
     result = shelf.query(part(), RATE)
     assert result.status == "match"
     assert result.best

@@ -18,7 +18,7 @@ import astound
 from astound.catalog import Catalog
 from engine.errors import CatalogBusyError, ShardError
 from engine.records import Placement
-from engine.store import Store
+from engine.store.store import Store
 from tests.shelves import (
     ONE_A_SHARD,
     RATE,

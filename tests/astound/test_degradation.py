@@ -7,7 +7,7 @@ import pytest
 
 from astound.degradation import degradations
 from astound.surroundings import Surroundings
-from engine.audio import Waveform
+from engine.audio.decode import Waveform
 from tests.audio_files import cached_tune, write_wav
 from training.chance import Chance
 

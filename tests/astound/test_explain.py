@@ -16,7 +16,7 @@ from astound import picture
 from astound.catalog import Catalog
 from astound.cli import cli
 from astound.explain_formats import write_explanation
-from engine import audio
+from engine.audio.decode import decode
 from engine.config import AlignConfig, IngestConfig, SearchConfig
 from engine.errors import AstoundError, AudioError, ConfigError, TrackNotFoundError
 from engine.figure import PICTURES
@@ -116,7 +116,7 @@ def test_part_counts_from_the_beginning_of_the_clip(catalog: Catalog) -> None:
 def test_clip_at_another_speed_is_followed_as_it_was_played(
     catalog: Catalog, track: int | None
 ) -> None:
-    faster = audio.change_speed(clip(0, 2.0, 5.5), RATE, 2 ** (1 / 12))
+    faster = decode.change_speed(clip(0, 2.0, 5.5), RATE, 2 ** (1 / 12))
     told = catalog.explain(faster, RATE, track=track)
     assert told.subject
     match, agreement = told.subject.near.match, told.subject.agreement

@@ -19,9 +19,9 @@ from click.testing import CliRunner, Result
 import astound
 from astound.cli import cli
 from astound.models import model as group
-from engine import audio
+from engine.audio.decode import decode
 from engine.config import SpectrogramConfig
-from engine.model import ASTModel
+from engine.model.ast_model import ASTModel
 from tests.audio_files import cached_tune, write_wav
 from tests.encoders import TINY_AST
 
@@ -159,7 +159,7 @@ def test_embed_frames_are_the_fingerprint_that_a_catalog_stores(
 ) -> None:
     assert run("embed", "1.wav", "--frames", "-o", "frames.npy").stdout == "frames.npy: 5 × 16\n"
     with astound.open(home / "catalog", device="cpu", model=tiny_model) as catalog:
-        expected = catalog.fingerprinter.fingerprint([audio.read("1.wav", RATE)], 0.5)
+        expected = catalog.fingerprinter.fingerprint([decode.read("1.wav", RATE)], 0.5)
     np.testing.assert_allclose(np.load("frames.npy"), expected.embeddings, atol=1e-5)
 
 

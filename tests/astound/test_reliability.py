@@ -8,7 +8,7 @@ import pytest
 
 from astound.reliability import draw
 from engine.errors import AstoundError, ConfigError
-from engine.reliability import Reliability, reliability
+from astound.evaluation.statistics import Reliability, reliability
 
 pytest.importorskip("matplotlib")
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from astound.cli import cli
 from astound.comparison import compare
-from engine.overlap import told
+from engine.compare.overlap import told
 from engine.records import Passage
 from tests.audio_files import cached_tune, write_wav
 

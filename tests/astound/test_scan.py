@@ -12,11 +12,11 @@ from click.testing import CliRunner, Result
 import astound
 from astound.catalog import Catalog
 from astound.cli import cli
-from engine import audio
+from engine.audio.decode import decode
 from engine.config import IngestConfig, ScanConfig
 from engine.errors import AudioError, AudioTooShortError
 from engine.records import Entry, Timeline
-from engine.scanner import Scanner
+from engine.scan.scanner import Scanner
 from tests.audio_files import Waveform, cached_tune, write_wav
 
 RATE = 8000
@@ -112,7 +112,7 @@ def test_part_has_the_times_of_the_whole(catalog: Catalog, shelf: Path) -> None:
 
 def test_faster_mix_is_found_at_other_speeds(catalog: Catalog) -> None:
     speed = 2 ** (1 / 12)
-    faster = audio.change_speed(MIX, RATE, speed)
+    faster = decode.change_speed(MIX, RATE, speed)
     found = catalog.scan(faster, RATE, config=CONFIG, min_confidence=0.8)
     assert {Path(one.path).stem for one in found.entries} == {"0", "1"}
     for one in found.entries:

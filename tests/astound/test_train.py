@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 import astound
 import training.config
 from astound.cli import cli
-from engine.calibration import Calibration
-from engine.encoder import load_encoder
+from engine.search.calibration import Calibration
+from engine.model.weights import load_encoder
 from engine.errors import RecipeMismatchError
 from tests.training.sounds import N_TRACKS, RECIPE, be_brief, write_sources
 from training.config import TrainConfig

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.bootstrap import Bootstrap
-from engine.reliability import share
+from astound.evaluation.statistics import share
 
 
 def test_interval_holds_the_share_and_follows_the_seed() -> None:

@@ -11,8 +11,8 @@ import pytest
 import astound
 from astound.catalog import Catalog
 from benchmarks.clips import ClipsConfig, Ranking, measured, ranking, run
-from engine import audio
-from engine.clip_index import ClipIndex
+from engine.audio.decode import decode
+from engine.compare.similar import ClipIndex
 
 N_QUERIES = 2
 
@@ -52,7 +52,7 @@ def test_every_cell_ranks_every_query(results: dict[str, Any], config: ClipsConf
 def test_beginning_of_a_track_is_most_like_that_track(catalog: Catalog) -> None:
     stored = ClipIndex(catalog.index.track_ids, catalog.index.clips)
     for track in catalog.tracks():
-        waveform = audio.read(track.path, catalog.fingerprinter.sample_rate, end_s=10.0)
+        waveform = decode.read(track.path, catalog.fingerprinter.sample_rate, end_s=10.0)
         clips = catalog.fingerprinter.fingerprint([waveform], 0.5).clip_embeddings
         cosines = stored.scores(clips)
         assert stored.track_ids[int(np.argmax(cosines))] == track.id

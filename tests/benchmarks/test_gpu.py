@@ -40,7 +40,7 @@ def test_too_few_vectors_are_refused(tmp_path: Path) -> None:
 def test_run_measures_each_search(
     catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_gpu: bool
 ) -> None:
-    monkeypatch.setattr("engine.gpu.find", lambda _: OnCpu() if has_gpu else None)
+    monkeypatch.setattr("engine.vectors.gpu.find", lambda _: OnCpu() if has_gpu else None)
     out = tmp_path / "out.json"
     config = GpuConfig(distractors_from=catalog, out=out, n_vectors=20_000, n_queries=50)
     results = gpu.run(config)

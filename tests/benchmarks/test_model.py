@@ -12,7 +12,7 @@ from benchmarks import model
 from benchmarks.commands import bench
 from benchmarks.model import Case, ModelConfig, best_of
 from engine.config import ASTConfig
-from engine.model import ASTModel
+from engine.model.ast_model import ASTModel
 
 TINY = ASTConfig(
     n_classes=3, embedding_dim=16, n_layers=1, n_heads=2, n_mels=16, target_length=16, stride=16

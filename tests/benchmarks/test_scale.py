@@ -26,7 +26,7 @@ from benchmarks.scale_page import page, publish
 from benchmarks.stock import Stock
 from engine.errors import ConfigError
 from engine.records import NO_ADDRESS
-from engine.store import Store
+from engine.store.store import Store
 from tests.audio_files import cached_tune
 
 N_REFERENCES = 4

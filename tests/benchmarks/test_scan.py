@@ -13,7 +13,7 @@ from benchmarks import datasets, mix
 from benchmarks.datasets import RATE
 from benchmarks.mix import Mix, Part
 from benchmarks.scan import ScanBenchmarkConfig, measured, run
-from engine import audio
+from engine.audio.decode import decode
 from engine.errors import ConfigError
 from tests.audio_files import cached_tune
 
@@ -74,15 +74,15 @@ def test_too_few_tracks_are_refused(folder: Path) -> None:
 
 def test_mix_sounds_as_planned(folder: Path, planned: Mix) -> None:
     mix.write(planned, datasets.audio_files([folder / "speech"]), folder / "mix.wav", seed=1)
-    whole = audio.read(folder / "mix.wav", RATE)
+    whole = decode.read(folder / "mix.wav", RATE)
     assert len(whole) == round(planned.duration_s * RATE)
     part = next(part for part in planned.parts if not part.speech_s)
     at_s = (part.start_s + part.end_s) / 2
     first = round(at_s * RATE)
     heard = whole[first : first + RATE]
     reference_s = part.reference_start_s + (at_s - part.start_s) * part.speed
-    cut = audio.read(part.path, RATE, start_s=reference_s, end_s=reference_s + 1.2)
-    played = audio.change_speed(cut, RATE, part.speed)[:RATE]
+    cut = decode.read(part.path, RATE, start_s=reference_s, end_s=reference_s + 1.2)
+    played = decode.change_speed(cut, RATE, part.speed)[:RATE]
     correlation = np.corrcoef(heard, played)[0, 1]
     assert correlation > 0.5
 

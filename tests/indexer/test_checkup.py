@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from astound.catalog import Catalog
-from engine.tables import TrackRow
+from engine.store.tables import TrackRow
 from tests.shelves import RATE, add, clip, found, open_catalog, shard_of
 
 

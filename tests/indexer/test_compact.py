@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from astound.migrate import ensure_schema
-from engine import quantizer
+from engine.vectors import quantizer
 from engine.config import IndexConfig
 from engine.errors import StoreError
-from engine.index import Index
-from engine.quantizer import Storage
+from engine.vectors.index import Index
+from engine.vectors.quantizer import Storage
 from engine.records import Fingerprint, NewTrack, Vectors, positions, track_ids
-from engine.shard import Shard, write_shard
-from engine.store import Store
+from engine.vectors.shard import Shard, write_shard
+from engine.store.store import Store
 from indexer.compact import Compaction, CompactReport
 
 DIM = 16
@@ -209,7 +209,7 @@ def test_catalog_that_grew_is_trained_again(
 ) -> None:
     stocked.add(10)
     stocked.compact(LARGE)
-    monkeypatch.setattr("engine.quantizer._N_LISTS", (64, 128))
+    monkeypatch.setattr("engine.vectors.quantizer._N_LISTS", (64, 128))
     stocked.add(40)
     stocked.compact(LARGE)
     for name in stocked.store.shard_names():

@@ -27,7 +27,7 @@ INGEST = """
 import os, sys, time
 import astound
 from engine.config import IngestConfig
-from engine.store import Store
+from engine.store.store import Store
 
 catalog = astound.open(sys.argv[1], model=sys.argv[2], device="cpu")
 catalog.fingerprinter

@@ -10,7 +10,7 @@ from astound.catalog import Catalog
 from engine.config import IngestConfig
 from engine.errors import ConfigError, RecipeMismatchError, ShardError, StoreError
 from engine.records import Placement
-from engine.store import Store
+from engine.store.store import Store
 from indexer import source
 from indexer.source import CatalogSource
 from indexer.takeover import Renamed

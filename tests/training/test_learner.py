@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import engine
-from engine.encoder import new_models
+from engine.model.weights import new_models
 from engine.errors import ModelError
 from tests.training.sounds import RATE, RECIPE, music, only
 from training import learner as learner_module

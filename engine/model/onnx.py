@@ -1,0 +1,296 @@
+"""The network as a graph of its own: traced by torch.export, written and run as ONNX."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import errno
+import importlib
+import json
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.fx.experimental import _config as tracing
+
+from engine.config import ASTConfig, load
+from engine.errors import AstoundError, ConfigError, ModelError
+from engine.model.network import AST, check_features
+
+TOLERANCE = 1e-4
+MAX_WEIGHTS_BYTES = 2_000_000_000  # a file of protobuf holds 2 GiB, with all that is beside them
+
+Shape = tuple[int | str, ...]
+
+_FLOAT = "tensor(float)"
+
+
+class _Outputs(nn.Module):
+    """All that a network gives, from one pass."""
+
+    def __init__(self, network: AST) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        """(n, n_frames, n_mels) to whatever :func:`_output_shapes` names."""
+        summary = self.network.summary(features)
+        outputs = {"summary": summary, "embedding": self.network.project(summary)}
+        if self.network.config.n_classes:
+            outputs["logits"] = self.network.classifier(summary)
+        return outputs
+
+
+def export_program(network: AST) -> ExportedProgram:
+    """Trace the network, in float32 and without dropout, with torch.export.
+
+    Parameters
+    ----------
+    network : AST
+        Left as it is; the program has weights of its own, on the same device.
+
+    Returns
+    -------
+    ExportedProgram
+        From features, a float32 tensor of shape (n, n_frames, n_mels), for any n and for n_frames
+        from `patch_size` to `target_length`, to a dict: "summary" (n, embedding_dim), "embedding"
+        (n, fingerprint_length) and, if there are classes, "logits" (n, n_classes).
+    """
+    config = network.config
+    network = copy.deepcopy(network).float().eval()
+    example = torch.zeros(2, config.target_length, config.n_mels, device=network.positions.device)
+    n_frames: Any = Dim.STATIC
+    if _varies(config):
+        n_frames = Dim("n_frames", min=config.patch_size, max=config.target_length)
+    # Without it a lone patch along time, or a lone input, would need a program of its own.
+    with tracing.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]  # is put there
+        return torch.export.export(
+            _Outputs(network), (example,), dynamic_shapes=({0: Dim("batch"), 1: n_frames},)
+        )
+
+
+def export_graph(network: AST, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write the network as one ONNX file, and compare what it computes; see :class:`Graph`.
+
+    Parameters
+    ----------
+    network : AST
+        Left as it is.
+    path : Path
+        Nothing is left half written; what stood there stays if the export fails.
+    metadata : mapping of str to str
+        Goes into the file, beside the network's configuration under "config".
+
+    Raises
+    ------
+    ModelError
+        The graph's outputs are not the network's, or its weights do not fit into one file.
+    AstoundError
+        The libraries of the extra ``onnx`` are not installed.
+    """
+    _require_libraries("onnx", "onnxscript", "onnxruntime")
+    if sum(one.numel() for one in network.parameters()) * 4 > MAX_WEIGHTS_BYTES:
+        raise ModelError(path, "an ONNX file holds no more than 2 GB of weights")
+    network = copy.deepcopy(network).cpu().float().eval()
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".onnx-") as folder:
+        partial = Path(folder) / path.name
+        _write(network, partial, metadata)
+        _compare(network, Graph(partial), path)
+        partial.replace(path)
+
+
+class Graph:
+    """A network from an ONNX file, run by onnxruntime.
+
+    Parameters
+    ----------
+    path : Path
+        What :func:`export_graph` wrote.
+    providers : sequence of str, optional
+        What runs it, the preferred first, in onnxruntime's words; the CPU by default.
+    session_options : onnxruntime.SessionOptions, optional
+
+    Attributes
+    ----------
+    config : ASTConfig
+    metadata : dict of str to str
+        What was given to :func:`export_graph`, and "config".
+
+    Raises
+    ------
+    FileNotFoundError
+    ModelError
+        Not an ONNX file, damaged, or another graph than expected.
+    ConfigError
+        A provider that is not available here. From the methods: features of another shape than the
+        network reads, and logits of a network without classes.
+    AstoundError
+        onnxruntime is not installed.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        providers: Sequence[str] | None = None,
+        session_options: Any = None,
+    ) -> None:
+        runtime = _require_libraries("onnxruntime")
+        if not path.exists():
+            raise FileNotFoundError(errno.ENOENT, "no such ONNX file", str(path))
+        providers = _known(providers or ["CPUExecutionProvider"], runtime.get_available_providers())
+        try:
+            self._session = runtime.InferenceSession(path, session_options, providers)
+        except Exception as error:  # its errors have no other root
+            raise ModelError(path, f"not an ONNX graph, or damaged ({error})") from error
+        self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+        self.config = _config_of(self.metadata, path)
+        _check_nodes("input", _input_shapes(self.config), self._session.get_inputs(), path)
+        _check_nodes("outputs", _output_shapes(self.config), self._session.get_outputs(), path)
+
+    def summary(self, features: Tensor) -> Tensor:
+        """Mean of the class tokens; see :meth:`AST.summary`."""
+        return self._run("summary", features)
+
+    def embed(self, features: Tensor) -> Tensor:
+        """Unit-norm embeddings; see :meth:`AST.embed`."""
+        return self._run("embedding", features)
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Logits; see :meth:`AST.forward`."""
+        if not self.config.n_classes:
+            raise ConfigError("n_classes", "the graph has no classification head")
+        return self._run("logits", features)
+
+    def _run(self, name: str, features: Tensor) -> Tensor:
+        check_features(features, self.config)
+        array = features.detach().to("cpu", torch.float32).numpy()
+        (output,) = self._session.run([name], {"features": array})
+        return torch.from_numpy(output).to(features.device)
+
+
+def _varies(config: ASTConfig) -> bool:
+    """Whether the network reads more lengths than one."""
+    return config.patch_size < config.target_length
+
+
+# -- writing ---------------------------------------------------------------------------------
+
+
+def _write(network: AST, path: Path, metadata: Mapping[str, str]) -> None:
+    names = {0: "batch", 1: "n_frames"} if _varies(network.config) else {0: "batch"}
+    with _quiet():
+        program = torch.onnx.export(
+            export_program(network),
+            dynamo=True,
+            verbose=False,
+            output_names=list(_output_shapes(network.config)),
+            dynamic_shapes=(names,),
+        )
+    assert program is not None
+    config = json.dumps(dataclasses.asdict(network.config))
+    program.model.metadata_props.update({**metadata, "config": config})
+    program.save(path, external_data=False)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what the exporter says of itself."""
+    talkers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [talker.level for talker in talkers]
+    try:
+        for talker in talkers:
+            talker.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)`", FutureWarning)
+            yield
+    finally:
+        for talker, level in zip(talkers, levels, strict=True):
+            talker.setLevel(level)
+
+
+@torch.inference_mode()
+def _compare(network: AST, graph: Graph, path: Path) -> None:
+    config = network.config
+    random = torch.Generator().manual_seed(0)
+    for n, n_frames in ((1, config.target_length), (3, config.patch_size)):
+        features = torch.randn(n, n_frames, config.n_mels, generator=random)
+        for name, expected in _Outputs(network)(features).items():
+            found = graph._run(name, features)
+            if not torch.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE):
+                worst = float((found - expected).abs().max())
+                raise ModelError(path, f"the graph's {name} is off the network's by {worst:.2g}")
+
+
+# -- checks ----------------------------------------------------------------------------------
+
+
+def _require_libraries(*names: str) -> ModuleType:
+    """Import the libraries; give the last."""
+    try:
+        return [importlib.import_module(name) for name in names][-1]
+    except ImportError as error:
+        raise AstoundError(f"ONNX needs {error.name}: pip install 'astound[onnx]'") from error
+
+
+def _known(providers: Sequence[str], available: Sequence[str]) -> list[str]:
+    for name in providers:
+        if name not in available:
+            raise ConfigError(
+                "providers", f"{name!r} is not available; there are {', '.join(available)}"
+            )
+    return list(providers)
+
+
+def _config_of(metadata: Mapping[str, str], path: Path) -> ASTConfig:
+    if "config" not in metadata:
+        raise ModelError(path, 'an ASTConfig as JSON is expected under "config" in its metadata')
+    try:
+        return load(ASTConfig, json.loads(metadata["config"]))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ModelError(path, f'"config" in its metadata is no ASTConfig ({error})') from error
+
+
+def _input_shapes(config: ASTConfig) -> dict[str, Shape]:
+    n_frames = "n_frames" if _varies(config) else config.target_length
+    return {"features": ("batch", n_frames, config.n_mels)}
+
+
+def _output_shapes(config: ASTConfig) -> dict[str, Shape]:
+    shapes: dict[str, Shape] = {
+        "summary": ("batch", config.embedding_dim),
+        "embedding": ("batch", config.fingerprint_length),
+    }
+    if config.n_classes:
+        shapes["logits"] = ("batch", config.n_classes)
+    return shapes
+
+
+def _check_nodes(kind: str, expected: dict[str, Shape], nodes: Sequence[Any], path: Path) -> None:
+    """Compare what a graph says of its inputs or outputs with what it must say."""
+    fit = {node.name for node in nodes} == expected.keys() and all(
+        node.type == _FLOAT and _fits(node.shape, expected[node.name]) for node in nodes
+    )
+    if not fit:
+        wanted = [_described(name, _FLOAT, shape) for name, shape in expected.items()]
+        found = [_described(node.name, node.type, node.shape) for node in nodes]
+        raise ModelError(path, f"{kind} expected: {', '.join(wanted)}; found: {', '.join(found)}")
+
+
+def _fits(found: Sequence[int | str | None], expected: Shape) -> bool:
+    """Whether sizes are those expected; a name stands for any size."""
+    return len(found) == len(expected) and all(
+        have == want if isinstance(want, int) else not isinstance(have, int)
+        for have, want in zip(found, expected, strict=True)
+    )
+
+
+def _described(name: str, kind: str, shape: Sequence[int | str | None]) -> str:
+    return f"{name} of shape ({', '.join(map(str, shape))}), {kind}"

@@ -1,0 +1,111 @@
+"""From a query's fingerprint to candidates: search, vote, rescore."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from engine.search import alignment
+from engine.config import AlignConfig, SearchConfig
+from engine.vectors.index import Index
+from engine.search.margin import with_margins
+from engine.records import Candidate, Fingerprint, Reference
+from engine.search.voting import vote
+
+T = TypeVar("T")
+
+# Pairs of a query segment and a stored one that an exhaustive look votes with, to bound memory.
+_MAX_PAIRS = 10_000_000
+
+
+class Stopwatch:
+    """Milliseconds spent in each step of a query; a step inside another stops the outer one."""
+
+    def __init__(self) -> None:
+        self.timings_ms: dict[str, float] = {}
+        self._step: str | None = None
+        self._since = 0.0
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Count the time spent inside the ``with`` block to a step."""
+        outer = self._step
+        self._switch(name)
+        try:
+            yield
+        finally:
+            self._switch(outer)
+
+    def watch(self, name: str, items: Iterable[T]) -> Iterator[T]:
+        """Pass items on, counting the time it takes to get them to a step."""
+        iterator = iter(items)
+        while True:
+            with self.step(name):
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+            yield item
+
+    def _switch(self, name: str | None) -> None:
+        now = time.perf_counter()
+        if self._step is not None:
+            spent = self.timings_ms.get(self._step, 0.0) + (now - self._since) * 1000
+            self.timings_ms[self._step] = round(spent, 3)
+        self._step, self._since = name, now
+
+
+def find(  # noqa: PLR0913 - what a catalog is asked with, one each
+    query: Fingerprint,
+    index: Index,
+    reference_hop_s: float,
+    search: SearchConfig,
+    alignment: AlignConfig,
+    stopwatch: Stopwatch,
+    within: Index | None = None,
+) -> list[Candidate]:
+    """Find the tracks a query may come from.
+
+    Parameters
+    ----------
+    query : Fingerprint
+        The catalog's hop must be a multiple of its hop.
+    index : Index
+    reference_hop_s : float
+        The catalog's hop.
+    search : SearchConfig
+    alignment : AlignConfig
+    stopwatch : Stopwatch
+        Is told the time of the steps "search" and "align".
+    within : Index, optional
+        The same, narrowed to the tracks that may be found. All their segments are looked at, not
+        only the nearest, while `index` still tells what any music reaches.
+
+    Returns
+    -------
+    list of Candidate
+        One for each track, best first.
+    """
+    sharp = alignment.sharpen(query, alignment)
+    with stopwatch.step("search"):
+        if search.n_coarse is not None:
+            nearest = index.nearest_tracks(query.clip_embeddings, search.n_coarse)
+            index = index.among(nearest)
+        voters = index.search(
+            sharp,
+            max(search.top_k, search.n_voters or 0),
+            n_rescored=search.n_rescored,
+            n_probe=search.n_probe,
+        )
+        hits, tracks = voters.first(search.top_k), index
+        if within is not None:
+            tracks = within
+            n_all = min(within.n_segments, max(_MAX_PAIRS // len(sharp), search.top_k))
+            voters = within.search(sharp, n_all)
+    with stopwatch.step("align"):
+        diagonals = vote(voters, round(reference_hop_s / query.segment_hop_s), alignment)
+        reference = Reference(reference_hop_s, tracks.n_positions, tracks.vectors)
+        candidates = alignment.rescore(diagonals, query, sharp, hits, reference, alignment)
+        return with_margins(candidates, query.duration_s, reference)

@@ -1,0 +1,250 @@
+"""What a transaction of the catalog's database is made of: one function for each statement."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from datetime import UTC, datetime
+from itertools import accumulate
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.orm import InstrumentedAttribute
+
+from engine.store.connection import Connection
+from engine.errors import DuplicateTrackError, StoreError, TrackNotFoundError, printable
+from engine.records import NewTrack, Placement, Tags, Track
+from engine.store.tables import MetadataRow, ShardRow, TrackRow
+
+T = TypeVar("T")
+
+LARGEST_ID = 2**31 - 1
+_N_AT_ONCE = 2000  # SQLite takes 32766 parameters in one statement, PostgreSQL 65535
+_TRACK_COLUMNS = [getattr(TrackRow, f.name) for f in fields(Track) if f.name != "metadata"]
+_TAGS = [f.name for f in fields(Tags)]
+_OWN = [f.name for f in fields(NewTrack) if f.name not in ("tags", "metadata")]
+_OWN_COLUMNS = [getattr(TrackRow, name) for name in _OWN + _TAGS]
+
+
+def insert(connection: Connection, table: type[Any], rows: list[dict[str, Any]]) -> None:
+    """Insert rows, maybe none."""
+    if rows:  # an empty list would insert one row of defaults
+        connection.execute(sa.insert(table), rows)
+
+
+def insert_shard(
+    connection: Connection, name: str, recipe_id: str, n_bytes: int, n_segments: int, n_clips: int
+) -> int:
+    """Insert a shard and return its id."""
+    values = {
+        "name": name,
+        "recipe_id": recipe_id,
+        "n_bytes": int(n_bytes),
+        "n_segments": int(n_segments),
+        "n_clips": int(n_clips),
+        "created_at": datetime.now(UTC),
+    }
+    query = sa.insert(ShardRow).values(values).returning(ShardRow.id)
+    return int(connection.execute(query).scalar_one())
+
+
+def insert_tracks(connection: Connection, shard_id: int, tracks: Sequence[NewTrack]) -> list[int]:
+    """Insert tracks whose vectors follow each other in a shard, and return their ids."""
+    first_rows = accumulate((track.n_segments for track in tracks), initial=0)
+    first_clips = accumulate((track.n_clips for track in tracks), initial=0)
+    now = datetime.now(UTC)
+    rows = [
+        {
+            **_own_values(track),
+            "shard_id": shard_id,
+            "first_row": int(first_row),
+            "first_clip": int(first_clip),
+            "added_at": now,
+        }
+        for track, first_row, first_clip in zip(tracks, first_rows, first_clips, strict=False)
+    ]
+    query = sa.insert(TrackRow).returning(TrackRow.id, sort_by_parameter_order=True)
+    ids = list(connection.scalars(query, rows))
+    insert(
+        connection,
+        MetadataRow,
+        [
+            row
+            for i, track in zip(ids, tracks, strict=True)
+            for row in _metadata_rows(i, track.metadata)
+        ],
+    )
+    return ids
+
+
+def _own_values(track: NewTrack) -> dict[str, Any]:
+    # numpy's numbers would become binary blobs in SQLite
+    return {
+        "path": track.path,
+        "content_hash": track.content_hash,
+        "n_bytes": int(track.n_bytes),
+        "modified_ns": int(track.modified_ns),
+        "duration_s": float(track.duration_s),
+        "n_segments": int(track.n_segments),
+        "n_clips": int(track.n_clips),
+        **{key: clean(value or "") for key, value in vars(track.tags).items()},
+    }
+
+
+def _metadata_rows(track_id: int, metadata: Mapping[str, str]) -> list[dict[str, Any]]:
+    cleaned = {clean(key) or "": clean(value) for key, value in metadata.items()}
+    return [
+        {"track_id": track_id, "key": key, "value": value}
+        for key, value in cleaned.items()
+        if value
+    ]
+
+
+def move_tracks(connection: Connection, shard_id: int, placements: Sequence[Placement]) -> None:
+    """Note where tracks lie now."""
+    columns = ("first_row", "n_segments", "first_clip", "n_clips")
+    rows = [
+        {"moved": int(p.track_id)} | {f"new_{name}": int(getattr(p, name)) for name in columns}
+        for p in placements
+    ]
+    values: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in columns}
+    move = sa.update(TrackRow).where(TrackRow.id == sa.bindparam("moved"))
+    connection.execute(move.values(shard_id=shard_id, **values), rows)
+
+
+def delete_shards(connection: Connection, names: Sequence[str]) -> None:
+    """Forget shards; StoreError when one does not exist or is not empty."""
+    query = sa.select(ShardRow.id, ShardRow.name).where(ShardRow.name.in_(names))
+    found = {name: shard_id for shard_id, name in connection.execute(query)}
+    if missing := set(names) - set(found):
+        raise StoreError(f"there is no shard {min(missing)}")
+    left = sa.select(sa.func.count()).where(TrackRow.shard_id.in_(found.values()))
+    if n_left := connection.scalar(left):
+        raise StoreError(f"{n_left} tracks still lie in the shards to be forgotten")
+    connection.execute(sa.delete(ShardRow).where(ShardRow.id.in_(found.values())))
+
+
+def update_track(connection: Connection, track_id: int, values: Mapping[str, Any]) -> None:
+    """Change columns of a track; TrackNotFoundError, StoreError when the path is taken."""
+    _refuse_unknown(connection, [track_id])
+    if "path" in values:
+        refuse_taken(connection, [values["path"]], owner=track_id)
+    if values:
+        connection.execute(sa.update(TrackRow).where(TrackRow.id == track_id).values(**values))
+
+
+def put_metadata(connection: Connection, track_id: int, metadata: Mapping[str, str]) -> None:
+    """Set some keys of a track, and remove those whose value is empty."""
+    keys = [clean(key) for key in metadata]
+    connection.execute(
+        sa.delete(MetadataRow).where(MetadataRow.track_id == track_id, MetadataRow.key.in_(keys))
+    )
+    insert(connection, MetadataRow, _metadata_rows(track_id, metadata))
+
+
+def delete_tracks(connection: Connection, ids: Iterable[int]) -> int:
+    """Delete tracks, return how many; TrackNotFoundError when one does not exist."""
+    wanted = ordered(ids)
+    _refuse_unknown(connection, wanted)
+    for chunk in chunks(wanted):
+        connection.execute(sa.delete(TrackRow).where(TrackRow.id.in_(chunk)))
+    return len(wanted)
+
+
+def tracks_where(connection: Connection, condition: sa.ColumnElement[bool]) -> list[Track]:
+    """Read the tracks a condition holds for, by id."""
+    metadata = metadata_where(connection, condition)
+    rows = connection.execute(sa.select(*_TRACK_COLUMNS).where(condition).order_by(TrackRow.id))
+    return [Track(**row, metadata=metadata.get(row["id"], {})) for row in rows.mappings()]
+
+
+def metadata_where(
+    connection: Connection, condition: sa.ColumnElement[bool]
+) -> dict[int, dict[str, str]]:
+    """Read the free metadata of the tracks a condition holds for, by id."""
+    metadata: dict[int, dict[str, str]] = {}
+    query = sa.select(MetadataRow.track_id, MetadataRow.key, MetadataRow.value)
+    chosen = query.join(TrackRow, TrackRow.id == MetadataRow.track_id).where(condition)
+    for track_id, key, value in connection.execute(chosen):
+        metadata.setdefault(track_id, {})[key] = value
+    return metadata
+
+
+def tracks_among(
+    connection: Connection, column: InstrumentedAttribute[Any], values: Collection[Any]
+) -> list[Track]:
+    """Read the tracks that have one of some values in a column."""
+    return [
+        track
+        for chunk in chunks(sorted(values))
+        for track in tracks_where(connection, column.in_(chunk))
+    ]
+
+
+def new_tracks(connection: Connection, ids: Sequence[int]) -> dict[int, NewTrack]:
+    """Read what it would take to add some tracks again, by id."""
+    found: dict[int, NewTrack] = {}
+    for chunk in chunks(ids):
+        noted = metadata_where(connection, TrackRow.id.in_(chunk))
+        query = sa.select(TrackRow.id, *_OWN_COLUMNS).where(TrackRow.id.in_(chunk))
+        for track_id, *values in connection.execute(query):
+            own, tags = values[: len(_OWN)], values[len(_OWN) :]
+            found[track_id] = NewTrack(
+                **dict(zip(_OWN, own, strict=True)),
+                tags=Tags(**dict(zip(_TAGS, tags, strict=True))),
+                metadata=noted.get(track_id, {}),
+            )
+    return found
+
+
+def among(connection: Connection, column: InstrumentedAttribute[T], values: Sequence[T]) -> set[T]:
+    """Tell which of some values a column has."""
+    found: set[T] = set()
+    for chunk in chunks(values):
+        found.update(connection.scalars(sa.select(column).where(column.in_(chunk))))
+    return found
+
+
+def _refuse_unknown(connection: Connection, ids: Sequence[int]) -> None:
+    known = among(connection, TrackRow.id, [i for i in ids if 0 < i <= LARGEST_ID])
+    if missing := set(ids) - known:
+        raise TrackNotFoundError(*sorted(missing))
+
+
+def refuse_duplicates(connection: Connection, hashes: Sequence[str]) -> None:
+    """Raise DuplicateTrackError if one of these contents is known."""
+    for chunk in chunks(hashes):
+        query = sa.select(TrackRow.content_hash, TrackRow.id).where(
+            TrackRow.content_hash.in_(chunk)
+        )
+        if known := connection.execute(query).first():
+            raise DuplicateTrackError(known.content_hash, known.id)
+
+
+def refuse_taken(connection: Connection, paths: Sequence[str], owner: int | None = None) -> None:
+    """Raise StoreError if one of these paths belongs to another track."""
+    for chunk in chunks(paths):
+        query = sa.select(TrackRow.path, TrackRow.id).where(TrackRow.path.in_(chunk))
+        if (known := connection.execute(query).first()) and known.id != owner:
+            raise StoreError(f"{known.path} is in the catalog already, as track {known.id}")
+
+
+def total(column: InstrumentedAttribute[int]) -> sa.ColumnElement[int]:
+    """Sum a column; 0 when there are no rows."""
+    return sa.cast(sa.func.coalesce(sa.func.sum(column), 0), sa.BigInteger)
+
+
+def clean(value: str) -> str | None:
+    """Drop what PostgreSQL cannot store and UTF-8 cannot say; None for empty text."""
+    return printable(value).replace("\0", "") or None
+
+
+def ordered(ids: Iterable[int]) -> list[int]:
+    """Sort ids and drop repetitions."""
+    return sorted({int(i) for i in ids})
+
+
+def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Cut what may be too much for one statement."""
+    for first in range(0, len(values), _N_AT_ONCE):
+        yield values[first : first + _N_AT_ONCE]

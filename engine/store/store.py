@@ -1,0 +1,440 @@
+"""The catalog's memory of settings, shards and tracks, in SQLite or PostgreSQL.
+
+Every change is one transaction that also counts itself (:meth:`Store.version`). Updating that
+counter first makes writers wait for each other, so what they check stays true until they commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from engine.store.store import queries
+from engine.store.connection import Connection, Engine, connect, schema, translated
+from engine.errors import ConfigError, SchemaError, StoreError, TrackNotFoundError, printable
+from engine.records import NewTrack, Placement, Track
+from engine.store.queries import LARGEST_ID
+from engine.store.tables import SCHEMA_HEAD, SettingRow, ShardRow, TrackRow
+
+_READING = {"sqlite": {}, "postgresql": {"isolation_level": "REPEATABLE READ"}}
+_CHANGES = "n_changes"
+_PLACEMENT_COLUMNS = (
+    TrackRow.id.label("track_id"),
+    ShardRow.name.label("shard"),
+    TrackRow.first_row,
+    TrackRow.n_segments,
+    TrackRow.first_clip,
+    TrackRow.n_clips,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stats:
+    """What a catalog holds.
+
+    Parameters
+    ----------
+    n_tracks : int
+    duration_s : float
+        Of all tracks together.
+    n_segments : int
+        Segments of these tracks.
+    n_shards, n_stored_segments, n_bytes : int
+        Shards, the segments in them (deleted tracks' too), and their size.
+    """
+
+    n_tracks: int
+    duration_s: float
+    n_segments: int
+    n_shards: int
+    n_stored_segments: int
+    n_bytes: int
+
+
+@dataclass(frozen=True)
+class StoredShard:
+    """What is noted about a shard.
+
+    Parameters
+    ----------
+    name : str
+    n_segments, n_clips : int
+        Vectors in it, those of deleted tracks too.
+    """
+
+    name: str
+    n_segments: int
+    n_clips: int
+
+
+class Store:
+    """An open database of the current schema, for any number of threads.
+
+    All methods raise :class:`~engine.errors.StoreError` when the database cannot be reached, and
+    those that write :class:`~engine.errors.CatalogBusyError` when another writer does not finish.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._reader = engine.execution_options(**_READING[engine.dialect.name])
+        self._writer = engine.execution_options(writing=True)
+
+    @classmethod
+    def open(cls, database: str | Path) -> Store:
+        """Open a database that exists and has the current schema.
+
+        Parameters
+        ----------
+        database : str or Path
+            An SQLAlchemy URL (SQLite file or PostgreSQL), or the path of an SQLite file.
+
+        Raises
+        ------
+        StoreError
+            There is no such database, or it cannot be reached.
+        SchemaError
+            Its schema is older, newer or not there.
+        """
+        engine = connect(database)
+        if engine.dialect.name == "sqlite" and not Path(engine.url.database or "").is_file():
+            raise StoreError(f"{printable(engine.url.database)}: there is no database")
+        with translated(engine), engine.connect() as connection:
+            found = schema(connection)
+        if found != SCHEMA_HEAD:
+            engine.dispose()
+            raise SchemaError(found, SCHEMA_HEAD)
+        return cls(engine)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # -- settings ----------------------------------------------------------------------------
+
+    def version(self) -> int:
+        """Count the changes ever made: a reader who sees it grow must look again."""
+        with self._reading() as connection:
+            query = sa.select(SettingRow.value).where(SettingRow.key == _CHANGES)
+            return int(connection.execute(query).scalar_one())
+
+    def settings(self) -> dict[str, str]:
+        """Read all settings."""
+        with self._reading() as connection:
+            rows = connection.execute(sa.select(SettingRow.key, SettingRow.value))
+            return {key: value for key, value in rows if key != _CHANGES}
+
+    def put_settings(self, settings: Mapping[str, str]) -> None:
+        """Set some settings and leave the others."""
+        if _CHANGES in settings:
+            raise ConfigError(_CHANGES, "the store itself counts its changes")
+        rows = [{"key": key, "value": value} for key, value in settings.items()]
+        with self._writing() as connection:
+            connection.execute(sa.delete(SettingRow).where(SettingRow.key.in_(list(settings))))
+            queries.insert(connection, SettingRow, rows)
+
+    # -- shards ------------------------------------------------------------------------------
+
+    def shard_names(self) -> list[str]:
+        """Names of all shards, oldest first."""
+        with self._reading() as connection:
+            return list(connection.scalars(sa.select(ShardRow.name).order_by(ShardRow.id)))
+
+    def shards(self) -> list[StoredShard]:
+        """All shards, oldest first."""
+        columns = ShardRow.name, ShardRow.n_segments, ShardRow.n_clips
+        with self._reading() as connection:
+            rows = connection.execute(sa.select(*columns).order_by(ShardRow.id))
+            return [StoredShard(*row) for row in rows]
+
+    def recount(self, shard: StoredShard) -> None:
+        """Correct what is noted about a shard; one that does not exist is left alone."""
+        counts = {"n_segments": shard.n_segments, "n_clips": shard.n_clips}
+        with self._writing() as connection:
+            change = sa.update(ShardRow).where(ShardRow.name == shard.name)
+            connection.execute(change.values(**counts))
+
+    def add_shard(
+        self,
+        name: str,
+        recipe_id: str,
+        n_bytes: int,
+        tracks: Sequence[NewTrack],
+        *,
+        replacing: Iterable[int] = (),
+    ) -> list[int]:
+        """Make a shard and its tracks visible, all or nothing.
+
+        Parameters
+        ----------
+        name, recipe_id : str
+        n_bytes : int
+            Size of the shard's files.
+        tracks : sequence of NewTrack, not empty
+            In the order of their vectors in the shard.
+        replacing : iterable of int
+            Ids of tracks to delete at the same moment, such as older contents of the same paths.
+
+        Returns
+        -------
+        list of int
+            The new tracks' ids, in the order of `tracks`.
+
+        Raises
+        ------
+        DuplicateTrackError
+            A content hash is in the catalog already.
+        TrackNotFoundError
+            A track to replace does not exist.
+        StoreError
+            A path is in the catalog already, or two of `tracks` share a path or a content hash.
+        """
+        if not tracks:
+            raise StoreError(f"shard {name} has no tracks")
+        with self._writing() as connection:
+            queries.delete_tracks(connection, replacing)
+            queries.refuse_duplicates(connection, [track.content_hash for track in tracks])
+            queries.refuse_taken(connection, [track.path for track in tracks])
+            n_segments = sum(track.n_segments for track in tracks)
+            n_clips = sum(track.n_clips for track in tracks)
+            shard_id = queries.insert_shard(
+                connection, name, recipe_id, n_bytes, n_segments, n_clips
+            )
+            return queries.insert_tracks(connection, shard_id, tracks)
+
+    def replace_shards(
+        self,
+        replaced: Sequence[str],
+        name: str,
+        recipe_id: str,
+        n_bytes: int,
+        placements: Sequence[Placement],
+    ) -> None:
+        """Move tracks from some shards to a new one and forget the old ones, all or nothing.
+
+        A track deleted since the new shard was written stays deleted.
+
+        Parameters
+        ----------
+        replaced : sequence of str
+            Names of the shards to forget; no track may be left in them.
+        name, recipe_id, n_bytes
+            As in :meth:`add_shard`.
+        placements : sequence of Placement
+            Where the tracks' vectors lie in the new shard, and how many they are; with none, no
+            new shard is made.
+
+        Raises
+        ------
+        StoreError
+            One of `replaced` does not exist, or a track of theirs is not among `placements`.
+        """
+        with self._writing() as connection:
+            if placements:
+                n_segments = max(p.first_row + p.n_segments for p in placements)
+                n_clips = max(p.first_clip + p.n_clips for p in placements)
+                shard_id = queries.insert_shard(
+                    connection, name, recipe_id, n_bytes, n_segments, n_clips
+                )
+                queries.move_tracks(connection, shard_id, placements)
+            queries.delete_shards(connection, replaced)
+
+    def placements(self) -> list[Placement]:
+        """Where the vectors of all tracks lie, shard by shard in the order of their rows."""
+        query = (
+            sa.select(*_PLACEMENT_COLUMNS)
+            .join(ShardRow, ShardRow.id == TrackRow.shard_id)
+            .order_by(TrackRow.shard_id, TrackRow.first_row)
+        )
+        with self._reading() as connection:
+            rows = connection.execute(query)
+            names = tuple(rows.keys())
+            # Rows as mappings take twice as long, and there may be a hundred thousand.
+            return [Placement(**dict(zip(names, row, strict=True))) for row in rows]
+
+    # -- tracks ------------------------------------------------------------------------------
+
+    def track(self, key: int | str) -> Track:
+        """Look a track up by its id or its path; TrackNotFoundError when there is none."""
+        if not _is_possible(key):
+            raise TrackNotFoundError(key)
+        condition = TrackRow.path == key if isinstance(key, str) else TrackRow.id == key
+        with self._reading() as connection:
+            found = queries.tracks_where(connection, condition)
+        if not found:
+            raise TrackNotFoundError(key)
+        return found[0]
+
+    def tracks(self, ids: Iterable[int] | None = None) -> list[Track]:
+        """Look up all tracks, or those of some ids that exist, ordered by id."""
+        with self._reading() as connection:
+            if ids is None:
+                return queries.tracks_where(connection, sa.true())
+            return queries.tracks_among(connection, TrackRow.id, {int(i) for i in ids})
+
+    def find(self, keys: Iterable[int | str]) -> list[Track]:
+        """Look tracks up by ids and paths, each once and in the order given.
+
+        Raises
+        ------
+        TrackNotFoundError
+            Names all that are not there.
+        """
+        wanted = list(dict.fromkeys(keys))
+        possible = [key for key in wanted if _is_possible(key)]
+        ids = {key for key in possible if isinstance(key, int)}
+        paths = {key for key in possible if isinstance(key, str)}
+        found: dict[int | str, Track] = {}
+        with self._reading() as connection:
+            for track in queries.tracks_among(connection, TrackRow.id, ids):
+                found[track.id] = track
+            for track in queries.tracks_among(connection, TrackRow.path, paths):
+                found[track.path] = track
+        if missing := [key for key in wanted if key not in found]:
+            raise TrackNotFoundError(*missing)
+        return list({found[key].id: found[key] for key in wanted}.values())
+
+    def new_tracks(self, ids: Sequence[int]) -> dict[int, NewTrack]:
+        """Read what it would take to add tracks again; for those of some ids that exist, by id."""
+        with self._reading() as connection:
+            return queries.new_tracks(connection, ids)
+
+    def known_hashes(self, hashes: Sequence[str]) -> set[str]:
+        """Tell which of some contents are in the catalog."""
+        with self._reading() as connection:
+            return queries.among(connection, TrackRow.content_hash, hashes)
+
+    def taken_paths(self, paths: Sequence[str]) -> set[str]:
+        """Tell which of some paths belong to a track."""
+        with self._reading() as connection:
+            return queries.among(connection, TrackRow.path, paths)
+
+    def known_files(self) -> dict[str, tuple[int, int, int]]:
+        """Track, size in bytes and time of change in ns by path, to skip files without reading."""
+        with self._reading() as connection:
+            rows = connection.execute(
+                sa.select(TrackRow.path, TrackRow.id, TrackRow.n_bytes, TrackRow.modified_ns)
+            )
+            return {path: (track, n_bytes, at_ns) for path, track, n_bytes, at_ns in rows}
+
+    def id_by_hash(self, content_hash: str) -> int | None:
+        """Id of the track with this content, or None."""
+        with self._reading() as connection:
+            return connection.scalar(
+                sa.select(TrackRow.id).where(TrackRow.content_hash == content_hash)
+            )
+
+    def note_file(
+        self, track_id: int, *, n_bytes: int, modified_ns: int, path: str | None = None
+    ) -> None:
+        """Remember that a track's file was touched, or is now elsewhere, with the same content.
+
+        Raises
+        ------
+        TrackNotFoundError
+        StoreError
+            `path` belongs to another track.
+        """
+        values = {"n_bytes": n_bytes, "modified_ns": modified_ns}
+        with self._writing() as connection:
+            queries.update_track(
+                connection, track_id, {**values, **({"path": path} if path else {})}
+            )
+
+    def update(  # noqa: PLR0913 - one for each thing that may change
+        self,
+        track_id: int,
+        *,
+        title: str | None = None,
+        artist: str | None = None,
+        album: str | None = None,
+        isrc: str | None = None,
+        path: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Change what is given and leave the rest.
+
+        Parameters
+        ----------
+        track_id : int
+        title, artist, album, isrc : str, optional
+            Empty text removes what was there.
+        path : str, optional
+        metadata : mapping, optional
+            Keys to set; those with an empty value are removed.
+
+        Raises
+        ------
+        TrackNotFoundError
+        StoreError
+            `path` belongs to another track.
+        """
+        tags = {"title": title, "artist": artist, "album": album, "isrc": isrc}
+        values = {key: queries.clean(value) for key, value in tags.items() if value is not None}
+        if path:
+            values["path"] = path
+        with self._writing() as connection:
+            queries.update_track(connection, track_id, values)
+            queries.put_metadata(connection, track_id, metadata or {})
+
+    def delete(self, ids: Iterable[int]) -> int:
+        """Delete tracks, all or none; their vectors are dead from this moment on.
+
+        Returns
+        -------
+        int
+            How many were deleted.
+
+        Raises
+        ------
+        TrackNotFoundError
+            One of them does not exist.
+        """
+        with self._writing() as connection:
+            return queries.delete_tracks(connection, ids)
+
+    def stats(self) -> Stats:
+        """Count what there is."""
+        tracks = sa.select(
+            sa.func.count().label("n_tracks"),
+            sa.func.coalesce(sa.func.sum(TrackRow.duration_s), 0.0).label("duration_s"),
+            queries.total(TrackRow.n_segments).label("n_segments"),
+        ).select_from(TrackRow)
+        shards = sa.select(
+            sa.func.count().label("n_shards"),
+            queries.total(ShardRow.n_segments).label("n_stored_segments"),
+            queries.total(ShardRow.n_bytes).label("n_bytes"),
+        ).select_from(ShardRow)
+        with self._reading() as connection:
+            row = connection.execute(tracks).mappings().one()
+            return Stats(**row, **connection.execute(shards).mappings().one())
+
+    # -- transactions ------------------------------------------------------------------------
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with translated(self._engine), self._reader.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        counted = sa.cast(sa.cast(SettingRow.value, sa.Integer) + 1, sa.Text)
+        with translated(self._engine), self._writer.begin() as connection:
+            connection.execute(
+                sa.update(SettingRow).where(SettingRow.key == _CHANGES).values(value=counted)
+            )
+            yield connection
+
+
+def _is_possible(key: int | str) -> bool:
+    """Tell whether a database can be asked for an id or path at all."""
+    return queries.clean(key) == key if isinstance(key, str) else 0 < key <= LARGEST_ID

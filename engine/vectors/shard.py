@@ -1,0 +1,416 @@
+"""One immutable file group: a FAISS index, the vectors, the clip-level vectors and a header.
+
+A flat shard searches the very bytes it keeps. A large one searches short codes, and looks up what
+it finds in a file of whole vectors; stored compactly, it has nothing but the codes. A shard is
+written under a temporary name, synced and renamed; it counts as existing only once the database
+has a row for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.vectors import quantizer
+from engine.errors import NewerShardError, RecipeMismatchError, ShardError
+from engine.vectors.gpu import Gpu
+from engine.records import Fingerprint, Vectors
+from engine.vectors.vector_file import VectorFile
+
+FORMAT = "astound shard"
+VERSION = 2
+PARTIAL_PREFIX = ".partial-"
+
+_HEADER_KEYS = {"recipe_id", "segment_hop_s", "n_segments", "n_clips", "dim", "kind", "sha256"}
+_HEADER, _INDEX, _CLIPS = "header.json", "segments.faiss", "clips.i8"
+_VECTORS = "segments.i8"  # of a full shard; a flat one keeps its vectors in the index
+_SILENCE = "silence.bits"  # of a compact one, whose codes cannot say "nothing"
+_FILES = {
+    "flat": (_INDEX, _CLIPS),
+    "full": (_INDEX, _CLIPS, _VECTORS),
+    "compact": (_INDEX, _CLIPS, _SILENCE),
+}
+_BATCH_ROWS = 65_536
+# A flat index rounds the query as well: what it finds is a little out of order.
+_N_SPARE = 2
+# Query segments whose neighbours are looked up together: what they share is read once.
+_N_TOGETHER = 64
+
+
+def write_shard(
+    folder: Path,
+    fingerprints: Iterable[Fingerprint],
+    trained: faiss.Index | None = None,
+    gpu: Gpu | None = None,
+) -> tuple[str, int]:
+    """Write fingerprints as a new shard.
+
+    Parameters
+    ----------
+    folder : Path
+        The catalog's folder of shards.
+    fingerprints : iterable of Fingerprint
+        At least one; all of one recipe and hop. Their rows follow each other in this order. Each
+        is let go of once it is written.
+    trained : faiss.Index, optional
+        Of :func:`engine.vectors.quantizer.train`; filled and emptied again. Flat without one.
+    gpu : Gpu, optional
+        Helps to fill it.
+
+    Returns
+    -------
+    name : str
+    n_bytes : int
+        What it takes on disk.
+    """
+    name = uuid.uuid4().hex
+    partial = folder / f"{PARTIAL_PREFIX}{name}"
+    partial.mkdir(parents=True)
+    header = _write_rows(partial, fingerprints, trained, gpu)
+    header["sha256"] = {file: _sha256(partial / file) for file in _FILES[header["kind"]]}
+    (partial / _HEADER).write_text(json.dumps(header, indent=1))
+    _sync(partial)
+    partial.rename(folder / name)
+    _sync_folder(folder)
+    return name, sum(file.stat().st_size for file in (folder / name).iterdir())
+
+
+def _write_rows(
+    folder: Path,
+    fingerprints: Iterable[Fingerprint],
+    trained: faiss.Index | None,
+    gpu: Gpu | None,
+) -> dict[str, Any]:
+    kind = "flat" if trained is None else quantizer.storage(trained)
+    index, first, n_clips = trained, None, 0
+    silent: list[NDArray[np.bool_]] = []
+    with (folder / _CLIPS).open("wb") as clips, (folder / _VECTORS).open("wb") as vectors:
+        for batch in _batches(fingerprints):
+            first = first or batch[0]
+            codes = quantizer.encode(np.concatenate([one.embeddings for one in batch]))
+            index = quantizer.flat(codes.shape[1]) if index is None else index
+            if kind == "flat":
+                index.add(codes.astype(np.float32))
+            else:
+                quantizer.add(index, quantizer.decode(codes), gpu)
+            silent.append(np.asarray(~codes.any(axis=1)))
+            if kind == "full":
+                vectors.write(codes.tobytes())
+            for one in batch:
+                clips.write(quantizer.encode(one.clip_embeddings).tobytes())
+                n_clips += len(one.clip_embeddings)
+    assert first is not None
+    assert index is not None
+    faiss.write_index(index, str(folder / _INDEX))
+    if kind == "compact":
+        np.packbits(np.concatenate(silent)).tofile(folder / _SILENCE)
+    if kind != "full":
+        (folder / _VECTORS).unlink()
+    n_segments = index.ntotal
+    if trained is not None:
+        trained.reset()
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "kind": kind,
+        "recipe_id": first.recipe_id,
+        "segment_hop_s": first.segment_hop_s,
+        "n_segments": n_segments,
+        "n_clips": n_clips,
+        "dim": first.embeddings.shape[1],
+    }
+
+
+def _batches(fingerprints: Iterable[Fingerprint]) -> Iterator[Sequence[Fingerprint]]:
+    batch: list[Fingerprint] = []
+    for one in fingerprints:
+        batch.append(one)
+        if sum(len(each.embeddings) for each in batch) >= _BATCH_ROWS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def sweep(folder: Path, known: set[str]) -> list[str]:
+    """Delete what a crash left behind: every shard the database does not know.
+
+    Returns
+    -------
+    list of str
+        Names of the removed folders.
+    """
+    orphans = [entry for entry in folder.iterdir() if entry.is_dir() and entry.name not in known]
+    for orphan in orphans:
+        shutil.rmtree(orphan)
+    return [orphan.name for orphan in orphans]
+
+
+class Shard:
+    """An open shard.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder.
+
+    Raises
+    ------
+    ShardError
+        A file is missing, truncated, or not a shard of a known version.
+    NewerShardError
+        A newer astound wrote it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.header = _read_header(path)
+        self.kind: str = self.header["kind"]
+        self._index: Any = _load_index(path / _INDEX, self.header)
+        self._clips = VectorFile(path / _CLIPS, self.n_clips, self.dim)
+        if self.kind == "flat":
+            # A view into the index's own memory, which therefore must live as long as this object.
+            raw = faiss.rev_swig_ptr(self._index.codes.data(), self._index.codes.size())
+            self._codes: NDArray[np.uint8] = raw.reshape(self.n_segments, self.dim)
+        elif self.kind == "full":
+            self._vectors = VectorFile(path / _VECTORS, self.n_segments, self.dim)
+        else:
+            self._silent = _load_bits(path / _SILENCE, self.n_segments)
+
+    @property
+    def n_segments(self) -> int:
+        """Number of frame-level vectors."""
+        return int(self.header["n_segments"])
+
+    @property
+    def n_clips(self) -> int:
+        """Number of clip-level vectors."""
+        return int(self.header["n_clips"])
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return int(self.header["dim"])
+
+    @property
+    def segment_hop_s(self) -> float:
+        """Distance of its segments in seconds."""
+        return float(self.header["segment_hop_s"])
+
+    @property
+    def n_lists(self) -> int:
+        """Number of lists of a large shard, 0 of a flat one."""
+        return 0 if self.kind == "flat" else int(quantizer.lists(self._index).nlist)
+
+    @property
+    def trained(self) -> faiss.Index | None:
+        """An empty index trained as this shard's, for a new shard; None of a flat one."""
+        if self.kind == "flat":
+            return None
+        index = faiss.read_index(str(self.path / _INDEX))
+        index.reset()
+        return index
+
+    def require_recipe(self, recipe_id: str) -> None:
+        """Raise RecipeMismatchError unless the shard was made with this recipe."""
+        if self.header["recipe_id"] != recipe_id:
+            raise RecipeMismatchError(
+                recipe_id, self.header["recipe_id"], f"shard {self.path.name}"
+            )
+
+    def near(
+        self,
+        queries: Vectors,
+        top_k: int,
+        alive: NDArray[np.bool_] | None = None,
+        *,
+        n_rescored: int = 400,
+        n_probe: int | None = None,
+    ) -> NDArray[np.int64]:
+        """Find rows that the nearest stored vectors are among; `cosines` tells which they are.
+
+        Parameters
+        ----------
+        queries : float32 array of shape (n_queries, dim), unit norm
+        top_k : int
+        alive : bool array of shape (n_segments,), optional
+            Rows that may be found; all by default.
+        n_rescored : int
+            In a large shard, so many neighbours by their codes at least.
+        n_probe : int, optional
+            Lists looked into, in a large shard; as many as its size asks for by default.
+
+        Returns
+        -------
+        int64 array of shape (n_queries, n)
+            At least `top_k`, in no particular order; -1 where there are fewer.
+        """
+        is_flat = self.kind == "flat"
+        n_near = _N_SPARE * top_k if is_flat else max(top_k, n_rescored)
+        asked = quantizer.encode(queries).astype(np.float32) if is_flat else queries
+        params, _selected = self._parameters(alive, n_probe)
+        _, rows = self._index.search(np.ascontiguousarray(asked), n_near, params=params)
+        return np.asarray(rows, np.int64)
+
+    def cosines(self, queries: Vectors, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Compare queries with stored vectors, exactly.
+
+        Parameters
+        ----------
+        queries : float32 array of shape (n_queries, dim), unit norm
+        rows : int64 array of shape (n_queries, n)
+            -1 for none.
+
+        Returns
+        -------
+        float32 array of shape (n_queries, n)
+            -inf for none.
+        """
+        found = np.empty(rows.shape, np.float32)
+        for first in range(0, len(queries), _N_TOGETHER):
+            some = slice(first, first + _N_TOGETHER)
+            # Neighbouring segments of a query overlap, and so do their neighbours.
+            unique, at = np.unique(rows[some].clip(min=0), return_inverse=True)
+            found[some] = quantizer.products(
+                queries[some], self._pick(unique), at.reshape(rows[some].shape)
+            )
+        return np.where(rows >= 0, found, np.float32(-np.inf))
+
+    def vectors(self, first_row: int, n_rows: int) -> Vectors:
+        """Read stored vectors.
+
+        Returns
+        -------
+        float32 array of shape (n_rows, dim)
+            Zeros where the segment is silent.
+        """
+        last = min(first_row + n_rows, self.n_segments)
+        if self.kind == "full":
+            return quantizer.decode(self._vectors.read(first_row, last))
+        return self._pick(np.arange(first_row, last))
+
+    def clips(self, first_clip: int = 0, n_clips: int | None = None) -> Vectors:
+        """Read clip-level vectors, all by default.
+
+        Returns
+        -------
+        float32 array of shape (n_clips, dim)
+        """
+        last = self.n_clips if n_clips is None else min(first_clip + n_clips, self.n_clips)
+        return quantizer.decode(self._clips.read(first_clip, last))
+
+    def damage(self) -> list[str]:
+        """Compare the files with the hashes in the header; one line for each that differs."""
+        return [
+            f"{self.path / file}: its bytes have changed since it was written"
+            for file, expected in self.header["sha256"].items()
+            if _sha256(self.path / file) != expected
+        ]
+
+    def _parameters(
+        self, alive: NDArray[np.bool_] | None, n_probe: int | None
+    ) -> tuple[faiss.SearchParameters, object]:
+        """Tell FAISS how to search; the second lives as long as it reads the first."""
+        is_flat = self.kind == "flat"
+        params: Any = faiss.SearchParameters() if is_flat else faiss.SearchParametersIVF()
+        bits = None
+        if alive is not None:
+            bits = np.packbits(alive, bitorder="little")
+            params.sel = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
+        if is_flat:
+            return params, bits
+        nlist = quantizer.lists(self._index).nlist
+        params.nprobe = min(n_probe or quantizer.n_probes(nlist), nlist)
+        around: Any = faiss.SearchParametersPreTransform
+        return around(index_params=params), (params, bits)
+
+    def _pick(self, rows: NDArray[np.int64]) -> Vectors:
+        """Read the vectors of rising rows."""
+        if self.kind == "compact":
+            return self._decoded(rows)
+        if self.kind == "flat":  # FAISS keeps signed bytes as unsigned ones, 128 higher
+            return quantizer.decode((self._codes[rows] ^ 128).view(np.int8))
+        return quantizer.decode(self._vectors.pick(rows))
+
+    def _decoded(self, rows: NDArray[np.int64]) -> Vectors:
+        """Make vectors again from their codes."""
+        vectors: Vectors = self._index.reconstruct_batch(rows)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-6)
+        vectors[self._silent[rows]] = 0
+        return vectors
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    try:
+        header: Any = json.loads((path / _HEADER).read_text())
+    except (OSError, ValueError) as error:
+        raise ShardError(path, f"its header cannot be read ({error})") from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise ShardError(path, "not an astound shard")
+    version = header.get("version")
+    if isinstance(version, int) and version > VERSION:
+        raise NewerShardError(path, version, VERSION)
+    if version != VERSION:
+        raise ShardError(path, f"format version {version}; this astound reads {VERSION}")
+    if header.get("kind") not in _FILES:
+        raise ShardError(path, f"of a kind this astound does not know, {header.get('kind')!r}")
+    if missing := _HEADER_KEYS - header.keys():
+        raise ShardError(path, f"its header lacks {', '.join(sorted(missing))}")
+    return dict(header)
+
+
+def _load_bits(path: Path, n_bits: int) -> NDArray[np.bool_]:
+    try:
+        packed = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise ShardError(path, f"cannot be read ({error.strerror})") from error
+    if len(packed) != (promised := -(-n_bits // 8)):
+        raise ShardError(path, f"has {len(packed)} bytes, its header promises {promised}")
+    return np.unpackbits(packed, count=n_bits).astype(np.bool_)
+
+
+def _load_index(path: Path, header: dict[str, Any]) -> Any:
+    try:
+        index = faiss.read_index(str(path))
+    except (RuntimeError, MemoryError) as error:
+        raise ShardError(path, "cannot be read: truncated or not a FAISS index") from error
+    is_flat = isinstance(index, faiss.IndexScalarQuantizer)
+    if (
+        is_flat != (header["kind"] == "flat")
+        or index.ntotal != header["n_segments"]
+        or index.d != header["dim"]
+    ):
+        raise ShardError(path, "does not hold the vectors its header promises")
+    if header["kind"] == "compact":
+        quantizer.lists(index).make_direct_map()
+    return index
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    for entry in folder.iterdir():
+        with entry.open("rb") as file:
+            os.fsync(file.fileno())
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,103 @@
+"""Of two recordings of the same music either is found in the other, at the mirrored place."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+
+import pytest
+
+from engine.audio.decode import decode
+from engine.search import candidates
+from engine.config import AlignConfig, SearchConfig
+from engine.model.weights import load_encoder
+from engine.model.fingerprinter import Fingerprinter
+from engine.vectors.index import Index
+from engine.search.candidates import Stopwatch
+from engine.records import Candidate, Placement
+from engine.vectors.shard import write_shard
+from engine.search.speeds import Variants
+from tests.audio_files import Waveform, cached_tune
+
+RATE = 8000
+HOP_S = 0.5
+SEEDS = (0, 4, 6)  # tunes that the tiny encoder tells apart
+LENGTH_S = 10.0
+SEARCH = SearchConfig()
+
+
+@pytest.fixture(scope="module")
+def fingerprinter(tiny_model: Path) -> Fingerprinter:
+    return Fingerprinter(load_encoder(tiny_model, "cpu"))
+
+
+def part(start_s: float, end_s: float, speed: float = 1.0) -> Waveform:
+    piece = cached_tune(SEEDS[0], LENGTH_S)[round(start_s * RATE) : round(end_s * RATE)]
+    return piece if speed == 1.0 else decode.change_speed(piece, RATE, speed)
+
+
+def found_in(
+    reference: Waveform, asked: Waveform, fingerprinter: Fingerprinter, folder: Path
+) -> Candidate:
+    """Look for a recording among another one, which has the id 1, and other music."""
+    tracks = [reference, *(cached_tune(seed, LENGTH_S) for seed in SEEDS[1:])]
+    prints = [fingerprinter.fingerprint([one], HOP_S) for one in tracks]
+    name, _ = write_shard(folder, prints)
+    sizes = [len(one.embeddings) for one in prints]
+    clips = [len(one.clip_embeddings) for one in prints]
+    rows = zip(
+        itertools.accumulate(sizes, initial=0), sizes,
+        itertools.accumulate(clips, initial=0), clips, strict=False,
+    )  # fmt: skip
+    placements = [
+        Placement(
+            track_id=i, shard=name, first_row=row, n_segments=n, first_clip=clip, n_clips=n_clips
+        )
+        for i, (row, n, clip, n_clips) in enumerate(rows, 1)
+    ]
+    index = Index(folder, placements, fingerprinter.recipe_id)
+    settings = (index, HOP_S, SEARCH, AlignConfig(), Stopwatch())
+    plain = candidates.find(fingerprinter.fingerprint([asked], SEARCH.query_hop_s), *settings)
+    best = Variants(fingerprinter, *settings).widen(plain, asked)[0]
+    assert best.track_id == 1
+    return best
+
+
+@pytest.mark.parametrize("begins_s", [0.5, 2.0])
+def test_offsets_of_the_two_ways_are_each_others_negatives(
+    fingerprinter: Fingerprinter, tmp_path: Path, begins_s: float
+) -> None:
+    first, second = part(0.0, 8.0), part(begins_s, 10.0)
+    ahead = found_in(second, first, fingerprinter, tmp_path)
+    back = found_in(first, second, fingerprinter, tmp_path)
+    assert ahead.offset_s == pytest.approx(-begins_s, abs=0.05)
+    assert back.offset_s == pytest.approx(-ahead.offset_s, abs=0.05)
+    assert ahead.speed == back.speed == 1.0
+    assert ahead.pitch == back.pitch == 0.0
+
+
+@pytest.mark.parametrize("semitones", [1.0, -1.0])
+def test_speeds_and_pitches_of_the_two_ways_are_opposite(
+    fingerprinter: Fingerprinter, tmp_path: Path, semitones: float
+) -> None:
+    speed = 2 ** (semitones / 12)
+    first, second = part(1.0, 9.0), part(2.0, 9.0, speed)
+    ahead = found_in(second, first, fingerprinter, tmp_path)
+    back = found_in(first, second, fingerprinter, tmp_path)
+    assert back.speed == pytest.approx(speed, rel=0.01)
+    assert ahead.speed * back.speed == pytest.approx(1.0, rel=0.02)
+    assert back.pitch == pytest.approx(semitones, abs=0.2)
+    assert ahead.pitch == pytest.approx(-semitones, abs=0.2)
+    assert back.offset_s == pytest.approx(1.0, abs=0.15)
+    assert back.offset_s == pytest.approx(-ahead.offset_s / ahead.speed, abs=0.25)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("semitones", [-1.4, 0.75])
+def test_pitch_between_the_steps_is_measured(tmp_path: Path, semitones: float) -> None:
+    """With the shipped encoder; random weights are no measure of pitch."""
+    changed = part(2.0, 9.0, 2 ** (semitones / 12))
+    best = found_in(part(1.0, 9.0), changed, Fingerprinter.shipped("cpu"), tmp_path)
+    step = -12 * math.log2(best.resampled)
+    assert abs(best.pitch - semitones) < min(abs(step - semitones), 0.2)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from engine.search.calibration import N_FEATURES, Calibration
+from engine.errors import AudioTooShortError, SilentAudioError
+from engine.search.explanation import REASONS, Rule, costs_of, judge, unheard
+from engine.records import Candidate
+
+CURVE = Calibration(
+    recipe_id="recipe",
+    weights=(-9.1, 5.4, 7.5, -9.6, -1.6, 2.6, -1.5),
+    min_confidence=0.75,
+)
+SURE = Candidate(
+    track_id=1, offset_s=3.0, votes=20, evidence=1.1, score=0.95, coverage=1.0,
+    query_start_s=0.0, query_end_s=8.0, margin=0.9, others=0.2,
+)  # fmt: skip
+FAULTS = {
+    "evidence": (replace(SURE, evidence=0.24, margin=0.02, others=0.21, score=0.5), 8.0),
+    "margin": (replace(SURE, evidence=0.6, margin=0.0, others=0.26, score=0.5), 8.0),
+    "others": (replace(SURE, evidence=0.9, margin=0.1, others=0.7), 8.0),
+    "too_short": (replace(SURE, evidence=0.75, margin=0.05, others=0.68, score=0.9), 0.9),
+}
+"""Candidates that lack one thing above all, with the audible seconds of their queries."""
+
+
+def test_plain_match_is_accepted_and_nothing_costs() -> None:
+    verdict = judge(SURE, 8.0, CURVE, 0.75)
+    assert (verdict.accepted, verdict.rule) == (True, "accepted")
+    assert verdict.confidence == CURVE.confidence(SURE, 8.0)
+    assert verdict.costs == ()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_is_lacking_most_is_named(fault: str) -> None:
+    candidate, heard_s = FAULTS[fault]
+    verdict = judge(candidate, heard_s, CURVE, 0.75)
+    assert (verdict.accepted, verdict.rule) == (False, fault)
+    assert verdict.reason.startswith(REASONS[verdict.rule])
+    assert f"{verdict.confidence:.3f}, 0.750 is needed" in verdict.reason
+    assert [one.logit for one in verdict.costs] == sorted(
+        (one.logit for one in verdict.costs), reverse=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "lacking", "plain", "weight"),
+    [
+        ("speed", replace(SURE, resampled=1.06), 1.0, (6, -1.0)),
+        ("score", replace(SURE, score=0.2), 0.9, (5, 1.0)),
+    ],
+)
+def test_what_alone_counts_is_named(
+    rule: str, lacking: Candidate, plain: float, weight: tuple[int, float]
+) -> None:
+    weights = [0.0] * N_FEATURES
+    weights[weight[0]] = weight[1]
+    curve = replace(CURVE, weights=tuple(weights))
+    (cost,) = costs_of(lacking, 8.0, curve)
+    assert (cost.rule, cost.plain) == (rule, plain)
+    assert cost.found == (lacking.resampled if rule == "speed" else lacking.score)
+    assert judge(lacking, 8.0, curve, 0.999).rule == rule
+
+
+def test_cost_is_what_the_curve_would_give_more() -> None:
+    """Against the confidences themselves, with only one thing changed."""
+
+    def logit(candidate: Candidate) -> float:
+        p = CURVE.confidence(candidate, 8.0)
+        return float(np.log(p / (1 - p)))
+
+    doubtful = replace(SURE, evidence=0.5, score=0.7, margin=0.1, others=0.3)
+    costs = {one.rule: one.logit for one in costs_of(doubtful, 8.0, CURVE)}
+    without: dict[Rule, Candidate] = {
+        "evidence": replace(doubtful, evidence=1.0, margin=0.6),
+        "margin": replace(doubtful, margin=0.5),
+        "others": replace(doubtful, others=0.0),
+        "score": replace(doubtful, score=0.9),
+    }
+    assert costs.keys() == without.keys()
+    for rule, better in without.items():
+        assert costs[rule] == pytest.approx(logit(better) - logit(doubtful), abs=1e-6)
+
+
+def test_nothing_found_has_no_neighbours() -> None:
+    verdict = judge(None, 8.0, CURVE, 0.75)
+    assert (verdict.accepted, verdict.rule, verdict.confidence) == (False, "no_neighbours", 0.0)
+    assert verdict.reason == REASONS["no_neighbours"]
+
+
+def test_threshold_above_everything_refuses_for_lack_of_evidence() -> None:
+    verdict = judge(SURE, 8.0, CURVE, 1.1)
+    assert (verdict.accepted, verdict.rule) == (False, "evidence")
+
+
+def test_what_cannot_be_listened_to_is_told_apart() -> None:
+    silent = unheard("a.wav", 5.0, SilentAudioError("a.wav", "silent"), 0.75)
+    short = unheard("a.wav", 0.3, AudioTooShortError("a.wav", 0.3, 0.9), 0.75)
+    assert (silent.verdict.rule, short.verdict.rule) == ("silent", "too_short")
+    assert (silent.subject, silent.answer, silent.nearest) == (None, None, ())
+    assert (short.duration_s, short.heard_s) == (0.3, 0.0)

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from engine.vectors import quantizer
+from engine.search.calibration import Calibration
+from engine.config import SearchConfig
+from engine.vectors.index import Index
+from engine.search.candidates import Stopwatch
+from engine.records import Candidate, Fingerprint, Placement, Vectors
+from engine.search.searcher import Searcher
+from engine.vectors.shard import write_shard
+from tests.shelves import Spectra
+
+DIM, HOP_S = 32, 0.5
+N_SEGMENTS, N_TRACKS, TRUE = 40, 30, 7
+HEARD = slice(10, 22)
+NEVER_SURE = Calibration(recipe_id="recipe", weights=(0.0,) * 7, min_confidence=1.0)
+
+
+def unit(vectors: NDArray[Any]) -> Vectors:
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def fingerprint(embeddings: Vectors) -> Fingerprint:
+    return Fingerprint(
+        embeddings=embeddings,
+        clip_embeddings=embeddings[:1],
+        segment_hop_s=HOP_S,
+        segment_s=1.0,
+        duration_s=(len(embeddings) - 1) * HOP_S + 1.0,
+        recipe_id="recipe",
+    )
+
+
+@pytest.fixture(scope="module")
+def query() -> Fingerprint:
+    return fingerprint(unit(np.random.default_rng(1).standard_normal((12, DIM))))
+
+
+@pytest.fixture(scope="module")
+def music(query: Fingerprint) -> dict[int, Vectors]:
+    """Tracks with something nearer to every segment, but here and there; TRUE has all in a row."""
+    rng = np.random.default_rng(2)
+    tracks = {one: unit(rng.standard_normal((N_SEGMENTS, DIM))) for one in range(1, N_TRACKS + 1)}
+    for one, embeddings in tracks.items():
+        noise = rng.standard_normal((12, DIM)) / np.sqrt(DIM)
+        if one == TRUE:
+            embeddings[HEARD] = unit(query.embeddings + 0.5 * noise)
+        else:
+            places = rng.permutation(N_SEGMENTS)[:12]
+            embeddings[places] = unit(query.embeddings + 0.3 * noise)
+    return tracks
+
+
+def searcher(folder: Path, music: dict[int, Vectors], *, large: bool, n_deep: int) -> Searcher:
+    everything = np.concatenate(list(music.values()))
+    trained = quantizer.train(everything, len(everything), "full") if large else None
+    name, _ = write_shard(folder, map(fingerprint, music.values()), trained)
+    placements = [
+        Placement(
+            track_id=one,
+            shard=name,
+            first_row=row * N_SEGMENTS,
+            n_segments=N_SEGMENTS,
+            first_clip=row,
+            n_clips=1,
+        )
+        for row, one in enumerate(music)
+    ]
+    return Searcher(
+        fingerprinter=Spectra(),
+        index=Index(folder, placements, "recipe"),
+        reference_hop_s=HOP_S,
+        calibration=NEVER_SURE,
+        search=SearchConfig(top_k=5, n_deep=n_deep, n_probe=16, speeds=()),
+    )
+
+
+def asked(searcher: Searcher, query: Fingerprint) -> list[Candidate]:
+    return searcher.candidates(query, np.zeros(0, np.float32), Stopwatch())
+
+
+@pytest.mark.parametrize(("large", "n_deep", "is_found"), [
+    (True, 200, True), (True, 0, False), (False, 200, False),
+])  # fmt: skip
+def test_large_catalog_is_searched_deeper_when_nothing_is_sure(
+    tmp_path: Path,
+    music: dict[int, Vectors],
+    query: Fingerprint,
+    large: bool,
+    n_deep: int,
+    is_found: bool,
+) -> None:
+    found = asked(searcher(tmp_path, music, large=large, n_deep=n_deep), query)
+    assert found
+    assert (found[0].track_id == TRUE) == is_found

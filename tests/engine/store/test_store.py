@@ -1,0 +1,507 @@
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from astound.migrate import ensure_schema
+from engine.errors import (
+    CatalogBusyError,
+    ConfigError,
+    DuplicateTrackError,
+    SchemaError,
+    StoreError,
+    TrackNotFoundError,
+)
+from engine.records import NewTrack, Placement, Tags
+from engine.store.store import Stats, Store, StoredShard
+
+
+def new_track(n: int, **changes: object) -> NewTrack:
+    track = NewTrack(
+        path=f"/music/{n}.ogg",
+        content_hash=f"{n:064x}",
+        n_bytes=5_000_000_000 + n,
+        modified_ns=1_700_000_000_000_000_000 + n,
+        duration_s=10.0 * n,
+        n_segments=20 * n,
+        n_clips=n,
+        tags=Tags(title=f"Title {n}"),
+        metadata={"genre": f"g{n}"},
+    )
+    return replace(track, **changes)  # type: ignore[arg-type]
+
+
+def add(store: Store, *numbers: int, name: str = "one") -> list[int]:
+    return store.add_shard(name, "recipe", 1000, [new_track(n) for n in numbers])
+
+
+# -- adding --------------------------------------------------------------------------------------
+
+
+def test_added_track_is_found_by_id_and_by_path(store: Store) -> None:
+    (track_id,) = add(store, 7)
+    track = store.track(track_id)
+    assert store.track("/music/7.ogg") == track
+    assert (track.title, track.artist, track.metadata) == ("Title 7", None, {"genre": "g7"})
+    assert (track.duration_s, track.n_segments, track.content_hash) == (70.0, 140, f"{7:064x}")
+    assert datetime.now(UTC) - track.added_at < timedelta(minutes=1)
+    assert track.added_at.tzinfo == UTC
+
+
+def test_ids_come_in_the_order_given(store: Store) -> None:
+    numbers = list(range(1500, 1, -1))
+    ids = add(store, *numbers)
+    assert ids == sorted(ids)
+    assert [track.path for track in store.tracks(ids)] == [f"/music/{n}.ogg" for n in numbers]
+
+
+def test_placements_follow_each_other_in_their_shard(store: Store) -> None:
+    first, second = add(store, 3, 2)
+    (third,) = add(store, 5, name="two")
+    assert store.placements() == [
+        Placement(track_id=first, shard="one", first_row=0, n_segments=60, first_clip=0, n_clips=3),
+        Placement(
+            track_id=second, shard="one", first_row=60, n_segments=40, first_clip=3, n_clips=2
+        ),
+        Placement(
+            track_id=third, shard="two", first_row=0, n_segments=100, first_clip=0, n_clips=5
+        ),
+    ]
+    assert store.shard_names() == ["one", "two"]
+
+
+def test_numpy_numbers_are_stored_as_numbers(store: Store) -> None:
+    counts = {"n_segments": np.int64(4), "n_clips": np.int32(1), "duration_s": np.float32(2.5)}
+    (track_id,) = store.add_shard("one", "recipe", np.int64(9), [new_track(1, **counts)])  # type: ignore[arg-type]
+    assert store.tracks(np.array([track_id]))[0].n_segments == 4
+    assert store.stats() == Stats(
+        n_tracks=1, duration_s=2.5, n_segments=4, n_shards=1, n_stored_segments=4, n_bytes=9
+    )
+
+
+def test_text_no_database_can_store_is_cleaned(store: Store) -> None:
+    tags = Tags(title="a\0b\udcff", artist="\0", album="")
+    (track_id,) = store.add_shard("one", "r", 1, [new_track(1, tags=tags, metadata={"k\0": "\0v"})])
+    track = store.track(track_id)
+    assert (track.title, track.artist, track.album) == ("ab\\udcff", None, None)
+    assert track.metadata == {"k": "v"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"content_hash": f"{1:064x}"}, DuplicateTrackError),
+        ({"path": "/music/1.ogg"}, StoreError),
+        ({"path": "/music/8.ogg"}, StoreError),
+        ({"content_hash": f"{8:064x}"}, StoreError),
+    ],
+    ids=["known content", "known path", "same path twice", "same content twice"],
+)
+def test_refused_shard_leaves_nothing(
+    store: Store, changes: dict[str, str], error: type[StoreError]
+) -> None:
+    add(store, 1)
+    before = (store.stats(), store.version(), store.known_files(), store.shard_names())
+    with pytest.raises(error) as caught:
+        store.add_shard("two", "recipe", 5, [new_track(8), new_track(9, **changes)])
+    assert type(caught.value) is error
+    assert (store.stats(), store.version(), store.known_files(), store.shard_names()) == before
+
+
+def test_duplicate_error_names_the_known_track(store: Store) -> None:
+    _, second = add(store, 1, 2)
+    with pytest.raises(DuplicateTrackError) as caught:
+        store.add_shard("two", "recipe", 5, [new_track(9, content_hash=f"{2:064x}")])
+    assert (caught.value.track_id, caught.value.content_hash) == (second, f"{2:064x}")
+
+
+def test_shard_name_twice_is_refused(store: Store) -> None:
+    add(store, 1)
+    with pytest.raises(StoreError, match="shards"):
+        add(store, 2)
+    assert store.stats().n_tracks == 1
+
+
+def test_shard_without_tracks_is_refused(store: Store) -> None:
+    with pytest.raises(StoreError, match="no tracks"):
+        store.add_shard("one", "recipe", 0, [])
+
+
+def test_changed_file_replaces_its_track(store: Store) -> None:
+    old, other = add(store, 1, 2)
+    changed = new_track(3, path="/music/1.ogg")
+    (new,) = store.add_shard("two", "recipe", 5, [changed], replacing=[old])
+    assert store.track("/music/1.ogg").id == new
+    assert [track.id for track in store.tracks()] == [other, new]
+
+
+def test_replacing_an_unknown_track_adds_nothing(store: Store) -> None:
+    (old,) = add(store, 1)
+    with pytest.raises(TrackNotFoundError):
+        store.add_shard("two", "recipe", 5, [new_track(2)], replacing=[old, 999])
+    assert [track.id for track in store.tracks()] == [old]
+
+
+# -- finding -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", [5, -1, 0, 2**31, 2**80, "/music/none.ogg", "", "\udcff", "a\0"])
+def test_unknown_track_is_not_found(store: Store, key: int | str) -> None:
+    with pytest.raises(TrackNotFoundError):
+        store.track(key)
+    with pytest.raises(TrackNotFoundError):
+        store.find([key])
+
+
+def test_several_are_found_at_once_in_the_order_given(store: Store) -> None:
+    ids = add(store, *range(1, 3001))
+    keys: list[int | str] = [ids[2], "/music/1.ogg", ids[0], *ids[::-1]]
+    found = store.find(keys)
+    assert [track.id for track in found] == [ids[2], ids[0], *ids[:2:-1], ids[1]]
+    assert found[0] == store.track(ids[2])
+    assert store.find([]) == []
+
+
+def test_all_unknown_keys_are_named(store: Store) -> None:
+    (known,) = add(store, 1)
+    with pytest.raises(TrackNotFoundError, match="no track -1, '/x', 99999999999, 77 in") as error:
+        store.find([-1, known, "/x", 99999999999, 77])
+    assert error.value.tracks == (-1, "/x", 99999999999, 77)
+    with pytest.raises(TrackNotFoundError, match="no track 77, 78 in"):
+        store.delete([78, known, 77])
+
+
+def test_tracks_can_be_read_as_they_were_added(store: Store) -> None:
+    ids = add(store, *range(1, 2500))
+    store.update(ids[0], title="")
+    found = store.new_tracks([*ids, 99999])
+    assert found == {
+        i: new_track(n, tags=Tags()) if n == 1 else new_track(n) for n, i in enumerate(ids, 1)
+    }
+
+
+def test_known_contents_and_paths_are_told(store: Store) -> None:
+    add(store, *range(1, 2500))
+    wanted = range(2400, 5000)
+    hashes = store.known_hashes([new_track(n).content_hash for n in wanted])
+    assert hashes == {new_track(n).content_hash for n in range(2400, 2500)}
+    paths = store.taken_paths([new_track(n).path for n in wanted])
+    assert paths == {new_track(n).path for n in range(2400, 2500)}
+
+
+def test_tracks_are_ordered_and_keep_their_own_metadata(store: Store) -> None:
+    ids = add(store, 1, 2, 3)
+    found = store.tracks([ids[2], ids[0], 999])
+    assert [(track.id, track.metadata) for track in found] == [
+        (ids[0], {"genre": "g1"}),
+        (ids[2], {"genre": "g3"}),
+    ]
+
+
+def test_known_files_give_track_size_and_time(store: Store) -> None:
+    add(store, 1, 2)
+    assert store.known_files() == {
+        f"/music/{n}.ogg": (n, 5_000_000_000 + n, 1_700_000_000_000_000_000 + n) for n in (1, 2)
+    }
+
+
+def test_content_is_found_by_its_hash(store: Store) -> None:
+    _, second = add(store, 1, 2)
+    assert store.id_by_hash(f"{2:064x}") == second
+    assert store.id_by_hash("f" * 64) is None
+
+
+# -- changing ------------------------------------------------------------------------------------
+
+
+def test_update_changes_only_what_is_given(store: Store) -> None:
+    track_id, other = add(store, 1, 2)
+    before = store.tracks()
+    store.update(track_id, artist="Someone", metadata={"mood": "calm"})
+    after = store.tracks()
+    metadata = {"genre": "g1", "mood": "calm"}
+    assert after == [replace(before[0], artist="Someone", metadata=metadata), before[1]]
+    assert other == after[1].id
+
+
+def test_update_with_empty_text_removes(store: Store) -> None:
+    (track_id,) = add(store, 1)
+    store.update(track_id, title="", metadata={"genre": ""})
+    track = store.track(track_id)
+    assert (track.title, track.metadata) == (None, {})
+
+
+def test_update_of_unknown_track_raises(store: Store) -> None:
+    with pytest.raises(TrackNotFoundError):
+        store.update(1, title="x")
+    with pytest.raises(TrackNotFoundError):
+        store.note_file(2**40, n_bytes=1, modified_ns=1)
+
+
+def test_path_of_another_track_is_refused(store: Store) -> None:
+    first, second = add(store, 1, 2)
+    with pytest.raises(StoreError, match=rf"/music/2.ogg.*track {second}"):
+        store.update(first, title="lost", path="/music/2.ogg")
+    assert store.track(first).title == "Title 1"
+    store.update(first, path="/music/1.ogg")
+
+
+def test_touched_and_moved_file_is_noted(store: Store) -> None:
+    (track_id,) = add(store, 1)
+    store.note_file(track_id, n_bytes=5, modified_ns=6)
+    assert store.known_files() == {"/music/1.ogg": (track_id, 5, 6)}
+    store.note_file(track_id, n_bytes=5, modified_ns=7, path="/new/1.ogg")
+    assert store.known_files() == {"/new/1.ogg": (track_id, 5, 7)}
+
+
+# -- deleting ------------------------------------------------------------------------------------
+
+
+def test_deleted_track_is_gone_everywhere(store: Store) -> None:
+    first, second = add(store, 1, 2)
+    assert store.delete([first, first]) == 1
+    assert [track.id for track in store.tracks()] == [second]
+    assert [p.track_id for p in store.placements()] == [second]
+    assert store.stats() == Stats(
+        n_tracks=1, duration_s=20.0, n_segments=40, n_shards=1, n_stored_segments=60, n_bytes=1000
+    )
+
+
+def test_delete_with_an_unknown_id_deletes_nothing(store: Store) -> None:
+    (track_id,) = add(store, 1)
+    with pytest.raises(TrackNotFoundError) as caught:
+        store.delete([track_id, 2**70])
+    assert caught.value.track == 2**70
+    assert store.track(track_id).path == "/music/1.ogg"
+
+
+def test_delete_takes_thousands(store: Store) -> None:
+    ids = add(store, *range(1, 2202))
+    assert store.delete(ids[1:]) == 2200
+    assert [track.metadata for track in store.tracks()] == [{"genre": "g1"}]
+
+
+def test_id_of_the_last_deleted_track_is_never_used_again(store: Store) -> None:
+    ids = add(store, 1, 2)
+    store.delete(ids)
+    (track_id,) = add(store, 2, name="two")
+    assert track_id > max(ids)
+
+
+def test_content_may_return_after_its_deletion(store: Store) -> None:
+    store.delete(add(store, 1))
+    (track_id,) = add(store, 1, name="two")
+    assert store.track(track_id).metadata == {"genre": "g1"}
+
+
+# -- compaction ----------------------------------------------------------------------------------
+
+
+def moved(track_id: int, first_row: int, n_segments: int) -> Placement:
+    return Placement(
+        track_id=track_id,
+        shard="new",
+        first_row=first_row,
+        n_segments=n_segments,
+        first_clip=first_row // 20,
+        n_clips=n_segments // 20,
+    )
+
+
+def test_replaced_shards_give_way_to_one(store: Store) -> None:
+    first, second = add(store, 1, 2)
+    third, deleted = add(store, 3, 4, name="two")
+    placements = [moved(third, 0, 60), moved(second, 60, 40), moved(deleted, 100, 80)]
+    store.delete([first, deleted])
+    store.replace_shards(["one", "two"], "new", "recipe", 77, placements)
+    assert store.placements() == placements[:2]
+    assert store.shard_names() == ["new"]
+    assert (store.stats().n_stored_segments, store.stats().n_bytes) == (180, 77)
+
+
+def test_shards_with_tracks_left_are_kept(store: Store) -> None:
+    first, _ = add(store, 1, 2)
+    before = store.placements()
+    with pytest.raises(StoreError, match="1 tracks"):
+        store.replace_shards(["one"], "new", "recipe", 77, [moved(first, 0, 20)])
+    assert (store.placements(), store.shard_names()) == (before, ["one"])
+
+
+def test_dead_shards_are_dropped_without_a_new_one(store: Store) -> None:
+    store.delete(add(store, 1))
+    store.replace_shards(["one"], "new", "recipe", 0, [])
+    assert store.shard_names() == []
+
+
+def test_replacing_an_unknown_shard_raises(store: Store) -> None:
+    with pytest.raises(StoreError, match="no shard ghost"):
+        store.replace_shards(["ghost"], "new", "recipe", 0, [])
+
+
+def test_moved_track_has_the_counts_of_its_new_place(store: Store) -> None:
+    first, second = add(store, 1, 2)
+    store.replace_shards([], "new", "recipe", 7, [moved(second, 0, 60)])
+    assert [one for one in store.placements() if one.shard == "new"] == [moved(second, 0, 60)]
+    assert store.track(first).n_segments == 20
+    assert store.shards() == [StoredShard("one", 60, 3), StoredShard("new", 60, 3)]
+
+
+def test_counts_of_a_shard_can_be_corrected(store: Store) -> None:
+    add(store, 1)
+    add(store, 2, name="two")
+    store.recount(StoredShard("two", 7, 8))
+    store.recount(StoredShard("ghost", 9, 9))
+    assert store.shards() == [StoredShard("one", 20, 1), StoredShard("two", 7, 8)]
+
+
+# -- settings and changes ------------------------------------------------------------------------
+
+
+def test_settings_are_kept_and_overwritten(store: Store) -> None:
+    assert store.settings() == {}
+    store.put_settings({"recipe_id": "a", "segment_hop_s": "0.5"})
+    store.put_settings({"recipe_id": "b"})
+    assert store.settings() == {"recipe_id": "b", "segment_hop_s": "0.5"}
+    with pytest.raises(ConfigError):
+        store.put_settings({"n_changes": "0"})
+
+
+CHANGES: dict[str, Callable[[Store], object]] = {
+    "settings": lambda store: store.put_settings({"a": "b"}),
+    "add": lambda store: add(store, 2, name="two"),
+    "update": lambda store: store.update(1, title="x"),
+    "note": lambda store: store.note_file(1, n_bytes=1, modified_ns=1),
+    "delete": lambda store: store.delete([1]),
+    "compact": lambda store: store.replace_shards(["one"], "new", "r", 1, [moved(1, 0, 20)]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_another_reader_notices_every_change(database: str, change: str) -> None:
+    ensure_schema(database)
+    with Store.open(database) as writer, Store.open(database) as reader:
+        assert add(writer, 1) == [1]
+        before = reader.version()
+        reader.stats()
+        assert reader.version() == before
+        CHANGES[change](writer)
+        assert reader.version() == before + 1
+
+
+def test_threads_read_while_another_writes(store: Store) -> None:
+    ids = add(store, *range(1, 50))
+
+    def read(_: int) -> int:
+        return len(store.tracks(ids)) + len(store.placements())
+
+    with ThreadPoolExecutor(8) as threads:
+        counts = threads.map(read, range(40))
+        for n in range(100, 110):
+            add(store, n, name=f"shard {n}")
+        assert min(counts) >= 2 * 49
+
+
+def test_writers_at_the_same_moment_all_succeed(database: str) -> None:
+    ensure_schema(database)
+    together = threading.Barrier(4)
+
+    def write(n: int) -> None:
+        with Store.open(database) as store:
+            together.wait()
+            for i in range(5):
+                add(store, 10 * n + i, name=f"{n} {i}")
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(write, range(1, 5)))
+    with Store.open(database) as store:
+        assert (store.stats().n_tracks, store.version()) == (20, 20)
+
+
+# -- what cannot be opened -----------------------------------------------------------------------
+
+
+def test_busy_database_says_so(sqlite: str) -> None:
+    ensure_schema(sqlite)
+    other = sqlite3.connect(sqlite.removeprefix("sqlite:///"), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with Store.open(f"{sqlite}?timeout=0.1") as store, pytest.raises(CatalogBusyError):
+        store.put_settings({"a": "b"})
+    other.close()
+
+
+def test_busy_server_says_so(postgres: str) -> None:
+    ensure_schema(postgres)
+    impatient = f"{postgres}&options=-c lock_timeout=100"
+    with (
+        Store.open(postgres) as first,
+        Store.open(impatient) as second,
+        first._writing(),
+        pytest.raises(CatalogBusyError),
+    ):
+        second.put_settings({"a": "b"})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:hunter2@127.0.0.1:1/catalog",
+        "postgresql+psycopg://me@127.0.0.1:1/catalog?password=hunter2",
+        "postgresql://me:first@hunter2@127.0.0.1:1/catalog",
+        "postgresql://me:hunter2@127.0.0.1:port/catalog",
+        "mysql://me:hunter2@127.0.0.1/catalog",
+        "hunter2",
+    ],
+)
+def test_unreachable_database_is_one_sentence_without_password(url: str) -> None:
+    for open_it in (Store.open, ensure_schema):
+        with pytest.raises(StoreError) as caught:
+            open_it(url)
+        message = str(caught.value)
+        assert "hunter2" not in message
+        assert "\n" not in message
+        assert len(message) > 20
+
+
+def test_missing_file_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no database"):
+        Store.open(tmp_path / "catalog.db")
+    assert not list(tmp_path.iterdir())
+
+
+def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.db"
+    path.write_bytes(b"not a database at all" * 100)
+    for open_it in (Store.open, ensure_schema):
+        with pytest.raises(StoreError, match="not a database"):
+            open_it(path)
+
+
+def test_database_without_schema_is_refused(postgres: str) -> None:
+    with pytest.raises(SchemaError) as caught:
+        Store.open(postgres)
+    assert caught.value.found is None
+
+
+def test_any_file_name_works(tmp_path: Path) -> None:
+    path = tmp_path / "wéird ?#%20 @" / "catalog.db"
+    path.parent.mkdir()
+    ensure_schema(path)
+    with Store.open(path) as store:
+        add(store, 1)
+    assert path.is_file()
+
+
+def test_commit_reaches_the_disk(sqlite: str) -> None:
+    ensure_schema(sqlite)
+    with Store.open(sqlite) as store, store._reading() as connection:
+        pragmas = ("journal_mode", "synchronous", "foreign_keys")
+        found = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in pragmas]
+    assert found == ["wal", 2, 1]
