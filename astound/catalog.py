@@ -67,12 +67,12 @@ if TYPE_CHECKING:
     from engine.vectors.quantizer import Storage
     from engine.search.searcher import Searcher
     from engine.scan.records import Appearance
-    from indexer.checkup import Findings
+    from indexer.verify import Findings
     from indexer.compact import CompactReport
     from indexer.repair import RepairReport
-    from indexer.source import CatalogSource
-    from indexer.source import Source as Fingerprints
-    from indexer.takeover import TakeoverReport
+    from indexer.sources import CatalogSource
+    from indexer.sources import Source as Fingerprints
+    from indexer.merge import TakeoverReport
 
 Device = Literal["auto", "cpu", "cuda"]
 Source: TypeAlias = "str | os.PathLike[str] | NDArray[Any]"
@@ -274,7 +274,7 @@ class Catalog:
         CatalogBusyError
             Another process is writing.
         """
-        from indexer.pipeline import Ingest
+        from indexer.ingest import Ingest
 
         given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
         noted = {os.path.abspath(path): values for path, values in (metadata or {}).items()}
@@ -788,7 +788,7 @@ class Catalog:
             return repair.run(findings, lambda: self.fingerprinter)
 
     def _findings(self, on_progress: OnProgress) -> Findings:
-        from indexer.checkup import examine
+        from indexer.verify import examine
 
         return examine(self._store, self._shards_folder, self.recipe_id, on_progress)
 
@@ -948,14 +948,14 @@ class Catalog:
         return write_archive(Path(path), source, on_progress)
 
     def _source(self, ids: Collection[int] | None = None) -> CatalogSource:
-        from indexer.source import CatalogSource
+        from indexer.sources import CatalogSource
 
         return CatalogSource(f"catalog {self.folder}", self._store, self._shards_folder, ids)
 
     def _take_over(
         self, source: Fingerprints, config: IngestConfig | None, on_progress: OnProgress
     ) -> TakeoverReport:
-        from indexer.takeover import Takeover
+        from indexer.merge import Takeover
 
         with self._writing():
             self._refuse_lost_database()

@@ -77,7 +77,7 @@ def given(paths: tuple[str, ...], listed: IO[str] | None) -> list[str]:
 
 def clips(paths: Iterable[str]) -> Iterator[str]:
     """Replace folders by the audio files in them, named as the folder was."""
-    from indexer.scan import scan
+    from indexer.discover import scan
 
     for path in paths:
         if os.path.isdir(path):

@@ -25,7 +25,7 @@ from engine.search.candidates import Stopwatch
 from astound.evaluation.statistics import Share, share
 from engine.search.searcher import Searcher
 from indexer.report import Failure
-from indexer.scan import FoundFile, scan
+from indexer.discover import FoundFile, scan
 from training.chance import Chance
 
 DURATIONS_S = (1.0, 2.0, 3.0, 5.0, 10.0)

@@ -18,7 +18,7 @@ from engine.errors import AstoundError, CatalogBusyError
 if TYPE_CHECKING:
     from astound.catalog import Catalog
     from engine.vectors.quantizer import Storage
-    from indexer.takeover import TakeoverReport
+    from indexer.merge import TakeoverReport
 
 keys_argument = click.argument("keys", nargs=-1, metavar="ID|PATH...")
 database_option = click.option(

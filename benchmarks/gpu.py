@@ -33,7 +33,7 @@ from engine.vectors.index import Index
 from engine.records import POSITION_BITS, Fingerprint, Hits, Placement, Vectors
 from engine.vectors.shard import Shard, write_shard
 from engine.store.store import Store
-from indexer.source import CatalogSource
+from indexer.sources import CatalogSource
 
 TOP_K = 10
 _WANTED = 0.95

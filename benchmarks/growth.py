@@ -22,8 +22,8 @@ from benchmarks.padding import PREFIX, MadeUp
 from engine.audio.decode import decode
 from engine.config import IngestConfig
 from engine.store.store import Store
-from indexer.source import CatalogSource
-from indexer.takeover import Takeover
+from indexer.sources import CatalogSource
+from indexer.merge import Takeover
 
 N_FORGOTTEN = 1000
 MORE_S = 3600.0

@@ -27,8 +27,8 @@ from engine.model.fingerprinter import Fingerprinter
 from engine.records import Fingerprint, NewTrack
 from engine.vectors.shard import write_shard
 from engine.store.store import Store
-from indexer.lanes import Lanes
-from indexer.scan import FoundFile, scan
+from indexer.decoder_pool import Lanes
+from indexer.discover import FoundFile, scan
 
 N_TRACKS = 20
 _WARM_UP_S = 10.0

@@ -14,7 +14,7 @@ from astound.settings import DATABASE_FILE
 from engine.errors import ConfigError, RecipeMismatchError
 from engine.records import Placement, Vectors
 from engine.store.store import Store
-from indexer.source import CatalogSource
+from indexer.sources import CatalogSource
 
 _MOST_OTHERS = 400_000
 

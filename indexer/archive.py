@@ -27,7 +27,7 @@ from engine.vectors import quantizer
 from engine.errors import ConfigError, printable
 from engine.vectors.quantizer import Codes
 from engine.records import Fingerprint, NewTrack, Tags, Vectors
-from indexer.source import SETTINGS, Bundle, OnProgress, Source
+from indexer.sources import SETTINGS, Bundle, OnProgress, Source
 
 FORMAT = "astound fingerprints"
 VERSION = 1

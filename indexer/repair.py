@@ -14,9 +14,9 @@ from engine.protocol import AudioFingerprinter
 from engine.records import Fingerprint, NewTrack, Placement, Track
 from engine.vectors.shard import sweep, write_shard
 from engine.store.store import Store
-from indexer.checkup import Findings
-from indexer.lanes import Lanes, Recording
-from indexer.scan import FoundFile, scan
+from indexer.verify import Findings
+from indexer.decoder_pool import Lanes, Recording
+from indexer.discover import FoundFile, scan
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from engine.errors import AudioTooShortError
 from engine.vectors.index import Index
 from engine.records import Fingerprint, Placement, Vectors
 from engine.vectors.shard import sweep, write_shard
-from indexer.source import CatalogSource
+from indexer.sources import CatalogSource
 from tests.audio_files import cached_tune, write_wav
 
 RATE = 8000

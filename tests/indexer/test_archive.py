@@ -19,7 +19,7 @@ from engine.errors import (
     StoreError,
     TrackNotFoundError,
 )
-from indexer import archive, source
+from indexer import archive, sources
 from indexer.archive import ArchiveSource
 from tests.shelves import add, contents, flip_a_byte, found, open_catalog, shard_of
 
@@ -77,7 +77,7 @@ def test_postgres_takes_an_export_in(
 def test_several_bundles_make_the_same(
     catalog: Catalog, new: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "MAX_SEGMENTS", 1)
+    monkeypatch.setattr(sources, "MAX_SEGMENTS", 1)
     shown: list[tuple[int, int]] = []
     catalog.export(tmp_path / "a", on_progress=lambda *counts: shown.append(counts))
     assert shown == [(1, 3), (2, 3), (3, 3)]

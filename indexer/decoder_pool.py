@@ -12,7 +12,7 @@ from engine.audio.decode import Waveform
 from engine.errors import AudioError
 from engine.records import Tags
 from indexer.decoder import Decoder
-from indexer.scan import FoundFile
+from indexer.discover import FoundFile
 
 # Blocks of a minute each that a lane may be ahead: what bounds memory whatever the files are.
 BLOCKS_AHEAD = 8

@@ -12,8 +12,8 @@ from engine.errors import ConfigError, RecipeMismatchError
 from engine.records import NewTrack
 from engine.vectors.shard import sweep
 from engine.store.store import Store
-from indexer.build import ShardBuilder
-from indexer.source import Bundle, OnProgress, Source
+from indexer.shard_writer import ShardBuilder
+from indexer.sources import Bundle, OnProgress, Source
 
 _LEAST_HASH_DIGITS = 8
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from indexer.report import Failure
-from indexer.scan import FoundFile, scan
+from indexer.discover import FoundFile, scan
 
 
 def touch(path: Path) -> Path:

@@ -13,7 +13,7 @@ from engine.vectors.quantizer import decode, encode
 from engine.records import Fingerprint, NewTrack
 from engine.vectors.shard import Shard, sweep
 from engine.store.store import Store
-from indexer.build import ShardBuilder
+from indexer.shard_writer import ShardBuilder
 
 DIM = 8
 NEVER = IngestConfig(commit_every_s=1e9, max_segments=10**9)
@@ -96,7 +96,7 @@ def test_due_when_it_has_waited_long_enough(
     sqlite_store: Store, shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now_s = [1000.0]
-    monkeypatch.setattr("indexer.build.time.monotonic", lambda: now_s[0])
+    monkeypatch.setattr("indexer.shard_writer.time.monotonic", lambda: now_s[0])
     config = IngestConfig(commit_every_s=60.0, max_segments=10**9)
     builder = ShardBuilder(sqlite_store, shards, config)
     due = []

@@ -11,9 +11,9 @@ from engine.config import IngestConfig
 from engine.errors import ConfigError, RecipeMismatchError, ShardError, StoreError
 from engine.records import Placement
 from engine.store.store import Store
-from indexer import source
-from indexer.source import CatalogSource
-from indexer.takeover import Renamed
+from indexer import sources
+from indexer.sources import CatalogSource
+from indexer.merge import Renamed
 from tests.audio_files import cached_tune, write_wav
 from tests.shelves import (
     ONE_A_SHARD,
@@ -135,7 +135,7 @@ def test_shards_are_of_bounded_size(
 
 def test_bundles_are_bounded(other: Catalog, monkeypatch: pytest.MonkeyPatch, own: Catalog) -> None:
     own.merge(other.folder)  # both new tracks in one shard
-    monkeypatch.setattr(source, "MAX_SEGMENTS", 10)
+    monkeypatch.setattr(sources, "MAX_SEGMENTS", 10)
     store, shards = own._store, own.folder / "shards"
     bundles = list(CatalogSource("own", store, shards).bundles())
     assert [len(bundle.tracks) for bundle in bundles] == [1, 1, 1, 1]

@@ -14,10 +14,10 @@ from engine.protocol import AudioFingerprinter
 from engine.records import Fingerprint, NewTrack
 from engine.vectors.shard import sweep
 from engine.store.store import Store
-from indexer.build import ShardBuilder
-from indexer.lanes import Lanes, Recording
+from indexer.shard_writer import ShardBuilder
+from indexer.decoder_pool import Lanes, Recording
 from indexer.report import Added, Failure, IngestReport, Skipped
-from indexer.scan import FoundFile, scan
+from indexer.discover import FoundFile, scan
 
 Metadata = Mapping[str, Mapping[str, str]]
 """For each absolute path, what to note about it: tags by name, anything else as free metadata."""

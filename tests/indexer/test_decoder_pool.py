@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from engine.errors import AudioError
-from indexer.lanes import BLOCKS_AHEAD, Lanes, Recording
-from indexer.scan import FoundFile
+from indexer.decoder_pool import BLOCKS_AHEAD, Lanes, Recording
+from indexer.discover import FoundFile
 from tests.audio_files import write_wav
 
 RATE = 1000  # a minute, which is one block, is small, and still larger than a pipe
