@@ -31,10 +31,10 @@ from engine.records import Fingerprint
 from astound.evaluation.statistics import Reliability, Share, reliability, share
 from engine.search.speeds import Variants
 from training.calibrate import DURATIONS_S, best_candidates, heard
-from training.chance import Chance
+from training.augment.rng import Chance
 from training.config import AugmentConfig
 from training.dataset import PairSampler
-from training.pool import AudioPool
+from training.augment.pool import AudioPool
 
 log = logging.getLogger(__name__)
 

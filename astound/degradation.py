@@ -10,8 +10,8 @@ import torch
 
 from astound.surroundings import Surroundings
 from engine.audio.decode import Waveform
-from training import augment, pace
-from training.chance import Chance
+from training.augment.degrade import degrade, tempo
+from training.augment.rng import Chance
 from training.config import AugmentConfig
 
 CONTEXT_S = 1.0
@@ -63,13 +63,13 @@ class Degradation:
         """
         n_context = round(self.context_s * around.rooms.sample_rate)
         speeds = torch.tensor([self.speed], dtype=torch.float64)
-        played = pace.change_speed(
+        played = tempo.change_speed(
             torch.from_numpy(np.require(waveform, np.float32, ["C", "W"]))[None],
             speeds,
             start - speeds * n_context,
             n_context + n_samples,
         )
-        heard = augment.degrade(played, chance, self.config, around.rooms, around.noises)
+        heard = degrade.degrade(played, chance, self.config, around.rooms, around.noises)
         return heard[0, n_context:].numpy()
 
 

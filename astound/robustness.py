@@ -26,7 +26,7 @@ from astound.evaluation.statistics import Share, share
 from engine.search.searcher import Searcher
 from indexer.report import Failure
 from indexer.discover import FoundFile, scan
-from training.chance import Chance
+from training.augment.rng import Chance
 
 DURATIONS_S = (1.0, 2.0, 3.0, 5.0, 10.0)
 N_QUERIES = 20

@@ -11,9 +11,9 @@ import torch
 
 from engine.audio.decode import decode
 from engine.errors import AudioError, ConfigError
-from training.noises import Noises
-from training.pool import AudioPool
-from training.rooms import Rooms
+from training.augment.noise import Noises
+from training.augment.pool import AudioPool
+from training.augment.reverb import Rooms
 
 log = logging.getLogger(__name__)
 

@@ -30,10 +30,10 @@ from engine.vectors.index import Index
 from engine.records import Candidate, Fingerprint, Placement
 from engine.vectors.shard import write_shard
 from engine.search.speeds import Variants
-from training.chance import Chance
+from training.augment.rng import Chance
 from training.config import AugmentConfig
 from training.dataset import PairSampler
-from training.pool import AudioPool
+from training.augment.pool import AudioPool
 
 log = logging.getLogger(__name__)
 

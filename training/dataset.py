@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training import augment, pace
-from training.chance import Chance
+from training.augment.degrade import degrade, tempo
+from training.augment.rng import Chance
 from training.config import AugmentConfig, Range
-from training.noises import Noises
-from training.pool import AudioPool
-from training.rooms import Rooms
+from training.augment.noise import Noises
+from training.augment.pool import AudioPool
+from training.augment.reverb import Rooms
 
 _LOUDEST_SILENCE = 1e-3
 
@@ -79,11 +79,11 @@ class PairSampler:
         tracks, source = self._sources(chance, n_pairs, reach)
         speed = _rates(chance, n_pairs, config.transpose, config.transpose_share)
         start = 2 + before * speed
-        clean = pace.change_speed(source, speed, start, n_samples)
+        clean = tempo.change_speed(source, speed, start, n_samples)
         shift = chance.uniform((-margin, margin), n_pairs).double()
         middle = start + speed * (n_samples / 2 + shift)
         heard = self._heard(source, middle, speed, context, n_samples, chance)
-        degraded = augment.degrade(heard, chance, config, self.rooms, self.noises)
+        degraded = degrade.degrade(heard, chance, config, self.rooms, self.noises)
         return Pairs(clean, degraded[:, context:], chance.tensor(tracks))
 
     def _heard(
@@ -104,12 +104,12 @@ class PairSampler:
         changed = (tempo != 1).nonzero()[:, 0]
         n_heard = context + n_samples
         begin = (middle - faster * (context + n_samples / 2)).clamp(min=2)
-        heard = pace.change_speed(source, faster, begin, n_heard)
+        heard = tempo.change_speed(source, faster, begin, n_heard)
         if len(changed):
             # The vocoder changes pace around the middle of what it gets: read as much behind it.
             of = source[changed], faster[changed], begin[changed]
-            longer = pace.change_speed(*of, n_heard + context)
-            heard[changed] = pace.change_tempo(longer, tempo[changed])[:, :n_heard]
+            longer = tempo.change_speed(*of, n_heard + context)
+            heard[changed] = tempo.change_tempo(longer, tempo[changed])[:, :n_heard]
         return heard
 
     def _sources(self, chance: Chance, n: int, n_samples: int) -> tuple[NDArray[np.int64], Tensor]:

@@ -25,8 +25,9 @@ from engine.config import Recipe
 from engine.errors import ModelError
 from engine.model.supervised import optimizer_state, optimizer_tensors
 from engine.model.network import AST
-from training import channel, loss
-from training.chance import Chance
+from training.augment.degrade import channel
+from training import loss
+from training.augment.rng import Chance
 from training.config import TrainConfig
 from training.dataset import Pairs
 

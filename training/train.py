@@ -34,15 +34,15 @@ from engine.errors import ConfigError, ModelError
 from engine.model.ast_model import ASTModel
 from engine.model.network import AST, ClipHead
 from training.calibrate import calibrate
-from training.chance import Chance
-from training.clips import train_clips
+from training.augment.rng import Chance
+from training.clip_head import train_clips
 from training.config import TrainConfig
 from training.dataset import PairSampler
-from training.journal import Journal
+from training.run_log import Journal
 from training.learner import Learner, learning_rate, n_processes
-from training.noises import Noises
-from training.pool import AudioPool
-from training.rooms import Rooms
+from training.augment.noise import Noises
+from training.augment.pool import AudioPool
+from training.augment.reverb import Rooms
 from training.validate import retrieve
 
 log = logging.getLogger(__name__)

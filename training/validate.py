@@ -14,7 +14,7 @@ from engine.model.ast_model import spectrogram
 from engine.config import IndexConfig, Recipe
 from engine.model.network import AST
 from engine.records import Vectors
-from training.chance import Chance
+from training.augment.rng import Chance
 from training.config import AugmentConfig
 from training.dataset import PairSampler
 

@@ -9,7 +9,7 @@ from astound.degradation import degradations
 from astound.surroundings import Surroundings
 from engine.audio.decode import Waveform
 from tests.audio_files import cached_tune, write_wav
-from training.chance import Chance
+from training.augment.rng import Chance
 
 RATE = 8000
 START = 2 * RATE

@@ -9,7 +9,7 @@ from astound import surroundings
 from astound.surroundings import Surroundings
 from engine.errors import ConfigError
 from tests.audio_files import write_wav
-from training.chance import Chance
+from training.augment.rng import Chance
 from training.config import AugmentConfig
 
 RATE = 8000

@@ -18,7 +18,7 @@ from engine.model.weights import new_models
 from engine.errors import ModelError
 from tests.training.sounds import RATE, RECIPE, music, only
 from training import learner as learner_module
-from training.chance import Chance
+from training.augment.rng import Chance
 from training.config import LOSSES, TrainConfig
 from training.dataset import Pairs
 from training.learner import Learner, learning_rate

@@ -23,7 +23,7 @@ from engine.errors import ConfigError, ModelError
 from engine.model.fingerprinter import Fingerprinter
 from tests.audio_files import cached_tune, write_wav
 from tests.training.sounds import CONFIG, N_TRACKS, RATE, RECIPE, be_brief, only, pitch_hz, tone
-from training.chance import Chance
+from training.augment.rng import Chance
 from training.config import TrainConfig
 from training.learner import Learner, Progress
 from training.train import Sources, held_out_tracks, open_samplers, train

@@ -17,7 +17,7 @@ from tests.audio_files import cached_tune
 from tests.training.sounds import RECIPE, only, pool_of, sampler_of, tone
 from training import validate
 from training.dataset import PairSampler
-from training.noises import Noises
+from training.augment.noise import Noises
 from training.validate import DEGRADATIONS, DURATIONS_S, best_tracks, retrieve
 
 HISS = pool_of(0.1 * np.random.default_rng(0).standard_normal(16000))

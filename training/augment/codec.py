@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.chance import Chance
+from training.augment.rng import Chance
 from training.config import AugmentConfig
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from engine.config import Recipe
 from engine.model.network import AST, ClipHead
 from training import loss
-from training.chance import Chance
+from training.augment.rng import Chance
 from training.config import TrainConfig
 from training.dataset import PairSampler
 from training.validate import embed

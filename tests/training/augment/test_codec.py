@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tests.training.sounds import RATE, decibels, lag, music, only, rms
-from training import codec
-from training.chance import Chance
+from training.augment.degrade import codec
+from training.augment.rng import Chance
 
 ENCODING = only(codec_share=1.0)
 

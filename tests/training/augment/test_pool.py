@@ -10,7 +10,7 @@ import pytest
 from engine.errors import ConfigError
 from tests.audio_files import cached_tune, write_wav
 from tests.training.sounds import RATE, pool_of, tone
-from training.pool import AudioPool
+from training.augment.pool import AudioPool
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from engine.model.weights import new_models
 from engine.model.network import ClipHead
 from tests.audio_files import cached_tune
 from tests.training.sounds import CONFIG, RECIPE, only, pool_of, sampler_of
-from training import clips
-from training.clips import train_clips
+from training import clip_head
+from training.clip_head import train_clips
 
 DIM, N_SEGMENTS = RECIPE.encoder.fingerprint_dim, RECIPE.clip.n_segments
 TUNES = sampler_of(pool_of(*(cached_tune(seed, 6.0) for seed in range(4))), only())
@@ -28,7 +28,7 @@ def separable(n_clips: int = 200) -> tuple[Tensor, Tensor]:
 def test_head_learns_what_tells_clips_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     views = separable()
-    monkeypatch.setattr(clips, "_embedded", lambda *_: views)
+    monkeypatch.setattr(clip_head, "_embedded", lambda *_: views)
     rates = []
     for n_clip_steps in (1, 60):
         torch.manual_seed(0)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.chance import Chance
+from training.augment.rng import Chance
 
 
 def _drawn(chance: Chance) -> list[Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from training.chance import Chance
+from training.augment.rng import Chance
 from training.config import AugmentConfig
 
 _QUIETEST = 1e-6

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from training.journal import LOG, Journal
+from training.run_log import LOG, Journal
 
 RATES = {"noise0 1s": 0.25, "mean": 0.5}
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.training.sounds import CONFIG, RECIPE
-from training import ablation
-from training.ablation import VARIANTS, Variant
+from benchmarks.suites import ablation
+from benchmarks.suites.ablation import VARIANTS, Variant
 from training.train import Sources
 
 TINY = {
@@ -64,4 +64,4 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         ablation.main(["--help"])
     assert exit_.value.code == 0
-    assert "python -m training.ablation" in capsys.readouterr().out
+    assert "python -m benchmarks.suites.ablation" in capsys.readouterr().out

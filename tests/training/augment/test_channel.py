@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from tests.training.sounds import RATE, decibels, music, only, rms, tones, white
-from training import channel
-from training.chance import Chance
+from training.augment.degrade import channel
+from training.augment.rng import Chance
 
 CHANCE = (0,)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.training.sounds import RATE, music, pitch_hz, rms, tones
-from training.pace import change_speed, change_tempo
+from training.augment.tempo import change_speed, change_tempo
 
 
 def factors(*values: float) -> Tensor:

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from tests.audio_files import cached_tune
 from tests.training.sounds import NO_ROOMS, RATE, music, only, pool_of, white
-from training import augment, channel, codec
-from training.chance import Chance
+from training.augment.degrade import degrade, channel, codec
+from training.augment.rng import Chance
 from training.config import AugmentConfig
-from training.noises import Noises
+from training.augment.noise import Noises
 
 TUNES = pool_of(*(cached_tune(seed, 3.0) for seed in range(20, 23)))
 NOISES = Noises(TUNES, TUNES, TUNES)
@@ -88,21 +88,21 @@ def test_stage_strikes_about_its_share(stage: Stage) -> None:
 
 def test_degrade_without_harm_changes_nothing() -> None:
     unharmed = AugmentConfig.unharmed()
-    out = augment.degrade(music(), Chance((0,)), unharmed, NO_ROOMS, NOISES)
+    out = degrade.degrade(music(), Chance((0,)), unharmed, NO_ROOMS, NOISES)
     assert torch.equal(out, music())
 
 
 @pytest.mark.parametrize("share", [one.share for one in STAGES.values()][:-1])
 def test_degrade_goes_through_every_stage(share: str) -> None:
     config = only(**{share: 1.0, "clip_quantile": (0.8, 0.9)})
-    out = augment.degrade(music(), Chance((0,)), config, NO_ROOMS, NOISES)
+    out = degrade.degrade(music(), Chance((0,)), config, NO_ROOMS, NOISES)
     assert (out != music()).any(dim=1).all()
 
 
 def test_degrade_with_everything_stays_finite_and_is_repeatable() -> None:
     config = only(**{one.share: 1.0 for one in STAGES.values()})
     first, second = (
-        augment.degrade(music(), Chance((3,)), config, NO_ROOMS, NOISES) for _ in range(2)
+        degrade.degrade(music(), Chance((3,)), config, NO_ROOMS, NOISES) for _ in range(2)
     )
     assert torch.isfinite(first).all()
     assert torch.equal(first, second)
