@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import filelock
 
 from astound.migrate import ensure_schema
-from astound.settings import (
+from astound.storage import (
     DATABASE_FILE,
     SETTINGS_FILE,
     make_folder,
@@ -220,7 +220,7 @@ class Catalog:
         Parameters
         ----------
         calibration : Calibration
-            As :func:`astound.calibration.calibrate` fits it.
+            As :func:`astound.evaluation.calibrate.calibrate` fits it.
 
         Raises
         ------

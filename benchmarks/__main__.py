@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from astound.cli import cli
+from astound.commands.main import cli
 from benchmarks.commands import bench
 
 if __name__ == "__main__":

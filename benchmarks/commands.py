@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from astound.options import FOLDER, say
+from astound.commands.options import FOLDER, say
 from benchmarks.comparisons import mirex, nafp, peers, pex
 from benchmarks.options import (
     FILE,

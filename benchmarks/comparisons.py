@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from astound.options import FOLDER
+from astound.commands.options import FOLDER
 from benchmarks.options import (
     PATH,
     Decorator,

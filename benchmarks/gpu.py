@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from astound.catalog import SHARDS_FOLDER
-from astound.settings import DATABASE_FILE
+from astound.storage import DATABASE_FILE
 from benchmarks.distractors import TRACK_SEGMENTS, Distractors
 from benchmarks.exact import Exact, share_found
 from benchmarks.padding import MadeUp, MadeUpBundle

@@ -16,7 +16,7 @@ import soundfile
 
 import astound
 from astound.catalog import SHARDS_FOLDER, Catalog
-from astound.settings import DATABASE_FILE
+from astound.storage import DATABASE_FILE
 from benchmarks import datasets
 from benchmarks.padding import PREFIX, MadeUp
 from engine.audio.decode import decode

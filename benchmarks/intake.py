@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import astound
 from astound.catalog import SHARDS_FOLDER, Catalog, Device
-from astound.settings import DATABASE_FILE
+from astound.storage import DATABASE_FILE
 from engine.audio.decode import decode
 from engine.audio.decode import Waveform
 from engine.config import IngestConfig

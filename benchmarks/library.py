@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from astound import progress
+from astound.output import progress
 from astound.catalog import Catalog
 from engine.config import IngestConfig
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from astound.options import FOLDER
+from astound.commands.options import FOLDER
 
 PATH = click.Path(path_type=Path, exists=True)
 FILE = click.Path(path_type=Path, dir_okay=False)

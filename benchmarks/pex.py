@@ -15,7 +15,7 @@ from typing import Any
 
 import astound
 from astound.catalog import Catalog, Device
-from astound.timeline_formats import write_timelines
+from astound.output.timelines import write_timelines
 from benchmarks import datasets, library, pex_score, report
 from benchmarks.pex_score import Score
 from benchmarks.progress import followed

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from astound import tunes
+from astound.demo.tour import composer
 from benchmarks import baseline, report, retrieval, yardstick
 from benchmarks.baseline import Baseline
 from benchmarks.datasets import RATE, Waveform, generator
@@ -114,8 +114,8 @@ def _measured(config: QuickConfig, home: Path) -> Baseline:
 
 def compose(config: QuickConfig, home: Path) -> None:
     """Write the folders music, absent, noise and rooms; the same ones every time."""
-    tunes.write_library(home / "music", config.n_tunes, 0, _TUNE_S)
-    tunes.write_library(home / "absent", config.n_absent_tunes, _FIRST_ABSENT, _TUNE_S)
+    composer.write_library(home / "music", config.n_tunes, 0, _TUNE_S)
+    composer.write_library(home / "absent", config.n_absent_tunes, _FIRST_ABSENT, _TUNE_S)
     for folder, sounds in (("noise", _noises()), ("rooms", _rooms())):
         (home / folder).mkdir()
         for name, waveform in sounds.items():
@@ -128,7 +128,7 @@ def _noises() -> dict[str, Waveform]:
     rng = generator(0, "noises")
     spectrum = np.fft.rfft(rng.standard_normal(10 * RATE))
     pink = np.fft.irfft(spectrum / np.sqrt(np.arange(len(spectrum)) + 1.0))
-    crowd = sum(tunes.compose(_FIRST_NOISE + i, 10.0, RATE) for i in range(6))
+    crowd = sum(composer.compose(_FIRST_NOISE + i, 10.0, RATE) for i in range(6))
     return {"pink": pink.astype(np.float32), "crowd": np.asarray(crowd, np.float32)}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import astound
 from astound.catalog import SHARDS_FOLDER, Catalog
-from astound.settings import DATABASE_FILE
+from astound.storage import DATABASE_FILE
 from benchmarks import datasets, footprint, growth, library, metrics, quiz, scale_page, scale_tables
 from benchmarks.distractors import Distractors
 from benchmarks.exact import Exact

@@ -23,7 +23,7 @@ from engine.errors import AstoundError, ConfigError
 BOUNDARY_S = 2.0
 
 _POLL_S = 0.05
-_COMMAND = "from astound.cli import main; main()"
+_COMMAND = "from astound.commands.main import main; main()"
 
 
 @dataclass(frozen=True, kw_only=True)

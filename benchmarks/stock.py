@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from astound.catalog import SHARDS_FOLDER
-from astound.settings import DATABASE_FILE
+from astound.storage import DATABASE_FILE
 from engine.errors import ConfigError, RecipeMismatchError
 from engine.records import Placement, Vectors
 from engine.store.store import Store

@@ -23,7 +23,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from astound.tunes import compose
+from astound.demo.composer import compose
 
 Waveform = NDArray[np.float32]
 Tune = Callable[..., Waveform]

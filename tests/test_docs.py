@@ -7,7 +7,7 @@ import click
 import pytest
 
 import astound
-from astound.cli import ALIASES, cli
+from astound.commands.main import ALIASES, cli
 
 ROOT = Path(__file__).parents[1]
 SECTIONS = (ROOT / "docs" / "cli.md").read_text().split("\n## ")

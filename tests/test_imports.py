@@ -29,7 +29,7 @@ def _loaded(code: str, folder: Path) -> set[str]:
 
 
 def _command(*arguments: str) -> str:
-    return f"from astound.cli import cli; cli({list(arguments)!r})"
+    return f"from astound.commands.main import cli; cli({list(arguments)!r})"
 
 
 def test_import_is_light(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from astound import tunes as tunes_of
+from astound.demo.tour import composer as tunes_of
 from engine.config import FINGERPRINT_AST, Recipe, SpectrogramConfig
 from engine.model.weights import new_models
 from training.augment.rng import Chance

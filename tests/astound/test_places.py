@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import astound
-from astound import formats
+from astound.output import matches
 from astound.catalog import Catalog
 from engine.config import IngestConfig
 from engine.records import Match, QueryResult
@@ -63,7 +63,7 @@ def test_tune_heard_once_has_no_other_place(catalog: Catalog) -> None:
 def shown(match: Match, form: str) -> str:
     out = io.StringIO()
     result = QueryResult(query="clip.wav", status="match", matches=(match,))
-    formats.write_results([result], form, out)
+    matches.write_results([result], form, out)
     return out.getvalue()
 
 

@@ -13,7 +13,7 @@ import soundfile
 
 import astound
 from astound.catalog import SHARDS_FOLDER, Catalog
-from astound.settings import DATABASE_FILE
+from astound.storage import DATABASE_FILE
 from benchmarks import footprint, growth, library, quiz, scale, scale_tables
 from benchmarks.datasets import RATE, Recordings, Rooms
 from benchmarks.distractors import TRACK_SEGMENTS, Distractors

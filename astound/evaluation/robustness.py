@@ -1,0 +1,269 @@
+"""What to expect of a catalog: clips of one's own files, degraded in ways people know, asked for.
+
+Each clip is also asked for without the tracks that hold it, for music that is not in the catalog.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from astound.evaluation import excerpts
+from astound.catalog import Catalog, OnProgress
+from astound.evaluation.degradations import CONTEXT_S, FASTEST, Degradation, degradations
+from astound.evaluation.excerpts import Source, Task
+from astound.evaluation.surroundings import Surroundings
+from engine.audio.decode import Waveform
+from engine.errors import AudioError, AudioTooShortError, ConfigError, SilentAudioError
+from engine.search.candidates import Stopwatch
+from astound.evaluation.statistics import Share, share
+from engine.search.searcher import Searcher
+from indexer.report import Failure
+from indexer.discover import FoundFile, scan
+from training.augment.rng import Chance
+
+DURATIONS_S = (1.0, 2.0, 3.0, 5.0, 10.0)
+N_QUERIES = 20
+
+_EDGE_S = 0.01  # what the change of speed reads beyond either end
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What came back for one degradation and length of the clips.
+
+    Parameters
+    ----------
+    degradation : str
+    duration_s : float
+    hits : Share
+        Clips whose best answer is the right track, however sure.
+    found : Share
+        Clips that get a match, and the right one.
+    median_offset_error_s : float or None
+        Of the hits, without sign.
+    """
+
+    degradation: str
+    duration_s: float
+    hits: Share
+    found: Share
+    median_offset_error_s: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobustnessReport:
+    """What to expect of a catalog.
+
+    Parameters
+    ----------
+    cells : tuple of Cell
+        Degradation by degradation.
+    false_accepts : Share
+        Clips of music that is not in the catalog, or was left out, that get a match all the same.
+    failed : tuple of str
+        Why a file gave none, a sentence each.
+    """
+
+    cells: tuple[Cell, ...]
+    false_accepts: Share
+    failed: tuple[str, ...]
+
+
+def robustness(  # noqa: PLR0913 - each is a choice people make, by name
+    catalog: Catalog,
+    paths: Iterable[str | os.PathLike[str]] = (),
+    *,
+    durations_s: Sequence[float] = DURATIONS_S,
+    n_queries: int = N_QUERIES,
+    noise: Path | None = None,
+    rooms: Path | None = None,
+    seed: int = 0,
+    on_progress: OnProgress = lambda n_done, n_all: None,
+) -> RobustnessReport:
+    """Degrade clips in ways people know, ask a catalog for them, and count what comes back.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    paths : iterable of path-like
+        Files and folders to cut clips from; the files of the catalog's tracks by default. What no
+        track holds stands for music that is not in the catalog.
+    durations_s : sequence of float
+        Lengths of the clips, in seconds.
+    n_queries : int
+        Clips for each degradation and length.
+    noise, rooms : Path, optional
+        Folders of recorded noise and room impulse responses; what has none is made up.
+    seed : int
+        Decides all that is random; not negative.
+    on_progress : callable, optional
+        Told how many of how many files are done.
+
+    Returns
+    -------
+    RobustnessReport
+
+    Raises
+    ------
+    ConfigError
+        A length is shorter than a segment, or a folder has no audio that can be read.
+    StoreError
+        No track has its file where it was.
+    """
+    searcher = catalog.searcher()
+    least_s = searcher.fingerprinter.segment_s
+    if not durations_s or not all(one >= least_s for one in durations_s):
+        reason = f"{list(durations_s)} does not work; a clip needs {least_s:.2f} s at least"
+        raise ConfigError("durations", reason)
+    around = Surroundings.of(searcher.fingerprinter.sample_rate, seed, noise=noise, rooms=rooms)
+    examiner = _Examiner(searcher, around, tuple(sorted(durations_s)), seed)
+    failures, sources = _sources(catalog, paths, n_queries, seed)
+    outcomes: list[_Outcome] = []
+    for one in excerpts.each(examiner.outcomes, excerpts.tasks(sources, n_queries), on_progress):
+        if isinstance(one, Failure):
+            failures.append(one)
+        else:
+            outcomes.append(one)
+    return RobustnessReport(
+        cells=tuple(
+            _cell(degradation.name, duration_s, outcomes)
+            for degradation, duration_s in product(examiner.degradations, examiner.durations_s)
+        ),
+        false_accepts=share(one.is_accepted for one in outcomes if not one.is_present),
+        failed=tuple(f"{one.path}: {one.reason}" for one in failures),
+    )
+
+
+def _sources(
+    catalog: Catalog, paths: Iterable[str | os.PathLike[str]], n: int, seed: int
+) -> tuple[list[Failure], list[Source]]:
+    """Choose among the files that were named, or those of the catalog's tracks."""
+    tracks, found = catalog.tracks(), list(scan(paths))
+    if not found:
+        return [], excerpts.of_tracks(tracks, n, seed)
+    ids = {one.path: one.id for one in tracks}
+    named = [Source(one.path, ids.get(one.path)) for one in found if isinstance(one, FoundFile)]
+    failures = [one for one in found if isinstance(one, Failure)]
+    return failures, excerpts.chosen(named, n, seed)
+
+
+class _Outcome(NamedTuple):
+    """What came back for a clip; `is_present` unless the music was left out."""
+
+    degradation: str
+    duration_s: float
+    is_present: bool
+    is_hit: bool
+    is_accepted: bool
+    offset_error_s: float | None
+
+
+@dataclass(frozen=True)
+class _Examiner:
+    """Cuts clips from a source, degrades them, and asks for them."""
+
+    searcher: Searcher
+    around: Surroundings
+    durations_s: tuple[float, ...]
+    seed: int
+
+    @cached_property
+    def degradations(self) -> tuple[Degradation, ...]:
+        return degradations(self.around)
+
+    def outcomes(self, task: Task) -> Iterator[_Outcome | Failure]:
+        try:
+            waveform = excerpts.read(task.source, self.searcher.fingerprinter.sample_rate)
+            for number in task.numbers:
+                yield from self._excerpt(task.source, waveform, number)
+        except AudioError as error:
+            yield Failure(task.source.path, error.reason)
+
+    def _excerpt(self, source: Source, waveform: Waveform, number: int) -> Iterator[_Outcome]:
+        """Ask for all clips that begin at one moment, with and without the tracks that hold it."""
+        searcher, rate = self.searcher, self.searcher.fingerprinter.sample_rate
+        durations_s, start = self._place(source, len(waveform) / rate, number)
+        clean = waveform[start : start + round(max(durations_s[-1], excerpts.HOLDER_S) * rate)]
+        try:
+            held = self._held(source, clean, start / rate)
+        except SilentAudioError:
+            return
+        absent = replace(searcher, index=excerpts.without(searcher.index, held))
+        for (i, duration_s), (j, harm) in product(
+            enumerate(durations_s), enumerate(self.degradations)
+        ):
+            chance = Chance((self.seed, number, i, j))
+            clip = harm.clip(waveform, start, round(duration_s * rate), chance, self.around)
+            if held:
+                yield from _asked(searcher, clip, held, harm.name, duration_s)
+            if (number + j) % len(durations_s) == i:  # once for each degradation is enough
+                yield from _asked(absent, clip, {}, harm.name, duration_s)
+
+    def _place(self, source: Source, length_s: float, number: int) -> tuple[tuple[float, ...], int]:
+        """Choose where clips begin, in samples, and which of the lengths fit behind it."""
+        first_s = CONTEXT_S * FASTEST + _EDGE_S
+        spare_s = length_s - first_s - _EDGE_S
+        durations_s = tuple(one for one in self.durations_s if one * FASTEST <= spare_s)
+        if not durations_s:
+            needed_s = length_s - spare_s + self.durations_s[0] * FASTEST
+            raise AudioTooShortError(source.path, length_s, needed_s)
+        slack_s = spare_s - durations_s[-1] * FASTEST
+        start_s = first_s + Chance((self.seed, number)).rng.random() * slack_s
+        return durations_s, round(start_s * self.searcher.fingerprinter.sample_rate)
+
+    def _held(self, source: Source, clean: Waveform, start_s: float) -> dict[int, float]:
+        """Find which tracks hold an excerpt, and where in each its second 0 lies."""
+        searcher = self.searcher
+        found = excerpts.holders(
+            clean, searcher.fingerprinter, searcher.reference_hop_s, searcher.index
+        )
+        return found | ({} if source.track_id is None else {source.track_id: start_s})
+
+
+def _asked(
+    searcher: Searcher,
+    clip: Waveform,
+    held: Mapping[int, float],
+    degradation: str,
+    duration_s: float,
+) -> Iterator[_Outcome]:
+    """Ask for a clip as `astound query` does; what is silent gives no outcome."""
+    stopwatch = Stopwatch()
+    try:
+        fingerprint, beginning = searcher.listen([clip], degradation, stopwatch)
+    except SilentAudioError:
+        return
+    candidates = searcher.candidates(fingerprint, beginning, stopwatch)[:1]
+    threshold = searcher.calibration.min_confidence
+    hit = next((one for one in candidates if one.track_id in held), None)
+    yield _Outcome(
+        degradation=degradation,
+        duration_s=duration_s,
+        is_present=bool(held),
+        is_hit=hit is not None,
+        is_accepted=bool(searcher.sure(candidates, fingerprint.heard_s, threshold)),
+        offset_error_s=abs(hit.offset_s - held[hit.track_id]) if hit else None,
+    )
+
+
+def _cell(degradation: str, duration_s: float, outcomes: Iterable[_Outcome]) -> Cell:
+    asked = [
+        one
+        for one in outcomes
+        if one.is_present and (one.degradation, one.duration_s) == (degradation, duration_s)
+    ]
+    errors_s = [one.offset_error_s for one in asked if one.offset_error_s is not None]
+    return Cell(
+        degradation=degradation,
+        duration_s=duration_s,
+        hits=share(one.is_hit for one in asked),
+        found=share(one.is_hit and one.is_accepted for one in asked),
+        median_offset_error_s=round(median(errors_s), 3) if errors_s else None,
+    )

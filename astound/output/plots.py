@@ -1,0 +1,112 @@
+"""The picture of an explanation: votes, similarity over the clip, cosines around the line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from astound.output.matches import label
+from engine.search.alignment_detail import Agreement, Votes
+from engine.errors import ConfigError, printable
+from engine.search.explanation import Explanation, Subject
+from engine.figure import begin, save
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_LINE = "tab:red"
+_MOST_LETTERS = 48
+
+
+def draw(explanation: Explanation, path: Path) -> None:
+    """Draw where a clip agrees with the track that an explanation looks into.
+
+    Parameters
+    ----------
+    explanation : Explanation
+    path : Path
+        What to write; one of engine.figure.PICTURES by its ending.
+
+    Raises
+    ------
+    ConfigError
+        The ending of the path is of no picture, or the explanation looks into no track.
+    AstoundError
+        matplotlib is not installed, or the picture cannot be written.
+    """
+    figure = begin(path)
+    if explanation.subject is None:
+        raise ConfigError("path", "there is nothing to draw: no track resembles the clip")
+    figure.suptitle(_title(explanation, explanation.subject), parse_math=False, fontsize="medium")
+    panels = figure.subplot_mosaic([["near", "whole"], ["similarity"] * 2, ["cosines"] * 2],
+        height_ratios=[2, 2, 3],
+    )  # fmt: skip
+    agreement, offset_s = explanation.subject.agreement, explanation.subject.near.match.offset_s
+    _draw_votes(panels["near"], agreement.near, offset_s, "around the line")
+    _draw_votes(panels["whole"], agreement.whole, offset_s, "over the whole track")
+    panels["near"].set_ylabel("segments voting")
+    _draw_similarity(panels["similarity"], agreement)
+    _draw_cosines(panels["cosines"], agreement)
+    save(figure, path)
+
+
+def _title(explanation: Explanation, subject: Subject) -> str:
+    """Name clip and track; long names lose their middles."""
+    clip, track = (_short(printable(one)) for one in (explanation.query, label(subject.near.match)))
+    return f"{clip}  in  {track}\n{subject.verdict.reason}"
+
+
+def _short(name: str) -> str:
+    if len(name) <= _MOST_LETTERS:
+        return name
+    half = _MOST_LETTERS // 2
+    return f"{name[: half - 1]}…{name[-half:]}"
+
+
+def _draw_votes(axes: Axes, votes: Votes, offset_s: float, where: str) -> None:
+    axes.bar(votes.offsets_s, votes.counts, width=votes.bin_s, color="tab:blue")
+    axes.axvline(offset_s, color=_LINE, linewidth=0.8, linestyle="--")
+    axes.set_title(f"votes {where} (bars of {votes.bin_s:g} s)", fontsize="medium")
+    axes.set_xlabel("offset in the track (s)")
+    axes.locator_params(axis="y", integer=True)
+    axes.margins(x=0)
+
+
+def _draw_similarity(axes: Axes, agreement: Agreement) -> None:
+    axes.plot(agreement.starts_s, agreement.similarity, color="tab:gray", linewidth=0.8)
+    for chosen, color, name in (
+        (agreement.agrees, "tab:green", "agrees"),
+        (~agreement.agrees, "tab:orange", "does not"),
+    ):
+        axes.plot(
+            agreement.starts_s[chosen], agreement.similarity[chosen], ".", color=color, label=name
+        )
+    at_votes = np.full(int(agreement.votes.sum()), -0.05)
+    axes.plot(agreement.starts_s[agreement.votes], at_votes, "|", color="tab:blue", label="votes")
+    axes.set_title("similarity of each segment along the line", fontsize="medium", loc="left")
+    axes.set_xlabel("time in the clip (s)")
+    axes.set_ylabel("cosine")
+    axes.set_ylim(min(-0.15, float(np.nanmin(agreement.similarity, initial=0.0)) - 0.05), 1.05)
+    beside_title = (1.0, 0.97)
+    axes.legend(
+        loc="lower right", bbox_to_anchor=beside_title, ncols=3, frameon=False, fontsize="small"
+    )
+
+
+def _draw_cosines(axes: Axes, agreement: Agreement) -> None:
+    cosines = agreement.cosines
+    image = axes.pcolormesh(
+        cosines.reference_s, cosines.query_s, cosines.values,
+        shading="nearest", cmap="magma", vmin=0.0, vmax=1.0, rasterized=True,
+    )  # fmt: skip
+    axes.figure.colorbar(image, ax=axes, label="cosine")
+    inside = (agreement.reference_s >= cosines.reference_s[0]) & (
+        agreement.reference_s <= cosines.reference_s[-1]
+    )
+    line_s = agreement.reference_s[inside], agreement.starts_s[inside]
+    axes.plot(*line_s, color="tab:cyan", linewidth=1.0, linestyle=(0, (6, 6)))
+    axes.set_title("cosines of all pairs around the line (dashed)", fontsize="medium")
+    axes.set_xlabel("time in the track (s)")
+    axes.set_ylabel("time in the clip (s)")

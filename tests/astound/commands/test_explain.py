@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+import astound
+from astound.output import plots
+from astound.catalog import Catalog
+from astound.commands.main import cli
+from astound.output.explanations import write_explanation
+from engine.audio.decode import decode
+from engine.config import AlignConfig, IngestConfig, SearchConfig
+from engine.errors import AstoundError, AudioError, ConfigError, TrackNotFoundError
+from engine.figure import PICTURES
+from tests.audio_files import Waveform, cached_tune, write_wav
+
+RATE = 8000
+SEEDS = (0, 4, 6, 3)  # tunes that the tiny encoder tells apart
+TUNE_S = 8.0
+
+Run = Callable[..., Result]
+
+
+def clip(number: int, start_s: float = 2.0, duration_s: float = 4.0) -> Waveform:
+    first = round(start_s * RATE)
+    return cached_tune(SEEDS[number], TUNE_S)[first : first + round(duration_s * RATE)]
+
+
+@pytest.fixture(scope="module")
+def shelf(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A catalog of four tunes, 0.wav to 3.wav with ids 1 to 4; not to be changed."""
+    folder = tmp_path_factory.mktemp("shelf")
+    (folder / "music").mkdir()
+    for number, seed in enumerate(SEEDS):
+        path = folder / "music" / f"{number}.wav"
+        write_wav(path, cached_tune(seed, TUNE_S), RATE)
+    with astound.open(folder / "catalog", model=tiny_model, device="cpu") as catalog:
+        for number in range(len(SEEDS)):
+            catalog.add(folder / "music" / f"{number}.wav", config=IngestConfig(n_jobs=1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def catalog(shelf: Path, tiny_model: Path) -> Iterator[Catalog]:
+    with astound.open(shelf / "catalog", model=tiny_model, device="cpu", create=False) as opened:
+        yield opened
+
+
+@pytest.fixture
+def run(shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_weights: Path) -> Run:
+    """Give run(*arguments): `astound explain` over the shelf, among clips of known names."""
+    monkeypatch.chdir(tmp_path)
+    write_wav(tmp_path / "known.wav", clip(1), RATE)
+    write_wav(tmp_path / "unknown.wav", cached_tune(99, 4.0), RATE)
+    write_wav(tmp_path / "silent.wav", np.zeros(3 * RATE, np.float32), RATE)
+    write_wav(tmp_path / "tiny.wav", clip(1, 2.0, 0.3), RATE)
+    (tmp_path / "broken.wav").write_bytes(b"not audio")
+    before = ["--device", "cpu", "--catalog", str(shelf / "catalog"), "explain"]
+    return lambda *arguments: CliRunner().invoke(cli, [*before, *map(str, arguments)])
+
+
+# -- the catalog -----------------------------------------------------------------------------
+
+
+def test_match_is_explained_as_the_query_answers_it(catalog: Catalog) -> None:
+    told, answered = catalog.explain(clip(1), RATE), catalog.query(clip(1), RATE)
+    assert told.answer
+    assert told.answer == answered.best
+    assert (told.verdict.accepted, told.verdict.rule) == (True, "accepted")
+    assert told.verdict.confidence == pytest.approx(told.answer.confidence, abs=1e-4)
+    assert told.subject
+    assert told.subject.near == told.nearest[0]
+    assert told.subject.agreement.agrees.all()
+    assert told.subject.agreement.similarity[::4] == pytest.approx(1.0, abs=0.01)
+    assert told.subject.agreement.votes[::4].all()
+    assert {"encode", "search", "align"} <= told.timings_ms.keys()
+
+
+def test_nearest_are_the_candidates_by_evidence(catalog: Catalog) -> None:
+    told = catalog.explain(clip(1), RATE)
+    assert [one.match.rank for one in told.nearest] == [1, 2, 3, 4]
+    assert {one.match.track_id for one in told.nearest} == {1, 2, 3, 4}
+    evidence = [one.evidence for one in told.nearest]
+    assert evidence == sorted(evidence, reverse=True)
+
+
+def test_unknown_clip_is_refused_for_lack_of_evidence(catalog: Catalog) -> None:
+    told = catalog.explain(cached_tune(99, 4.0), RATE)
+    assert (told.answer, told.verdict.accepted) == (None, False)
+    assert told.verdict.rule == told.verdict.costs[0].rule == "evidence"
+    assert told.verdict.costs[0].found == pytest.approx(told.nearest[0].evidence, abs=1e-4)
+
+
+def test_part_counts_from_the_beginning_of_the_clip(catalog: Catalog) -> None:
+    whole = clip(1, 1.0, 6.0)
+    told = catalog.explain(whole, RATE, start_s=2.0, end_s=5.0)
+    assert told.subject
+    match, agreement = told.subject.near.match, told.subject.agreement
+    assert match.offset_s == pytest.approx(1.0, abs=0.05)
+    assert agreement.starts_s[0] == pytest.approx(2.0)
+    assert agreement.reference_s == pytest.approx(1.0 + agreement.starts_s, abs=0.05)
+    middle = len(agreement.near.counts) // 2
+    assert agreement.near.offsets_s[middle] == pytest.approx(match.offset_s, abs=1e-3)
+    assert agreement.near.counts[middle] > 2
+
+
+@pytest.mark.parametrize("track", [None, 1])
+def test_clip_at_another_speed_is_followed_as_it_was_played(
+    catalog: Catalog, track: int | None
+) -> None:
+    faster = decode.change_speed(clip(0, 2.0, 5.5), RATE, 2 ** (1 / 12))
+    told = catalog.explain(faster, RATE, track=track)
+    assert told.subject
+    match, agreement = told.subject.near.match, told.subject.agreement
+    assert match.track_id == 1
+    assert match.pitch == pytest.approx(1.0, abs=0.1)
+    assert match.tempo == match.speed == pytest.approx(2 ** (1 / 12), rel=0.01)
+    assert agreement.agrees.mean() > 0.9
+    assert agreement.starts_s[-1] < len(faster) / RATE
+    assert agreement.reference_s[-1] == pytest.approx(
+        match.offset_s + match.speed * agreement.starts_s[-1], abs=0.1
+    )
+
+
+@pytest.mark.parametrize("n_coarse", [None, 1])
+def test_believed_track_is_looked_into_though_it_was_no_candidate(
+    catalog: Catalog, n_coarse: int | None
+) -> None:
+    """One diagonal is followed, that of the longer part; the other part's track is asked for."""
+    both = np.concatenate([clip(1, 2.0, 4.0), clip(2, 1.5, 2.5)])
+    search = SearchConfig(top_k=1, speeds=(), n_coarse=n_coarse)
+    alignment = AlignConfig(max_candidates=1)
+    told = catalog.explain(both, RATE, track=3, search=search, alignment=alignment)
+    assert len(told.nearest) == 1
+    assert told.nearest[0].match.track_id != 3
+    assert told.subject
+    match = told.subject.near.match
+    assert (match.track_id, match.rank) == (3, 2)
+    assert match.offset_s == pytest.approx(1.5 - 4.0, abs=0.1)
+    assert match.margin < 0
+    assert told.subject.agreement.similarity[-8:].max() > 0.95
+
+
+def test_believed_track_that_is_the_answer_is_told_as_the_answer(catalog: Catalog) -> None:
+    by_itself, asked = catalog.explain(clip(1), RATE), catalog.explain(clip(1), RATE, track=2)
+    assert asked.subject
+    assert by_itself.subject
+    assert asked.subject.near == by_itself.subject.near
+    assert asked.subject.verdict == by_itself.subject.verdict
+
+
+def test_unknown_track_and_bad_part_are_refused(catalog: Catalog) -> None:
+    with pytest.raises(TrackNotFoundError):
+        catalog.explain(clip(1), RATE, track=77)
+    with pytest.raises(ConfigError, match=r"0 <= 3.0 < 2.0 is needed"):
+        catalog.explain(clip(1), RATE, start_s=3.0, end_s=2.0)
+
+
+def test_unreadable_clip_is_an_error(catalog: Catalog, tmp_path: Path) -> None:
+    (tmp_path / "broken.wav").write_bytes(b"not audio")
+    with pytest.raises(AudioError):
+        catalog.explain(tmp_path / "broken.wav")
+
+
+# -- the command line ------------------------------------------------------------------------
+
+
+def test_text_tells_answer_reason_misses_votes_and_seconds(run: Run) -> None:
+    result = run("known.wav")
+    assert result.exit_code == 0
+    first, second = result.stdout.splitlines()[:2]
+    assert first.startswith("known.wav: 1.wav at 0:02.0")
+    assert second.startswith("its confidence reaches the threshold (confidence ")
+    for told in ("0.wav", "3.wav", "votes: ", "timings: ", "0:02.00", " of 8"):
+        assert told in result.stdout
+
+
+def test_narrow_terminal_is_spared_columns(catalog: Catalog) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    told = {}
+    for width in ("80", "160"):
+        out = Terminal()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("COLUMNS", width)
+            write_explanation(catalog.explain(clip(0, 2.0, 5.5), RATE), "text", out)
+        told[width] = re.sub(r"\x1b\[[\d;]*m", "", out.getvalue())
+    assert max(map(len, told["80"].splitlines()[2:8])) <= 80
+    assert "coverage" in told["160"]
+    assert "coverage" not in told["80"]
+    assert "confidence" in told["80"]
+
+
+def test_no_match_is_explained_and_is_no_failure(run: Run) -> None:
+    result = run("unknown.wav")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("unknown.wav: not in the catalog\ntoo little evidence")
+
+
+@pytest.mark.parametrize(
+    ("name", "rule", "reason"),
+    [("silent", "silent", "it is silent"), ("tiny", "too_short", "it is too short")],
+)
+def test_what_cannot_be_heard_is_explained(run: Run, name: str, rule: str, reason: str) -> None:
+    text, coded = run(f"{name}.wav"), run(f"{name}.wav", "--format", "json")
+    assert (text.exit_code, coded.exit_code) == (0, 0)
+    assert text.stdout.startswith(f"{name}.wav: not in the catalog\n{reason}")
+    told = json.loads(coded.stdout)
+    assert (told["status"], told["verdict"]["rule"]) == ("no_match", rule)
+    assert (told["nearest"], told["subject"]) == ([], None)
+    assert told["duration_s"] == (3.0 if name == "silent" else 0.3)
+
+
+def test_json_holds_all_of_it(run: Run) -> None:
+    told = json.loads(run("known.wav", "--format", "json", "--track", "1").stdout)
+    assert (told["query"], told["status"], told["duration_s"]) == ("known.wav", "match", 4.0)
+    assert [one["rank"] for one in told["nearest"]] == [1, 2, 3, 4]
+    assert {"offset_s", "votes", "evidence", "score", "margin", "also_at_s"} <= set(
+        told["nearest"][0]
+    )
+    subject = told["subject"]
+    assert (subject["track_id"], subject["verdict"]["accepted"]) == (1, False)
+    assert subject["verdict"]["rule"] == subject["verdict"]["costs"][0]["rule"]
+    assert len(subject["segments"]) > 20
+    assert set(subject["segments"][0]) == {
+        "query_s", "reference_s", "similarity", "agrees", "n_neighbours", "votes",
+    }  # fmt: skip
+    for votes in (subject["votes_near"], subject["votes_in_track"]):
+        assert len(votes["offsets_s"]) == len(votes["counts"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["broken.wav"], 1, "broken.wav"),
+        (["known.wav", "--track", "77"], 1, "no track 77"),
+        (["known.wav", "-o", "why.txt"], 1, "'why.txt' must end in one of"),
+        (["known.wav", "--start", "3", "--end", "2"], 2, "--end must come after --start"),
+    ],
+)
+def test_bad_input_is_one_sentence(run: Run, arguments: list[str], code: int, said: str) -> None:
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert said in result.stderr
+
+
+# -- the picture -----------------------------------------------------------------------------
+
+BEGINNINGS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
+
+
+@pytest.mark.parametrize("suffix", PICTURES)
+def test_picture_is_drawn(run: Run, tmp_path: Path, suffix: str) -> None:
+    result = run("known.wav", "-o", f"why{suffix}")
+    assert result.exit_code == 0
+    assert f"drawn: why{suffix}" in result.stderr
+    assert (tmp_path / f"why{suffix}").read_bytes().startswith(BEGINNINGS[suffix])
+    assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_picture_of_a_query_that_resembles_nothing_is_not_drawn(run: Run, tmp_path: Path) -> None:
+    result = run("silent.wav", "-o", "why.png")
+    assert result.exit_code == 0
+    assert "not drawn" in result.stderr
+    assert not (tmp_path / "why.png").exists()
+
+
+def test_picture_without_matplotlib_says_how_to_get_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    result = run("known.wav", "-o", "why.png")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "pip install 'astound[plot]'" in result.stderr
+
+
+def test_picture_that_cannot_be_written_is_an_error(catalog: Catalog, tmp_path: Path) -> None:
+    told = catalog.explain(clip(1), RATE)
+    with pytest.raises(AstoundError, match="nowhere"):
+        plots.draw(told, tmp_path / "nowhere" / "x.png")
+
+
+def test_picture_takes_names_of_any_length_and_script(catalog: Catalog, tmp_path: Path) -> None:
+    name = "$x_" + "a very long name 音楽 " * 20 + ".wav"
+    path = write_wav(tmp_path / name[:80], clip(1), RATE)
+    plots.draw(catalog.explain(path), tmp_path / "why.png")
+    assert (tmp_path / "why.png").stat().st_size > 0

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from rich.console import Console
+
+import astound
+from astound.output import counter
+from astound.commands.main import cli
+from astound.output.counter import counted
+from tests.audio_files import cached_tune, write_wav
+from tests.shelves import OtherSpectra, add, flip_a_byte, open_catalog, shard_of
+
+RATE = 8000
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """A folder with music/0.wav ... and two catalogs, "catalog" of 0 and 1, "other" of 1 and 2."""
+    folder = tmp_path_factory.mktemp("shelf")
+    (folder / "music").mkdir()
+    for seed in range(3):
+        write_wav(folder / "music" / f"{seed}.wav", cached_tune(seed, 4.0), RATE)
+    for name, numbers in {"catalog": (0, 1), "other": (1, 2)}.items():
+        with astound.open(folder / name, model=tiny_model, device="cpu") as catalog:
+            catalog.add([folder / "music" / f"{number}.wav" for number in numbers])
+    return folder
+
+
+@pytest.fixture
+def home(shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_weights: Path) -> Path:
+    """The current folder, with copies of both catalogs."""
+    for name in ("catalog", "other"):
+        shutil.copytree(shelf / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run() -> Run:
+    """Give run(*arguments, stdin=None): the command line in this process."""
+
+    def invoke(*arguments: object, stdin: str | None = None) -> Result:
+        result = CliRunner().invoke(cli, [str(a) for a in arguments], input=stdin)
+        assert "Traceback" not in result.stderr
+        assert "a bug in astound" not in result.stderr
+        return result
+
+    return invoke
+
+
+# -- delete ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["file", "stdin"])
+def test_delete_takes_a_list(home: Path, shelf: Path, run: Run, how: str) -> None:
+    listed = f"{shelf}/music/0.wav\n\n2\n"
+    Path("list.txt").write_text(listed)
+    given = ["--list", "list.txt"] if how == "file" else ["-"]
+    result = run("delete", *given, stdin=listed)
+    assert [line.split(":")[0] for line in result.stdout.splitlines()] == ["deleted 1", "deleted 2"]
+    assert run("list", "--format", "json").stdout == "[]\n"
+
+
+def test_delete_names_all_it_does_not_know_and_deletes_nothing(home: Path, run: Run) -> None:
+    result = run("delete", 1, 77, "ghost.wav", 78)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"no track 77, '{home}/ghost.wav', 78 in the catalog" in result.stderr
+    assert len(run("list", "--format", "csv").stdout.splitlines()) == 3
+
+
+def test_delete_of_nothing_is_a_usage_error(home: Path, run: Run) -> None:
+    assert run("delete").exit_code == 2
+
+
+def test_delete_names_a_track_given_twice_once(home: Path, shelf: Path, run: Run) -> None:
+    result = run("delete", 1, f"{shelf}/music/0.wav", 1)
+    assert len(result.stdout.splitlines()) == 1
+
+
+# -- verify ----------------------------------------------------------------------------------
+
+
+def test_verify_repairs_what_it_can_and_names_what_it_forgets(home: Path, run: Run) -> None:
+    shutil.copy(home / "catalog" / "astound.toml", home / "unharmed.toml")
+    assert run("verify").stdout == "all well: tracks 2, shards 1\n"
+    with open_catalog(home / "catalog") as catalog:
+        flip_a_byte(shard_of(catalog, 1) / "segments.faiss")
+        catalog.update(2, path=str(home / "gone.wav"))
+    found = run("verify")
+    assert (found.exit_code, len(found.stdout.splitlines())) == (1, 1)
+    assert run("verify").stdout == found.stdout
+    mended = run("verify", "--repair")
+    problem, repaired, forgotten = mended.stdout.splitlines()
+    assert f"{problem}\n" == found.stdout
+    assert repaired.startswith("repaired 1: 0.wav (")
+    assert forgotten == f"forgotten 2: gone.wav ({home}/gone.wav): No such file or directory"
+    assert mended.exit_code == 1
+    again = run("verify", "--repair")
+    assert (again.exit_code, again.stdout) == (0, "all well: tracks 1, shards 1\n")
+
+
+def test_repair_sweeps_and_is_well(home: Path, run: Run) -> None:
+    (home / "catalog" / "shards" / "orphan").mkdir()
+    result = run("verify", "--repair")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        "swept 1 shards that a crash had left behind",
+        "all well: tracks 2, shards 1",
+    ]
+
+
+# -- merge, export, import -------------------------------------------------------------------
+
+
+def test_merge_counts_and_is_idempotent(home: Path, run: Run) -> None:
+    first, again = run("merge", "other"), run("merge", "other")
+    assert (first.exit_code, first.stdout) == (0, "merged 1, skipped 1\n")
+    assert (again.exit_code, again.stdout) == (0, "merged 0, skipped 2\n")
+
+
+def test_merge_makes_a_catalog_of_several(home: Path, run: Run) -> None:
+    result = run("--catalog", "new", "merge", "catalog", "other")
+    assert result.stdout == "merged 3, skipped 1\n"
+    assert run("--catalog", "new", "verify").exit_code == 0
+
+
+def test_merge_goes_on_past_what_fails_and_exits_1(home: Path, run: Run, tunes: Path) -> None:
+    with open_catalog(home / "foreign", model=OtherSpectra()) as foreign:
+        add(foreign, tunes, [0])
+    result = run("merge", "foreign", "ghost", "other", "catalog")
+    assert result.exit_code == 1
+    assert result.stdout == "merged 1, skipped 1, failed 3\n"
+    recipe, missing, itself = result.stderr.splitlines()
+    assert recipe.startswith("astound: catalog foreign was made with recipe fedcba9876543210, but")
+    assert "ghost: no catalog there" in missing
+    assert "into itself" in itself
+
+
+def test_merge_says_what_it_renamed(home: Path, shelf: Path, run: Run) -> None:
+    run("--catalog", "other", "update", 2, "--path", shelf / "music" / "0.wav")
+    result = run("merge", "other")
+    assert result.stdout == "merged 1, skipped 1\n"
+    assert f"{shelf}/music/0.wav is another recording here; taken over as " in result.stderr
+
+
+def test_export_and_import_bring_all_over(home: Path, run: Run) -> None:
+    assert run("export", "music.astound").stdout == "exported 2\n"
+    result = run("--catalog", "new", "import", "music.astound", "music.astound")
+    assert (result.exit_code, result.stdout) == (0, "merged 2, skipped 2\n")
+    lists = [run("--catalog", one, "list", "--format", "csv").stdout for one in ("catalog", "new")]
+    assert [text.count("music/") for text in lists] == [2, 2]
+
+
+def test_export_takes_ids_paths_and_lists(home: Path, shelf: Path, run: Run) -> None:
+    assert run("export", "a", 1).stdout == "exported 1\n"
+    assert run("export", "a", f"{shelf}/music/1.wav", "-", stdin="1\n").stdout == "exported 2\n"
+    Path("list.txt").write_text("2\n")
+    assert run("export", "a", "--list", "list.txt").stdout == "exported 1\n"
+
+
+def test_export_over_music_is_refused(home: Path, run: Run) -> None:
+    write_wav(home / "song.wav", cached_tune(0, 4.0), RATE)
+    before = (home / "song.wav").read_bytes()
+    result = run("export", "song.wav")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert (home / "song.wav").read_bytes() == before
+
+
+def test_import_of_a_bad_file_is_one_line_and_the_others_come_in(home: Path, run: Run) -> None:
+    run("--catalog", "other", "export", "good")
+    Path("bad").write_bytes(b"nothing")
+    result = run("import", "bad", "ghost", "good")
+    assert result.exit_code == 1
+    assert result.stdout == "merged 1, skipped 1, failed 2\n"
+    assert result.stderr.splitlines() == [
+        "astound: bad: is not an export of astound",
+        "astound: ghost: cannot be read (No such file or directory)",
+    ]
+
+
+# -- progress --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_progress_is_shown(monkeypatch: pytest.MonkeyPatch, is_terminal: bool) -> None:
+    monkeypatch.setattr(counter, "LINE_EVERY_S", 0.0)
+    out = io.StringIO()
+    with counted("merging", Console(file=out, force_terminal=is_terminal, width=80)) as show:
+        show(3, 12)
+    assert "merging" in out.getvalue()
+    assert "3/12" in out.getvalue()
+
+
+def test_quick_work_is_done_in_silence() -> None:
+    out = io.StringIO()
+    with counted("merging", Console(file=out)) as show:
+        show(3, 12)
+    assert out.getvalue() == ""

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+import astound
+from astound.catalog import Catalog
+from astound.commands.main import cli
+from engine.audio.decode import decode
+from engine.config import IngestConfig, ScanConfig
+from engine.errors import AudioError, AudioTooShortError
+from engine.records import Entry, Timeline
+from engine.scan.scanner import Scanner
+from tests.audio_files import Waveform, cached_tune, write_wav
+
+RATE = 8000
+SEEDS = (0, 4, 6)  # tunes that the tiny encoder tells apart
+TUNE_S = 32.0
+NEAR_S = 2.0
+# The tiny encoder's calibration is never surer.
+CONFIG = ScanConfig(min_confidence=0.9)
+
+Run = Callable[..., Result]
+
+
+def part(number: int, start_s: float = 0.0, end_s: float = TUNE_S) -> Waveform:
+    return cached_tune(SEEDS[number], TUNE_S)[round(start_s * RATE) : round(end_s * RATE)]
+
+
+def noise(duration_s: float, seed: int = 0) -> Waveform:
+    rng = np.random.default_rng(seed)
+    return rng.normal(0, 0.1, round(duration_s * RATE)).astype(np.float32)
+
+
+# 10 s of noise, tune 0 from its second 5 on for 20 s, tune 1 from its beginning for 20 s, noise
+MIX = np.concatenate([noise(10), part(0, 5, 25), part(1, 0, 20), noise(10, seed=1)])
+MIX_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    folder = tmp_path_factory.mktemp("shelf")
+    (folder / "music").mkdir()
+    for number in range(len(SEEDS)):
+        write_wav(folder / "music" / f"{number}.wav", part(number), RATE)
+    write_wav(folder / "mix.wav", MIX, RATE)
+    with astound.open(folder / "catalog", model=tiny_model, device="cpu") as catalog:
+        catalog.add(folder / "music", config=IngestConfig(n_jobs=1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def catalog(shelf: Path, tiny_model: Path) -> Iterator[Catalog]:
+    with astound.open(shelf / "catalog", model=tiny_model, device="cpu") as catalog:
+        yield catalog
+
+
+@pytest.fixture(scope="module")
+def heard() -> list[float]:
+    """What progress was told while the timeline was made."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def timeline(shelf: Path, catalog: Catalog, heard: list[float]) -> Timeline:
+    return catalog.scan(shelf / "mix.wav", config=CONFIG, on_progress=heard.append)
+
+
+def spans(entries: Iterable[Entry]) -> list[tuple[str, float, float]]:
+    return [(Path(one.path).stem, one.query_start_s, one.query_end_s) for one in entries]
+
+
+def check(
+    entries: Iterable[Entry], expected: list[tuple[str, float, float]], within_s: float = NEAR_S
+) -> None:
+    found = spans(entries)
+    assert [name for name, _, _ in found] == [name for name, _, _ in expected]
+    times_s = [time_s for _, *span_s in expected for time_s in span_s]
+    assert [t for _, *span_s in found for t in span_s] == pytest.approx(times_s, abs=within_s)
+
+
+def test_mix_is_taken_apart(timeline: Timeline, shelf: Path) -> None:
+    assert timeline.recording == os.fspath(shelf / "mix.wav")
+    assert timeline.duration_s == MIX_S
+    check(timeline.entries, [("0", 10.0, 30.0), ("1", 30.0, 50.0)])
+    first = timeline.entries[0]
+    assert first.offset_s == pytest.approx(-5.0, abs=0.3)
+    assert first.reference_start_s == pytest.approx(first.query_start_s - 5.0, abs=0.3)
+    assert first.speed == pytest.approx(1.0, abs=0.01)
+    assert [round(gap.end_s - gap.start_s) for gap in timeline.gaps] == [
+        pytest.approx(10, abs=NEAR_S), pytest.approx(10, abs=NEAR_S)
+    ]  # fmt: skip
+
+
+def test_progress_tells_what_is_heard(timeline: Timeline, heard: list[float]) -> None:
+    assert heard == sorted(heard)
+    assert (len(heard), heard[-1]) == (8, timeline.duration_s)
+
+
+def test_part_has_the_times_of_the_whole(catalog: Catalog, shelf: Path) -> None:
+    found = catalog.scan(shelf / "mix.wav", start_s=18.0, end_s=42.0, config=CONFIG)
+    assert (found.start_s, found.duration_s) == (18.0, 24.0)
+    check(found.entries, [("0", 18.0, 30.0), ("1", 30.0, 42.0)])
+    assert found.entries[0].offset_s == pytest.approx(-5.0, abs=0.3)
+
+
+def test_faster_mix_is_found_at_other_speeds(catalog: Catalog) -> None:
+    speed = 2 ** (1 / 12)
+    faster = decode.change_speed(MIX, RATE, speed)
+    found = catalog.scan(faster, RATE, config=CONFIG, min_confidence=0.8)
+    assert {Path(one.path).stem for one in found.entries} == {"0", "1"}
+    for one in found.entries:
+        assert one.speed == pytest.approx(speed, abs=0.02)
+
+
+@pytest.mark.parametrize("n_samples", [997, 10**7])
+def test_size_of_blocks_changes_nothing(
+    catalog: Catalog, timeline: Timeline, n_samples: int
+) -> None:
+    blocks = (MIX[i : i + n_samples] for i in range(0, len(MIX), n_samples))
+    found = sorted(catalog.follow(blocks, config=CONFIG), key=lambda one: one.query_start_s)
+    check(found, spans(timeline.entries), within_s=0.3)
+
+
+def test_entry_is_told_before_the_end_is_known(catalog: Catalog) -> None:
+    n_given = 0
+
+    def endless() -> Iterator[Waveform]:
+        nonlocal n_given
+        yield MIX
+        while True:
+            n_given += 1
+            yield noise(8, seed=n_given)
+
+    first = next(catalog.follow(endless(), config=CONFIG))
+    assert Path(first.path).stem == "0"
+    assert n_given < 10
+
+
+@pytest.mark.slow
+def test_what_is_held_does_not_grow(catalog: Catalog) -> None:
+    scanner = Scanner(catalog.searcher(), CONFIG)
+    held, n_told = [], 0
+    for _ in range(5):
+        n_told += len(list(scanner.hear(MIX[: len(MIX) // 2])))
+        n_told += len(list(scanner.hear(MIX[len(MIX) // 2 :])))
+        held.append(scanner.n_held)
+    assert n_told >= 8
+    assert max(held[2:]) <= 1.1 * max(held[:2])
+
+
+@pytest.mark.parametrize("duration_s", [3.0, 12.0])
+def test_short_and_silent_recordings_have_empty_timelines(
+    catalog: Catalog, duration_s: float
+) -> None:
+    silence = np.zeros(round(duration_s * RATE), np.float32)
+    for waveform in (silence, noise(duration_s)):
+        found = catalog.scan(waveform, RATE)
+        assert found.entries == ()
+        assert found.duration_s == duration_s
+
+
+def test_too_short_and_missing_recordings_are_errors(catalog: Catalog) -> None:
+    with pytest.raises(AudioTooShortError):
+        catalog.scan(noise(0.3), RATE)
+    with pytest.raises(AudioError):
+        catalog.scan("missing.wav")
+
+
+# -- the command -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(shelf: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.chdir(shelf)
+
+    def invoke(*arguments: object) -> Result:
+        return CliRunner().invoke(cli, ["--device", "cpu", *map(str, arguments)])
+
+    return invoke
+
+
+def test_command_streams_entries_and_notes_errors(run: Run) -> None:
+    arguments = ("--format", "jsonl", "--min-confidence", 0.9)
+    result = run("scan", "mix.wav", "missing.wav", *arguments)
+    assert result.exit_code == 1
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["status"] for line in lines] == ["entry", "entry", "done", "error"]
+    assert "missing.wav" in result.stderr
+
+
+def test_command_writes_a_cue_sheet_of_a_part(run: Run) -> None:
+    arguments = ("--format", "cue", "--min-confidence", 0.9, "--start", 12, "--end", 28)
+    result = run("scan", "mix.wav", *arguments)
+    assert result.exit_code == 0
+    assert result.stdout.startswith('FILE "mix.wav" WAVE\n  TRACK 01 AUDIO\n    TITLE "0"\n')
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("mix.wav", "--start", "5", "--end", "5"),
+        ("mix.wav", "mix.wav", "--format", "audacity"),
+    ],
+)
+def test_command_refuses_what_makes_no_sense(run: Run, arguments: tuple[str, ...]) -> None:
+    assert run("scan", *arguments).exit_code == 2

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from click.testing import CliRunner, Result
+
+import astound
+import training.config
+from astound.commands.main import cli
+from engine.search.calibration import Calibration
+from engine.model.weights import load_encoder
+from engine.errors import RecipeMismatchError
+from tests.training.sounds import N_TRACKS, RECIPE, be_brief, write_sources
+from training.config import TrainConfig
+from training.train import Sources
+
+
+@dataclass(frozen=True, kw_only=True)
+class Short(TrainConfig):
+    """A run of seconds."""
+
+    n_steps: int = 4
+    n_pairs: int = 4
+    n_clips: int = 8
+    n_clip_steps: int = 2
+    n_clip_pairs: int = 4
+    n_held_out: int = 2
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
+    return write_sources(tmp_path_factory.mktemp("audio"))
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the command train a tiny model for a few steps, and keep its log levels to itself."""
+    monkeypatch.setattr(training.config, "TrainConfig", Short)
+    monkeypatch.setattr("training.train.Recipe", lambda: RECIPE)
+    be_brief(monkeypatch)
+    loggers = [logging.getLogger(name) for name in ("astound", "engine", "indexer", "training")]
+    levels = [one.level for one in loggers]
+    yield
+    for one, level in zip(loggers, levels, strict=True):
+        one.setLevel(level)
+
+
+def run(sources: Sources, out: Path, *options: object) -> Result:
+    folders = {**sources._asdict(), "out": out}
+    given: list[Any] = [part for name, path in folders.items() for part in (f"--{name}", path)]
+    arguments = ["--device", "cpu", "train", *given, *options]
+    result = CliRunner().invoke(cli, [str(one) for one in arguments])
+    assert "Traceback" not in result.stderr
+    return result
+
+
+def test_train_from_folders_to_weights(sources: Sources, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    result = run(sources, out, "--steps", 3, "--seed", 5, "--learning-rate", 1e-3)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == f"{out / 'weights.safetensors'}\n"
+    assert load_encoder(Path(result.stdout.strip()), "cpu").recipe.encoder == RECIPE.encoder
+    assert (out / "calibration.json").exists()
+    assert (out / "log.jsonl").read_text().count('"loss"') == 3
+    # The same command has nothing left to do but the end, a longer one goes on.
+    longer = run(sources, out, "--steps", 4, "--seed", 5, "--learning-rate", 1e-3)
+    assert longer.exit_code == 0, longer.stderr
+    assert (out / "log.jsonl").read_text().count('"loss"') == 4
+
+
+@pytest.mark.parametrize("kind", Sources._fields)
+def test_train_of_a_folder_without_audio_is_one_line(
+    sources: Sources, tmp_path: Path, kind: str
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    result = run(sources._replace(**{kind: empty}), tmp_path / "run")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == f"astound: folder: {empty} has no audio files"
+
+
+@pytest.mark.slow
+def test_train_follows_the_shape_of_the_weights_it_begins_with(
+    sources: Sources, tmp_path: Path, tiny_model: Path
+) -> None:
+    result = run(sources, tmp_path / "run", "--init-from", tiny_model)
+    assert result.exit_code == 0, result.stderr
+    trained, tiny = (
+        load_encoder(Path(one), "cpu").recipe for one in (result.stdout.strip(), tiny_model)
+    )
+    assert trained.encoder == tiny.encoder
+    assert trained.weights_sha256 != tiny.weights_sha256
+
+
+def test_published_checkpoint_becomes_a_catalog_of_its_own(
+    sources: Sources, tmp_path: Path
+) -> None:
+    """From an AudioSet AST (a small one, of random weights) to a match."""
+    _write_checkpoint(tmp_path / "ast")
+    result = run(sources, tmp_path / "run", "--init-from", tmp_path / "ast")
+    assert result.exit_code == 0, result.stderr
+    weights = Path(result.stdout.strip())
+    recipe = load_encoder(weights, "cpu").recipe
+    assert (recipe.spectrogram.front_end, recipe.spectrogram.sample_rate) == ("kaldi", 16000)
+    assert recipe.spectrogram.segment_s == pytest.approx(1.015)
+    assert recipe.encoder.fingerprint_dim == 128
+    assert any(Calibration.load(weights.with_name("calibration.json")).weights)
+
+    with astound.open(tmp_path / "catalog", model=weights, device="cpu") as catalog:
+        report = catalog.add(sources.music)
+        assert len(report.added) == N_TRACKS
+        assert catalog.recipe_id == recipe.recipe_id
+        found = catalog.query(
+            str(sources.music / "3.wav"), start_s=1.0, end_s=5.0, min_confidence=0
+        )
+        assert found.best is not None
+        assert Path(found.best.path).name == "3.wav"
+        assert found.best.offset_s == pytest.approx(0.0, abs=0.1)
+    shipped = astound.open(tmp_path / "catalog", device="cpu")
+    with shipped, pytest.raises(RecipeMismatchError):
+        shipped.query(str(sources.music / "3.wav"))
+
+
+def _write_checkpoint(folder: Path) -> None:
+    torch.manual_seed(0)
+    shape = transformers.ASTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
+    )
+    transformers.ASTForAudioClassification(shape).save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    "options", [("--seed", -1), ("--learning-rate", 0)], ids=lambda one: one[0]
+)
+def test_train_with_a_senseless_setting_is_one_line(
+    sources: Sources, tmp_path: Path, options: tuple[str, int]
+) -> None:
+    result = run(sources, tmp_path / "run", *options)
+    assert result.exit_code == 1
+    assert "does not work" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_without_folders_is_a_usage_error() -> None:
+    assert CliRunner().invoke(cli, ["train"]).exit_code == 2

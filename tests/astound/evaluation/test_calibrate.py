@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import astound
+from astound.evaluation import calibrate, excerpts
+from astound.evaluation.calibrate import CalibrationReport, calibrate
+from astound.catalog import Catalog
+from astound.commands.main import cli
+from astound.evaluation.surroundings import Surroundings
+from engine.search.calibration import Calibration
+from engine.config import IngestConfig, SearchConfig
+from engine.errors import RecipeMismatchError, StoreError
+from tests.audio_files import cached_tune, write_audio
+from training.config import AugmentConfig
+
+RATE = 8000
+N_TUNES = 10
+N_CLIPS = N_TUNES + 1  # one of each file
+CALIBRATION = "calibration.json"
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def brief() -> Iterator[None]:
+    """Ask for short clips only, and at no other speeds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibrate, "DURATIONS_S", (1.0, 2.0))
+        patch.setattr(calibrate, "SearchConfig", partial(SearchConfig, speeds=()))
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """Ten tunes, one of them as 3.flac too, and a catalog of them; not to be changed."""
+    folder = tmp_path_factory.mktemp("shelf")
+    for seed in range(N_TUNES):
+        write_audio(folder / f"{seed}.wav", cached_tune(seed, 10.0), RATE)
+    write_audio(folder / "3.flac", cached_tune(3, 10.0), RATE)
+    with astound.open(folder / "catalog", model=tiny_model, device="cpu") as catalog:
+        catalog.add(folder, config=IngestConfig(n_jobs=1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(folder: Path, tiny_model: Path, brief: None) -> CalibrationReport:
+    """What calibrating with seed 1 gives."""
+    with astound.open(folder / "catalog", model=tiny_model, device="cpu") as catalog:
+        return calibrated(catalog, seed=1)
+
+
+@pytest.fixture
+def catalog(folder: Path, tmp_path: Path, tiny_model: Path) -> Iterator[Catalog]:
+    """A copy of the catalog that may be changed."""
+    shutil.copytree(folder / "catalog", tmp_path / "catalog")
+    with astound.open(tmp_path / "catalog", model=tiny_model, device="cpu") as catalog:
+        yield catalog
+
+
+@pytest.fixture
+def run(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_weights: Path
+) -> Run:
+    """Give run(*arguments) beside the catalog."""
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(*arguments: object) -> Result:
+        result = CliRunner().invoke(cli, ["--device", "cpu", *(str(one) for one in arguments)])
+        assert "Traceback" not in result.stderr
+        return result
+
+    return invoke
+
+
+def calibrated(catalog: Catalog, **options: Any) -> CalibrationReport:
+    return calibrate(catalog, n_queries=N_CLIPS, **options)
+
+
+def name(catalog: Catalog, track_id: int) -> str:
+    return Path(catalog.track(track_id).path).name
+
+
+# -- what is asked ---------------------------------------------------------------------------
+
+
+def test_absent_clips_are_asked_without_every_track_that_holds_them(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrate, "heard", lambda config, **_: AugmentConfig.unharmed())
+    around = Surroundings.of(RATE, 0)
+    settings = catalog.fingerprinter, catalog.index, catalog.segment_hop_s, around, 0
+    examiner = calibrate._Examiner(*settings)
+    tasks = excerpts.tasks(excerpts.of_tracks(catalog.tracks(), 100, 0), N_TUNES + 1)
+    n_right = 0
+    assert len(tasks) == N_TUNES + 1
+    for task in tasks:
+        own = name(catalog, task.source.track_id or 0)
+        twins = {"3.wav", "3.flac"} if own[0] == "3" else {own}
+        (trial,) = examiner.trials(task)
+        known, absent = trial.answers
+        assert (known.is_known, absent.is_known) == (True, False)
+        found = [name(catalog, one.track_id) for one in known.candidates]
+        assert known.right == tuple(one in twins for one in found)
+        n_right += any(known.right)
+        assert absent.candidates
+        assert not {name(catalog, one.track_id) for one in absent.candidates} & twins
+        assert not any(absent.right)
+    assert n_right > N_TUNES / 2
+
+
+def test_report_counts_every_clip_twice(report: CalibrationReport, catalog: Catalog) -> None:
+    assert report.hits.n == report.false_accepts.n == N_CLIPS
+    assert sum(one.n for one in report.reliability.bins) == 2 * N_CLIPS
+    assert report.n_tracks == N_TUNES
+    assert report.calibration.recipe_id == catalog.recipe_id
+
+
+def test_report_repeats_with_its_seed(report: CalibrationReport, catalog: Catalog) -> None:
+    again, other = (calibrated(catalog, seed=seed) for seed in (1, 2))
+    assert again == report
+    assert other.calibration.weights != report.calibration.weights
+
+
+def test_more_false_accepts_are_a_lower_threshold(
+    report: CalibrationReport, catalog: Catalog
+) -> None:
+    lax = calibrated(catalog, seed=1, false_accept_rate=0.5)
+    assert lax.calibration.weights == report.calibration.weights
+    assert lax.calibration.min_confidence < report.calibration.min_confidence
+
+
+# -- what is kept ----------------------------------------------------------------------------
+
+
+def test_kept_calibration_is_used_by_later_queries(
+    catalog: Catalog, tiny_model: Path, report: CalibrationReport
+) -> None:
+    clip = cached_tune(1, 10.0)[2 * RATE : 5 * RATE]
+    assert catalog.query(clip, RATE).best
+    strict = replace(report.calibration, min_confidence=1.0001)
+    catalog.keep_calibration(strict)
+    with astound.open(catalog.folder, model=tiny_model, device="cpu") as later:
+        for one in (catalog, later):
+            assert one.calibration == strict
+            assert one.query(clip, RATE).status == "no_match"
+
+
+def test_calibration_that_was_given_goes_before_the_kept_one(
+    catalog: Catalog, tiny_model: Path
+) -> None:
+    given = replace(catalog.calibration, min_confidence=0.123)
+    catalog.keep_calibration(replace(given, min_confidence=0.9))
+    with astound.open(catalog.folder, model=tiny_model, calibration=given) as later:
+        assert later.min_confidence == 0.123
+
+
+def test_calibration_of_another_recipe_is_refused(catalog: Catalog, tiny_model: Path) -> None:
+    wrong = replace(catalog.calibration, recipe_id="0" * 16)
+    with pytest.raises(RecipeMismatchError, match="calibration"):
+        catalog.keep_calibration(wrong)
+    assert not (catalog.folder / CALIBRATION).exists()
+    wrong.save(catalog.folder / CALIBRATION)
+    with (
+        astound.open(catalog.folder, model=tiny_model) as later,
+        pytest.raises(RecipeMismatchError, match="calibration"),
+    ):
+        later.query(cached_tune(1, 10.0), RATE)
+
+
+def test_catalog_without_any_calibration_gets_one(
+    catalog: Catalog, tiny_model: Path, tmp_path: Path
+) -> None:
+    bare = shutil.copy(tiny_model, tmp_path / "bare.safetensors")
+    with astound.open(catalog.folder, model=bare, device="cpu") as one:
+        one.keep_calibration(calibrated(one).calibration)
+        assert one.query(cached_tune(1, 10.0), RATE).status in ("match", "no_match")
+
+
+def test_too_few_tracks_are_refused(catalog: Catalog) -> None:
+    catalog.delete([1, 2, 3])
+    with pytest.raises(StoreError, match=r"7 different tracks gave clips; .* 8 are needed"):
+        calibrated(catalog)
+
+
+# -- the command -----------------------------------------------------------------------------
+
+
+def test_calibrate_tells_and_keeps(run: Run, catalog: Catalog) -> None:
+    result = run("calibrate", "--queries", N_CLIPS, "--seed", 1, "-o", "diagram.png")
+    assert result.exit_code == 0, result.stderr
+    assert "expected calibration error 0." in result.stdout
+    assert "false accepts: " in result.stdout
+    assert f"of {N_CLIPS}\n" in result.stdout
+    assert "300 or more are needed" in result.stderr
+    assert "10 tracks tell little" in result.stderr
+    assert "kept for this catalog" in result.stderr
+    kept = Calibration.load(catalog.folder / CALIBRATION)
+    assert f"threshold {kept.min_confidence:.4f}" in result.stdout
+    assert Path("diagram.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_dry_run_keeps_nothing(run: Run, catalog: Catalog) -> None:
+    result = run("calibrate", "--queries", N_CLIPS, "--false-accepts", 0.5, "--dry-run")
+    assert result.exit_code == 0, result.stderr
+    assert "threshold " in result.stdout
+    assert "needed" not in result.stderr
+    assert "kept" not in result.stderr
+    assert not (catalog.folder / CALIBRATION).exists()
+
+
+def test_bad_picture_is_refused_before_the_work(run: Run, catalog: Catalog) -> None:
+    result = run("calibrate", "--queries", N_CLIPS, "-o", "diagram.txt")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "must end in one of" in result.stderr
+    assert not (catalog.folder / CALIBRATION).exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--false-accepts", 0), ("--false-accepts", 1), ("--noise", "missing"), ("--queries", 0)],
+)
+def test_senseless_options_are_usage_errors(run: Run, arguments: tuple[object, ...]) -> None:
+    assert run("calibrate", *arguments).exit_code == 2
