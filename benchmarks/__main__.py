@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from astound.commands.main import cli
-from benchmarks.commands import bench
+from benchmarks.cli import bench
 
 if __name__ == "__main__":
     cli.add_command(bench)

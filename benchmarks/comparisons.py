@@ -65,7 +65,7 @@ def _named(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dic
 @together(seed, jobs, model_option, device)
 def peers(**options: Any) -> None:
     """Compare astound with other systems: same recordings, same queries, same machine."""
-    from benchmarks.peers import PeersConfig, run
+    from benchmarks.suites.peers import PeersConfig, run
 
     show(run(PeersConfig(**given(options))))
 
@@ -78,7 +78,7 @@ def peers(**options: Any) -> None:
 @together(seed, model_option, device, jobs)
 def nafp(**options: Any) -> None:
     """Run the test of "Neural Audio Fingerprint": top-1 exact, near and song for 1 to 10 s."""
-    from benchmarks.nafp import NafpConfig, run
+    from benchmarks.protocols.nafp import NafpConfig, run
 
     show(run(NafpConfig(**given(options))))
 
@@ -93,7 +93,7 @@ def nafp(**options: Any) -> None:
 @together(out_folder, model_option, device, jobs)
 def pex(**options: Any) -> None:
     """Run the Pex audio fingerprinting benchmark: precision, recall and F, files and segments."""
-    from benchmarks.pex import PexConfig, run
+    from benchmarks.protocols.pex import PexConfig, run
 
     show(run(PexConfig(**given(options))))
 
@@ -108,6 +108,6 @@ def pex(**options: Any) -> None:
 @together(out_folder, model_option, device, jobs)
 def mirex(**options: Any) -> None:
     """Run the audio fingerprinting task of MIREX: top-1 hit rate."""
-    from benchmarks.mirex import MirexConfig, run
+    from benchmarks.protocols.mirex import MirexConfig, run
 
     show(run(MirexConfig(**given(options))))

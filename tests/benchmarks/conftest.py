@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks.datasets import RATE
+from benchmarks.queries.datasets import RATE
 from tests.audio_files import cached_tune
 
 N_TUNES = 5

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks import datasets
-from benchmarks.datasets import CONTEXT_S, RATE, TAIL_S, Waveform
+from benchmarks.queries import datasets
+from benchmarks.queries.datasets import CONTEXT_S, RATE, TAIL_S, Waveform
 from engine.errors import AudioError
 
 

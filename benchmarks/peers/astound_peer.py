@@ -1,0 +1,69 @@
+"""astound, asked as its peers are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import astound
+from astound.catalog import Catalog, Device
+from benchmarks.peers.peer import About, Answer
+from benchmarks.runs.provenance import code_id
+from engine.config import IngestConfig
+from engine.errors import AudioError
+
+_CATALOG = "catalog"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Astound:
+    """astound with its defaults.
+
+    Parameters
+    ----------
+    model : Path or None
+        Weights to encode with, instead of those it ships.
+    device : {"auto", "cpu", "cuda"}
+    """
+
+    model: Path | None = None
+    device: Device = "auto"
+
+    def about(self) -> About:
+        """Describe it; its version stands for all code that its answers depend on."""
+        options = f"--device {self.device}" + (f" --model {self.model.name}" if self.model else "")
+        version = f"{astound.__version__} ({code_id(())})"
+        return About(version=version, options=options, asked="in-process")
+
+    def build(self, references: Sequence[Path], folder: Path, n_jobs: int) -> None:
+        """Add references to a catalog."""
+        with self._open(folder, create=True) as catalog:
+            catalog.add(references, config=IngestConfig(n_jobs=n_jobs))
+
+    def ask(self, queries: Sequence[Path], folder: Path) -> Iterator[Answer]:
+        """Give the best match that passes the catalog's threshold."""
+        with self._open(folder, create=False) as catalog:
+            for query in queries:
+                yield _answer(catalog, query)
+
+    def recipe_id(self, folder: Path) -> str:
+        """Name the recipe of what was built."""
+        with self._open(folder, create=False) as catalog:
+            return catalog.recipe_id
+
+    def _open(self, folder: Path, *, create: bool) -> Catalog:
+        return Catalog(folder / _CATALOG, create=create, model=self.model, device=self.device)
+
+
+def _answer(catalog: Catalog, query: Path) -> Answer:
+    began = time.perf_counter()
+    try:
+        best = catalog.query(query, max_matches=1).best
+    except AudioError as error:
+        return Answer(error=str(error))
+    taken_s = time.perf_counter() - began
+    if best is None:
+        return Answer(taken_s=taken_s)
+    return Answer(reference=Path(best.path), offset_s=best.offset_s, taken_s=taken_s)

@@ -1,0 +1,106 @@
+"""audfprint, the landmark system of Dan Ellis."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.peers.peer import About, Answer
+from benchmarks.runs.program import Program, ProgramError
+
+_DATABASE = "landmarks.pklz"
+# 16 bits of time last for 25 minutes, not six. The default density of 20 is for large collections.
+_DENSE = ("--density", "70", "--maxtimebits", "16")
+# With these its author entered MIREX 2014 (config.txt in its sources), where no query is of unknown
+# music. Buckets stay at their default: 500 entries are for 10,000 songs.
+_MIREX = ("--fanout", "8")
+_MIREX_ASKED = ("--search-depth", "2000")
+_MATCHED = re.compile(
+    r"^Matched (?P<query>.+) -?[\d.]+ sec \d+ raw hashes as (?P<reference>.+) "
+    r"at +(?P<offset_s>-?[\d.]+) s with "
+)
+_AUDFPRINT = Program(
+    name="audfprint",
+    names=("audfprint.py",),
+    hint="it comes as sources; give --command audfprint='python .../audfprint.py'",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audfprint:
+    """audfprint.
+
+    Parameters
+    ----------
+    program : Program
+        `audfprint.py`.
+    options : tuple of str
+        For all it does.
+    ask_options : tuple of str
+        For queries besides.
+    """
+
+    program: Program = _AUDFPRINT
+    options: tuple[str, ...] = _DENSE
+    ask_options: tuple[str, ...] = ()
+
+    @classmethod
+    def mirex(cls) -> Audfprint:
+        """Make one that finds more and accepts more, as it was entered in a contest."""
+        return cls(options=(*_DENSE, *_MIREX), ask_options=_MIREX_ASKED)
+
+    def about(self) -> About:
+        """Describe it."""
+        version = self.program.run(["--version"]).strip()
+        options = " ".join((*self.options, *self.ask_options))
+        return About(version=version, options=options, asked="one command for all queries")
+
+    def build(self, references: Sequence[Path], folder: Path, n_jobs: int) -> None:
+        """Make a hash table."""
+        self._call("new", references, folder, "--ncores", str(n_jobs))
+
+    def ask(self, queries: Sequence[Path], folder: Path) -> Iterator[Answer]:
+        """Give the match with the most landmarks; there is none below five."""
+        written = folder / "matches.txt"
+        self._call("match", queries, folder, *self.ask_options, "--opfile", str(written))
+        answers = matches(written.read_text(errors="surrogateescape"))
+        for query in queries:
+            yield answers.get(str(query), Answer())
+
+    def _call(self, verb: str, files: Sequence[Path], folder: Path, *options: str) -> None:
+        listed = folder / f"{verb}.txt"
+        listed.write_text("".join(f"{path}\n" for path in files), errors="surrogateescape")
+        common = [
+            "--dbase",
+            str(folder / _DATABASE),
+            *self.options,
+            "--continue-on-error",
+            "--list",
+        ]
+        self.program.run([verb, listed, *common, *options])
+        if verb == "new" and not (folder / _DATABASE).is_file():
+            raise ProgramError(self.program.name, "it wrote no database")
+
+
+def matches(report: str) -> dict[str, Answer]:
+    """Read what `audfprint match` reports.
+
+    Parameters
+    ----------
+    report : str
+        With a line for each query, of which those without a match are left out.
+
+    Returns
+    -------
+    dict of Answer
+        By the path of the query.
+    """
+    found = [match for line in report.splitlines() if (match := _MATCHED.match(line))]
+    return {
+        match["query"]: Answer(
+            reference=Path(match["reference"]), offset_s=float(match["offset_s"])
+        )
+        for match in found
+    }

@@ -1,0 +1,198 @@
+"""Results of growing catalogs as Markdown tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from math import isinf
+from statistics import mean
+from typing import Any
+
+from benchmarks.reports.extrapolation import RAM_GB, Forecast, Growth, forecasts
+from benchmarks.reports.report import table
+
+Results = Mapping[str, Any]
+
+_MIB = 2**20
+_GB = 10**9
+_EXTRAPOLATED = 2
+"""Catalogs are marked that are so many times as large as the music they are made like."""
+_FILES = {
+    "segments.faiss": "index",
+    "segments.i8": "vectors to rescore on",
+    "clips.i8": "clip-level vectors",
+}
+_COUNTS = ("n_right", "n_right_exact", "n")
+
+
+def cost_table(results: Results) -> str:
+    """Show a column for each catalog and a row for each cost, as a Markdown table."""
+    rows = [[what, *map(show, results["sizes"])] for what, show in _COSTS.items()]
+    return table(["", *_heads(results)], rows)
+
+
+def found_table(results: Results) -> str:
+    """Show the hit rate of each cell in each catalog, in per cent, as a Markdown table."""
+    labels = [cell["cell"] for cell in results["sizes"][0]["cells"]]
+    rows = [
+        [label, *(_percent(one["cells"][i]["present"]["hit_rate"]) for one in results["sizes"])]
+        for i, label in enumerate(labels)
+    ]
+    return table(["right track, %", *_heads(results)], rows)
+
+
+def effort_table(results: Results) -> str:
+    """Compare searches with the exact one: a row for each catalog and number of lists."""
+    head = ["catalog", "lists looked into", "neighbours found", "right", "exact", "of", "search"]
+    rows = [
+        [_head(results, one), "all it chooses" if n_probe is None else str(n_probe), *columns]
+        for one in results["sizes"]
+        for n_probe, columns in _efforts(one["efforts"])
+    ]
+    return table(head, rows)
+
+
+def likeness_table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Show how near made-up music comes to queries, and how near real music does."""
+    head = ["query", "segments", "neighbour", "real music", "made up", "difference"]
+    return table(head, [_likeness(row) for row in rows])
+
+
+def forecast_table(results: Results) -> str:
+    """Show estimates for catalogs larger than any measured: a column for each size."""
+    sizes = forecasts(results)
+    rows = [[what, *map(show, sizes)] for what, show in _FORECASTS.items()]
+    return table(["estimated", *(f"{one.n_segments:,} segments" for one in sizes)], rows)
+
+
+def limits_table(results: Results) -> str:
+    """Show what ends at which size, the first to end first."""
+    limits = Growth(results).limits()
+    return table(["what ends", "segments"], [[one.what, _power(one.n_segments)] for one in limits])
+
+
+def _likeness(row: Mapping[str, Any]) -> list[str]:
+    sides = (" / ".join(f"{one:.2f}" for one in row[side]) for side in ("real", "made_up"))
+    place = [row["query"], f"{row['n_segments']:,}", str(row["rank"])]
+    return [*place, *sides, f"{row['difference']:+.3f}"]
+
+
+def _efforts(rows: Sequence[Mapping[str, Any]]) -> Iterable[tuple[int | None, list[str]]]:
+    """Join the cells of each number of lists."""
+    for n_probe in dict.fromkeys(row["n_probe"] for row in rows):
+        chosen = [row for row in rows if row["n_probe"] == n_probe]
+        right, exact, n = (sum(row[key] for row in chosen) for key in _COUNTS)
+        found = mean(row["neighbours_found"] for row in chosen)
+        search_ms = mean(row["search_ms"] for row in chosen)
+        yield n_probe, [f"{found:.1%}", str(right), str(exact), str(n), f"{search_ms:.1f} ms"]
+
+
+def _heads(results: Results) -> list[str]:
+    return [_head(results, one) for one in results["sizes"]]
+
+
+def _head(results: Results, one: Results) -> str:
+    """Say how large a catalog is and what of; with a star where that is far beyond real music."""
+    kind = "made up" if one["name"].startswith("made-up") else one["name"]
+    star = " *" if is_extrapolated(results, one) else ""
+    return f"{one['n_segments']:,} {kind}{star}"
+
+
+def is_extrapolated(results: Results, one: Results) -> bool:
+    """Whether a catalog is far larger than the music its tracks were made like."""
+    return bool(one["n_segments"] > _EXTRAPOLATED * results["others"]["n_segments"])
+
+
+def _percent(share: Mapping[str, Any]) -> str:
+    return f"{share['value'] * 100:.0f} ({share['low'] * 100:.0f}-{share['high'] * 100:.0f})"
+
+
+def _bytes_per_segment(one: Results) -> str:
+    named = {name: one["n_bytes"].get(file, 0) for file, name in _FILES.items()}
+    other = sum(one["n_bytes"].values()) - sum(named.values())
+    parts = (*named.values(), other)
+    return " + ".join(f"{part / one['n_segments']:.0f}" for part in parts)
+
+
+def _resident(stage: str, kind: str) -> Callable[[Results], str]:
+    return lambda one: f"{one['memory_bytes'][stage][kind] / _MIB:,.0f} MiB"
+
+
+def _latency(kind: str) -> Callable[[Results], str]:
+    return lambda one: "{median_ms:.0f} / {p95_ms:.0f} ms".format(**one["latency"][kind])
+
+
+def _steps(one: Results) -> str:
+    return " + ".join(f"{ms:.0f}" for ms in one["latency"]["clean"]["median_step_ms"].values())
+
+
+def _writing(one: Results) -> str:
+    at_once = one["build"]["n_segments"] == one["n_segments"]  # or else a run was cut short
+    return f"{one['build']['write_s']:.1f} s" if at_once else "-"
+
+
+def _deleting(one: Results) -> str:
+    change = one["change"]
+    return f"{change['delete_s']:.2f} s" if change["n_deleted"] else "-"
+
+
+_COSTS: dict[str, Callable[[Results], str]] = {
+    "hours of music": lambda one: f"{one['duration_s'] / 3600:,.0f}",
+    "writing it": _writing,
+    "compacting it": lambda one: f"{one['compact']['compact_s']:.1f} s",
+    "before its first segment: training": lambda one: f"{one['compact']['train_s']:.1f} s",
+    "peak memory of that": lambda one: f"{one['compact']['peak_rss_bytes'] / _MIB:,.0f} MiB",
+    "shards": lambda one: ", ".join(f"{n} {kind}" for kind, n in one["n_shards"].items()),
+    f"bytes a segment: {' + '.join(_FILES.values())} + rest": _bytes_per_segment,
+    "bytes per second of audio": lambda one: (
+        f"{sum(one['n_bytes'].values()) / one['duration_s']:.0f}"
+    ),
+    "opening it": lambda one: f"{one['open_s']:.2f} s",
+    "memory before that": _resident("before", "rss"),
+    "own memory after queries": _resident("asked", "anonymous"),
+    "mapped files in memory then": _resident("asked", "file"),
+    "5-s query, clean, median / p95": _latency("clean"),
+    "encode + search + align, median": _steps,
+    "5-s query, noise 0 dB, median / p95": _latency("noise0"),
+    "adding an hour": lambda one: f"{one['change']['add_s']:.1f} s",
+    "deleting 1,000 tracks": _deleting,
+}
+
+
+def _power(n_segments: float) -> str:
+    """Write a size with two digits, as estimates deserve no more."""
+    if isinf(n_segments):
+        return "never"
+    digits, exponent = f"{n_segments:.1e}".split("e")
+    return f"{digits} · 10^{int(exponent)}"
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:,.1f} h" if hours < 48 else f"{hours / 24:,.0f} days"
+
+
+def _gigabytes(n_bytes: float) -> str:
+    return f"{n_bytes / _GB:,.1f} GB"
+
+
+_FORECASTS: dict[str, Callable[[Forecast], str]] = {
+    "hours of music": lambda one: f"{one.audio_h:,.0f}",
+    "codes and their ids, on disk": lambda one: _gigabytes(one.index_bytes),
+    "whole vectors, on disk": lambda one: _gigabytes(one.vector_bytes),
+    "clip-level vectors, on disk": lambda one: _gigabytes(one.clip_bytes),
+    "database": lambda one: _gigabytes(one.database_bytes),
+    "memory one process would own": lambda one: _gigabytes(one.memory_bytes),
+    **{
+        f"machines of {gb} GB that hold it": partial(lambda gb, one: str(one.machines[gb]), gb)
+        for gb in RAM_GB
+    },
+    "shards": lambda one: f"{one.n_shards:,}",
+    "5-s query on one machine": lambda one: f"{one.query_ms / 1000:,.1f} s",
+    "machines for an answer within a second": lambda one: f"{one.machines_for_speed:,}",
+    "5-s query on one machine, in the widest shards": lambda one: (
+        f"{one.wide_query_ms / 1000:,.1f} s"
+    ),
+    "opening on one machine": lambda one: f"{one.open_s:,.0f} s",
+    "adding on one machine": lambda one: _duration(one.add_h),
+    "compacting on one machine": lambda one: _duration(one.compact_h),
+}

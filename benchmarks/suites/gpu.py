@@ -1,0 +1,317 @@
+"""How fast a GPU trains, fills and searches large shards, next to FAISS's IVF-PQ on the CPU.
+
+All vectors are made up, and drawn a bundle at a time: what is held of them at once does not grow
+with their number. A query is one of them with noise, and counts what share of its true neighbours
+is found; each search makes the least effort that finds enough.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from astound.catalog import SHARDS_FOLDER
+from astound.storage import DATABASE_FILE
+from benchmarks.queries.distractors import TRACK_SEGMENTS, Distractors
+from benchmarks.metrics.exact import Exact, share_found
+from benchmarks.queries.synthetic import MadeUp, MadeUpBundle
+from benchmarks.runs.provenance import provenance
+from benchmarks.reports.report import table, write
+from engine.vectors import gpu, quantizer
+from engine.errors import ConfigError
+from engine.vectors.gpu import Gpu
+from engine.vectors.index import Index
+from engine.records import POSITION_BITS, Fingerprint, Hits, Placement, Vectors
+from engine.vectors.shard import Shard, write_shard
+from engine.store.store import Store
+from indexer.sources import CatalogSource
+
+TOP_K = 10
+_WANTED = 0.95
+_BATCH = 40  # as many segments has a query of five seconds
+_NOISE = 0.75
+"""Length of the noise in a query whose stored segment has length 1: their cosine is about 0.8."""
+_BLOCK_ROWS = 65_536
+_LEAST_VECTORS = 20_000
+_SHARD_BUNDLES = 20
+"""Bundles of 200,000 vectors in a shard: as large as compaction makes them."""
+
+Search = Callable[[Vectors], Hits]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuConfig:
+    """What to measure.
+
+    Parameters
+    ----------
+    distractors_from : Path
+        A catalog of music that vectors are made up like.
+    out : Path
+        The JSON.
+    n_vectors : int
+    n_queries : int
+    work : Path or None
+        Folder for shards, removed afterwards; beside `out` by default.
+    seed : int
+    device : {"auto", "cpu", "cuda"}
+    """
+
+    distractors_from: Path
+    out: Path
+    n_vectors: int = 100_000_000
+    n_queries: int = 200
+    work: Path | None = None
+    seed: int = 1
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for key, least in (("n_vectors", _LEAST_VECTORS), ("n_queries", 1)):
+            if (value := getattr(self, key)) < least:
+                raise ConfigError(key, f"{value} does not work; at least {least} is needed")
+
+    @property
+    def work_folder(self) -> Path:
+        """Where shards are written."""
+        return self.work or self.out.with_suffix(".work")
+
+
+def run(config: GpuConfig) -> dict[str, Any]:
+    """Measure, write the results and return them, as the plain dict of the JSON.
+
+    Raises
+    ------
+    AstoundError
+        The catalog cannot be read, or has too little music.
+    """
+    device = gpu.find(config.device)
+    shards = _Shards(config, device)
+    try:
+        results = {
+            **provenance(),
+            "has_gpu": device is not None,
+            "n_vectors": shards.n_vectors,
+            "n_queries": config.n_queries,
+            "seed": config.seed,
+            "top_k": TOP_K,
+            "build": shards.build(),
+        }
+        results["searches"] = _Searches(config, shards, device).measured(results["build"])
+    finally:
+        shutil.rmtree(shards.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # something else is in there
+            shards.folder.parent.rmdir()
+    results["table"] = _build_table(results)
+    results["tables"] = {"searches": _searches_table(results)}
+    write(config.out, results)
+    return results
+
+
+class _Shards:
+    """Made-up tracks in large shards on disk."""
+
+    def __init__(self, config: GpuConfig, device: Gpu | None) -> None:
+        self.folder, self.seed, self.device = config.work_folder / "shards", config.seed, device
+        folder = config.distractors_from
+        with Store.open(folder / DATABASE_FILE) as store:
+            source = CatalogSource(f"catalog {folder}", store, folder / SHARDS_FOLDER, None)
+            embeddings = [
+                bundle.fingerprint(i).embeddings
+                for bundle in source.bundles()
+                for i in range(len(bundle.tracks))
+            ]
+            distractors = Distractors.fit(embeddings, config.seed)
+            self.tracks = MadeUp.filling(
+                config.n_vectors, distractors, source.settings, config.seed
+            )
+        self.recipe_id = self.tracks.settings["recipe_id"]
+        self.n_vectors = self.tracks.n_tracks * TRACK_SEGMENTS
+        self.placements: list[Placement] = []
+
+    def train(self, storage: quantizer.Storage) -> tuple[float, Any]:
+        """Train an index; also give the seconds that took."""
+        sample = self._sample()
+        return _timed(
+            lambda: quantizer.train(sample, self.n_vectors, storage, self.seed, self.device)
+        )
+
+    def _sample(self) -> Vectors:
+        """Draw what to train on: other tracks than those that are stored."""
+        n = quantizer.N_TRAINING_PER_LIST * quantizer.n_lists(self.n_vectors)
+        other = MadeUp(self.tracks.distractors, self.tracks.settings, 0, self.seed + 1)
+        parts: list[Vectors] = []
+        while sum(map(len, parts)) < n:
+            parts.append(np.concatenate(other.draw(len(parts))))
+        return np.concatenate(parts)[:n]
+
+    def build(self) -> dict[str, float]:
+        """Train and write the shards.
+
+        Returns
+        -------
+        dict
+            Seconds of training and of writing without drawing, and the bytes on disk.
+        """
+        train_s, trained = self.train("full")
+        began, n_bytes = time.perf_counter(), 0
+        bundles = self.tracks.bundles()
+        while len(self.placements) < self.tracks.n_tracks:
+            fingerprints = _fingerprints(islice(bundles, _SHARD_BUNDLES))
+            name, size = write_shard(self.folder, fingerprints, trained, self.device)
+            n_bytes += size
+            self._place(Shard(self.folder / name))
+            _show(f"wrote {len(self.placements) * TRACK_SEGMENTS:,} of {self.n_vectors:,} vectors")
+        write_s = time.perf_counter() - began - self.tracks.draw_s
+        return {"train_s": train_s, "write_s": write_s, "n_bytes": n_bytes}
+
+    def blocks(self) -> Iterator[Vectors]:
+        """Read all that was written, in the order of track ids."""
+        for name in dict.fromkeys(one.shard for one in self.placements):
+            shard = Shard(self.folder / name)
+            for first in range(0, shard.n_segments, _BLOCK_ROWS):
+                yield shard.vectors(first, _BLOCK_ROWS)
+
+    def _place(self, shard: Shard) -> None:
+        before = len(self.placements)
+        self.placements += [
+            Placement(
+                track_id=before + i,
+                shard=shard.path.name,
+                first_row=i * TRACK_SEGMENTS,
+                n_segments=TRACK_SEGMENTS,
+                first_clip=0,
+                n_clips=0,
+            )
+            for i in range(shard.n_segments // TRACK_SEGMENTS)
+        ]
+
+
+def _fingerprints(bundles: Iterable[MadeUpBundle]) -> Iterator[Fingerprint]:
+    for bundle in bundles:
+        for number in range(len(bundle.tracks)):
+            yield bundle.fingerprint(number)
+
+
+class _Searches:
+    """The same queries, searched one way and another."""
+
+    def __init__(self, config: GpuConfig, shards: _Shards, device: Gpu | None) -> None:
+        self.shards, self.device = shards, device
+        self.on_cpu = self._index(None)
+        rng = np.random.default_rng([config.seed, 1])
+        self.queries = self._noisy(rng, config.n_queries)
+        _show("searching exactly")
+        exact = Exact(shards.folder, shards.placements, shards.recipe_id)
+        self.exact = exact.search(self.queries, TOP_K)
+
+    def _index(self, device: Gpu | None) -> Index:
+        return Index(self.shards.folder, self.shards.placements, self.shards.recipe_id, device)
+
+    def _noisy(self, rng: np.random.Generator, n: int) -> Vectors:
+        chosen = rng.integers(self.shards.n_vectors, size=n).tolist()
+        places = [divmod(one, TRACK_SEGMENTS) for one in chosen]
+        stored = [self.on_cpu.vectors(track, at, at + 1) for track, at in places]
+        vectors = np.concatenate(stored)
+        noise = rng.standard_normal(vectors.shape, np.float32) / np.sqrt(vectors.shape[1])
+        vectors = vectors + np.float32(_NOISE) * noise.astype(np.float32)
+        return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
+
+    def measured(self, build: dict[str, float]) -> list[dict[str, Any]]:
+        """Measure each search, and note in `build` what FAISS's own index took to build."""
+        rows = []
+        if self.device is not None:
+            index = self._index(self.device)
+            load_s, _ = _timed(lambda: index.search(self.queries[:1], TOP_K))
+            build["load_s"] = load_s
+            rows.append(self._row("GPU, all vectors", None, lambda q: index.search(q, TOP_K)))
+        rows.append(self._least("astound, CPU", self._with_lists))
+        build["ivf_pq_s"], index_pq = _timed(self._ivf_pq)
+        rows.append(self._least("IVF-PQ, CPU", lambda n: _in_lists(index_pq, n)))
+        return rows
+
+    def _with_lists(self, n_probe: int) -> Search:
+        return lambda queries: self.on_cpu.search(queries, TOP_K, n_probe=n_probe)
+
+    def _ivf_pq(self) -> Any:
+        """Build FAISS's own index, of all vectors in one."""
+        _, index = self.shards.train("compact")
+        for block in self.shards.blocks():
+            quantizer.add(index, block, self.device)
+            _show(f"IVF-PQ: {index.ntotal:,} of {self.shards.n_vectors:,} vectors")
+        return index
+
+    def _least(self, name: str, search: Callable[[int], Search]) -> dict[str, Any]:
+        """Look into twice as many lists until enough is found, or all are looked into."""
+        n_lists, n_probe = quantizer.n_lists(self.shards.n_vectors), 4
+        row: dict[str, Any] = {}
+        while n_probe < n_lists and row.get("recall", 0.0) < _WANTED:
+            n_probe *= 2
+            row = self._row(name, n_probe, search(n_probe))
+        return row
+
+    def _row(self, name: str, n_probe: int | None, search: Search) -> dict[str, Any]:
+        firsts = range(0, len(self.queries), _BATCH)
+        batches = [self.queries[first : first + _BATCH] for first in firsts]
+        search(batches[0])  # what is done once is no part of it
+        seconds, found = _timed(lambda: [search(one) for one in batches])
+        addresses = np.concatenate([one.addresses for one in found])
+        cosines = np.concatenate([one.cosines for one in found])
+        recall = share_found(self.exact, Hits(addresses=addresses, cosines=cosines))
+        _show(f"{name}: {recall:.3f} found in {n_probe or 'no'} lists")
+        return {
+            "name": name,
+            "n_probe": n_probe,
+            "recall": recall,
+            "queries_per_s": len(self.queries) / seconds,
+        }
+
+
+def _in_lists(index: Any, n_probe: int) -> Search:
+    def search(queries: Vectors) -> Hits:
+        quantizer.lists(index).nprobe = n_probe
+        cosines, rows = index.search(queries, TOP_K)
+        addresses = rows // TRACK_SEGMENTS << POSITION_BITS | rows % TRACK_SEGMENTS
+        return Hits(addresses=addresses, cosines=cosines)
+
+    return search
+
+
+def _timed(work: Callable[[], T]) -> tuple[float, T]:
+    began = time.perf_counter()
+    result = work()
+    return time.perf_counter() - began, result
+
+
+def _show(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _build_table(results: dict[str, Any]) -> str:
+    rows = [
+        [what.replace("_", " "), f"{value:,.1f}" if what.endswith("_s") else f"{value:,}"]
+        for what, value in results["build"].items()
+    ]
+    return table([f"{results['n_vectors']:,} vectors", "value"], rows)
+
+
+def _searches_table(results: dict[str, Any]) -> str:
+    rows = [
+        [
+            row["name"],
+            "all" if row["n_probe"] is None else f"{row['n_probe']:,}",
+            f"{row['recall']:.3f}",
+            f"{row['queries_per_s']:,.0f}",
+        ]
+        for row in results["searches"]
+    ]
+    return table(["search", "lists", f"recall of {TOP_K}", "query segments a second"], rows)

@@ -1,0 +1,174 @@
+"""The gate: music made on the spot, a fixed set of questions, and the answers of last time.
+
+Nothing from outside is needed. What it finds says whether astound lost something, not how good it
+is: made-up music is easier to tell than real music.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from astound.demo.tour import composer
+from benchmarks.runs import baseline, reference_work
+from benchmarks.reports import report
+from benchmarks.suites import retrieval
+from benchmarks.runs.baseline import Baseline
+from benchmarks.queries.datasets import RATE, Waveform, generator
+from benchmarks.runs.provenance import provenance
+from benchmarks.suites.retrieval import RetrievalConfig
+from benchmarks.runs.workers import in_order
+from engine.audio.decode import decode
+
+BASELINE = Path(__file__).parent / "results" / "baseline.json"
+
+DISTORTIONS = "clean,noise0,noise-5,room5,opus-12k,speed±3"
+DURATIONS_S = (3.0,)
+
+_TUNE_S = 20.0
+_FIRST_ABSENT, _FIRST_NOISE = 1000, 2000
+_ROOMS_S = (0.2, 0.4, 0.7)
+_N_ROUNDS = 15
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickConfig:
+    """What to compose and how much to ask.
+
+    Parameters
+    ----------
+    baseline : Path
+        Where the answers of last time are.
+    update : bool
+        Write them instead of comparing with them.
+    n_tunes, n_absent_tunes : int
+        Sizes of the library, and of the music it does not know.
+    n_queries, n_absent : int
+        Per cell.
+    distortions : str
+    durations_s : sequence of float
+    n_rounds : int
+        How often each piece of work is timed.
+    processes : int
+        Processes that ask.
+    model : Path or None
+        Weights to encode with; those astound ships by default.
+    """
+
+    baseline: Path = BASELINE
+    update: bool = False
+    n_tunes: int = 24
+    n_absent_tunes: int = 12
+    n_queries: int = 40
+    n_absent: int = 20
+    distortions: str = DISTORTIONS
+    durations_s: tuple[float, ...] = DURATIONS_S
+    n_rounds: int = _N_ROUNDS
+    processes: int = 2
+    model: Path | None = None
+
+
+def run(config: QuickConfig) -> dict[str, Any]:
+    """Ask, time, and compare; or write what came out, if that is wanted.
+
+    Returns
+    -------
+    dict
+        "table", and "losses": a line each, empty when nothing was lost or nothing was compared.
+
+    Raises
+    ------
+    ConfigError
+        There is nothing to compare with, or it answers other questions.
+    """
+    former = None if config.update else baseline.read(config.baseline)
+    with tempfile.TemporaryDirectory(prefix="astound-") as folder:
+        now = _measured(config, Path(folder))
+    lost = baseline.losses(former, now) if former else []
+    if config.update:
+        baseline.write(config.baseline, now)
+    table = report.table(["what", "before", "now"], baseline.rows(former, now))
+    return {"table": table, "losses": lost}
+
+
+def _measured(config: QuickConfig, home: Path) -> Baseline:
+    compose(config, home)
+    asked = RetrievalConfig(
+        references=[home / "music"], absent=[home / "absent"], noise=home / "noise",
+        rooms=home / "rooms", out=home, distortions=config.distortions,
+        durations_s=config.durations_s, n_queries=config.n_queries, n_absent=config.n_absent,
+        processes=config.processes, model=config.model, device="cpu",
+    )  # fmt: skip
+    about, outcomes = retrieval.asked(asked)
+    (costs,) = in_order(_Stopwatch, (asked,), [config.n_rounds], 1)
+    about = provenance() | {"recipe_id": about["recipe_id"], "catalog": about["catalog"]}
+    return baseline.baseline(outcomes, costs, about)
+
+
+# -- what is made on the spot ----------------------------------------------------------------
+
+
+def compose(config: QuickConfig, home: Path) -> None:
+    """Write the folders music, absent, noise and rooms; the same ones every time."""
+    composer.write_library(home / "music", config.n_tunes, 0, _TUNE_S)
+    composer.write_library(home / "absent", config.n_absent_tunes, _FIRST_ABSENT, _TUNE_S)
+    for folder, sounds in (("noise", _noises()), ("rooms", _rooms())):
+        (home / folder).mkdir()
+        for name, waveform in sounds.items():
+            scaled = 0.5 * waveform / np.abs(waveform).max()
+            soundfile.write(home / folder / f"{name}.wav", scaled.astype(np.float32), RATE)
+
+
+def _noises() -> dict[str, Waveform]:
+    """Make pink noise, and a crowd: many tunes at once, none of them in the library."""
+    rng = generator(0, "noises")
+    spectrum = np.fft.rfft(rng.standard_normal(10 * RATE))
+    pink = np.fft.irfft(spectrum / np.sqrt(np.arange(len(spectrum)) + 1.0))
+    crowd = sum(composer.compose(_FIRST_NOISE + i, 10.0, RATE) for i in range(6))
+    return {"pink": pink.astype(np.float32), "crowd": np.asarray(crowd, np.float32)}
+
+
+def _rooms() -> dict[str, Waveform]:
+    """Make rooms of different reverberation times: noise that decays by 60 dB in that time."""
+    rng = generator(0, "rooms")
+    found = {}
+    for decay_s in _ROOMS_S:
+        t = np.arange(round(decay_s * RATE)) / RATE
+        response = 0.1 * rng.standard_normal(len(t)) * np.exp(-6.9 * t / decay_s)
+        response[0] = 1.0
+        found[f"room-{decay_s:g}s"] = response.astype(np.float32)
+    return found
+
+
+# -- what is timed ---------------------------------------------------------------------------
+
+
+class _Stopwatch:
+    """Times work in a process of its own, which has one thread."""
+
+    def __init__(self, config: RetrievalConfig) -> None:
+        self.catalog = config.open(create=False)
+        self.path, self.unknown = (
+            sorted(folder.iterdir())[0] for folder in (config.references[0], config.absent[0])
+        )
+
+    def __call__(self, n_rounds: int) -> dict[str, float]:
+        return reference_work.costs(self._works(), n_rounds)
+
+    def _works(self) -> Mapping[str, Callable[[], object]]:
+        fingerprinter, hop_s = self.catalog.fingerprinter, self.catalog.segment_hop_s
+        tune = decode.read(self.path, fingerprinter.sample_rate)
+        clip = decode.read(self.path, RATE, 3.0, 8.0)
+        unknown = decode.read(self.unknown, RATE, 3.0, 8.0)
+        return {
+            "decoding 5 x 20 s": lambda: [decode.read(self.path, RATE) for _ in range(5)],
+            "fingerprinting 20 s": lambda: fingerprinter.fingerprint([tune], hop_s),
+            "query of 5 s": lambda: self.catalog.query(clip, sample_rate=RATE),
+            "query of 5 s, not known": lambda: self.catalog.query(unknown, sample_rate=RATE),
+        }

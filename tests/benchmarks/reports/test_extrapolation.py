@@ -1,0 +1,122 @@
+"""Estimates against what a person computes by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks.reports import extrapolation, scale_tables
+from benchmarks.reports.extrapolation import Growth
+from engine.errors import ConfigError
+
+MILLION = 1_000_000
+
+
+def listed(n_segments: int, search_ms: float, owned_bytes: int, open_s: float) -> dict[str, Any]:
+    """What is measured of a catalog that has lists; it is compacted at 10 µs a segment."""
+    return {
+        "name": f"made-up-{n_segments}",
+        "n_segments": n_segments,
+        "n_shards": {"full": 1},
+        "n_bytes": {
+            "segments.faiss": 25 * n_segments,
+            "segments.i8": 128 * n_segments,
+            "clips.i8": 13 * n_segments,
+        },
+        "memory_bytes": {"asked": {"anonymous": owned_bytes}},
+        "open_s": open_s,
+        "compact": {"compact_s": 36.0 + n_segments / 100_000, "train_s": 36.0},
+        "latency": {
+            "clean": {"median_step_ms": {"encode": 20.0, "search": search_ms, "align": 30.0}}
+        },
+    }
+
+
+@pytest.fixture
+def results() -> dict[str, Any]:
+    # A shard of 2^20 has 512 lists and looks into 32, which hold 2^16; one of 2^21 has 1024, looks
+    # into 64 and so at twice as much. A search takes 10 ms and 1 ms for a thousand of these.
+    flat = {
+        "name": "real", "n_segments": 100_000, "n_tracks": 400, "duration_s": 50_000.0,
+        "n_shards": {"flat": 1}, "n_bytes": {"catalog.db": 200_000},
+    }  # fmt: skip
+    return {
+        "empty": {"audio_s": 3600.0, "add_s": 12.0},
+        "sizes": [
+            flat,
+            listed(2**20, 10.0 + (512 + 2**16) / 1000, 2**20 * 30 + 10**9, 0.5 + 2**20 / 10**7),
+            listed(2**21, 10.0 + (1024 + 2**17) / 1000, 2**21 * 30 + 10**9, 0.5 + 2**21 / 10**7),
+        ],
+    }
+
+
+def test_work_of_a_search_is_lists_and_what_is_in_them() -> None:
+    assert extrapolation.codes(2**20) == 512 + 32 * 2048
+    assert extrapolation.codes(2**21) == 1024 + 64 * 2048
+    # 25 shards of four million: 1024 lists, of which 64 are looked into.
+    assert extrapolation.codes(100 * MILLION) == 25 * (1024 + 64 * 4 * MILLION / 1024)
+    assert extrapolation.WIDEST == 2**16 * 2048
+    assert extrapolation.codes(extrapolation.WIDEST, extrapolation.WIDEST) == 2**16 + 64 * 2048
+
+
+def test_estimate_is_what_a_person_computes(results: dict[str, Any]) -> None:
+    one = Growth(results).forecast(100 * MILLION)
+    assert one.audio_h == pytest.approx(100 * MILLION / 2 / 3600)
+    assert one.index_bytes == pytest.approx(2.5e9)
+    assert one.vector_bytes == pytest.approx(12.8e9)
+    assert one.clip_bytes == pytest.approx(1.3e9)
+    assert one.database_bytes == pytest.approx(0.004 * 100 * MILLION * 500)
+    assert one.memory_bytes == pytest.approx(4e9)
+    assert one.machines == {64: 1, 256: 1}
+    assert one.n_shards == 25
+    assert one.query_ms == pytest.approx(50 + 10 + 25 * (1024 + 250_000) / 1000)
+    assert one.wide_query_ms == pytest.approx(
+        60 + extrapolation.codes(100 * MILLION, extrapolation.WIDEST) / 1000
+    )
+    assert one.machines_for_speed == 7  # 6,335.6 ms before the 60, within 940
+    assert one.open_s == pytest.approx(10.5)
+    assert one.add_h == pytest.approx(one.audio_h / 300)
+    assert one.compact_h == pytest.approx((36 + 1000) / 3600)
+
+
+def test_machines_hold_what_their_memory_does(results: dict[str, Any]) -> None:
+    # 64 GB leave 48, of which 1 is there without segments: 47 / 30 · 10^9 segments each.
+    one = Growth(results).forecast(10_000 * MILLION)
+    assert one.machines == {64: 7, 256: 2}
+
+
+def test_what_ends_is_listed_by_size(results: dict[str, Any]) -> None:
+    limits = {one.what: one.n_segments for one in Growth(results).limits()}
+    assert list(limits.values()) == sorted(limits.values())
+    assert limits["memory of one machine with 64 GB"] == pytest.approx(47e9 / 30)
+    assert limits["opening takes 10 s"] == pytest.approx(9.5e7)
+    of_a_shard = 1024 + 250_000
+    assert limits["a 5-s query takes 1 s on one machine"] == pytest.approx(
+        940_000 / of_a_shard * 4 * MILLION
+    )
+    assert limits["ids of tracks, 2,147,483,647"] == pytest.approx((2**31 - 1) / 0.004)
+    assert limits["ids of vectors, 64 bits"] == pytest.approx(2**39 / 0.004)
+
+
+def test_tables_show_estimates(results: dict[str, Any]) -> None:
+    shown = scale_tables.forecast_table(results)
+    assert "| memory one process would own | 4.0 GB | 31.0 GB | 301.0 GB |" in shown
+    assert "| machines of 64 GB that hold it | 1 | 1 | 7 |" in shown
+    assert "| machines of 256 GB that hold it | 1 | 1 | 2 |" in shown
+    assert "| memory of one machine with 64 GB | 1.6 · 10^9 |" in scale_tables.limits_table(results)
+
+
+def test_what_does_not_grow_never_ends(results: dict[str, Any]) -> None:
+    results["sizes"][2] |= {key: results["sizes"][1][key] for key in ("open_s", "latency")}
+    limits = {one.what: one.n_segments for one in Growth(results).limits()}
+    assert limits["opening takes 10 s"] == float("inf")
+    assert Growth(results).forecast(100 * MILLION).machines_for_speed == 1
+    assert "| opening takes 10 s | never |" in scale_tables.limits_table(results)
+
+
+def test_one_catalog_with_lists_is_too_little(results: dict[str, Any]) -> None:
+    del results["sizes"][2]
+    assert not extrapolation.is_possible(results)
+    with pytest.raises(ConfigError, match="two catalogs that have lists"):
+        Growth(results)

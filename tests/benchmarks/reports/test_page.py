@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.metrics.outcomes import findings
+from benchmarks.reports import page, plots, report
+from benchmarks.reports.grids import grids
+from benchmarks.metrics.outcomes import Outcome
+
+PLACES = [("clean", 2.0), ("clean", 5.0), ("noise0", 2.0), ("noise0", 5.0)]
+VOID = {"meta", "br", "path", "use"}
+
+
+def outcomes() -> list[Outcome]:
+    rng = np.random.default_rng(0)
+    found = []
+    for label, duration_s in PLACES:
+        for i in range(20):
+            hit = bool(rng.random() < (0.9 if label == "clean" else 0.5))
+            confidence = float(rng.uniform(0.6, 1.0) if hit else rng.uniform(0.0, 0.6))
+            asked = Outcome(
+                query_id=f"present-{i}", cell=f"{label} {duration_s:g} s", present=True,
+                true_track=f"<{i % 7}>", true_start_s=0.0, rank=1 if hit else 2, answer="a",
+                offset_error_s=0.1 if hit else None, confidence=confidence,
+                accepted=confidence >= 0.7,
+            )  # fmt: skip
+            unknown = float(rng.uniform(0, 0.8))
+            found += [asked, replace(asked, query_id=f"absent-{i}", present=False, rank=None,
+                                     offset_error_s=None, confidence=unknown,
+                                     accepted=unknown >= 0.7)]  # fmt: skip
+    return found
+
+
+def results(of: list[Outcome]) -> dict[str, Any]:
+    machine = {"cpu": "<one>", "n_cpus": 2, "system": "Linux", "python": "3", "torch": "2",
+               "faiss": "1"}  # fmt: skip
+    about = {
+        "command": "measure <it>", "commit": None, "machine": machine, "recipe_id": "0123",
+        "seed": 7, "catalog": {"n_tracks": 3, "duration_s": 7200.0},
+        "n_tracks_asked_for": {"present": 3},
+        "rooms": None, "left_out": {"room5": ["noise", "rooms"]},
+    }  # fmt: skip
+    found: dict[str, Any] = json.loads(json.dumps(about | findings.found(PLACES, of, 0.7, 1)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def both() -> dict[str, Any]:
+    return results(outcomes())
+
+
+class Balance(HTMLParser):
+    """Notes elements that are not closed in their order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID and (not self.open or self.open.pop() != tag):
+            self.wrong.append(tag)
+
+
+def test_page_is_whole_and_needs_nothing_else(both: dict[str, Any]) -> None:
+    text = page.html(both)
+    balance = Balance()
+    balance.feed(text)
+    assert not balance.wrong
+    assert not balance.open
+    assert text.count("<svg") == 4
+    assert not re.search(r'(src|href)="(?!#)(?!http://www\.w3)', text)
+    assert "<script" not in text
+    assert "measure &lt;it&gt;" in text
+    assert "Left out without --noise and --rooms: room5." in text
+
+
+def test_pictures_take_the_colour_of_the_text_and_are_the_same_every_time(
+    both: dict[str, Any],
+) -> None:
+    for draw in (plots.hit_rates, plots.offset_errors, plots.thresholds, plots.reliability):
+        svg = draw(both)
+        assert svg == draw(both)
+        assert "currentColor" in svg
+        assert "#010203" not in svg
+    assert "length of the query, s" in plots.hit_rates(both)
+    assert "false accepts, %" in plots.thresholds(both)
+
+
+def test_every_measure_stands_by_distortion_and_duration(both: dict[str, Any]) -> None:
+    titles = [grid.title for grid in grids(both["cells"])]
+    assert len(titles) == 7
+    for grid in grids(both["cells"]):
+        assert grid.durations_s == (2.0, 5.0)
+        assert list(grid.rows) == ["clean", "noise0"]
+    text = report.markdown(both)
+    assert all(f"## {title}" in text for title in titles)
+    assert "| 1 % of false accepts |" in text
+
+
+def test_without_absent_music_nothing_is_told_apart() -> None:
+    found = results([one for one in outcomes() if one.present])
+    assert found["open_set"] is None
+    assert "Known or unknown" not in report.markdown(found) + page.html(found)
+
+
+def test_without_present_music_there_are_false_accepts_only() -> None:
+    found = results([one for one in outcomes() if not one.present])
+    assert [grid.title for grid in grids(found["cells"])] == ["False accepts, %"]
+    assert page.html(found).count("<svg") == 1

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.suites import model
+from benchmarks.cli import bench
+from benchmarks.suites.model import Case, ModelConfig, best_of
+from engine.config import ASTConfig
+from engine.model.ast_model import ASTModel
+
+TINY = ASTConfig(
+    n_classes=3, embedding_dim=16, n_layers=1, n_heads=2, n_mels=16, target_length=16, stride=16
+)
+CASE = Case("tiny", lambda device: ASTModel(TINY, device=device), 0.5, (1, 3))
+
+
+def test_command_compares_all_ways_to_run_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "ModelConfig", partial(ModelConfig, cases=(CASE,)))
+    out = tmp_path / "model.json"
+    options = ["--out", str(out), "--device", "cpu", "--seconds", "0"]
+    answer = CliRunner().invoke(bench, ["model", *options], catch_exceptions=False)
+    results = json.loads(out.read_text())
+    assert answer.stdout == results["table"] + "\n"
+    assert {"commit", "machine", "onnxruntime"} <= set(results)
+    speeds = {(one["batch_size"], one["runs_on"]): one for one in results["speeds"]}
+    for batch_size in (1, 3):
+        baseline = speeds[batch_size, "torch, cpu, float32"]
+        onnx = speeds[batch_size, "onnxruntime, cpu, float32"]
+        assert baseline["ratio"] == 1
+        assert onnx["ratio"] == pytest.approx(onnx["inputs_per_s"] / baseline["inputs_per_s"])
+        assert onnx["realtime_factor"] == pytest.approx(0.5 * onnx["inputs_per_s"])
+        assert f"| tiny | {batch_size} | onnxruntime, cpu, float32 |" in results["table"]
+
+
+def test_best_of_takes_turns_and_gives_the_shortest_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "_TURN_S", 0.0)
+    order = []
+
+    def work(name: str, seconds: float) -> None:
+        order.append(name)
+        time.sleep(seconds)
+
+    runs = {"slow": lambda: work("slow", 0.03), "quick": lambda: work("quick", 0.01)}
+    shortest_s, n_turns = best_of(runs, 1.0)
+    assert order == ["slow", "quick"] * n_turns
+    assert n_turns > 1
+    assert shortest_s["slow"] >= 0.03
+    assert 0.01 <= shortest_s["quick"] < 0.03
+
+
+def test_best_of_without_time_gives_each_a_turn() -> None:
+    shortest_s, n_turns = best_of({"one": lambda: None, "other": lambda: None}, 0.0)
+    assert n_turns == 1
+    assert all(0 < one < 1 for one in shortest_s.values())
