@@ -58,21 +58,21 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from engine.protocol import AudioFingerprinter
+    from engine.scan.records import Appearance
     from engine.search.calibration import Calibration
     from engine.search.explainer import Explainer
     from engine.search.explanation import Explanation, Near
+    from engine.search.searcher import Searcher
     from engine.vectors.gpu import Gpu
     from engine.vectors.index import Index
-    from engine.protocol import AudioFingerprinter
     from engine.vectors.quantizer import Storage
-    from engine.search.searcher import Searcher
-    from engine.scan.records import Appearance
-    from indexer.verify import Findings
     from indexer.compact import CompactReport
+    from indexer.merge import TakeoverReport
     from indexer.repair import RepairReport
     from indexer.sources import CatalogSource
     from indexer.sources import Source as Fingerprints
-    from indexer.merge import TakeoverReport
+    from indexer.verify import Findings
 
 Device = Literal["auto", "cpu", "cuda"]
 Source: TypeAlias = "str | os.PathLike[str] | NDArray[Any]"
@@ -166,8 +166,8 @@ class Catalog:
     @cached_property
     def fingerprinter(self) -> AudioFingerprinter:
         """What makes its fingerprints; RecipeMismatchError when the catalog had another."""
-        from engine.model.weights import SHIPPED_WEIGHTS, load_encoder
         from engine.model.fingerprinter import Fingerprinter
+        from engine.model.weights import SHIPPED_WEIGHTS, load_encoder
 
         if self.model is None or isinstance(self.model, Path):
             weights = self.model or SHIPPED_WEIGHTS
@@ -391,9 +391,9 @@ class Catalog:
         TrackNotFoundError
             There is no such track.
         """
+        from engine.search.candidates import Stopwatch
         from engine.search.explainer import Explainer
         from engine.search.explanation import unheard
-        from engine.search.candidates import Stopwatch
 
         _require_part(start_s, end_s)
         asked = None if track is None else self.track(track).id
@@ -465,7 +465,7 @@ class Catalog:
     def _blocks(
         self, source: Any, sample_rate: int | None, start_s: float, end_s: float | None
     ) -> tuple[str, Iterable[NDArray[np.float32]]]:
-        from engine.audio.decode import decode
+        from engine.audio import decode
 
         rate = self.fingerprinter.sample_rate
         if isinstance(source, (str, os.PathLike)):

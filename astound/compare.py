@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from engine.audio.decode import decode
-from engine.model.weights import SHIPPED_WEIGHTS, load_encoder
+from engine.audio import decode
+from engine.compare.overlap import told
+from engine.compare.passages import passages, similarity
+from engine.compare.repeats import repeats
 from engine.errors import AudioError
 from engine.model.fingerprinter import Fingerprinter
-from engine.compare.overlap import told
+from engine.model.weights import SHIPPED_WEIGHTS, load_encoder
 from engine.records import Fingerprint, Passage, Repeat
-from engine.compare.repeats import repeats
-from engine.compare.passages import passages, similarity
 
 # With astound-v1, of 27 excerpts of 10 s over a phone in a room with 0 dB of noise 15 are found,
 # with 0.5 s but 3.

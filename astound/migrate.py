@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import migrations
-from engine.store.connection import Connection, Engine, connect, schema, translated
 from engine.errors import SchemaError, StoreError
+from engine.store.connection import Connection, Engine, connect, schema, translated
 from engine.store.tables import SCHEMA_HEAD
 
 if TYPE_CHECKING:

@@ -406,7 +406,8 @@ class AlignConfig:
     vote_power : float
         A hit votes with its cosine to this power.
     common_s : float
-        Length of a query of whose common part half is taken out; see :func:`engine.search.alignment.sharpen`.
+        Length of a query of whose common part half is taken out; see
+        :func:`engine.search.alignment.sharpen`.
     evidence_scale : float
         How far above the background a cosine must be to count as much more.
     least_background : float

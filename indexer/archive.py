@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from engine.vectors import quantizer
 from engine.errors import ConfigError, printable
-from engine.vectors.quantizer import Codes
 from engine.records import Fingerprint, NewTrack, Tags, Vectors
+from engine.vectors import quantizer
+from engine.vectors.quantizer import Codes
 from indexer.sources import SETTINGS, Bundle, OnProgress, Source
 
 FORMAT = "astound fingerprints"

@@ -16,14 +16,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from engine.vectors import quantizer
 from engine.config import IndexConfig
 from engine.errors import StoreError
+from engine.records import Fingerprint, Placement, Vectors
+from engine.store.store import Store
+from engine.vectors import quantizer
 from engine.vectors.gpu import Gpu
 from engine.vectors.quantizer import Storage
-from engine.records import Fingerprint, Placement, Vectors
 from engine.vectors.shard import Shard, sweep, write_shard
-from engine.store.store import Store
 
 # A quantizer is trained again when the catalog asks for so many times as many lists.
 _OUTGROWN = 4

@@ -20,11 +20,11 @@ from typing import IO, Any, cast
 
 import numpy as np
 
-from engine.audio.decode import decode
+from engine.audio import decode
 from engine.audio.decode import Waveform
+from engine.audio.tags import read_tags
 from engine.errors import AstoundError, AudioError
 from engine.records import Tags
-from engine.audio.tags import read_tags
 
 
 class Decoder:

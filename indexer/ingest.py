@@ -12,12 +12,12 @@ from engine.config import IngestConfig
 from engine.errors import AstoundError, AudioError
 from engine.protocol import AudioFingerprinter
 from engine.records import Fingerprint, NewTrack
-from engine.vectors.shard import sweep
 from engine.store.store import Store
-from indexer.shard_writer import ShardBuilder
+from engine.vectors.shard import sweep
 from indexer.decoder_pool import Lanes, Recording
-from indexer.report import Added, Failure, IngestReport, Skipped
 from indexer.discover import FoundFile, scan
+from indexer.report import Added, Failure, IngestReport, Skipped
+from indexer.shard_writer import ShardBuilder
 
 Metadata = Mapping[str, Mapping[str, str]]
 """For each absolute path, what to note about it: tags by name, anything else as free metadata."""

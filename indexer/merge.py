@@ -10,8 +10,8 @@ from pathlib import Path
 from engine.config import IngestConfig
 from engine.errors import ConfigError, RecipeMismatchError
 from engine.records import NewTrack
-from engine.vectors.shard import sweep
 from engine.store.store import Store
+from engine.vectors.shard import sweep
 from indexer.shard_writer import ShardBuilder
 from indexer.sources import Bundle, OnProgress, Source
 

@@ -12,11 +12,11 @@ from engine.config import IngestConfig
 from engine.errors import AstoundError, AudioError
 from engine.protocol import AudioFingerprinter
 from engine.records import Fingerprint, NewTrack, Placement, Track
-from engine.vectors.shard import sweep, write_shard
 from engine.store.store import Store
-from indexer.verify import Findings
+from engine.vectors.shard import sweep, write_shard
 from indexer.decoder_pool import Lanes, Recording
 from indexer.discover import FoundFile, scan
+from indexer.verify import Findings
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from engine.config import IngestConfig
 from engine.records import Fingerprint, NewTrack
-from engine.vectors.shard import write_shard
 from engine.store.store import Store
+from engine.vectors.shard import write_shard
 
 
 class ShardBuilder:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Protocol
 
 from engine.errors import ShardError
-from engine.vectors.index import Index
 from engine.records import Fingerprint, NewTrack, Placement
 from engine.store.store import Store
+from engine.vectors.index import Index
 
 MAX_SEGMENTS = 50_000
 """Segments in one bundle, unless a single track has more: what bounds memory."""

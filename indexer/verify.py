@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from engine.errors import AstoundError, ShardError, printable
 from engine.records import Placement
-from engine.vectors.shard import Shard
 from engine.store.store import Store, StoredShard
+from engine.vectors.shard import Shard
 
 
 @dataclass

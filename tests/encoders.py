@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from engine.model.ast_model import spectrogram
-from engine.search.calibration import Calibration
 from engine.config import ASTConfig, Recipe
-from engine.model.weights import Weights, new_models, save_weights
+from engine.model import spectrogram
 from engine.model.network import AST
+from engine.model.weights import Weights, new_models, save_weights
+from engine.search.calibration import Calibration
 from tests.audio_files import cached_tune
 
 TINY_AST = ASTConfig(

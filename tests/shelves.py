@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 import astound
 from astound.catalog import Catalog
 from engine.audio.decode import Waveform
-from engine.search.calibration import Calibration
 from engine.config import IngestConfig
 from engine.errors import AudioTooShortError
-from engine.vectors.index import Index
 from engine.records import Fingerprint, Placement, Vectors
+from engine.search.calibration import Calibration
+from engine.vectors.index import Index
 from engine.vectors.shard import sweep, write_shard
 from indexer.sources import CatalogSource
 from tests.audio_files import cached_tune, write_wav

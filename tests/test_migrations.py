@@ -17,9 +17,9 @@ from alembic.script import ScriptDirectory
 import migrations
 from astound import migrate
 from astound.migrate import alembic_config, ensure_schema
-from engine.store.connection import Engine, connect, schema
 from engine.errors import SchemaError, StoreError
 from engine.records import NewTrack
+from engine.store.connection import Engine, connect, schema
 from engine.store.store import Store
 from engine.store.tables import SCHEMA_HEAD, Base
 

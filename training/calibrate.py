@@ -20,20 +20,20 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.search import candidates
-from engine.search.calibration import Answer, Calibration, learn
 from engine.config import AlignConfig, IndexConfig, SearchConfig
-from engine.model.weights import load_encoder
 from engine.errors import AudioError
 from engine.model.fingerprinter import Fingerprinter
-from engine.vectors.index import Index
+from engine.model.weights import load_encoder
 from engine.records import Candidate, Fingerprint, Placement
-from engine.vectors.shard import write_shard
+from engine.search import candidates
+from engine.search.calibration import Answer, Calibration, learn
 from engine.search.speeds import Variants
+from engine.vectors.index import Index
+from engine.vectors.shard import write_shard
+from training.augment.pool import AudioPool
 from training.augment.rng import Chance
 from training.config import AugmentConfig
 from training.dataset import PairSampler
-from training.augment.pool import AudioPool
 
 log = logging.getLogger(__name__)
 

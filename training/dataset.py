@@ -10,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.augment.degrade import degrade, tempo
-from training.augment.rng import Chance
-from training.config import AugmentConfig, Range
+from training.augment import degrade
 from training.augment.noise import Noises
 from training.augment.pool import AudioPool
 from training.augment.reverb import Rooms
+from training.augment.rng import Chance
+from training.augment.tempo import change_speed, change_tempo
+from training.config import AugmentConfig, Range
 
 _LOUDEST_SILENCE = 1e-3
 
@@ -79,7 +80,7 @@ class PairSampler:
         tracks, source = self._sources(chance, n_pairs, reach)
         speed = _rates(chance, n_pairs, config.transpose, config.transpose_share)
         start = 2 + before * speed
-        clean = tempo.change_speed(source, speed, start, n_samples)
+        clean = change_speed(source, speed, start, n_samples)
         shift = chance.uniform((-margin, margin), n_pairs).double()
         middle = start + speed * (n_samples / 2 + shift)
         heard = self._heard(source, middle, speed, context, n_samples, chance)
@@ -104,12 +105,12 @@ class PairSampler:
         changed = (tempo != 1).nonzero()[:, 0]
         n_heard = context + n_samples
         begin = (middle - faster * (context + n_samples / 2)).clamp(min=2)
-        heard = tempo.change_speed(source, faster, begin, n_heard)
+        heard = change_speed(source, faster, begin, n_heard)
         if len(changed):
             # The vocoder changes pace around the middle of what it gets: read as much behind it.
             of = source[changed], faster[changed], begin[changed]
-            longer = tempo.change_speed(*of, n_heard + context)
-            heard[changed] = tempo.change_tempo(longer, tempo[changed])[:, :n_heard]
+            longer = change_speed(*of, n_heard + context)
+            heard[changed] = change_tempo(longer, tempo[changed])[:, :n_heard]
         return heard
 
     def _sources(self, chance: Chance, n: int, n_samples: int) -> tuple[NDArray[np.int64], Tensor]:

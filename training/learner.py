@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-from engine.model.ast_model import spectrogram
 from engine.config import Recipe
 from engine.errors import ModelError
-from engine.model.supervised import optimizer_state, optimizer_tensors
+from engine.model import spectrogram
 from engine.model.network import AST
-from training.augment.degrade import channel
+from engine.model.supervised import optimizer_state, optimizer_tensors
 from training import loss
+from training.augment import channel
 from training.augment.rng import Chance
 from training.config import TrainConfig
 from training.dataset import Pairs

@@ -20,8 +20,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from engine.search.calibration import SHIPPED_CALIBRATION
 from engine.config import Recipe
+from engine.errors import ConfigError, ModelError
+from engine.model.ast_model import ASTModel
+from engine.model.network import AST, ClipHead
 from engine.model.weights import (
     Weights,
     load_weights,
@@ -30,19 +32,17 @@ from engine.model.weights import (
     resolve_device,
     save_weights,
 )
-from engine.errors import ConfigError, ModelError
-from engine.model.ast_model import ASTModel
-from engine.model.network import AST, ClipHead
-from training.calibrate import calibrate
-from training.augment.rng import Chance
-from training.clip_head import train_clips
-from training.config import TrainConfig
-from training.dataset import PairSampler
-from training.run_log import Journal
-from training.learner import Learner, learning_rate, n_processes
+from engine.search.calibration import SHIPPED_CALIBRATION
 from training.augment.noise import Noises
 from training.augment.pool import AudioPool
 from training.augment.reverb import Rooms
+from training.augment.rng import Chance
+from training.calibrate import calibrate
+from training.clip_head import train_clips
+from training.config import TrainConfig
+from training.dataset import PairSampler
+from training.learner import Learner, learning_rate, n_processes
+from training.run_log import Journal
 from training.validate import retrieve
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,8 @@ def train(
         That of `init_from` by default, and the shipped model's without.
     init_from : Path, optional
         Weights to begin with instead of random ones: astound's, or a published checkpoint as
-        :meth:`engine.model.ast_model.ASTModel.from_pretrained` reads it, cut to segments of a second.
+        :meth:`engine.model.ast_model.ASTModel.from_pretrained` reads it, cut to segments of one
+        second.
     device : {"auto", "cpu", "cuda"}
 
     Returns

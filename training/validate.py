@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.model.ast_model import spectrogram
 from engine.config import IndexConfig, Recipe
+from engine.model import spectrogram
 from engine.model.network import AST
 from engine.records import Vectors
 from training.augment.rng import Chance

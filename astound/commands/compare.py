@@ -8,7 +8,6 @@ from typing import IO
 
 import click
 
-from astound.output import matches, comparisons
 from astound.commands.options import (
     Function,
     Session,
@@ -20,6 +19,7 @@ from astound.commands.options import (
     say,
     track_key,
 )
+from astound.output import comparisons, matches
 from engine.config import DedupConfig
 from engine.errors import AudioError
 

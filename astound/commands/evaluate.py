@@ -65,8 +65,8 @@ def calibrate(session: Session, /, out: Path | None, dry_run: bool, **options: A
     from astound.output.counter import counted
     from astound.output.evaluations import write_calibration
     from astound.output.reliability import draw
-    from engine.search.calibration import SHIPPED_CALIBRATION
     from engine.figure import begin
+    from engine.search.calibration import SHIPPED_CALIBRATION
 
     if out is not None:
         begin(out)  # it must not fail after the work
@@ -101,9 +101,9 @@ def robustness(
     ctx: click.Context, /, paths: tuple[str, ...], durations: str | None, form: str, **options: Any
 ) -> None:
     """Tell what to expect: degrade clips of your files, or of the catalog's, and ask for them."""
+    from astound.evaluation.robustness import robustness
     from astound.output.counter import counted
     from astound.output.evaluations import write_robustness
-    from astound.evaluation.robustness import robustness
 
     given = {key: value for key, value in options.items() if value is not None}
     if durations is not None:

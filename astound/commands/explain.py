@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from astound.output.explanations import EXPLAIN_FORMATS, write_explanation
 from astound.commands.options import Session, say, track_key
+from astound.output.explanations import EXPLAIN_FORMATS, write_explanation
 
 
 @click.command(epilog="Example: astound explain clip.wav -o why.png")

@@ -15,8 +15,7 @@ from typing import IO, Any, TypeVar, cast
 import click
 
 import astound
-from astound.output import matches
-from astound.commands import evaluate, model, scan, compare, explain, maintenance
+from astound.commands import compare, evaluate, explain, maintenance, model, scan
 from astound.commands.options import (
     FOLDER,
     Session,
@@ -27,6 +26,7 @@ from astound.commands.options import (
     paths_argument,
     say,
 )
+from astound.output import matches
 from engine.config import IngestConfig
 from engine.errors import AstoundError
 from engine.records import QueryResult

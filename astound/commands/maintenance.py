@@ -10,9 +10,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from astound.commands.options import Session, given, list_option, record_format, say, track_key
 from astound.output import matches
 from astound.output.counter import counted
-from astound.commands.options import Session, given, list_option, record_format, say, track_key
 from engine.errors import AstoundError, CatalogBusyError
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import click
 from rich import box
 from rich.table import Table
 
-from astound.output import matches
 from astound.commands.options import Session, format_option
+from astound.output import matches
 from engine.errors import AstoundError, AudioError, ConfigError, ModelError, printable
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def _from_onnx(path: Path) -> ASTModel:
 def _read(
     loaded: ASTModel, path: Path, start_s: float = 0.0, end_s: float | None = None
 ) -> Waveform:
-    from engine.audio.decode import decode
+    from engine.audio import decode
 
     waveform = decode.read(path, loaded.sample_rate, start_s, end_s)
     if not len(waveform):

@@ -11,8 +11,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from astound.output import timelines
 from astound.commands.options import clips, format_option, given, list_option, paths_argument, say
+from astound.output.timelines import TIMELINE_FORMATS, write_entry, write_timelines
 from engine.records import Entry, Timeline
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _LINE_EVERY_S = 10.0
 @click.command(epilog="Example: astound scan mix.mp3 --format cue > mix.cue")
 @paths_argument
 @list_option
-@format_option(timelines.TIMELINE_FORMATS)
+@format_option(TIMELINE_FORMATS)
 @click.option(
     "--min-confidence", type=click.FloatRange(0, 1), metavar="P",
     help="Confidence that makes an entry, in place of the default.",
@@ -49,7 +49,7 @@ def scan(
     with ctx.obj.open() as catalog:
         timelines = _timelines(catalog, asked, form, chosen)
         told = _noting_errors(timelines, failed, form)
-        timelines.write_timelines(told, form, sys.stdout)
+        write_timelines(told, form, sys.stdout)
     ctx.exit(1 if failed else 0)
 
 
@@ -59,7 +59,7 @@ def _timelines(
     from astound.catalog import timeline
 
     for path in paths:
-        tell = partial(timelines.write_entry, path, out=sys.stdout)
+        tell = partial(write_entry, path, out=sys.stdout)
         on_entry: Callable[[Entry], None] = tell if form == "jsonl" else _keep_silent
         with _progress(path, options) as show:
             made = timeline(catalog, path, on_entry=on_entry, on_progress=show, **options)

@@ -1,8 +1,8 @@
 """Small pieces of music by own synthesis, so that `astound demo` and the tests need no audio files.
 
-A tune is a score, drawn bar by bar from one seed, played by a :class:`~astound.demo.instruments.Band`. Melody
-and voicings are random walks that never come back exactly: any second of a tune is found in one
-place only, as in music that people play.
+A tune is a score, drawn bar by bar from one seed, played by a
+:class:`~astound.demo.instruments.Band`. Melody and voicings are random walks that never come back
+exactly: any second of a tune is found in one place only, as in music that people play.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ from rich.table import Table
 from rich.text import Text
 
 import astound
+from astound.demo import composer
 from astound.output import matches, progress
-from astound.demo.tour import composer
 from engine.records import QueryResult
 
 if TYPE_CHECKING:

@@ -16,25 +16,25 @@ from typing import NamedTuple
 
 import numpy as np
 
-from astound.evaluation import excerpts
 from astound.catalog import Catalog, OnProgress
+from astound.evaluation import excerpts
 from astound.evaluation.excerpts import Task
+from astound.evaluation.statistics import Reliability, Share, reliability, share
 from astound.evaluation.surroundings import Surroundings
 from engine.audio.decode import Waveform
-from engine.search.calibration import FALSE_ACCEPT_RATE, Answer, Calibration, learn
 from engine.config import AlignConfig, SearchConfig
 from engine.errors import AudioError, StoreError
-from engine.vectors.index import Index
 from engine.protocol import AudioFingerprinter
-from engine.search.candidates import Stopwatch
 from engine.records import Fingerprint
-from astound.evaluation.statistics import Reliability, Share, reliability, share
+from engine.search.calibration import FALSE_ACCEPT_RATE, Answer, Calibration, learn
+from engine.search.candidates import Stopwatch
 from engine.search.speeds import Variants
-from training.calibrate import DURATIONS_S, best_candidates, heard
+from engine.vectors.index import Index
+from training.augment.pool import AudioPool
 from training.augment.rng import Chance
+from training.calibrate import DURATIONS_S, best_candidates, heard
 from training.config import AugmentConfig
 from training.dataset import PairSampler
-from training.augment.pool import AudioPool
 
 log = logging.getLogger(__name__)
 

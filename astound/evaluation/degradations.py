@@ -10,7 +10,7 @@ import torch
 
 from astound.evaluation.surroundings import Surroundings
 from engine.audio.decode import Waveform
-from training.augment.degrade import degrade, tempo
+from training.augment import degrade, tempo
 from training.augment.rng import Chance
 from training.config import AugmentConfig
 

@@ -10,14 +10,14 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from engine.audio.decode import decode
-from engine.search import candidates
+from engine.audio import decode
 from engine.audio.decode import Waveform
 from engine.config import AlignConfig, SearchConfig
 from engine.errors import StoreError
-from engine.vectors.index import Index
 from engine.protocol import AudioFingerprinter
 from engine.records import Track
+from engine.search import candidates
+from engine.vectors.index import Index
 
 T = TypeVar("T")
 
@@ -112,7 +112,9 @@ def holders(
     search = SearchConfig()
     query_hop_s = fingerprinter.hop_within(search.query_hop_s, hop_s)
     fingerprint = fingerprinter.fingerprint([clean], query_hop_s)
-    found = candidates.find(fingerprint, index, hop_s, search, AlignConfig(), candidates.Stopwatch())
+    found = candidates.find(
+        fingerprint, index, hop_s, search, AlignConfig(), candidates.Stopwatch()
+    )
     return {one.track_id: one.offset_s for one in found if one.score >= _SAME_AUDIO}
 
 

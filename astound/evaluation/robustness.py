@@ -14,18 +14,18 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from astound.evaluation import excerpts
 from astound.catalog import Catalog, OnProgress
+from astound.evaluation import excerpts
 from astound.evaluation.degradations import CONTEXT_S, FASTEST, Degradation, degradations
 from astound.evaluation.excerpts import Source, Task
+from astound.evaluation.statistics import Share, share
 from astound.evaluation.surroundings import Surroundings
 from engine.audio.decode import Waveform
 from engine.errors import AudioError, AudioTooShortError, ConfigError, SilentAudioError
 from engine.search.candidates import Stopwatch
-from astound.evaluation.statistics import Share, share
 from engine.search.searcher import Searcher
-from indexer.report import Failure
 from indexer.discover import FoundFile, scan
+from indexer.report import Failure
 from training.augment.rng import Chance
 
 DURATIONS_S = (1.0, 2.0, 3.0, 5.0, 10.0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from engine.audio.decode import decode
+from engine.audio import decode
 from engine.errors import AudioError, ConfigError
 from training.augment.noise import Noises
 from training.augment.pool import AudioPool

@@ -11,8 +11,8 @@ from typing import IO, TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
-from astound.output.matches import console
 from astound.evaluation.statistics import Share
+from astound.output.matches import console
 
 if TYPE_CHECKING:
     from astound.evaluation.calibrate import CalibrationReport

@@ -13,8 +13,8 @@ from rich import box
 from rich.table import Table
 
 from astound.output.matches import clock, console, hints, label
-from engine.search.alignment_detail import Agreement, Votes
 from engine.errors import printable
+from engine.search.alignment_detail import Agreement, Votes
 from engine.search.explanation import Explanation, Near, Subject, Verdict
 
 EXPLAIN_FORMATS = ("text", "json")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from astound.output.matches import label
-from engine.search.alignment_detail import Agreement, Votes
 from engine.errors import ConfigError, printable
-from engine.search.explanation import Explanation, Subject
 from engine.figure import begin, save
+from engine.search.alignment_detail import Agreement, Votes
+from engine.search.explanation import Explanation, Subject
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.figure import begin, save
 from astound.evaluation.statistics import Reliability
+from engine.figure import begin, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

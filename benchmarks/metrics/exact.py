@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.vectors.index import Index
 from engine.records import NO_ADDRESS, Addresses, Hits, Vectors, address
+from engine.vectors.index import Index
 
 _BLOCK = 1 << 16
 

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.metrics.outcomes import outcomes
-from benchmarks.reports import report
-from benchmarks.queries.cells import Place
-from benchmarks.metrics.outcomes import Outcome
 from benchmarks.metrics.open_set import open_set
+from benchmarks.metrics.outcomes import Outcome, calibration, summarise
+from benchmarks.queries.cells import Place
+from benchmarks.reports import report
 
 
 def found(
@@ -28,16 +27,16 @@ def found(
     seed : int
         Of the intervals.
     """
-    rows = {place: outcomes.summarise(*_cell(place, outcomes), seed) for place in places}
+    rows = {place: summarise(*_cell(place, outcomes), seed) for place in places}
     thresholds = open_set(outcomes, min_confidence, seed)
     return {
         "cells": [
             {"label": label, "duration_s": duration_s, **asdict(row)}
             for (label, duration_s), row in rows.items()
         ],
-        "all": asdict(outcomes.summarise("all", outcomes, seed)),
+        "all": asdict(summarise("all", outcomes, seed)),
         "open_set": thresholds and asdict(thresholds),
-        "calibration": asdict(outcomes.calibration(outcomes)),
+        "calibration": asdict(calibration(outcomes)),
         "table": report.accuracy_table(list(rows.values())),
         "tables": {
             "hits": report.hits_table(rows),

@@ -9,11 +9,11 @@ from statistics import median
 
 import numpy as np
 
-from benchmarks.metrics.bootstrap import Bootstrap, Interval
-from engine.records import QueryResult
 from astound.evaluation.statistics import Reliability, reliability
 from astound.evaluation.statistics import Share as Share
 from astound.evaluation.statistics import share as share
+from benchmarks.metrics.bootstrap import Bootstrap, Interval
+from engine.records import QueryResult
 
 EXACT_S = 0.25
 NEAR_S = 0.5

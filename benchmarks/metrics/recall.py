@@ -12,20 +12,19 @@ import numpy as np
 import soundfile
 
 from astound.catalog import Catalog
+from benchmarks.metrics.exact import Exact, share_found
+from benchmarks.metrics.outcomes import Outcome, outcome
 from benchmarks.queries import cells, conditions, datasets
-from benchmarks.metrics.outcomes import outcomes
 from benchmarks.queries.cells import Cell
 from benchmarks.queries.datasets import Waveform
-from benchmarks.metrics.exact import Exact, share_found
-from benchmarks.metrics.outcomes import Outcome
 from benchmarks.queries.questions import Question, questions
-from engine.search import alignment, candidates
-from engine.audio.decode import decode
+from engine.audio import decode
 from engine.config import SearchConfig
 from engine.errors import AudioError
 from engine.protocol import AudioFingerprinter
-from engine.search.candidates import Stopwatch
 from engine.records import Fingerprint, Vectors
+from engine.search import alignment, candidates
+from engine.search.candidates import Stopwatch
 
 LABELS = ("noise0", "noise-5", "room5")
 DURATIONS_S = (3.0, 5.0, 10.0)
@@ -142,7 +141,7 @@ def _outcome(
         max_matches=_MAX_MATCHES,
         min_confidence=0.0,
     )
-    return outcomes.outcome(asked, result, track_ids[cut.path], catalog.min_confidence)
+    return outcome(asked, result, track_ids[cut.path], catalog.min_confidence)
 
 
 # -- against an exact search ---------------------------------------------------------------------

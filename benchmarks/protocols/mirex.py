@@ -16,15 +16,14 @@ from typing import Any
 
 import astound
 from astound.catalog import Catalog, Device
+from benchmarks.metrics.outcomes import Outcome, outcome, summarise
 from benchmarks.queries import datasets
-from benchmarks.runs import library
-from benchmarks.metrics.outcomes import outcomes
 from benchmarks.reports import report
+from benchmarks.runs import library
 from benchmarks.runs.journal import Journal
-from benchmarks.metrics.outcomes import Outcome
 from benchmarks.runs.progress import followed
 from benchmarks.runs.provenance import code_id, digest, provenance
-from engine.audio.decode import decode
+from engine.audio import decode
 from engine.errors import AudioError, ConfigError
 
 _MODULES = ("mirex", "metrics")
@@ -84,7 +83,7 @@ def run(config: MirexConfig) -> dict[str, Any]:
         for _ in followed(asked, "queries", len(truth), n_done):
             pass
     (config.out / "results.txt").write_text(_result_file(journal.outcomes))
-    found = outcomes.summarise("all", journal.outcomes)
+    found = summarise("all", journal.outcomes)
     assert found.present is not None
     hits = found.present.hit_rate
     results = about | {
@@ -174,7 +173,7 @@ def _asked(
         except AudioError as error:
             yield [replace(asked, error=str(error))]
         else:
-            yield [outcomes.outcome(asked, result, true_id, 0.0)]
+            yield [outcome(asked, result, true_id, 0.0)]
 
 
 def _result_file(outcomes: Sequence[Outcome]) -> str:

@@ -25,15 +25,14 @@ from numpy.typing import NDArray
 
 import astound
 from astound.catalog import Catalog, Device
+from benchmarks.metrics.outcomes import CellMetrics, Outcome, outcome, summarise
 from benchmarks.queries import datasets
-from benchmarks.runs import library
-from benchmarks.metrics.outcomes import outcomes
 from benchmarks.reports import report
+from benchmarks.runs import library
 from benchmarks.runs.journal import Journal
-from benchmarks.metrics.outcomes import CellMetrics, Outcome
 from benchmarks.runs.progress import followed
 from benchmarks.runs.provenance import code_id, digest, provenance
-from engine.audio.decode import decode
+from engine.audio import decode
 from engine.errors import AudioError, ConfigError
 
 HOP_S = 0.5
@@ -250,7 +249,7 @@ def _ask(
         result = catalog.query(clip, sample_rate=rate, max_matches=1, min_confidence=0.0)
     except AudioError as error:
         return replace(asked, error=str(error))
-    return outcomes.outcome(asked, result, track_ids.get(reference), 0.0)
+    return outcome(asked, result, track_ids.get(reference), 0.0)
 
 
 def _length_s(n_segments: int) -> float:
@@ -266,7 +265,7 @@ def _name(n_segments: int) -> str:
 
 def _summary(n_segments: int, outcomes: Sequence[Outcome]) -> CellMetrics:
     name = _name(n_segments)
-    return outcomes.summarise(name, [one for one in outcomes if one.cell == name])
+    return summarise(name, [one for one in outcomes if one.cell == name])
 
 
 def _row(cell: CellMetrics) -> list[str]:

@@ -16,11 +16,11 @@ from typing import Any
 import astound
 from astound.catalog import Catalog, Device
 from astound.output.timelines import write_timelines
-from benchmarks.queries import datasets
-from benchmarks.runs import library
 from benchmarks.protocols import pex_score
-from benchmarks.reports import report
 from benchmarks.protocols.pex_score import Score
+from benchmarks.queries import datasets
+from benchmarks.reports import report
+from benchmarks.runs import library
 from benchmarks.runs.progress import followed
 from benchmarks.runs.provenance import provenance
 from engine.errors import AudioError

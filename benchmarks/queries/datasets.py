@@ -15,7 +15,7 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.audio.decode import decode
+from engine.audio import decode
 from engine.errors import AudioError
 
 Waveform = NDArray[np.float32]

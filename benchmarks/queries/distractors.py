@@ -5,8 +5,8 @@ wanders through the clusters the way one real track does, and drifts within them
 on average, so that its segments resemble their neighbours.
 
 Fitted to 381 tracks (98,000 segments), it was compared with them by queries from 104 tracks of
-other projects, with :mod:`benchmarks.metrics.likeness`. Mean cosine of the 1st, 10th and 50th neighbour in
-made-up music minus that in as much real music:
+other projects, with :mod:`benchmarks.metrics.likeness`. Mean cosine of the 1st, 10th and 50th
+neighbour in made-up music minus that in as much real music:
 
 ======== ====================== ======================
 query    20,000 segments        98,000 segments

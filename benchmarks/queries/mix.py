@@ -13,7 +13,7 @@ from numpy.random import Generator
 
 from benchmarks.queries import datasets
 from benchmarks.queries.datasets import RATE, Waveform
-from engine.audio.decode import decode
+from engine.audio import decode
 from engine.errors import ConfigError
 
 MAX_SPEED_CHANGE = 0.04

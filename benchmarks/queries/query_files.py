@@ -10,12 +10,12 @@ from typing import Any
 
 import soundfile
 
-from benchmarks.queries import datasets
-from benchmarks.queries.cells import Cell
 from benchmarks.metrics.outcomes import Outcome
 from benchmarks.peers.peer import Answer
-from benchmarks.runs.progress import followed
+from benchmarks.queries import datasets
+from benchmarks.queries.cells import Cell
 from benchmarks.queries.questions import questions
+from benchmarks.runs.progress import followed
 from engine.errors import ConfigError
 
 _TRUTH = "queries.json"

@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.reports.report import table
 from engine.errors import ConfigError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/benchmarks.md", "docs/peers.md")
 
 Results = Mapping[str, Any]

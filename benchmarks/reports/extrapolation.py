@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from math import ceil, inf
 from typing import Any
 
-from engine.vectors import quantizer
 from engine.config import IndexConfig
 from engine.errors import ConfigError
 from engine.records import POSITION_BITS
 from engine.store.queries import LARGEST_ID
+from engine.vectors import quantizer
 
 Results = Mapping[str, Any]
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reports.grids import Grid, grids, share_entry
 from benchmarks.metrics.outcomes import CellMetrics, PresentMetrics, Share
+from benchmarks.reports.grids import Grid, grids, share_entry
 
 Place = tuple[str, float]
 """Label of a row and seconds of a column."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from benchmarks.runs.ingest_profile import DECODERS
 from benchmarks.reports.report import key_values, table
+from benchmarks.runs.ingest_profile import DECODERS
 
 Results = Mapping[str, Any]
 

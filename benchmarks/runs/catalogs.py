@@ -19,11 +19,11 @@ from astound.catalog import SHARDS_FOLDER, Catalog
 from astound.storage import DATABASE_FILE
 from benchmarks.queries import datasets
 from benchmarks.queries.synthetic import PREFIX, MadeUp
-from engine.audio.decode import decode
+from engine.audio import decode
 from engine.config import IngestConfig
 from engine.store.store import Store
-from indexer.sources import CatalogSource
 from indexer.merge import Takeover
+from indexer.sources import CatalogSource
 
 N_FORGOTTEN = 1000
 MORE_S = 3600.0

@@ -1,6 +1,7 @@
 """What a catalog costs a process that begins afresh: time to open, memory, time to answer.
 
-Run as ``python -m benchmarks.runs.cold_start compact|ask JSON``, it does one of these and prints JSON.
+Run as ``python -m benchmarks.runs.cold_start compact|ask JSON``, it does one of these and prints
+JSON.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def ask(opening: Opening, clips: Mapping[str, Sequence[Path]]) -> dict[str, Any]
 
 def _in_child(verb: str, request: dict[str, Any]) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.runs.cold_start", verb, json.dumps(request)]
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=root)
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer
@@ -100,8 +101,6 @@ def _compact(opening: Opening, storage: Storage) -> dict[str, Any]:
 
 def _ask(opening: Opening, clips: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     import astound
-    from engine.model.ast_model import fingerprinter
-    from engine.vectors import index
 
     with astound.open(**opening.options()) as catalog:
         began = time.perf_counter()

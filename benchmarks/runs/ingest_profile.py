@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 import astound
 from astound.catalog import SHARDS_FOLDER, Catalog, Device
 from astound.storage import DATABASE_FILE
-from engine.audio.decode import decode
+from engine.audio import decode
 from engine.audio.decode import Waveform
 from engine.config import IngestConfig
-from engine.model.weights import Encoder
 from engine.errors import AudioError
 from engine.model.fingerprinter import Fingerprinter
+from engine.model.weights import Encoder
 from engine.records import Fingerprint, NewTrack
-from engine.vectors.shard import write_shard
 from engine.store.store import Store
+from engine.vectors.shard import write_shard
 from indexer.decoder_pool import Lanes
 from indexer.discover import FoundFile, scan
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from astound.output import progress
 from astound.catalog import Catalog
+from astound.output import progress
 from engine.config import IngestConfig
 
 

@@ -29,7 +29,7 @@ def code_id(modules: Iterable[str] = ("*",)) -> str:
     modules : iterable of str
         Those of the benchmarks that do; all by default.
     """
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     patterns = [*_ENGINE, *(f"benchmarks/{module}.py" for module in modules)]
     sources = (file for pattern in patterns for file in sorted(root.glob(pattern)))
     return digest(file.read_text() for file in sources)

@@ -18,14 +18,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from astound.demo.tour import composer as tunes_of
+from astound.demo import composer as tunes_of
 from engine.config import FINGERPRINT_AST, Recipe, SpectrogramConfig
 from engine.model.weights import new_models
+from training.augment.pool import AudioPool
 from training.augment.rng import Chance
 from training.config import AugmentConfig, TrainConfig
 from training.dataset import PairSampler
 from training.learner import Learner
-from training.augment.pool import AudioPool
 from training.train import Samplers, Sources, open_samplers
 from training.validate import retrieve
 
@@ -125,7 +125,7 @@ def run(variant: Variant, samplers: Samplers, budget_s: float) -> dict[str, floa
 
 def _with_composed(training: PairSampler, n_tunes: int) -> PairSampler:
     """Add synthesised multi-instrument music to the tracks that are drawn from."""
-    rate = training.augment.reverb.sample_rate
+    rate = training.rooms.sample_rate
     tunes = [tunes_of.compose(seed, TUNE_S, rate) for seed in range(n_tunes)]
     composed = AudioPool.of_waveforms(tunes)
     tracks = np.arange(n_tunes) + len(training.music)
@@ -163,7 +163,9 @@ def table(results: dict[str, dict[str, float]]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.suites.ablation", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.suites.ablation", description=__doc__
+    )
     for folder in ("music", "noise", "speech", "rooms", "cache"):
         parser.add_argument(f"--{folder}", type=Path, required=True, metavar="DIR")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.json")

@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 import astound
-from benchmarks.queries import cells, conditions, datasets
-from benchmarks.runs import library
-from benchmarks.reports import report
-from benchmarks.queries.datasets import Waveform
 from benchmarks.metrics.outcomes import Share, share
+from benchmarks.queries import cells, conditions, datasets
+from benchmarks.queries.datasets import Waveform
+from benchmarks.queries.questions import questions
+from benchmarks.reports import report
+from benchmarks.runs import library
 from benchmarks.runs.progress import followed
 from benchmarks.runs.provenance import provenance
-from benchmarks.queries.questions import questions
-from engine.audio.decode import decode
+from engine.audio import decode
 from engine.compare.similar import ClipIndex
 from engine.config import ClipConfig
 from engine.errors import AudioError, ConfigError

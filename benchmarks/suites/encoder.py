@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.queries import cells, conditions, datasets
-from benchmarks.reports import report
-from benchmarks.queries.cells import Cell, Place
 from benchmarks.metrics.outcomes import share
+from benchmarks.queries import cells, conditions, datasets
+from benchmarks.queries.cells import Cell, Place
+from benchmarks.queries.questions import Question, questions
+from benchmarks.reports import report
 from benchmarks.runs.progress import followed
 from benchmarks.runs.provenance import provenance
-from benchmarks.queries.questions import Question, questions
-from engine.search import alignment
-from engine.audio.decode import decode
+from engine.audio import decode
 from engine.config import AlignConfig, IndexConfig, SearchConfig
-from engine.model.weights import SHIPPED_WEIGHTS, load_encoder
 from engine.errors import AudioError, ConfigError
 from engine.model.fingerprinter import Fingerprinter
+from engine.model.weights import SHIPPED_WEIGHTS, load_encoder
 from engine.records import Vectors
+from engine.search import alignment
 from training.validate import best_tracks
 
 _N_PHASES = round(IndexConfig().segment_hop_s / SearchConfig().query_hop_s)

@@ -21,18 +21,18 @@ import numpy as np
 
 from astound.catalog import SHARDS_FOLDER
 from astound.storage import DATABASE_FILE
-from benchmarks.queries.distractors import TRACK_SEGMENTS, Distractors
 from benchmarks.metrics.exact import Exact, share_found
+from benchmarks.queries.distractors import TRACK_SEGMENTS, Distractors
 from benchmarks.queries.synthetic import MadeUp, MadeUpBundle
-from benchmarks.runs.provenance import provenance
 from benchmarks.reports.report import table, write
-from engine.vectors import gpu, quantizer
+from benchmarks.runs.provenance import provenance
 from engine.errors import ConfigError
+from engine.records import POSITION_BITS, Fingerprint, Hits, Placement, Vectors
+from engine.store.store import Store
+from engine.vectors import gpu, quantizer
 from engine.vectors.gpu import Gpu
 from engine.vectors.index import Index
-from engine.records import POSITION_BITS, Fingerprint, Hits, Placement, Vectors
 from engine.vectors.shard import Shard, write_shard
-from engine.store.store import Store
 from indexer.sources import CatalogSource
 
 TOP_K = 10

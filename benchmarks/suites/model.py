@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.reports import report
 from benchmarks.queries.datasets import Waveform
+from benchmarks.reports import report
 from benchmarks.runs.provenance import provenance
 from engine.config import ASTConfig, IndexConfig
-from engine.model.weights import Encoder, resolve_device
-from engine.model.onnx import Graph
 from engine.model.ast_model import ASTModel
 from engine.model.network import Network
+from engine.model.onnx import Graph
+from engine.model.weights import Encoder, resolve_device
 
 _TURN_S = 0.2
 _BASELINE = "torch, cpu, float32"

@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 
 from astound.catalog import Device
-from benchmarks.queries import cells, conditions, datasets, query_files
-from benchmarks.metrics.outcomes import outcomes
-from benchmarks.reports import peer_tables, report
+from benchmarks.metrics.outcomes import summarise
 from benchmarks.peers.astound_peer import Astound
 from benchmarks.peers.audfprint import Audfprint
 from benchmarks.peers.chromaprint import Chromaprint
 from benchmarks.peers.olaf import Olaf
 from benchmarks.peers.peer import Answer, Peer
+from benchmarks.queries import cells, conditions, datasets, query_files
+from benchmarks.queries.query_files import QueryFile
+from benchmarks.reports import peer_tables, report
 from benchmarks.runs.process import measured
 from benchmarks.runs.provenance import digest, provenance
-from benchmarks.queries.query_files import QueryFile
-from engine.audio.decode import decode
+from engine.audio import decode
 from engine.errors import AstoundError, AudioError, ConfigError
 
 log = logging.getLogger(__name__)
@@ -279,7 +279,7 @@ def _summary(
     answers = [_read(plain) for plain in system["answers"]]
     outcomes = [query.outcome(answer) for query, answer in zip(queries, answers, strict=True)]
     names = dict.fromkeys(one.cell for one in outcomes)
-    found = [outcomes.summarise(name, [o for o in outcomes if o.cell == name]) for name in names]
+    found = [summarise(name, [o for o in outcomes if o.cell == name]) for name in names]
     return {
         **system["asked"]["about"],
         "ingest_realtime_factor": audio_s / system["ingest"]["wall_s"],

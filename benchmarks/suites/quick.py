@@ -15,18 +15,18 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from astound.demo.tour import composer
-from benchmarks.runs import baseline, reference_work
-from benchmarks.reports import report
-from benchmarks.suites import retrieval
-from benchmarks.runs.baseline import Baseline
+from astound.demo import composer
 from benchmarks.queries.datasets import RATE, Waveform, generator
+from benchmarks.reports import report
+from benchmarks.runs import baseline, reference_work
+from benchmarks.runs.baseline import Baseline
 from benchmarks.runs.provenance import provenance
-from benchmarks.suites.retrieval import RetrievalConfig
 from benchmarks.runs.workers import in_order
-from engine.audio.decode import decode
+from benchmarks.suites import retrieval
+from benchmarks.suites.retrieval import RetrievalConfig
+from engine.audio import decode
 
-BASELINE = Path(__file__).parent / "results" / "baseline.json"
+BASELINE = Path(__file__).parents[1] / "results" / "baseline.json"
 
 DISTORTIONS = "clean,noise0,noise-5,room5,opus-12k,speed±3"
 DURATIONS_S = (3.0,)

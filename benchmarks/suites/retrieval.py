@@ -10,15 +10,15 @@ from typing import Any
 
 import astound
 from astound.catalog import Catalog
+from benchmarks.metrics import findings
+from benchmarks.metrics.outcomes import Outcome, outcome
 from benchmarks.queries import cells, conditions, datasets
-from benchmarks.metrics.outcomes import findings, outcomes
-from benchmarks.runs import library, progress
-from benchmarks.reports import page, report
 from benchmarks.queries.cells import Cell, Place
-from benchmarks.runs.journal import Journal
-from benchmarks.metrics.outcomes import Outcome
-from benchmarks.runs.provenance import code_id, digest, provenance
 from benchmarks.queries.questions import Question, questions
+from benchmarks.reports import page, report
+from benchmarks.runs import library, progress
+from benchmarks.runs.journal import Journal
+from benchmarks.runs.provenance import code_id, digest, provenance
 from benchmarks.runs.workers import in_order
 from engine.config import SearchConfig
 from engine.errors import AudioError, ConfigError
@@ -256,9 +256,7 @@ class _Asker:
             )
         except AudioError as error:
             return replace(asked, error=str(error))
-        return outcomes.outcome(
-            asked, result, self.track_ids.get(cut.path), self.catalog.min_confidence
-        )
+        return outcome(asked, result, self.track_ids.get(cut.path), self.catalog.min_confidence)
 
 
 # -- where the outcomes come from ------------------------------------------------------------

@@ -13,21 +13,22 @@ from typing import Any
 import astound
 from astound.catalog import SHARDS_FOLDER, Catalog
 from astound.storage import DATABASE_FILE
-from benchmarks.queries import datasets
-from benchmarks.runs import cold_start, catalogs, library
-from benchmarks.metrics.outcomes import outcomes, recall
-from benchmarks.reports import scale_page, scale_tables
-from benchmarks.queries.distractors import Distractors
+from benchmarks.metrics import recall
 from benchmarks.metrics.exact import Exact
-from benchmarks.runs.cold_start import Opening, Storage
-from benchmarks.runs.catalogs import Growth
 from benchmarks.metrics.likeness import likeness
+from benchmarks.metrics.outcomes import summarise
+from benchmarks.metrics.recall import Quiz
+from benchmarks.queries import datasets
+from benchmarks.queries.distractors import Distractors
 from benchmarks.queries.synthetic import MadeUp
+from benchmarks.reports import scale_page, scale_tables
+from benchmarks.reports.report import write
+from benchmarks.runs import catalogs, cold_start, library
+from benchmarks.runs.catalogs import Growth
+from benchmarks.runs.cold_start import Opening, Storage
+from benchmarks.runs.corpus import Stock
 from benchmarks.runs.progress import followed
 from benchmarks.runs.provenance import code_id, digest, provenance
-from benchmarks.metrics.recall import Quiz
-from benchmarks.reports.report import write
-from benchmarks.runs.corpus import Stock
 from engine.errors import ConfigError
 from engine.store.store import Store
 
@@ -250,7 +251,7 @@ class _Run:
         outcomes = list(followed(asked, "queries", n_asked))
         return [
             {"label": cell.label, "duration_s": cell.duration_s}
-            | asdict(outcomes.summarise(cell.name, [o for o in outcomes if o.cell == cell.name]))
+            | asdict(summarise(cell.name, [o for o in outcomes if o.cell == cell.name]))
             for cell in self.quiz.cells
         ]
 

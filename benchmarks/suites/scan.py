@@ -14,12 +14,11 @@ from typing import Any
 import psutil
 
 import astound
+from benchmarks.metrics.outcomes import Share, share
 from benchmarks.queries import datasets, mix
-from benchmarks.runs import library
-from benchmarks.metrics.outcomes import outcomes
-from benchmarks.reports import report
-from benchmarks.metrics.outcomes import Share
 from benchmarks.queries.mix import Mix, Part
+from benchmarks.reports import report
+from benchmarks.runs import library
 from benchmarks.runs.provenance import provenance
 from engine.errors import AstoundError, ConfigError
 
@@ -214,7 +213,7 @@ def _about(
 
 
 def _share(yes: Iterable[bool]) -> dict[str, Any]:
-    return asdict(outcomes.share(yes))
+    return asdict(share(yes))
 
 
 def _named(entry: Mapping[str, Any]) -> dict[str, Any]:

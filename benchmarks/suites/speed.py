@@ -18,12 +18,12 @@ import numpy as np
 import soundfile
 
 from astound.catalog import Catalog
-from benchmarks.runs import concurrency, ingest_profile
 from benchmarks.queries import datasets
-from benchmarks.reports import report, speed_tables
-from benchmarks.runs.concurrency import Answer
 from benchmarks.queries.datasets import Excerpt, Waveform
+from benchmarks.reports import report, speed_tables
+from benchmarks.runs import concurrency, ingest_profile
 from benchmarks.runs.cold_start import Opening
+from benchmarks.runs.concurrency import Answer
 from benchmarks.runs.ingest_profile import Intake
 from benchmarks.runs.process import measured
 from benchmarks.runs.progress import followed

@@ -22,8 +22,8 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from engine.errors import AudioError
 from engine.audio.container import read_by_libsndfile
+from engine.errors import AudioError
 
 Waveform = NDArray[np.float32]
 

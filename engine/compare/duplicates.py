@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.config import DedupConfig
-from engine.vectors.index import Index
 from engine.compare.overlap import Span, joined, query_span, reference_span, shared_s, told
+from engine.compare.passages import passages
+from engine.config import DedupConfig
 from engine.records import (
     NO_ADDRESS,
     Cluster,
@@ -27,7 +27,7 @@ from engine.records import (
     positions,
     track_ids,
 )
-from engine.compare.passages import passages
+from engine.vectors.index import Index
 
 # A hit speaks for a track by what its cosine has above this; unrelated music reaches 0.8.
 _CLOSE = 0.7

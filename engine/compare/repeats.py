@@ -1,7 +1,7 @@
 """Passages that are heard more than once, in one recording or in several, without any catalog.
 
-What two stretches share comes from :mod:`engine.compare.passages`, as pairs. A chorus that is heard four
-times makes six of them; here they become one repeat with four occurrences.
+What two stretches share comes from :mod:`engine.compare.passages`, as pairs. A chorus that is heard
+four times makes six of them; here they become one repeat with four occurrences.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations, product
 
 from engine.compare.overlap import Span, joined, query_span, reference_span, shared_s
-from engine.records import Fingerprint, Occurrence, Passage, Repeat
 from engine.compare.passages import passages, repetitions
+from engine.records import Fingerprint, Occurrence, Passage, Repeat
 
 # Two stretches are the same occurrence if they share this much of the longer one, and apart if they
 # share no more than this of the shorter one.

@@ -20,9 +20,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from engine.model.ast_model import checkpoint, onnx, attribution, spectrogram
 from engine.compare import passages
 from engine.config import ASTConfig, Recipe, SpectrogramConfig
+from engine.errors import AudioError, AudioTooShortError, ConfigError, ModelError
+from engine.model import attribution, checkpoint, onnx, spectrogram
+from engine.model.fingerprinter import Fingerprinter
+from engine.model.network import AST, ClipHead, Network, check_features
+from engine.model.supervised import Learning, Loss, OptimizerOf
 from engine.model.weights import (
     SHIPPED_WEIGHTS,
     Encoder,
@@ -36,10 +40,6 @@ from engine.model.weights import (
     sealed,
     to_bytes,
 )
-from engine.errors import AudioError, AudioTooShortError, ConfigError, ModelError
-from engine.model.fingerprinter import Fingerprinter
-from engine.model.supervised import Learning, Loss, OptimizerOf
-from engine.model.network import AST, ClipHead, Network, check_features
 from engine.records import Fingerprint, Passage
 
 Audio: TypeAlias = "Tensor | NDArray[Any] | Sequence[float] | Sequence[Sequence[float]]"

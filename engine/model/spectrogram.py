@@ -2,7 +2,8 @@
 
 Frames are never centred or padded, and level and range are normalised per segment, so the same
 second of music gives the same numbers in a long track and in a short clip. The front end "kaldi"
-is that of the published models: :mod:`engine.model.filter_bank`, and one normalisation for all segments.
+is that of the published models: :mod:`engine.model.filter_bank`, and one normalisation for all
+segments.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ _DAMAGES = (  # all that foreign or damaged bytes have been seen to raise
     AttributeError,
     RuntimeError,
 )
-SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "astound-v3.safetensors"
+SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights" / "astound-v3.safetensors"
 
 
 class Encoder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.audio.decode import decode
+from engine.audio import decode
 from engine.audio.decode import Waveform
 from engine.errors import SilentAudioError
 from engine.protocol import AudioFingerprinter

@@ -1,6 +1,7 @@
 """What windows of a long recording resemble, and what is made of it: lines, sightings, appearances.
 
-They are handed between :mod:`engine.scan.scanner`, :mod:`engine.scan.follower` and :mod:`engine.scan.timeline`.
+They are handed between :mod:`engine.scan.scanner`, :mod:`engine.scan.follower` and
+:mod:`engine.scan.timeline`.
 """
 
 from __future__ import annotations

@@ -8,15 +8,15 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.search import candidates
 from engine.audio.decode import Waveform
 from engine.config import ScanConfig
-from engine.scan.buffer import Hearing
-from engine.search.candidates import Stopwatch
 from engine.records import Candidate, Fingerprint, Vectors
-from engine.search.searcher import Searcher
+from engine.scan.buffer import Hearing
 from engine.scan.records import Appearance, Line, Sighting
 from engine.scan.timeline import Threads
+from engine.search import candidates
+from engine.search.candidates import Stopwatch
+from engine.search.searcher import Searcher
 
 Floats = NDArray[np.float64]
 

@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 
 from engine.config import ScanConfig
-from engine.scan.records import Appearance, Listener, Sighting
 from engine.scan.follower import BESIDE_S, Thread
+from engine.scan.records import Appearance, Listener, Sighting
 
 # Lines of one track that are followed at a time: music of loops agrees with itself on many.
 _MAX_LINES = 3

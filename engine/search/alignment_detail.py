@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.search.alignment import on_line
 from engine.config import AlignConfig
 from engine.records import (
     NO_ADDRESS,
@@ -20,6 +19,7 @@ from engine.records import (
     positions,
     track_ids,
 )
+from engine.search.alignment import on_line
 
 Floats = NDArray[np.float64]
 

@@ -25,7 +25,7 @@ _SHORTEST_S = 0.1
 _CHANCE, _CHANCE_POWER = 0.6, -0.46
 # Beyond it differences of the score are those of rounding.
 _CLOSEST = 0.02
-SHIPPED_CALIBRATION = Path(__file__).parent / "weights" / "calibration.json"
+SHIPPED_CALIBRATION = Path(__file__).parents[1] / "weights" / "calibration.json"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from engine.search import alignment
 from engine.config import AlignConfig, SearchConfig
-from engine.vectors.index import Index
-from engine.search.margin import with_margins
 from engine.records import Candidate, Fingerprint, Reference
+from engine.search.alignment import rescore, sharpen
+from engine.search.margin import with_margins
 from engine.search.voting import vote
+from engine.vectors.index import Index
 
 T = TypeVar("T")
 
@@ -88,7 +88,7 @@ def find(  # noqa: PLR0913 - what a catalog is asked with, one each
     list of Candidate
         One for each track, best first.
     """
-    sharp = alignment.sharpen(query, alignment)
+    sharp = sharpen(query, alignment)
     with stopwatch.step("search"):
         if search.n_coarse is not None:
             nearest = index.nearest_tracks(query.clip_embeddings, search.n_coarse)
@@ -107,5 +107,5 @@ def find(  # noqa: PLR0913 - what a catalog is asked with, one each
     with stopwatch.step("align"):
         diagonals = vote(voters, round(reference_hop_s / query.segment_hop_s), alignment)
         reference = Reference(reference_hop_s, tracks.n_positions, tracks.vectors)
-        candidates = alignment.rescore(diagonals, query, sharp, hits, reference, alignment)
+        candidates = rescore(diagonals, query, sharp, hits, reference, alignment)
         return with_margins(candidates, query.duration_s, reference)

@@ -1,8 +1,8 @@
 """Why a query did or did not match: what its confidence lacks.
 
-The confidence is a curve over a few terms (:mod:`engine.search.calibration`). What one of them costs is
-told by asking the curve again with that one as good as it is in a plain match and all others as
-they are.
+The confidence is a curve over a few terms (:mod:`engine.search.calibration`). What one of them
+costs is told by asking the curve again with that one as good as it is in a plain match and all
+others as they are.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Literal
 
 import numpy as np
 
-from engine.search.alignment_detail import Agreement
-from engine.search.calibration import Calibration, features
 from engine.errors import AudioError, AudioTooShortError
 from engine.records import Candidate, Match
+from engine.search.alignment_detail import Agreement
+from engine.search.calibration import Calibration, features
 
 Rule = Literal[
     "accepted",

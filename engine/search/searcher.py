@@ -7,15 +7,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from engine.search import candidates
 from engine.audio.decode import Waveform
-from engine.search.calibration import Calibration
 from engine.config import AlignConfig, SearchConfig
-from engine.vectors.index import Index
 from engine.protocol import AudioFingerprinter
-from engine.search.candidates import Stopwatch
 from engine.records import Candidate, Fingerprint
+from engine.search import candidates
+from engine.search.calibration import Calibration
+from engine.search.candidates import Stopwatch
 from engine.search.speeds import Variants
+from engine.vectors.index import Index
 
 # Of a second, deeper search: for each neighbour that votes.
 _DEEP_RESCORED = 4

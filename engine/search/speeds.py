@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from engine.search import alignment, candidates
-from engine.audio.decode import decode
+from engine.audio import decode
 from engine.audio.decode import Waveform
 from engine.config import AlignConfig, SearchConfig
 from engine.errors import SilentAudioError
-from engine.vectors.index import Index
-from engine.search.margin import with_margins
 from engine.protocol import AudioFingerprinter
-from engine.search.candidates import Stopwatch
 from engine.records import Candidate, Fingerprint, Reference
+from engine.search import alignment, candidates
+from engine.search.candidates import Stopwatch
+from engine.search.margin import with_margins
+from engine.vectors.index import Index
 
 # Diagonals looked at while choosing among speeds; the chosen one gets as many as any query.
 _N_QUICK = 80

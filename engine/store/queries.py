@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.orm import InstrumentedAttribute
 
-from engine.store.connection import Connection
 from engine.errors import DuplicateTrackError, StoreError, TrackNotFoundError, printable
 from engine.records import NewTrack, Placement, Tags, Track
+from engine.store.connection import Connection
 from engine.store.tables import MetadataRow, ShardRow, TrackRow
 
 T = TypeVar("T")

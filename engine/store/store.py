@@ -13,10 +13,10 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from engine.store.store import queries
-from engine.store.connection import Connection, Engine, connect, schema, translated
 from engine.errors import ConfigError, SchemaError, StoreError, TrackNotFoundError, printable
 from engine.records import NewTrack, Placement, Track
+from engine.store import queries
+from engine.store.connection import Connection, Engine, connect, schema, translated
 from engine.store.queries import LARGEST_ID
 from engine.store.tables import SCHEMA_HEAD, SettingRow, ShardRow, TrackRow
 

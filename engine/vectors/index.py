@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import ShardError
+from engine.records import NO_ADDRESS, POSITION_BITS, Addresses, Hits, Placement, Vectors
 from engine.vectors.gpu import MAX_FOUND, Gpu
 from engine.vectors.quantizer import limit_threads
-from engine.records import NO_ADDRESS, POSITION_BITS, Addresses, Hits, Placement, Vectors
 from engine.vectors.shard import Shard
 from engine.vectors.shelf import Shelf
 

@@ -16,8 +16,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.vectors.gpu import Gpu
 from engine.records import Vectors
+from engine.vectors.gpu import Gpu
 
 Storage = Literal["full", "compact"]
 Codes = NDArray[np.int8]

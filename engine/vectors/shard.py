@@ -21,10 +21,10 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.vectors import quantizer
 from engine.errors import NewerShardError, RecipeMismatchError, ShardError
-from engine.vectors.gpu import Gpu
 from engine.records import Fingerprint, Vectors
+from engine.vectors import quantizer
+from engine.vectors.gpu import Gpu
 from engine.vectors.vector_file import VectorFile
 
 FORMAT = "astound shard"

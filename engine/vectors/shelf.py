@@ -10,8 +10,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.vectors.gpu import Gpu
 from engine.records import Vectors
+from engine.vectors.gpu import Gpu
 
 PART_ROWS = 1 << 19
 """Rows that are copied to the GPU at once: 256 MB of them on the host, half of it there."""

@@ -17,10 +17,8 @@ import torch
 
 import astound
 from astound.catalog import Catalog, identify
-from engine.audio.decode import decode
-from engine.search.calibration import N_FEATURES, Calibration
+from engine.audio import decode
 from engine.config import IngestConfig, Recipe
-from engine.model.weights import Weights, new_models, save_weights
 from engine.errors import (
     AudioError,
     CatalogBusyError,
@@ -30,7 +28,9 @@ from engine.errors import (
     StoreError,
     TrackNotFoundError,
 )
+from engine.model.weights import Weights, new_models, save_weights
 from engine.records import Match, QueryResult
+from engine.search.calibration import N_FEATURES, Calibration
 from tests.audio_files import Waveform, cached_tune, stereo, write_wav
 from tests.encoders import TINY_AST
 

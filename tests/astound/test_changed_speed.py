@@ -7,7 +7,7 @@ import pytest
 
 import astound
 from astound.catalog import Catalog
-from engine.audio.decode import decode
+from engine.audio import decode
 from engine.config import IngestConfig, SearchConfig
 from tests.audio_files import Waveform, cached_tune, write_wav
 

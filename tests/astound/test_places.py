@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import astound
-from astound.output import matches
 from astound.catalog import Catalog
+from astound.output import matches
 from engine.config import IngestConfig
 from engine.records import Match, QueryResult
 from tests.audio_files import Waveform, cached_tune, write_wav

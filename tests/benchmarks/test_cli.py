@@ -49,7 +49,8 @@ def test_no_section_is_about_a_command_that_is_gone() -> None:
 
 
 def test_help_lists_bench_without_loading_what_it_measures_with() -> None:
-    code = "import sys; from astound.commands.main import cli; cli(['--help'], standalone_mode=False)\n"
+    code = "import sys; from astound.commands.main import cli\n"
+    code += "cli(['--help'], standalone_mode=False)\n"
     code += "print(*sorted(name for name in sys.modules if name.startswith('benchmarks.')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert re.search(r"^ +bench ", done.stdout, re.MULTILINE)

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from astound.migrate import ensure_schema
-from engine.vectors import quantizer
 from engine.config import IndexConfig
 from engine.errors import StoreError
+from engine.records import Fingerprint, NewTrack, Vectors, positions, track_ids
+from engine.store.store import Store
+from engine.vectors import quantizer
 from engine.vectors.index import Index
 from engine.vectors.quantizer import Storage
-from engine.records import Fingerprint, NewTrack, Vectors, positions, track_ids
 from engine.vectors.shard import Shard, write_shard
-from engine.store.store import Store
 from indexer.compact import Compaction, CompactReport
 
 DIM = 16

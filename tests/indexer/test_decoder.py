@@ -8,7 +8,7 @@ import numpy as np
 import psutil
 import pytest
 
-from engine.audio.decode import decode
+from engine.audio.decode import read
 from engine.errors import AudioError
 from engine.records import Tags
 from indexer.decoder import Decoder
@@ -56,7 +56,7 @@ def test_decoder_gives_what_reading_gives(
     content_hash, tags = decoder.open(str(path))
     waveform = np.concatenate(list(decoder.blocks()))
     assert waveform.dtype == np.float32
-    assert np.array_equal(waveform, decode.read(path, 8000))
+    assert np.array_equal(waveform, read(path, 8000))
     assert content_hash == hashlib.sha256(path.read_bytes()).hexdigest()
     assert tags == Tags()
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from indexer.report import Failure
 from indexer.discover import FoundFile, scan
+from indexer.report import Failure
 
 
 def touch(path: Path) -> Path:

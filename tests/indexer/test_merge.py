@@ -12,8 +12,8 @@ from engine.errors import ConfigError, RecipeMismatchError, ShardError, StoreErr
 from engine.records import Placement
 from engine.store.store import Store
 from indexer import sources
-from indexer.sources import CatalogSource
 from indexer.merge import Renamed
+from indexer.sources import CatalogSource
 from tests.audio_files import cached_tune, write_wav
 from tests.shelves import (
     ONE_A_SHARD,

@@ -9,10 +9,10 @@ import pytest
 from astound.migrate import ensure_schema
 from engine.config import IngestConfig
 from engine.errors import DuplicateTrackError, TrackNotFoundError
-from engine.vectors.quantizer import decode, encode
 from engine.records import Fingerprint, NewTrack
-from engine.vectors.shard import Shard, sweep
 from engine.store.store import Store
+from engine.vectors.quantizer import decode, encode
+from engine.vectors.shard import Shard, sweep
 from indexer.shard_writer import ShardBuilder
 
 DIM = 8

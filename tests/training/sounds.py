@@ -16,12 +16,12 @@ from torch import Tensor
 from engine.config import ClipConfig, Recipe
 from tests.audio_files import Waveform, cached_tune, write_wav
 from tests.encoders import TINY_AST
-from training.augment.rng import Chance
-from training.config import AugmentConfig, TrainConfig
-from training.dataset import PairSampler
 from training.augment.noise import Noises
 from training.augment.pool import AudioPool
 from training.augment.reverb import Rooms
+from training.augment.rng import Chance
+from training.config import AugmentConfig, TrainConfig
+from training.dataset import PairSampler
 from training.train import Sources
 
 RATE = 8000

@@ -10,9 +10,9 @@ from torch import Tensor
 from engine.config import SpectrogramConfig
 from tests.audio_files import cached_tune
 from tests.training.sounds import RATE, lag, only, pitch_hz, pool_of, sampler_of, tone
+from training.augment.noise import Noises
 from training.augment.rng import Chance
 from training.config import AugmentConfig
-from training.augment.noise import Noises
 
 N_SAMPLES = SpectrogramConfig().samples_per_segment
 TUNES = pool_of(*(cached_tune(seed, 6.0) for seed in range(8)))

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import engine
-from engine.model.weights import new_models
 from engine.errors import ModelError
+from engine.model.weights import new_models
 from tests.training.sounds import RATE, RECIPE, music, only
 from training import learner as learner_module
 from training.augment.rng import Chance

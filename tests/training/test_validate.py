@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from engine.config import ASTConfig, Recipe, SpectrogramConfig
-from engine.model.weights import Encoder, load_weights
 from engine.model.fingerprinter import Fingerprinter
 from engine.model.network import AST
+from engine.model.weights import Encoder, load_weights
 from tests.audio_files import cached_tune
 from tests.training.sounds import RECIPE, only, pool_of, sampler_of, tone
 from training import validate
-from training.dataset import PairSampler
 from training.augment.noise import Noises
+from training.dataset import PairSampler
 from training.validate import DEGRADATIONS, DURATIONS_S, best_tracks, retrieve
 
 HISS = pool_of(0.1 * np.random.default_rng(0).standard_normal(16000))

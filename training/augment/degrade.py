@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from training.augment.degrade import channel, codec
-from training.augment.rng import Chance
-from training.config import AugmentConfig
+from training.augment import channel, codec
 from training.augment.noise import Noises
 from training.augment.reverb import Rooms
+from training.augment.rng import Chance
+from training.config import AugmentConfig
 
 
 def degrade(

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training.augment.pool import AudioPool
 from training.augment.rng import Chance
 from training.config import AugmentConfig
-from training.augment.pool import AudioPool
 
 _MAX_VOICES = 6
 

@@ -15,7 +15,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.audio.decode import decode
+from engine.audio import decode
 from engine.errors import AudioError, ConfigError
 
 log = logging.getLogger(__name__)

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training.augment.pool import AudioPool
 from training.augment.rng import Chance
 from training.config import AugmentConfig
-from training.augment.pool import AudioPool
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 import astound
-from astound.output import plots
 from astound.catalog import Catalog
 from astound.commands.main import cli
+from astound.output import plots
 from astound.output.explanations import write_explanation
-from engine.audio.decode import decode
+from engine.audio import decode
 from engine.config import AlignConfig, IngestConfig, SearchConfig
 from engine.errors import AstoundError, AudioError, ConfigError, TrackNotFoundError
 from engine.figure import PICTURES

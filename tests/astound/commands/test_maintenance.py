@@ -10,8 +10,8 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 import astound
-from astound.output import counter
 from astound.commands.main import cli
+from astound.output import counter
 from astound.output.counter import counted
 from tests.audio_files import cached_tune, write_wav
 from tests.shelves import OtherSpectra, add, flip_a_byte, open_catalog, shard_of

@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 import astound
 from astound.commands.main import cli
 from astound.commands.model import model as group
-from engine.audio.decode import decode
+from engine.audio import decode
 from engine.config import SpectrogramConfig
 from engine.model.ast_model import ASTModel
 from tests.audio_files import cached_tune, write_wav

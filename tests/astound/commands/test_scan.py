@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 import astound
 from astound.catalog import Catalog
 from astound.commands.main import cli
-from engine.audio.decode import decode
+from engine.audio import decode
 from engine.config import IngestConfig, ScanConfig
 from engine.errors import AudioError, AudioTooShortError
 from engine.records import Entry, Timeline

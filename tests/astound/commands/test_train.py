@@ -14,9 +14,9 @@ from click.testing import CliRunner, Result
 import astound
 import training.config
 from astound.commands.main import cli
-from engine.search.calibration import Calibration
-from engine.model.weights import load_encoder
 from engine.errors import RecipeMismatchError
+from engine.model.weights import load_encoder
+from engine.search.calibration import Calibration
 from tests.training.sounds import N_TRACKS, RECIPE, be_brief, write_sources
 from training.config import TrainConfig
 from training.train import Sources

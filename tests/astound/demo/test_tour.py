@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from astound.demo.tour import tour
 from astound.demo.tour import Clip, tour
 from engine.records import Match, QueryResult
 

@@ -11,14 +11,15 @@ import pytest
 from click.testing import CliRunner, Result
 
 import astound
-from astound.evaluation import calibrate, excerpts
-from astound.evaluation.calibrate import CalibrationReport, calibrate
 from astound.catalog import Catalog
 from astound.commands.main import cli
+from astound.evaluation import calibrate as calibration
+from astound.evaluation import excerpts
+from astound.evaluation.calibrate import CalibrationReport, calibrate
 from astound.evaluation.surroundings import Surroundings
-from engine.search.calibration import Calibration
 from engine.config import IngestConfig, SearchConfig
 from engine.errors import RecipeMismatchError, StoreError
+from engine.search.calibration import Calibration
 from tests.audio_files import cached_tune, write_audio
 from training.config import AugmentConfig
 
@@ -95,10 +96,10 @@ def name(catalog: Catalog, track_id: int) -> str:
 def test_absent_clips_are_asked_without_every_track_that_holds_them(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calibrate, "heard", lambda config, **_: AugmentConfig.unharmed())
+    monkeypatch.setattr(calibration, "heard", lambda config, **_: AugmentConfig.unharmed())
     around = Surroundings.of(RATE, 0)
     settings = catalog.fingerprinter, catalog.index, catalog.segment_hop_s, around, 0
-    examiner = calibrate._Examiner(*settings)
+    examiner = calibration._Examiner(*settings)
     tasks = excerpts.tasks(excerpts.of_tracks(catalog.tracks(), 100, 0), N_TUNES + 1)
     n_right = 0
     assert len(tasks) == N_TUNES + 1

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import astound
-from astound.evaluation import excerpts
 from astound.catalog import Catalog
+from astound.evaluation import excerpts
 from astound.evaluation.excerpts import Source
 from engine.config import IngestConfig
 from engine.errors import StoreError

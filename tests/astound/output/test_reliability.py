@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from astound.evaluation.statistics import Reliability, reliability
 from astound.output.reliability import draw
 from engine.errors import AstoundError, ConfigError
-from astound.evaluation.statistics import Reliability, reliability
 
 pytest.importorskip("matplotlib")
 

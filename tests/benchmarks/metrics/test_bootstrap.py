@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.metrics.bootstrap import Bootstrap
 from astound.evaluation.statistics import share
+from benchmarks.metrics.bootstrap import Bootstrap
 
 
 def test_interval_holds_the_share_and_follows_the_seed() -> None:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.metrics.outcomes import Outcome
 from benchmarks.metrics.open_set import open_set
+from benchmarks.metrics.outcomes import Outcome
 
 
 def asked(present: bool, confidence: float, rank: int | None = 1) -> Outcome:

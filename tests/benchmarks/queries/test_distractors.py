@@ -6,8 +6,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from benchmarks.queries.distractors import Distractors, Paths
 from benchmarks.metrics.likeness import likeness, nearest_cosines
+from benchmarks.queries.distractors import Distractors, Paths
 from engine.errors import ConfigError
 from engine.records import Vectors
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.metrics.outcomes import findings
+from benchmarks.metrics import findings
+from benchmarks.metrics.outcomes import Outcome
 from benchmarks.reports import page, plots, report
 from benchmarks.reports.grids import grids
-from benchmarks.metrics.outcomes import Outcome
 
 PLACES = [("clean", 2.0), ("clean", 5.0), ("noise0", 2.0), ("noise0", 5.0)]
 VOID = {"meta", "br", "path", "use"}

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from benchmarks.reports import report
 from benchmarks.metrics.outcomes import CellMetrics, Outcome, summarise
+from benchmarks.reports import report
 
 
 def cell(*outcomes: Outcome) -> CellMetrics:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.metrics.outcomes import Outcome
 from benchmarks.runs.baseline import (
     COSTLIER,
     COSTLIER_QUERY,
@@ -15,7 +16,6 @@ from benchmarks.runs.baseline import (
     rows,
     write,
 )
-from benchmarks.metrics.outcomes import Outcome
 from engine.errors import ConfigError
 
 COSTS = {"decoding": 2.0, "query": 2.0}

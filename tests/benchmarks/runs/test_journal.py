@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.runs.journal import Journal
 from benchmarks.metrics.outcomes import Outcome
+from benchmarks.runs.journal import Journal
 from engine.errors import ConfigError
 
 SETTINGS = {"seed": 1, "cells": "quick"}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.sounds import CONFIG, RECIPE
 from benchmarks.suites import ablation
 from benchmarks.suites.ablation import VARIANTS, Variant
+from tests.training.sounds import CONFIG, RECIPE
 from training.train import Sources
 
 TINY = {

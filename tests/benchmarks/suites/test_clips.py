@@ -11,7 +11,7 @@ import pytest
 import astound
 from astound.catalog import Catalog
 from benchmarks.suites.clips import ClipsConfig, Ranking, measured, ranking, run
-from engine.audio.decode import decode
+from engine.audio import decode
 from engine.compare.similar import ClipIndex
 
 N_QUERIES = 2

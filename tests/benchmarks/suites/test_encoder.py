@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.suites.encoder import EncoderConfig, embedded, run
-from engine.model.weights import load_encoder
 from engine.errors import ConfigError
 from engine.model.fingerprinter import Fingerprinter
+from engine.model.weights import load_encoder
 
 
 def test_every_cell_is_asked_and_written(sounds: Path, tiny_model: Path) -> None:

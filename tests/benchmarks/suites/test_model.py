@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.suites import model
 from benchmarks.cli import bench
+from benchmarks.suites import model
 from benchmarks.suites.model import Case, ModelConfig, best_of
 from engine.config import ASTConfig
 from engine.model.ast_model import ASTModel

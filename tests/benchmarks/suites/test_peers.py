@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.suites.peers import astound_peer
-from benchmarks.suites import peers
 from benchmarks.metrics.outcomes import Outcome
+from benchmarks.peers import astound_peer
 from benchmarks.peers.peer import Answer
-from benchmarks.suites.peers import PeersConfig, run
 from benchmarks.queries.query_files import QueryFile
+from benchmarks.suites import peers
+from benchmarks.suites.peers import PeersConfig, run
 from engine.errors import ConfigError
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.queries.datasets import Recordings, Rooms
 from benchmarks.runs import baseline, reference_work
 from benchmarks.suites import quick
-from benchmarks.queries.datasets import Recordings, Rooms
 from benchmarks.suites.quick import QuickConfig
 from engine.errors import ConfigError
 

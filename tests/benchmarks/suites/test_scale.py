@@ -14,19 +14,19 @@ import soundfile
 import astound
 from astound.catalog import SHARDS_FOLDER, Catalog
 from astound.storage import DATABASE_FILE
-from benchmarks.runs import cold_start, catalogs, library
-from benchmarks.metrics.outcomes import recall
-from benchmarks.suites import scale
-from benchmarks.reports import scale_tables
+from benchmarks.metrics import recall
+from benchmarks.metrics.exact import Exact, share_found
+from benchmarks.metrics.recall import Quiz
 from benchmarks.queries.datasets import RATE, Recordings, Rooms
 from benchmarks.queries.distractors import TRACK_SEGMENTS, Distractors
-from benchmarks.metrics.exact import Exact, share_found
-from benchmarks.runs.catalogs import Growth
 from benchmarks.queries.synthetic import MadeUp
-from benchmarks.metrics.recall import Quiz
-from benchmarks.suites.scale import ScaleConfig
+from benchmarks.reports import scale_tables
 from benchmarks.reports.scale_page import page, publish
+from benchmarks.runs import catalogs, cold_start, library
+from benchmarks.runs.catalogs import Growth
 from benchmarks.runs.corpus import Stock
+from benchmarks.suites import scale
+from benchmarks.suites.scale import ScaleConfig
 from engine.errors import ConfigError
 from engine.records import NO_ADDRESS
 from engine.store.store import Store

@@ -13,7 +13,7 @@ from benchmarks.queries import datasets, mix
 from benchmarks.queries.datasets import RATE
 from benchmarks.queries.mix import Mix, Part
 from benchmarks.suites.scan import ScanBenchmarkConfig, measured, run
-from engine.audio.decode import decode
+from engine.audio import decode
 from engine.errors import ConfigError
 from tests.audio_files import cached_tune
 

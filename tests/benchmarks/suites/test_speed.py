@@ -11,10 +11,10 @@ import pytest
 
 import astound
 from astound.catalog import Catalog
-from benchmarks.runs import concurrency, ingest_profile
-from benchmarks.suites import speed
 from benchmarks.reports import speed_tables
+from benchmarks.runs import concurrency, ingest_profile
 from benchmarks.runs.ingest_profile import Intake
+from benchmarks.suites import speed
 from benchmarks.suites.speed import SpeedConfig
 
 PARTS = {
@@ -117,7 +117,9 @@ def test_askers_are_answered_by_the_catalog_as_it_is_or_was(
     changing.start()
     try:
         with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(lambda i: concurrency.answer(catalog.query(clips[i % 5])), range(40)))
+            found = list(
+                pool.map(lambda i: concurrency.answer(catalog.query(clips[i % 5])), range(40))
+            )
     finally:
         stopped.set()
         changing.join()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from engine.audio.decode import decode
+from engine.audio import decode
 from engine.errors import AudioError
 from tests.audio_files import BROKEN_FILES, CODECS, LOSSLESS, Tune, Waveform, stereo, write_wav
 
@@ -258,7 +258,9 @@ def test_resample_keeps_low_tones_and_drops_high_ones() -> None:
     t = np.arange(44100) / 44100
     for hz, level in ((440, np.sqrt(0.5)), (6000, 0.0)):
         tone = np.sin(2 * np.pi * hz * t).astype(np.float32)
-        assert np.std(decode.resample(tone, 44100, RATE)[400:-400]) == pytest.approx(level, abs=0.01)
+        assert np.std(decode.resample(tone, 44100, RATE)[400:-400]) == pytest.approx(
+            level, abs=0.01
+        )
 
 
 def test_mono_averages_channels_of_either_layout() -> None:

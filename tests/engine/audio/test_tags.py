@@ -8,8 +8,8 @@ import mutagen.id3
 import pytest
 from mutagen.easyid3 import EasyID3
 
-from engine.records import Tags
 from engine.audio.tags import read_tags
+from engine.records import Tags
 from tests.audio_files import Tune, Waveform
 
 WriteAudio = Callable[[Path, Waveform, int], Path]

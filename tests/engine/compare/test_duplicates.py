@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.config import DedupConfig
 from engine.compare.duplicates import Duplicates, clusters
+from engine.config import DedupConfig
 from engine.errors import ConfigError
-from engine.vectors.index import Index
 from engine.records import Duplicate, DuplicateKind, Fingerprint, Placement, Vectors
+from engine.vectors.index import Index
 from engine.vectors.shard import write_shard
 
 DIM = 32

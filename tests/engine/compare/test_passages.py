@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.compare.passages import passages, similarity
 from engine.errors import ConfigError, RecipeMismatchError
 from engine.model.fingerprinter import Fingerprinter
 from engine.records import Fingerprint, Passage, Vectors
-from engine.compare.passages import passages, similarity
 from tests.audio_files import Waveform, cached_tune
 
 DIM = 64

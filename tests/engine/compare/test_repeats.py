@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.errors import ConfigError
 from engine.compare.overlap import joined, shared_s
-from engine.records import Fingerprint, Repeat, Vectors
-from engine.compare.repeats import repeats
 from engine.compare.passages import passages, repetitions
+from engine.compare.repeats import repeats
+from engine.errors import ConfigError
+from engine.records import Fingerprint, Repeat, Vectors
 
 DIM = 64
 HOP_S = 0.5

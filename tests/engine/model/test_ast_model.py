@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from engine.config import ASTConfig, SpectrogramConfig
-from engine.model.weights import SHIPPED_WEIGHTS, load_encoder
 from engine.errors import (
     AudioError,
     AudioTooShortError,
@@ -19,8 +18,9 @@ from engine.errors import (
     RecipeMismatchError,
     SilentAudioError,
 )
-from engine.model.fingerprinter import Fingerprinter
 from engine.model.ast_model import ASTModel
+from engine.model.fingerprinter import Fingerprinter
+from engine.model.weights import SHIPPED_WEIGHTS, load_encoder
 from engine.protocol import AudioFingerprinter
 from engine.records import Fingerprint
 from tests.audio_files import cached_tune

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.model.ast_model import attribution
 from engine.config import ASTConfig
 from engine.errors import AstoundError, ConfigError
+from engine.model import attribution
 from engine.model.attribution import (
     Score,
     agreement,

@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import ASTFeatureExtractor, ASTForAudioClassification
 
-from engine.model.checkpoint import Checkpoint, adapt, read_checkpoint
 from engine.config import ASTConfig, SpectrogramConfig
 from engine.errors import ModelError
+from engine.model.checkpoint import Checkpoint, adapt, read_checkpoint
 from engine.model.network import AST
 from tests.encoders import TINY_AST
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.model.weights import load_encoder
 from engine.errors import AudioTooShortError, ConfigError, SilentAudioError
 from engine.model.fingerprinter import Fingerprinter
+from engine.model.weights import load_encoder
 from engine.records import Fingerprint, Vectors
 from tests.audio_files import Waveform, cached_tune
 

@@ -10,6 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from engine.config import FINGERPRINT_AST, Recipe
+from engine.errors import ModelError
+from engine.model.network import AST, ClipHead
 from engine.model.weights import (
     Encoder,
     Weights,
@@ -19,8 +21,6 @@ from engine.model.weights import (
     resolve_device,
     save_weights,
 )
-from engine.errors import ModelError
-from engine.model.network import AST, ClipHead
 from tests.encoders import TINY_AST
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from engine.search import alignment
 from engine.config import AlignConfig
-from engine.search.margin import with_margins
 from engine.records import NO_ADDRESS, Candidate, Fingerprint, Hits, Reference, Vectors, address
+from engine.search import alignment
+from engine.search.margin import with_margins
 from engine.search.voting import vote
 
 CONFIG = AlignConfig()

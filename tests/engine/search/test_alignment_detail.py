@@ -6,10 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.search.alignment_detail import agreement
 from engine.config import AlignConfig
 from engine.records import NO_ADDRESS, Candidate, Hits, Reference, Vectors, address
-from tests.engine.test_align import HOP_S, SEGMENT_S, TICK_S, candidates, excerpt, nearest, unit
+from engine.search.alignment_detail import agreement
+from tests.engine.search.test_alignment import (
+    HOP_S,
+    SEGMENT_S,
+    TICK_S,
+    candidates,
+    excerpt,
+    nearest,
+    unit,
+)
 
 CONFIG = AlignConfig()
 SURE = Candidate(

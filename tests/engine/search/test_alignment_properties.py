@@ -11,13 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.search import candidates
 from engine.config import SearchConfig
-from engine.vectors.index import Index
-from engine.search.candidates import Stopwatch
 from engine.records import Candidate, Fingerprint, Placement, Vectors
+from engine.search.candidates import Stopwatch, find
+from engine.vectors.index import Index
 from engine.vectors.shard import write_shard
-from tests.engine.test_align import (
+from tests.engine.search.test_alignment import (
     CONFIG,
     HOP_S,
     SEGMENT_S,
@@ -111,9 +110,7 @@ def indexed(folder: Path, *shards: Sequence[tuple[int, Vectors]]) -> Index:
 
 def found(asked: Fingerprint, index: Index) -> dict[int, Candidate]:
     search = SearchConfig(query_hop_s=TICK_S, top_k=20)
-    return {
-        one.track_id: one for one in candidates.find(asked, index, HOP_S, search, CONFIG, Stopwatch())
-    }
+    return {one.track_id: one for one in find(asked, index, HOP_S, search, CONFIG, Stopwatch())}
 
 
 @settings(max_examples=10, deadline=None)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.search.calibration import Answer, Calibration, features, fit, learn, threshold_for
 from engine.errors import ModelError
 from engine.records import Candidate
+from engine.search.calibration import Answer, Calibration, features, fit, learn, threshold_for
 
 CALIBRATION = Calibration(
     recipe_id="recipe", weights=(-2.0, 4.0, 4.0, -1.0, 1.0, 0.5, -1.0), min_confidence=0.5

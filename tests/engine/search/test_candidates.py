@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.config import AlignConfig, SearchConfig
-from engine.vectors.index import Index
-from engine.search.candidates import Stopwatch, find
 from engine.records import Fingerprint, Placement
+from engine.search.candidates import Stopwatch, find
+from engine.vectors.index import Index
 from engine.vectors.shard import write_shard
 
 DIM = 64

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.search.calibration import N_FEATURES, Calibration
 from engine.errors import AudioTooShortError, SilentAudioError
-from engine.search.explanation import REASONS, Rule, costs_of, judge, unheard
 from engine.records import Candidate
+from engine.search.calibration import N_FEATURES, Calibration
+from engine.search.explanation import REASONS, Rule, costs_of, judge, unheard
 
 CURVE = Calibration(
     recipe_id="recipe",

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engine.vectors import quantizer
-from engine.search.calibration import Calibration
 from engine.config import SearchConfig
-from engine.vectors.index import Index
-from engine.search.candidates import Stopwatch
 from engine.records import Candidate, Fingerprint, Placement, Vectors
+from engine.search.calibration import Calibration
+from engine.search.candidates import Stopwatch
 from engine.search.searcher import Searcher
+from engine.vectors import quantizer
+from engine.vectors.index import Index
 from engine.vectors.shard import write_shard
 from tests.shelves import Spectra
 

@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.audio.decode import decode
-from engine.search import candidates
+from engine.audio import decode
 from engine.config import AlignConfig, SearchConfig
-from engine.model.weights import load_encoder
 from engine.model.fingerprinter import Fingerprinter
-from engine.vectors.index import Index
-from engine.search.candidates import Stopwatch
+from engine.model.weights import load_encoder
 from engine.records import Candidate, Fingerprint, Placement
-from engine.vectors.shard import write_shard
+from engine.search import candidates
+from engine.search.candidates import Stopwatch
 from engine.search.speeds import Variants
+from engine.vectors.index import Index
+from engine.vectors.shard import write_shard
 from tests.audio_files import Waveform, cached_tune
 
 RATE = 8000

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from engine.records import NO_ADDRESS, Fingerprint, Placement, Vectors, address
 from engine.vectors import quantizer
 from engine.vectors.gpu import MAX_FOUND, find
 from engine.vectors.index import Index
 from engine.vectors.quantizer import Storage
-from engine.records import NO_ADDRESS, Fingerprint, Placement, Vectors, address
 from engine.vectors.shard import Shard, write_shard
 from tests.gpus import BOTH, OnCpu, gpu
 

@@ -5,9 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.vectors import quantizer
 from engine.errors import RecipeMismatchError, ShardError
-from engine.vectors.index import Index
 from engine.records import (
     NO_ADDRESS,
     Fingerprint,
@@ -17,6 +15,8 @@ from engine.records import (
     positions,
     track_ids,
 )
+from engine.vectors import quantizer
+from engine.vectors.index import Index
 from engine.vectors.shard import write_shard
 
 DIM = 24

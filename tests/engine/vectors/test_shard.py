@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engine.vectors import quantizer
 from engine.errors import NewerShardError, RecipeMismatchError, ShardError
-from engine.vectors.quantizer import Storage
 from engine.records import Fingerprint, Vectors
+from engine.vectors import quantizer
+from engine.vectors.quantizer import Storage
 from engine.vectors.shard import PARTIAL_PREFIX, Shard, sweep, write_shard
 
 DIM = 24

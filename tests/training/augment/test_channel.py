@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.training.sounds import RATE, decibels, music, only, rms, tones, white
-from training.augment.degrade import channel
+from training.augment import channel
 from training.augment.rng import Chance
 
 CHANCE = (0,)

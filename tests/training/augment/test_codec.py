@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.training.sounds import RATE, decibels, lag, music, only, rms
-from training.augment.degrade import codec
+from training.augment import codec
 from training.augment.rng import Chance
 
 ENCODING = only(codec_share=1.0)

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from tests.audio_files import cached_tune
 from tests.training.sounds import NO_ROOMS, RATE, music, only, pool_of, white
-from training.augment.degrade import degrade, channel, codec
+from training.augment import channel, codec, degrade
+from training.augment.noise import Noises
 from training.augment.rng import Chance
 from training.config import AugmentConfig
-from training.augment.noise import Noises
 
 TUNES = pool_of(*(cached_tune(seed, 3.0) for seed in range(20, 23)))
 NOISES = Noises(TUNES, TUNES, TUNES)

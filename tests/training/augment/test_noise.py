@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from tests.training.sounds import decibels, music, only, pitch_hz, pool_of, rms, tone
-from training.augment.rng import Chance
 from training.augment.noise import Noises
+from training.augment.rng import Chance
 
 HISS = pool_of(0.1 * np.random.default_rng(0).standard_normal(16000))
 KINDS_HZ = (500, 1001, 2000)  # two voices in opposite phase would be silent

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from tests.training.sounds import NO_ROOMS, RATE, decibels, only, pool_of, tone
-from training.augment.rng import Chance
 from training.augment.reverb import Rooms
+from training.augment.rng import Chance
 
 
 def impulses(n: int) -> Tensor:
