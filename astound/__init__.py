@@ -13,13 +13,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from astound.catalog import Catalog
-    from engine.config import ASTConfig
     from engine.errors import AstoundError
     from engine.model.ast_model import ASTModel
+    from engine.recipe import ASTConfig
     from engine.records import Match, QueryResult, Track
 
 _HOMES = {
-    "ASTConfig": "engine.config",
+    "ASTConfig": "engine.recipe",
     "ASTModel": "engine.model.ast_model",
     "Catalog": "astound.catalog",
     "AstoundError": "engine.errors",

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from engine.config import ASTConfig, Recipe
 from engine.model import spectrogram
 from engine.model.network import AST
 from engine.model.weights import Weights, new_models, save_weights
+from engine.recipe import ASTConfig, Recipe
 from engine.search.calibration import Calibration
 from tests.audio_files import cached_tune
 

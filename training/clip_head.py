@@ -8,8 +8,8 @@ import logging
 import torch
 from torch import Tensor, nn
 
-from engine.config import Recipe
 from engine.model.network import AST, ClipHead
+from engine.recipe import Recipe
 from training import loss
 from training.augment.rng import Chance
 from training.config import TrainConfig

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-from engine.config import Recipe
 from engine.errors import ModelError
 from engine.model import spectrogram
 from engine.model.network import AST
 from engine.model.supervised import optimizer_state, optimizer_tensors
+from engine.recipe import Recipe
 from training import loss
 from training.augment import channel
 from training.augment.rng import Chance

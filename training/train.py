@@ -20,7 +20,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from engine.config import Recipe
 from engine.errors import ConfigError, ModelError
 from engine.model.ast_model import ASTModel
 from engine.model.network import AST, ClipHead
@@ -32,6 +31,7 @@ from engine.model.weights import (
     resolve_device,
     save_weights,
 )
+from engine.recipe import Recipe
 from engine.search.calibration import SHIPPED_CALIBRATION
 from training.augment.noise import Noises
 from training.augment.pool import AudioPool

@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.config import IndexConfig, Recipe
+from engine.config import IndexConfig
 from engine.model import spectrogram
 from engine.model.network import AST
+from engine.recipe import Recipe
 from engine.records import Vectors
 from training.augment.rng import Chance
 from training.config import AugmentConfig

@@ -10,7 +10,7 @@ from math import nan
 import numpy as np
 
 from benchmarks.queries.distractors import TRACK_SEGMENTS, Distractors
-from engine.config import ClipConfig
+from engine.recipe import ClipConfig
 from engine.records import Fingerprint, NewTrack, Vectors
 
 PREFIX = "/made-up/"

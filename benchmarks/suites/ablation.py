@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from astound.demo import composer as tunes_of
-from engine.config import FINGERPRINT_AST, Recipe, SpectrogramConfig
 from engine.model.weights import new_models
+from engine.recipe import FINGERPRINT_AST, Recipe, SpectrogramConfig
 from training.augment.pool import AudioPool
 from training.augment.rng import Chance
 from training.config import AugmentConfig, TrainConfig

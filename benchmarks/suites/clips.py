@@ -23,9 +23,9 @@ from benchmarks.runs.progress import followed
 from benchmarks.runs.provenance import provenance
 from engine.audio import decode
 from engine.compare.similar import ClipIndex
-from engine.config import ClipConfig
 from engine.errors import AudioError, ConfigError
 from engine.protocol import AudioFingerprinter
+from engine.recipe import ClipConfig
 
 TOP = (1, 5, 20, 100)
 """Ranks at which the share of right tracks is counted."""

@@ -21,7 +21,6 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from engine.compare import passages
-from engine.config import ASTConfig, Recipe, SpectrogramConfig
 from engine.errors import AudioError, AudioTooShortError, ConfigError, ModelError
 from engine.model import attribution, checkpoint, onnx, spectrogram
 from engine.model.fingerprinter import Fingerprinter
@@ -40,6 +39,7 @@ from engine.model.weights import (
     sealed,
     to_bytes,
 )
+from engine.recipe import ASTConfig, Recipe, SpectrogramConfig
 from engine.records import Fingerprint, Passage
 
 Audio: TypeAlias = "Tensor | NDArray[Any] | Sequence[float] | Sequence[Sequence[float]]"

@@ -25,9 +25,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.config import ASTConfig, SpectrogramConfig
 from engine.errors import AstoundError, ModelError
 from engine.model.network import AST
+from engine.recipe import ASTConfig, SpectrogramConfig
 
 State = dict[str, Tensor]
 

@@ -15,7 +15,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from engine.config import SpectrogramConfig
+from engine.recipe import SpectrogramConfig
 
 _PRE_EMPHASIS = 0.97
 _SMALLEST_POWER = torch.finfo(torch.float32).eps

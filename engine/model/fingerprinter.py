@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from engine.config import Recipe
 from engine.errors import AudioTooShortError, ConfigError, SilentAudioError
 from engine.model import spectrogram
 from engine.model.weights import Encoder, load_encoder
+from engine.recipe import Recipe
 from engine.records import Fingerprint, Vectors
 
 Waveform = NDArray[np.float32]

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.config import ASTConfig, ClipConfig
 from engine.errors import ConfigError
+from engine.recipe import ASTConfig, ClipConfig
 
 
 class Network(Protocol):

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config as tracing
 
-from engine.config import ASTConfig, load
+from engine.config import load
 from engine.errors import AstoundError, ConfigError, ModelError
 from engine.model.network import AST, check_features
+from engine.recipe import ASTConfig
 
 TOLERANCE = 1e-4
 MAX_WEIGHTS_BYTES = 2_000_000_000  # a file of protobuf holds 2 GiB, with all that is beside them

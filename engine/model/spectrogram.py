@@ -13,8 +13,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from engine.config import SpectrogramConfig
 from engine.model.filter_bank import fbank, mel
+from engine.recipe import SpectrogramConfig
 
 _LOG10_TO_NATS = 0.2302585092994046  # ln(10) / 10: dB of power to nats
 _SMALLEST_POWER = 1e-12

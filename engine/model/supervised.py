@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.utils.data import DataLoader
 
-from engine.config import ASTConfig
 from engine.errors import ConfigError, ModelError
 from engine.model import supervision
 from engine.model.network import AST
+from engine.recipe import ASTConfig
 
 OptimizerOf = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 Loss = Callable[[Tensor, Tensor], Tensor]

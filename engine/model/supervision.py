@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from engine.config import ASTConfig
 from engine.errors import ConfigError
+from engine.recipe import ASTConfig
 
 
 def mixup(

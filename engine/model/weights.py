@@ -16,9 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from engine.config import Recipe
 from engine.errors import AstoundError, ModelError
 from engine.model.network import AST, ClipHead, Network
+from engine.recipe import Recipe
 
 # Clips pooled at once, so that a day of audio takes no more memory than an hour.
 CLIP_BATCH_SIZE = 256

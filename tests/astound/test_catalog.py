@@ -18,7 +18,7 @@ import torch
 import astound
 from astound.catalog import Catalog, identify
 from engine.audio import decode
-from engine.config import IngestConfig, Recipe
+from engine.config import IngestConfig
 from engine.errors import (
     AudioError,
     CatalogBusyError,
@@ -29,6 +29,7 @@ from engine.errors import (
     TrackNotFoundError,
 )
 from engine.model.weights import Weights, new_models, save_weights
+from engine.recipe import Recipe
 from engine.records import Match, QueryResult
 from engine.search.calibration import N_FEATURES, Calibration
 from tests.audio_files import Waveform, cached_tune, stereo, write_wav

@@ -6,18 +6,9 @@ from typing import Any
 
 import pytest
 
-from engine.config import (
-    FINGERPRINT_AST,
-    AlignConfig,
-    ASTConfig,
-    ClipConfig,
-    IndexConfig,
-    IngestConfig,
-    Recipe,
-    SearchConfig,
-    SpectrogramConfig,
-)
+from engine.config import AlignConfig, IndexConfig, IngestConfig, SearchConfig
 from engine.errors import ConfigError
+from engine.recipe import FINGERPRINT_AST, ASTConfig, ClipConfig, Recipe, SpectrogramConfig
 
 BAD = [
     (SpectrogramConfig, {"sample_rate": 0}),

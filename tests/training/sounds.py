@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.config import ClipConfig, Recipe
+from engine.recipe import ClipConfig, Recipe
 from tests.audio_files import Waveform, cached_tune, write_wav
 from tests.encoders import TINY_AST
 from training.augment.noise import Noises

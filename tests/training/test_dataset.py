@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.config import SpectrogramConfig
+from engine.recipe import SpectrogramConfig
 from tests.audio_files import cached_tune
 from tests.training.sounds import RATE, lag, only, pitch_hz, pool_of, sampler_of, tone
 from training.augment.noise import Noises

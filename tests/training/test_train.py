@@ -16,10 +16,10 @@ import torch
 from safetensors import safe_open
 
 import engine
-from engine.config import Recipe
 from engine.errors import ConfigError, ModelError
 from engine.model.fingerprinter import Fingerprinter
 from engine.model.weights import load_encoder, load_weights
+from engine.recipe import Recipe
 from engine.search.calibration import Calibration
 from tests.audio_files import cached_tune, write_wav
 from tests.training.sounds import CONFIG, N_TRACKS, RATE, RECIPE, be_brief, only, pitch_hz, tone

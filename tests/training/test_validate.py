@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from engine.config import ASTConfig, Recipe, SpectrogramConfig
 from engine.model.fingerprinter import Fingerprinter
 from engine.model.network import AST
 from engine.model.weights import Encoder, load_weights
+from engine.recipe import ASTConfig, Recipe, SpectrogramConfig
 from tests.audio_files import cached_tune
 from tests.training.sounds import RECIPE, only, pool_of, sampler_of, tone
 from training import validate

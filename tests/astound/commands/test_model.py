@@ -20,8 +20,8 @@ import astound
 from astound.commands.main import cli
 from astound.commands.model import model as group
 from engine.audio import decode
-from engine.config import SpectrogramConfig
 from engine.model.ast_model import ASTModel
+from engine.recipe import SpectrogramConfig
 from tests.audio_files import cached_tune, write_wav
 from tests.encoders import TINY_AST
 

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from benchmarks.cli import bench
 from benchmarks.suites import model
 from benchmarks.suites.model import Case, ModelConfig, best_of
-from engine.config import ASTConfig
 from engine.model.ast_model import ASTModel
+from engine.recipe import ASTConfig
 
 TINY = ASTConfig(
     n_classes=3, embedding_dim=16, n_layers=1, n_heads=2, n_mels=16, target_length=16, stride=16

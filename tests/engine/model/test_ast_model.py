@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from engine.config import ASTConfig, SpectrogramConfig
 from engine.errors import (
     AudioError,
     AudioTooShortError,
@@ -22,6 +21,7 @@ from engine.model.ast_model import ASTModel
 from engine.model.fingerprinter import Fingerprinter
 from engine.model.weights import SHIPPED_WEIGHTS, load_encoder
 from engine.protocol import AudioFingerprinter
+from engine.recipe import ASTConfig, SpectrogramConfig
 from engine.records import Fingerprint
 from tests.audio_files import cached_tune
 

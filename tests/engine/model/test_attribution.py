@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.config import ASTConfig
 from engine.errors import AstoundError, ConfigError
 from engine.model import attribution
 from engine.model.attribution import (
@@ -21,6 +20,7 @@ from engine.model.attribution import (
     rollout,
 )
 from engine.model.network import AST, Block
+from engine.recipe import ASTConfig
 from tests.encoders import TINY_AST
 
 SMALL = dataclasses.replace(

@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import ASTFeatureExtractor, ASTForAudioClassification
 
-from engine.config import ASTConfig, SpectrogramConfig
 from engine.errors import ModelError
 from engine.model.checkpoint import Checkpoint, adapt, read_checkpoint
 from engine.model.network import AST
+from engine.recipe import ASTConfig, SpectrogramConfig
 from tests.encoders import TINY_AST
 
 PREFIX = "audio_spectrogram_transformer"

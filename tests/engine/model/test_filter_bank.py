@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import ASTFeatureExtractor
 
-from engine.config import ASTConfig, SpectrogramConfig
 from engine.model.filter_bank import fbank
+from engine.recipe import ASTConfig, SpectrogramConfig
 from tests.audio_files import cached_tune
 
 PUBLISHED = SpectrogramConfig.kaldi(ASTConfig())

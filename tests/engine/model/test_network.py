@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
-from engine.config import ASTConfig, ClipConfig
 from engine.model.network import AST, ClipHead, cut_positions
+from engine.recipe import ASTConfig, ClipConfig
 from tests.encoders import TINY_AST
 
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from engine.config import ASTConfig
 from engine.errors import AstoundError, ConfigError, ModelError
 from engine.model.network import AST
 from engine.model.onnx import Graph, export_graph, export_program
+from engine.recipe import ASTConfig
 
 # Overlapping patches: as many along time as lengths from 16 to 60 allow, which are 1 to 5.
 SMALL = ASTConfig(

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from engine.config import FINGERPRINT_AST
 from engine.model import spectrogram
 from engine.model.weights import SHIPPED_WEIGHTS, Encoder, load_encoder, load_weights
+from engine.recipe import FINGERPRINT_AST
 from engine.search.calibration import SHIPPED_CALIBRATION, Calibration
 from tests.audio_files import Waveform, cached_tune
 

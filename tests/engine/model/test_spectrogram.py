@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.config import ASTConfig, SpectrogramConfig
 from engine.model.filter_bank import fbank
 from engine.model.spectrogram import log_mel, mel_filters, normalise, segments, silent
+from engine.recipe import ASTConfig, SpectrogramConfig
 from tests.audio_files import cached_tune
 
 CONFIG = SpectrogramConfig()

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Generator, Tensor
 
-from engine.config import ASTConfig
 from engine.errors import ConfigError
 from engine.model.supervision import as_targets, default_loss, mixup, spec_augment
+from engine.recipe import ASTConfig
 from tests.encoders import TINY_AST
 
 ONE_OF_THREE = dataclasses.replace(TINY_AST, n_classes=3, multi_label=False)

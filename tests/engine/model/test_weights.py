@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from engine.config import FINGERPRINT_AST, Recipe
 from engine.errors import ModelError
 from engine.model.network import AST, ClipHead
 from engine.model.weights import (
@@ -21,6 +20,7 @@ from engine.model.weights import (
     resolve_device,
     save_weights,
 )
+from engine.recipe import FINGERPRINT_AST, Recipe
 from tests.encoders import TINY_AST
 
 

@@ -1,0 +1,304 @@
+"""The recipe: every setting that changes a fingerprint's numbers.
+
+A field name here is part of every catalog's id: renaming one makes all catalogs and weights another
+recipe's. Settings of index, search and alignment are in :mod:`engine.config`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from engine.config import load, require
+
+FRONT_ENDS = ("segment", "kaldi")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpectrogramConfig:
+    """How a waveform becomes a log-mel spectrogram, and how long a segment is.
+
+    The defaults give 64 frames of 128 ms every 12.5 ms: a segment of 0.9155 s. 4 kHz carries what
+    survives phones, codecs and rooms, and the long window separates tones from noise
+    (Chang et al. 2021 use the same 1024 samples at 8 kHz).
+
+    Parameters
+    ----------
+    sample_rate : int
+        Hz; everything is resampled to it.
+    n_fft, hop_length : int
+        Window length and distance between frames, in samples.
+    n_mels, f_min_hz, f_max_hz : int, float, float
+        Number and range of the mel bands.
+    n_frames : int
+        Frames in one segment.
+    floor_db : float
+        Log power is floored this far below the segment's own maximum.
+    silence_db : float
+        A segment whose loudest frame has a power below this (dB re full scale) is silent.
+    front_end : {"segment", "kaldi"}
+        "segment" gives each segment zero mean and unit variance; "kaldi" is the filter bank of the
+        published models, see :mod:`engine.model.filter_bank`, with a fixed mean and deviation.
+    mean, deviation : float
+        What "kaldi" subtracts, and what it divides by twice of; those of AudioSet by default.
+    """
+
+    sample_rate: int = 8000
+    n_fft: int = 1024
+    hop_length: int = 100
+    n_mels: int = 128
+    f_min_hz: float = 100.0
+    f_max_hz: float = 4000.0
+    n_frames: int = 64
+    floor_db: float = 78.0
+    silence_db: float = -70.0
+    front_end: str = "segment"
+    mean: float = -4.2677393
+    deviation: float = 4.5689974
+
+    def __post_init__(self) -> None:
+        for key in ("sample_rate", "n_fft", "hop_length", "n_mels", "n_frames"):
+            require(getattr(self, key) > 0, key, getattr(self, key), "it must be positive")
+        nyquist = self.sample_rate / 2
+        require(
+            0 <= self.f_min_hz < self.f_max_hz <= nyquist,
+            "f_max_hz",
+            (self.f_min_hz, self.f_max_hz),
+            f"0 <= f_min_hz < f_max_hz <= {nyquist:g} is needed",
+        )
+        require(self.floor_db > 0, "floor_db", self.floor_db, "it must be positive")
+        require(
+            self.front_end in FRONT_ENDS, "front_end", self.front_end, f"known are {FRONT_ENDS}"
+        )
+        require(self.deviation > 0, "deviation", self.deviation, "it must be positive")
+
+    @classmethod
+    def kaldi(cls, encoder: ASTConfig) -> SpectrogramConfig:
+        """Windows of 25 ms every 10 ms, as the published models read them."""
+        return cls(
+            sample_rate=encoder.sample_rate,
+            n_fft=round(0.025 * encoder.sample_rate),
+            hop_length=round(0.010 * encoder.sample_rate),
+            n_mels=encoder.n_mels,
+            f_min_hz=20.0,
+            f_max_hz=encoder.sample_rate / 2,
+            n_frames=encoder.target_length,
+            front_end="kaldi",
+        )
+
+    @property
+    def samples_per_segment(self) -> int:
+        """Samples one segment reads: its frames overlap, and none reaches beyond it."""
+        return (self.n_frames - 1) * self.hop_length + self.n_fft
+
+    @property
+    def segment_s(self) -> float:
+        """Length of one segment in seconds."""
+        return self.samples_per_segment / self.sample_rate
+
+    def frames_per_hop(self, hop_s: float) -> int:
+        """Spectrogram frames in `hop_s` seconds; ConfigError unless it is a whole number."""
+        frames = hop_s * self.sample_rate / self.hop_length
+        require(
+            frames >= 1 and abs(frames - round(frames)) < 1e-6,
+            "hop_s",
+            hop_s,
+            f"it must be a multiple of {self.hop_length / self.sample_rate:g} s",
+        )
+        return round(frames)
+
+    def hop_within(self, hop_s: float, whole_s: float) -> float:
+        """Find the longest hop of whole frames, at most `hop_s`, that fits evenly into `whole_s`.
+
+        Parameters
+        ----------
+        hop_s, whole_s : float
+            Seconds; `whole_s` must be a whole number of frames.
+
+        Returns
+        -------
+        float
+        """
+        whole = self.frames_per_hop(whole_s)
+        frame_s = self.hop_length / self.sample_rate
+        at_most = max(int(hop_s / frame_s + 1e-6), 1)
+        return frame_s * max(n for n in range(1, min(at_most, whole) + 1) if whole % n == 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ASTConfig:
+    """Shape of an Audio Spectrogram Transformer; the defaults are the published base model.
+
+    Gong, Chung, Glass: AST: Audio Spectrogram Transformer. Interspeech 2021 (arXiv 2104.01778).
+
+    Parameters
+    ----------
+    sample_rate : int
+        Hz of the audio it hears.
+    n_classes : int
+        Size of the classification head; 0 for none.
+    embedding_dim, n_layers, n_heads, mlp_ratio, dropout : int, int, int, float, float
+        The transformer: size of its tokens, layers, heads of each, hidden width of each layer's
+        perceptron relative to the tokens', share of activations dropped in training.
+    patch_size, stride : int
+        Side of a square patch, distance between patches (10 overlaps, 16 does not).
+    n_mels, target_length : int
+        Mel bands and frames of the spectrogram it reads.
+    distillation : bool
+        A second class token, averaged with the first.
+    multi_label : bool
+        Classes are independent of each other (sigmoid), else exactly one is right (softmax).
+    fingerprint_dim : int
+        Size of the projection head's unit-norm embedding; 0 for none.
+    projection_dim : int
+        Hidden width of the projection head.
+    norm_eps : float
+        Added to variances by the layer normalisations.
+    """
+
+    sample_rate: int = 16000
+    n_classes: int = 527
+    embedding_dim: int = 768
+    n_layers: int = 12
+    n_heads: int = 12
+    patch_size: int = 16
+    stride: int = 10
+    n_mels: int = 128
+    target_length: int = 1024
+    mlp_ratio: float = 4.0
+    dropout: float = 0.0
+    distillation: bool = True
+    multi_label: bool = True
+    fingerprint_dim: int = 0
+    projection_dim: int = 512
+    norm_eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        for key in (
+            *("sample_rate", "embedding_dim", "n_layers", "n_heads", "patch_size", "stride"),
+            *("n_mels", "target_length", "mlp_ratio", "projection_dim", "norm_eps"),
+        ):
+            require(getattr(self, key) > 0, key, getattr(self, key), "it must be positive")
+        require(
+            self.embedding_dim % self.n_heads == 0,
+            "embedding_dim",
+            self.embedding_dim,
+            f"it must be a multiple of n_heads ({self.n_heads})",
+        )
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "it must lie in [0, 1)")
+        require(
+            self.patch_size <= min(self.n_mels, self.target_length),
+            "patch_size",
+            self.patch_size,
+            f"it must not exceed the spectrogram ({self.n_mels} x {self.target_length})",
+        )
+        for key in ("n_classes", "fingerprint_dim"):
+            require(getattr(self, key) >= 0, key, getattr(self, key), "it must not be negative")
+
+    @property
+    def n_patches(self) -> tuple[int, int]:
+        """Patches along frequency and along time."""
+        return (
+            (self.n_mels - self.patch_size) // self.stride + 1,
+            (self.target_length - self.patch_size) // self.stride + 1,
+        )
+
+    @property
+    def n_class_tokens(self) -> int:
+        """How many tokens stand before the patches."""
+        return 2 if self.distillation else 1
+
+    @property
+    def fingerprint_length(self) -> int:
+        """Numbers in the embedding of one segment."""
+        return self.fingerprint_dim or self.embedding_dim
+
+
+FINGERPRINT_AST = ASTConfig(
+    sample_rate=8000,
+    n_classes=0,
+    embedding_dim=192,
+    n_layers=6,
+    n_heads=3,
+    stride=16,
+    target_length=64,
+    fingerprint_dim=128,
+    norm_eps=1e-5,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipConfig:
+    """How consecutive segment embeddings become one clip-level embedding.
+
+    Parameters
+    ----------
+    n_segments : int
+        Segments in one clip; 19 of them, 0.5 s apart, span 9.9 s.
+    segment_hop_s : float
+        Distance of these segments in seconds.
+    hop_segments : int
+        Segments between the starts of two clips.
+    n_heads : int
+        Heads of the attention that pools them.
+    """
+
+    n_segments: int = 19
+    segment_hop_s: float = 0.5
+    hop_segments: int = 10
+    n_heads: int = 4
+
+    def __post_init__(self) -> None:
+        for key in ("n_segments", "segment_hop_s", "hop_segments", "n_heads"):
+            require(getattr(self, key) > 0, key, getattr(self, key), "it must be positive")
+
+
+_SHARED = {"sample_rate": "sample_rate", "n_mels": "n_mels", "target_length": "n_frames"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All that changes a fingerprint's numbers.
+
+    Parameters
+    ----------
+    spectrogram, encoder, clip
+        The settings of the three steps.
+    weights_sha256 : str
+        Hash of the encoder's weights; empty before they exist.
+    """
+
+    spectrogram: SpectrogramConfig = field(default_factory=SpectrogramConfig)
+    encoder: ASTConfig = FINGERPRINT_AST
+    clip: ClipConfig = field(default_factory=ClipConfig)
+    weights_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        for key, of_spectrogram in _SHARED.items():
+            wanted = getattr(self.spectrogram, of_spectrogram)
+            require(
+                getattr(self.encoder, key) == wanted,
+                f"encoder.{key}",
+                getattr(self.encoder, key),
+                f"the spectrogram has {wanted}",
+            )
+
+    @cached_property
+    def recipe_id(self) -> str:
+        """Sixteen hex digits that stand for this recipe."""
+        canonical = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dict, for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """Rebuild from :meth:`to_dict`; ConfigError on unknown keys."""
+        return load(cls, values)
