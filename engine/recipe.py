@@ -84,7 +84,7 @@ class SpectrogramConfig:
             sample_rate=encoder.sample_rate,
             n_fft=round(0.025 * encoder.sample_rate),
             hop_length=round(0.010 * encoder.sample_rate),
-            n_mels=encoder.n_mels,
+            n_mels=encoder.num_mel_bands,
             f_min_hz=20.0,
             f_max_hz=encoder.sample_rate / 2,
             n_frames=encoder.target_length,
@@ -140,16 +140,16 @@ class ASTConfig:
     ----------
     sample_rate : int
         Hz of the audio it hears.
-    n_classes : int
+    num_classes : int
         Size of the classification head; 0 for none.
-    embedding_dim, n_layers, n_heads, mlp_ratio, dropout : int, int, int, float, float
+    embedding_dim, num_layers, num_heads, mlp_ratio, dropout : int, int, int, float, float
         The transformer: size of its tokens, layers, heads of each, hidden width of each layer's
         perceptron relative to the tokens', share of activations dropped in training.
     patch_size, stride : int
         Side of a square patch, distance between patches (10 overlaps, 16 does not).
-    n_mels, target_length : int
+    num_mel_bands, target_length : int
         Mel bands and frames of the spectrogram it reads.
-    distillation : bool
+    use_distillation : bool
         A second class token, averaged with the first.
     multi_label : bool
         Classes are independent of each other (sigmoid), else exactly one is right (softmax).
@@ -162,17 +162,17 @@ class ASTConfig:
     """
 
     sample_rate: int = 16000
-    n_classes: int = 527
+    num_classes: int = 527
     embedding_dim: int = 768
-    n_layers: int = 12
-    n_heads: int = 12
+    num_layers: int = 12
+    num_heads: int = 12
     patch_size: int = 16
     stride: int = 10
-    n_mels: int = 128
+    num_mel_bands: int = 128
     target_length: int = 1024
     mlp_ratio: float = 4.0
     dropout: float = 0.0
-    distillation: bool = True
+    use_distillation: bool = True
     multi_label: bool = True
     fingerprint_dim: int = 0
     projection_dim: int = 512
@@ -180,38 +180,38 @@ class ASTConfig:
 
     def __post_init__(self) -> None:
         for key in (
-            *("sample_rate", "embedding_dim", "n_layers", "n_heads", "patch_size", "stride"),
-            *("n_mels", "target_length", "mlp_ratio", "projection_dim", "norm_eps"),
+            *("sample_rate", "embedding_dim", "num_layers", "num_heads", "patch_size", "stride"),
+            *("num_mel_bands", "target_length", "mlp_ratio", "projection_dim", "norm_eps"),
         ):
             require(getattr(self, key) > 0, key, getattr(self, key), "it must be positive")
         require(
-            self.embedding_dim % self.n_heads == 0,
+            self.embedding_dim % self.num_heads == 0,
             "embedding_dim",
             self.embedding_dim,
-            f"it must be a multiple of n_heads ({self.n_heads})",
+            f"it must be a multiple of num_heads ({self.num_heads})",
         )
         require(0 <= self.dropout < 1, "dropout", self.dropout, "it must lie in [0, 1)")
         require(
-            self.patch_size <= min(self.n_mels, self.target_length),
+            self.patch_size <= min(self.num_mel_bands, self.target_length),
             "patch_size",
             self.patch_size,
-            f"it must not exceed the spectrogram ({self.n_mels} x {self.target_length})",
+            f"it must not exceed the spectrogram ({self.num_mel_bands} x {self.target_length})",
         )
-        for key in ("n_classes", "fingerprint_dim"):
+        for key in ("num_classes", "fingerprint_dim"):
             require(getattr(self, key) >= 0, key, getattr(self, key), "it must not be negative")
 
     @property
     def n_patches(self) -> tuple[int, int]:
         """Patches along frequency and along time."""
         return (
-            (self.n_mels - self.patch_size) // self.stride + 1,
+            (self.num_mel_bands - self.patch_size) // self.stride + 1,
             (self.target_length - self.patch_size) // self.stride + 1,
         )
 
     @property
     def n_class_tokens(self) -> int:
         """How many tokens stand before the patches."""
-        return 2 if self.distillation else 1
+        return 2 if self.use_distillation else 1
 
     @property
     def fingerprint_length(self) -> int:
@@ -221,10 +221,10 @@ class ASTConfig:
 
 FINGERPRINT_AST = ASTConfig(
     sample_rate=8000,
-    n_classes=0,
+    num_classes=0,
     embedding_dim=192,
-    n_layers=6,
-    n_heads=3,
+    num_layers=6,
+    num_heads=3,
     stride=16,
     target_length=64,
     fingerprint_dim=128,
@@ -258,7 +258,7 @@ class ClipConfig:
             require(getattr(self, key) > 0, key, getattr(self, key), "it must be positive")
 
 
-_SHARED = {"sample_rate": "sample_rate", "n_mels": "n_mels", "target_length": "n_frames"}
+_SHARED = {"sample_rate": "sample_rate", "num_mel_bands": "n_mels", "target_length": "n_frames"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.safetensors"
 # What a published checkpoint becomes: segments of 1.02 s, a projection instead of the classes.
-_CUT: dict[str, Any] = {"target_length": 100, "n_classes": 0, "fingerprint_dim": 128}
+_CUT: dict[str, Any] = {"target_length": 100, "num_classes": 0, "fingerprint_dim": 128}
 
 
 class Sources(NamedTuple):

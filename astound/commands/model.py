@@ -285,9 +285,9 @@ def _summed_up(described: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": described["name"],
         "parameters": f"{n_parameters:,}" if n_parameters else "in a graph",
-        "shape": "{n_layers} layers, {n_heads} heads, {embedding_dim} wide".format_map(shape),
+        "shape": "{num_layers} layers, {num_heads} heads, {embedding_dim} wide".format_map(shape),
         "patches": "{patch_size} × {patch_size}, {stride} apart".format_map(shape),
-        "reads": "{target_length} frames × {n_mels} bands".format_map(shape),
+        "reads": "{target_length} frames × {num_mel_bands} bands".format_map(shape),
         "fingerprints": f"{shape['fingerprint_dim'] or shape['embedding_dim']} numbers",
         "front end": (
             "{front_end}: {sample_rate} Hz, {n_fft} samples every {hop_length}, "

@@ -72,7 +72,7 @@ class ASTModel(Learning):
 
     Examples
     --------
-    >>> model = ASTModel(ASTConfig(n_layers=2, embedding_dim=32, n_heads=2, n_classes=10))
+    >>> model = ASTModel(ASTConfig(num_layers=2, embedding_dim=32, num_heads=2, num_classes=10))
     >>> model.predict(np.zeros(16000, np.float32)).shape
     torch.Size([1, 10])
     """
@@ -137,9 +137,9 @@ class ASTModel(Learning):
             Names of the classes, for a checkpoint that has none.
         device : {"auto", "cpu", "cuda"}
         changes
-            Fields of :class:`ASTConfig` that shall differ: with ``target_length=100`` positions
-            are cut or interpolated to one second, and no input is ever padded; another `n_classes`
-            or `fingerprint_dim` begins with a new head.
+            Fields of :class:`ASTConfig` to override. With ``target_length=100`` the positions are
+            cut or interpolated to one second, and no input is padded. Another `num_classes` or
+            `fingerprint_dim` starts with a new head.
 
         Raises
         ------
@@ -149,7 +149,7 @@ class ASTModel(Learning):
         found = _checkpoint(Path(path))
         config = _changed(found.config, changes)
         front_end = dataclasses.replace(found.spectrogram, n_frames=config.target_length)
-        kept = labels or (found.labels if config.n_classes == found.config.n_classes else None)
+        kept = labels or (found.labels if config.num_classes == found.config.num_classes else None)
         model = cls(config, spectrogram=front_end, labels=kept, device=device)
         return model.init_from(found)
 
@@ -258,12 +258,12 @@ class ASTModel(Learning):
     @property
     def num_classes(self) -> int:
         """Number of classes, 0 for none."""
-        return self.config.n_classes
+        return self.config.num_classes
 
     @property
     def num_layers(self) -> int:
         """Number of transformer layers."""
-        return self.config.n_layers
+        return self.config.num_layers
 
     @property
     def patch_size(self) -> int:
@@ -354,7 +354,7 @@ class ASTModel(Learning):
 
         Returns
         -------
-        float32 tensor of shape (batch, n_classes), on the CPU
+        float32 tensor of shape (batch, num_classes), on the CPU
 
         Raises
         ------
@@ -369,7 +369,7 @@ class ASTModel(Learning):
 
         Parameters
         ----------
-        logits : float tensor of shape (..., n_classes)
+        logits : float tensor of shape (..., num_classes)
 
         Returns
         -------
@@ -649,9 +649,9 @@ def _changed(config: ASTConfig, changes: Mapping[str, Any]) -> ASTConfig:
 
 
 def _labels(labels: Sequence[str] | None, config: ASTConfig) -> tuple[str, ...]:
-    given = tuple(labels or (f"class {n}" for n in range(config.n_classes)))
-    if len(given) != config.n_classes:
-        raise ConfigError("labels", f"{len(given)} labels do not fit {config.n_classes} classes")
+    given = tuple(labels or (f"class {n}" for n in range(config.num_classes)))
+    if len(given) != config.num_classes:
+        raise ConfigError("labels", f"{len(given)} labels do not fit {config.num_classes} classes")
     return given
 
 

@@ -106,9 +106,9 @@ def attention_rollout(network: AST, features: Tensor) -> Importance:
         Not negative, and of no class in particular: it shows where the network looks. The mean
         where patches overlap, 0 beyond the last patch.
     """
-    n_classes = network.config.n_class_tokens
+    n_class_tokens = network.config.n_class_tokens
     seen = [
-        rollout(network, one)[:, :n_classes, n_classes:].mean(dim=1)
+        rollout(network, one)[:, :n_class_tokens, n_class_tokens:].mean(dim=1)
         for one in features.split(1)  # n_tokens squared for each head: the base model has 1214
     ]
     return _array(_put_back(torch.cat(seen), _patches_of(network, features), features))
@@ -177,8 +177,8 @@ def _attention(block: Block, x: Tensor) -> Tensor:
 
     Computed again: the fused attention that the network uses does not give them out.
     """
-    heads = block.attention.qkv(block.norm1(x)).unflatten(-1, (3, block.attention.n_heads, -1))
-    q, k, _ = heads.permute(2, 0, 3, 1, 4)  # each (n, n_heads, n_tokens, width / n_heads)
+    heads = block.attention.qkv(block.norm1(x)).unflatten(-1, (3, block.attention.num_heads, -1))
+    q, k, _ = heads.permute(2, 0, 3, 1, 4)  # each (n, num_heads, n_tokens, width / num_heads)
     weights: Tensor = (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(dim=-1)
     return weights.mean(dim=1)
 

@@ -69,11 +69,11 @@ _ORIGINAL_NAMES = {
 _UNUSED = ("v.head.", "v.head_dist.")  # classifiers of images
 _SETTINGS = {  # ours and Hugging Face's
     "embedding_dim": "hidden_size",
-    "n_layers": "num_hidden_layers",
-    "n_heads": "num_attention_heads",
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
     "patch_size": "patch_size",
     "stride": "time_stride",
-    "n_mels": "num_mel_bins",
+    "num_mel_bands": "num_mel_bins",
     "target_length": "max_length",
     "dropout": "hidden_dropout_prob",
     "norm_eps": "layer_norm_eps",
@@ -170,7 +170,7 @@ def adapt(state: Mapping[str, Tensor], source: ASTConfig, target: ASTConfig) -> 
     ModelError
         The transformers differ in width, layers, heads or perceptrons.
     """
-    for key in ("embedding_dim", "n_layers", "n_heads", "mlp_ratio"):
+    for key in ("embedding_dim", "num_layers", "num_heads", "mlp_ratio"):
         has, wanted = getattr(source, key), getattr(target, key)
         if has != wanted:
             raise ModelError("checkpoint", f"its {key} is {has}, which cannot become {wanted}")
@@ -190,17 +190,17 @@ def _read_folder(path: Path) -> Checkpoint:
     hearing = json.loads(preprocessor.read_text("utf-8")) if preprocessor.exists() else {}
     _refuse_others(path, settings, hearing)
     state = _translate(load_file(path / "model.safetensors"), _HUGGING_FACE_NAMES)
-    n_classes = _n_classes(state)
+    num_classes = _num_classes(state)
     problem = settings.get("problem_type")
     config = ASTConfig(
         **{ours: settings[theirs] for ours, theirs in _SETTINGS.items()},
         sample_rate=hearing.get("sampling_rate", ASTConfig.sample_rate),
         mlp_ratio=settings["intermediate_size"] / settings["hidden_size"],
-        n_classes=n_classes,
-        multi_label=problem == _MULTI_LABEL if problem else n_classes == _N_AUDIOSET_CLASSES,
+        num_classes=num_classes,
+        multi_label=problem == _MULTI_LABEL if problem else num_classes == _N_AUDIOSET_CLASSES,
     )
     _check(path, config, state)
-    labels = _labels(path, settings.get("id2label") or {}, n_classes)
+    labels = _labels(path, settings.get("id2label") or {}, num_classes)
     return Checkpoint(config, _front_end(config, hearing), state, labels)
 
 
@@ -227,12 +227,14 @@ def _front_end(config: ASTConfig, hearing: dict[str, Any]) -> SpectrogramConfig:
     return replace(kaldi, mean=mean, deviation=deviation)
 
 
-def _labels(path: Path, names: dict[str, str], n_classes: int) -> tuple[str, ...] | None:
+def _labels(path: Path, names: dict[str, str], num_classes: int) -> tuple[str, ...] | None:
     if all(name == f"LABEL_{number}" for number, name in names.items()):
         return None
-    if names.keys() != {str(number) for number in range(n_classes)}:
-        raise ModelError(path, f"its id2label does not fit the {n_classes} classes of its weights")
-    return tuple(names[str(number)] for number in range(n_classes))
+    if names.keys() != {str(number) for number in range(num_classes)}:
+        raise ModelError(
+            path, f"its id2label does not fit the {num_classes} classes of its weights"
+        )
+    return tuple(names[str(number)] for number in range(num_classes))
 
 
 def _read_original(path: Path) -> Checkpoint:
@@ -252,15 +254,15 @@ def _infer(path: Path, state: State) -> ASTConfig:
     width = state["positions"].shape[2]
     if width % _WIDTH_OF_A_HEAD:
         raise ModelError(path, f"the width of its tokens, {width}, is no multiple of 64")
-    n_classes = _n_classes(state)
+    num_classes = _num_classes(state)
     any_length = ASTConfig(
-        n_classes=n_classes,
+        num_classes=num_classes,
         embedding_dim=width,
-        n_layers=sum(key.endswith(".norm1.weight") for key in state),
-        n_heads=width // _WIDTH_OF_A_HEAD,
+        num_layers=sum(key.endswith(".norm1.weight") for key in state),
+        num_heads=width // _WIDTH_OF_A_HEAD,
         patch_size=state["patches.weight"].shape[-1],
         mlp_ratio=state["blocks.0.mlp.0.weight"].shape[0] / width,
-        multi_label=n_classes == _N_AUDIOSET_CLASSES,
+        multi_label=num_classes == _N_AUDIOSET_CLASSES,
     )
     n_patches = state["positions"].shape[1] - any_length.n_class_tokens
     shapes = product(_STRIDES, _STATISTICS)
@@ -272,7 +274,7 @@ def _infer(path: Path, state: State) -> ASTConfig:
     raise ModelError(path, f"it has {n_patches} patches, which tells its shape only for {expected}")
 
 
-def _n_classes(state: State) -> int:
+def _num_classes(state: State) -> int:
     return len(state["classifier.1.weight"]) if "classifier.1.weight" in state else 0
 
 
@@ -308,7 +310,7 @@ def _check(path: Path, config: ASTConfig, state: State) -> None:
 def _fits(key: str, source: ASTConfig, target: ASTConfig) -> bool:
     """Tell whether a tensor belongs to no head, or to one of the same size."""
     if key.startswith("classifier."):
-        return source.n_classes == target.n_classes
+        return source.num_classes == target.num_classes
     if key.startswith("projection."):
         sizes = {(one.fingerprint_dim, one.projection_dim) for one in (source, target)}
         return len(sizes) == 1
@@ -322,8 +324,8 @@ def _fit_classes(tokens: Tensor, n_wanted: int) -> Tensor:
 
 
 def _fit_positions(positions: Tensor, source: ASTConfig, target: ASTConfig) -> Tensor:
-    n_classes = source.n_class_tokens
-    classes, patches = positions[:, :n_classes], positions[:, n_classes:]
+    n_tokens = source.n_class_tokens
+    classes, patches = positions[:, :n_tokens], positions[:, n_tokens:]
     grid = patches.unflatten(1, source.n_patches).permute(0, 3, 1, 2)  # (1, dim, n_bands, n_times)
     for axis, n_wanted in enumerate(target.n_patches, start=2):
         grid = _fit_axis(grid, axis, n_wanted)

@@ -25,15 +25,15 @@ class Network(Protocol):
         """Unit-norm embeddings, float32 tensor of shape (n, fingerprint_length)."""
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Logits, float tensor of shape (n, n_classes)."""
+        """Logits, float tensor of shape (n, num_classes)."""
 
 
 class Attention(nn.Module):
     """Multi-head self-attention."""
 
-    def __init__(self, width: int, n_heads: int, dropout: float) -> None:
+    def __init__(self, width: int, num_heads: int, dropout: float) -> None:
         super().__init__()
-        self.n_heads, self.dropout = n_heads, dropout
+        self.num_heads, self.dropout = num_heads, dropout
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
@@ -47,7 +47,7 @@ class Attention(nn.Module):
             first = x[:, :n_wanted].clone(memory_format=torch.contiguous_format)
             q = F.linear(first, weight[:w], bias[:w])
             k, v = F.linear(x, weight[w:], bias[w:]).split(w, dim=2)
-        q, k, v = (one.unflatten(2, (self.n_heads, -1)).transpose(1, 2) for one in (q, k, v))
+        q, k, v = (one.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for one in (q, k, v))
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
         out: Tensor = self.out(mixed.transpose(1, 2).reshape(n, n_wanted, w))
@@ -61,7 +61,7 @@ class Block(nn.Module):
         super().__init__()
         hidden = int(config.embedding_dim * config.mlp_ratio)
         self.norm1 = nn.LayerNorm(config.embedding_dim, config.norm_eps)
-        self.attention = Attention(config.embedding_dim, config.n_heads, config.dropout)
+        self.attention = Attention(config.embedding_dim, config.num_heads, config.dropout)
         self.norm2 = nn.LayerNorm(config.embedding_dim, config.norm_eps)
         self.mlp = nn.Sequential(
             nn.Linear(config.embedding_dim, hidden),
@@ -100,12 +100,12 @@ class AST(nn.Module):
         )
         self.positions = nn.Parameter(torch.zeros(1, n_tokens, config.embedding_dim))
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(config.embedding_dim, config.norm_eps)
-        if config.n_classes:
+        if config.num_classes:
             self.classifier = nn.Sequential(
                 nn.LayerNorm(config.embedding_dim, config.norm_eps),
-                nn.Linear(config.embedding_dim, config.n_classes),
+                nn.Linear(config.embedding_dim, config.num_classes),
             )
         if config.fingerprint_dim:
             self.projection = nn.Sequential(
@@ -192,7 +192,7 @@ class AST(nn.Module):
 
         Returns
         -------
-        float tensor of shape (n, n_classes)
+        float tensor of shape (n, num_classes)
         """
         logits: Tensor = self.classifier(self.summary(features))
         return logits
@@ -285,10 +285,11 @@ def initialise(module: nn.Module) -> None:
 
 def check_features(features: Tensor, config: ASTConfig) -> None:
     """Raise ConfigError unless a network of this shape can read the features."""
-    lengths = range(config.patch_size, config.target_length + 1)
-    if features.ndim != 3 or features.shape[2] != config.n_mels or features.shape[1] not in lengths:
+    n_bands, n_frames = config.num_mel_bands, (config.patch_size, config.target_length)
+    shape = tuple(features.shape)
+    if len(shape) != 3 or shape[2] != n_bands or not n_frames[0] <= shape[1] <= n_frames[1]:
         raise ConfigError(
             "features",
-            f"shape {tuple(features.shape)} does not work; (batch, n_frames, {config.n_mels}) with "
-            f"{config.patch_size} to {config.target_length} frames is needed",
+            f"shape {shape} does not work; (batch, n_frames, {n_bands}) with "
+            f"{n_frames[0]} to {n_frames[1]} frames is needed",
         )

@@ -45,7 +45,7 @@ class _Outputs(nn.Module):
         """(n, n_frames, n_mels) to whatever :func:`_output_shapes` names."""
         summary = self.network.summary(features)
         outputs = {"summary": summary, "embedding": self.network.project(summary)}
-        if self.network.config.n_classes:
+        if self.network.config.num_classes:
             outputs["logits"] = self.network.classifier(summary)
         return outputs
 
@@ -63,11 +63,13 @@ def export_program(network: AST) -> ExportedProgram:
     ExportedProgram
         From features, a float32 tensor of shape (n, n_frames, n_mels), for any n and for n_frames
         from `patch_size` to `target_length`, to a dict: "summary" (n, embedding_dim), "embedding"
-        (n, fingerprint_length) and, if there are classes, "logits" (n, n_classes).
+        (n, fingerprint_length) and, if there are classes, "logits" (n, num_classes).
     """
     config = network.config
     network = copy.deepcopy(network).float().eval()
-    example = torch.zeros(2, config.target_length, config.n_mels, device=network.positions.device)
+    example = torch.zeros(
+        2, config.target_length, config.num_mel_bands, device=network.positions.device
+    )
     n_frames: Any = Dim.STATIC
     if _varies(config):
         n_frames = Dim("n_frames", min=config.patch_size, max=config.target_length)
@@ -166,8 +168,8 @@ class Graph:
 
     def __call__(self, features: Tensor) -> Tensor:
         """Logits; see :meth:`AST.forward`."""
-        if not self.config.n_classes:
-            raise ConfigError("n_classes", "the graph has no classification head")
+        if not self.config.num_classes:
+            raise ConfigError("num_classes", "the graph has no classification head")
         return self._run("logits", features)
 
     def _run(self, name: str, features: Tensor) -> Tensor:
@@ -222,7 +224,7 @@ def _compare(network: AST, graph: Graph, path: Path) -> None:
     config = network.config
     random = torch.Generator().manual_seed(0)
     for n, n_frames in ((1, config.target_length), (3, config.patch_size)):
-        features = torch.randn(n, n_frames, config.n_mels, generator=random)
+        features = torch.randn(n, n_frames, config.num_mel_bands, generator=random)
         for name, expected in _Outputs(network)(features).items():
             found = graph._run(name, features)
             if not torch.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE):
@@ -261,7 +263,7 @@ def _config_of(metadata: Mapping[str, str], path: Path) -> ASTConfig:
 
 def _input_shapes(config: ASTConfig) -> dict[str, Shape]:
     n_frames = "n_frames" if _varies(config) else config.target_length
-    return {"features": ("batch", n_frames, config.n_mels)}
+    return {"features": ("batch", n_frames, config.num_mel_bands)}
 
 
 def _output_shapes(config: ASTConfig) -> dict[str, Shape]:
@@ -269,8 +271,8 @@ def _output_shapes(config: ASTConfig) -> dict[str, Shape]:
         "summary": ("batch", config.embedding_dim),
         "embedding": ("batch", config.fingerprint_length),
     }
-    if config.n_classes:
-        shapes["logits"] = ("batch", config.n_classes)
+    if config.num_classes:
+        shapes["logits"] = ("batch", config.num_classes)
     return shapes
 
 

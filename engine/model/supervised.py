@@ -96,7 +96,7 @@ class Learning(ABC):
         Parameters
         ----------
         audio : array of shape (n_samples,) or (batch, n_samples)
-        targets : array of shape (batch,) of class indices, or (batch, n_classes) in [0, 1]
+        targets : array of shape (batch,) of class indices, or (batch, num_classes) in [0, 1]
 
         Returns
         -------
@@ -150,7 +150,7 @@ class Learning(ABC):
         Parameters
         ----------
         audio : array of shape (batch, n_samples)
-        targets : array of shape (batch,) of class indices, or (batch, n_classes) in [0, 1]
+        targets : array of shape (batch,) of class indices, or (batch, num_classes) in [0, 1]
 
         Returns
         -------
@@ -188,7 +188,7 @@ class Learning(ABC):
         Parameters
         ----------
         dataset : sequence of (waveform, target)
-            Waveforms of equal length, (n_samples,); targets are class indices or (n_classes,).
+            Waveforms of equal length, (n_samples,); targets are class indices or (num_classes,).
         n_epochs, batch_size : int
         mixup_share : float
             Share of the examples that are mixed with another.
@@ -221,9 +221,9 @@ class Learning(ABC):
         return means
 
     def _require_classes(self) -> None:
-        if not self.config.n_classes:
+        if not self.config.num_classes:
             raise ModelError(
-                "the model", "it has no classes; n_classes in its config gives it some"
+                "the model", "it has no classes; num_classes in its config gives it some"
             )
 
     def _current_optimizer(self) -> torch.optim.Optimizer:

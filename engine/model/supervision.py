@@ -27,7 +27,7 @@ def mixup(
     Parameters
     ----------
     waveforms : float tensor of shape (n, n_samples)
-    targets : float tensor of shape (n, n_classes)
+    targets : float tensor of shape (n, num_classes)
         As :func:`as_targets` gives them.
     generator : torch.Generator
     share : float
@@ -36,7 +36,7 @@ def mixup(
     Returns
     -------
     waveforms : float tensor of shape (n, n_samples)
-    targets : float tensor of shape (n, n_classes)
+    targets : float tensor of shape (n, num_classes)
     """
     if not 0 <= share <= 1:
         raise ConfigError("share", f"{share} does not work; it must lie in [0, 1]")
@@ -103,7 +103,7 @@ def default_loss(config: ASTConfig) -> nn.Module:
     Returns
     -------
     torch.nn.Module
-        Called with logits and targets, both of shape (n, n_classes); gives their mean loss.
+        Called with logits and targets, both of shape (n, num_classes); gives their mean loss.
     """
     return nn.BCEWithLogitsLoss() if config.multi_label else nn.CrossEntropyLoss()
 
@@ -113,41 +113,41 @@ def as_targets(targets: Tensor | ArrayLike, config: ASTConfig) -> Tensor:
 
     Parameters
     ----------
-    targets : array-like of shape (n,) or (n, n_classes)
+    targets : array-like of shape (n,) or (n, num_classes)
         The index of each input's class, or how far each class holds: numbers in [0, 1] that sum
         to 1 unless `config.multi_label`.
     config : ASTConfig
 
     Returns
     -------
-    float32 tensor of shape (n, n_classes)
+    float32 tensor of shape (n, num_classes)
 
     Raises
     ------
     ConfigError
         They are neither, or the model has no classes.
     """
-    if not config.n_classes:
-        raise ConfigError("n_classes", "0 does not work; targets need a model with classes")
+    if not config.num_classes:
+        raise ConfigError("num_classes", "0 does not work; targets need a model with classes")
     try:
         given = torch.as_tensor(targets)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError("targets", f"they are not numbers of one shape ({error})") from error
     if given.ndim == 1 and not given.is_floating_point():
-        return _one_hot(given, config.n_classes)
+        return _one_hot(given, config.num_classes)
     return _shares(given.float(), config)
 
 
-def _one_hot(indices: Tensor, n_classes: int) -> Tensor:
-    wrong = indices[(indices < 0) | (indices >= n_classes)]
+def _one_hot(indices: Tensor, num_classes: int) -> Tensor:
+    wrong = indices[(indices < 0) | (indices >= num_classes)]
     if len(wrong):
-        raise ConfigError("targets", f"no class {wrong[0]}; 0 to {n_classes - 1} are there")
-    return F.one_hot(indices.long(), n_classes).float()
+        raise ConfigError("targets", f"no class {wrong[0]}; 0 to {num_classes - 1} are there")
+    return F.one_hot(indices.long(), num_classes).float()
 
 
 def _shares(shares: Tensor, config: ASTConfig) -> Tensor:
-    if shares.ndim != 2 or shares.shape[1] != config.n_classes:
-        wanted = f"indices of shape (n,) or numbers of shape (n, {config.n_classes}) are needed"
+    if shares.ndim != 2 or shares.shape[1] != config.num_classes:
+        wanted = f"indices of shape (n,) or numbers of shape (n, {config.num_classes}) are needed"
         raise ConfigError("targets", f"shape {tuple(shares.shape)} does not work; {wanted}")
     if not ((shares >= 0) & (shares <= 1)).all():
         raise ConfigError("targets", "they must lie in [0, 1]")

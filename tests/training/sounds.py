@@ -28,7 +28,7 @@ RATE = 8000
 NO_ROOMS = Rooms(torch.zeros(0, 1), RATE)
 N_TRACKS = 8
 RECIPE = Recipe(
-    encoder=dataclasses.replace(TINY_AST, embedding_dim=16, n_layers=1),
+    encoder=dataclasses.replace(TINY_AST, embedding_dim=16, num_layers=1),
     clip=ClipConfig(n_segments=3, hop_segments=2, n_heads=2),
 )
 CONFIG = TrainConfig(

@@ -36,7 +36,7 @@ Run = Callable[..., Result]
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of a tiny model with three classes and random weights."""
     path = tmp_path_factory.mktemp("classifier") / "classes.safetensors"
-    config = dataclasses.replace(TINY_AST, n_classes=3)
+    config = dataclasses.replace(TINY_AST, num_classes=3)
     with torch.random.fork_rng():
         torch.manual_seed(2)
         ASTModel(config, spectrogram=SpectrogramConfig(), labels=LABELS, device="cpu").save(path)

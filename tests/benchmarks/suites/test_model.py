@@ -15,7 +15,13 @@ from engine.model.ast_model import ASTModel
 from engine.recipe import ASTConfig
 
 TINY = ASTConfig(
-    n_classes=3, embedding_dim=16, n_layers=1, n_heads=2, n_mels=16, target_length=16, stride=16
+    num_classes=3,
+    embedding_dim=16,
+    num_layers=1,
+    num_heads=2,
+    num_mel_bands=16,
+    target_length=16,
+    stride=16,
 )
 CASE = Case("tiny", lambda device: ASTModel(TINY, device=device), 0.5, (1, 3))
 

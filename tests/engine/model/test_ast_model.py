@@ -26,7 +26,7 @@ from engine.records import Fingerprint
 from tests.audio_files import cached_tune
 
 SMALL = ASTConfig(
-    n_classes=5, embedding_dim=32, n_layers=2, n_heads=2, n_mels=32, target_length=100
+    num_classes=5, embedding_dim=32, num_layers=2, num_heads=2, num_mel_bands=32, target_length=100
 )
 RATE = SMALL.sample_rate
 SEGMENT = 99 * 160 + 400
@@ -49,10 +49,10 @@ def noise(n_samples: int, batch: int | None = None, seed: int = 0) -> torch.Tens
 
 def test_config_defaults_are_those_described() -> None:
     config = ASTConfig()
-    assert (config.sample_rate, config.n_classes, config.embedding_dim) == (16000, 527, 768)
-    assert (config.n_layers, config.n_heads, config.patch_size) == (12, 12, 16)
-    assert (config.n_mels, config.target_length, config.mlp_ratio) == (128, 1024, 4.0)
-    assert (config.dropout, config.distillation) == (0.0, True)
+    assert (config.sample_rate, config.num_classes, config.embedding_dim) == (16000, 527, 768)
+    assert (config.num_layers, config.num_heads, config.patch_size) == (12, 12, 16)
+    assert (config.num_mel_bands, config.target_length, config.mlp_ratio) == (128, 1024, 4.0)
+    assert (config.dropout, config.use_distillation) == (0.0, True)
 
 
 def test_properties_tell_the_shape() -> None:
@@ -167,12 +167,12 @@ def test_classify_refuses_what_cannot_be_asked() -> None:
     with pytest.raises(AudioError, match="2 waveforms do not work; classify takes one"):
         small().classify(noise(SEGMENT, 2))
     with pytest.raises(ModelError, match="has no classes"):
-        small(n_classes=0).classify(noise(SEGMENT))
+        small(num_classes=0).classify(noise(SEGMENT))
 
 
-@pytest.mark.parametrize("distillation", [True, False])
-def test_extract_embedding_is_the_mean_of_the_class_tokens(distillation: bool) -> None:
-    model = small(distillation=distillation)
+@pytest.mark.parametrize("use_distillation", [True, False])
+def test_extract_embedding_is_the_mean_of_the_class_tokens(use_distillation: bool) -> None:
+    model = small(use_distillation=use_distillation)
     audio = noise(SEGMENT, 2)
     network: Any = model.network
     with torch.inference_mode():
@@ -180,7 +180,7 @@ def test_extract_embedding_is_the_mean_of_the_class_tokens(distillation: bool) -
         for block in network.blocks:
             x = block(x)
         x = network.norm(x)
-    expected = (x[:, 0] + x[:, 1]) / 2 if distillation else x[:, 0]
+    expected = (x[:, 0] + x[:, 1]) / 2 if use_distillation else x[:, 0]
     torch.testing.assert_close(model.extract_embedding(audio), expected)
 
 
@@ -210,11 +210,11 @@ def test_fingerprint_is_the_engines(shipped: ASTModel) -> None:
 
 
 def test_fingerprint_of_a_published_shape_has_its_own_recipe() -> None:
-    model = small(n_classes=0)
+    model = small(num_classes=0)
     found = model.fingerprint(noise(3 * RATE), 0.1)
     assert found.embeddings.shape == (20, 32)
     np.testing.assert_allclose(np.linalg.norm(found.embeddings, axis=1), 1, atol=1e-2)
-    assert found.recipe_id == model.recipe_id != small(1, n_classes=0).recipe_id
+    assert found.recipe_id == model.recipe_id != small(1, num_classes=0).recipe_id
 
 
 def test_fingerprint_refuses_silence_and_what_is_too_short(shipped: ASTModel) -> None:
@@ -309,7 +309,7 @@ def test_fit_learns_to_tell_two_sounds_apart() -> None:
         for n in range(8)
         for label, hz in enumerate((300.0, 3000.0))
     ]
-    model = small(multi_label=False, n_classes=2, optimizer=lambda p: torch.optim.Adam(p, 1e-3))
+    model = small(multi_label=False, num_classes=2, optimizer=lambda p: torch.optim.Adam(p, 1e-3))
     told: list[int] = []
     losses = model.fit(
         dataset, n_epochs=6, batch_size=4, freq_mask=4, time_mask=10,
@@ -345,7 +345,7 @@ def test_update_parameters_of_another_size_is_refused(n_more: int) -> None:
 
 def test_learning_without_classes_is_refused() -> None:
     with pytest.raises(ModelError, match="no classes"):
-        small(n_classes=0).train_step(noise(SEGMENT, 2), [0, 1])
+        small(num_classes=0).train_step(noise(SEGMENT, 2), [0, 1])
 
 
 def test_state_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
@@ -362,7 +362,7 @@ def test_state_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
 
 
 def test_state_of_another_shape_is_refused(tmp_path: Path) -> None:
-    small(n_layers=1).save_state(tmp_path / "state.safetensors")
+    small(num_layers=1).save_state(tmp_path / "state.safetensors")
     with pytest.raises(ModelError, match="no state of this model"):
         small().load_state(tmp_path / "state.safetensors")
     (tmp_path / "x").write_bytes(b"nonsense")
@@ -405,7 +405,7 @@ def test_clone_is_independent_and_new_instance_is_fresh() -> None:
 def test_from_pretrained_takes_its_own_file_in_another_shape(tmp_path: Path) -> None:
     small(labels=list("abcde")).save(tmp_path / "m.safetensors")
     changed = ASTModel.from_pretrained(
-        tmp_path / "m.safetensors", target_length=50, n_classes=0, fingerprint_dim=8, device="cpu"
+        tmp_path / "m.safetensors", target_length=50, num_classes=0, fingerprint_dim=8, device="cpu"
     )
     assert changed.config.target_length == 50
     assert changed.labels == ()
@@ -480,9 +480,9 @@ def test_from_onnx_missing_file() -> None:
 
 
 @pytest.mark.parametrize("method", ["gradient", "rollout", "occlusion"])
-@pytest.mark.parametrize("n_classes", [5, 0])
-def test_feature_importance_is_aligned_with_the_spectrogram(method: str, n_classes: int) -> None:
-    found = small(n_classes=n_classes).feature_importance(noise(SEGMENT), method)
+@pytest.mark.parametrize("num_classes", [5, 0])
+def test_feature_importance_is_aligned_with_the_spectrogram(method: str, num_classes: int) -> None:
+    found = small(num_classes=num_classes).feature_importance(noise(SEGMENT), method)
     assert found.shape == (100, 32)
     assert found.dtype == np.float32
     assert np.isfinite(found).all()

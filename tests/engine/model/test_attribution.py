@@ -24,9 +24,9 @@ from engine.recipe import ASTConfig
 from tests.encoders import TINY_AST
 
 SMALL = dataclasses.replace(
-    TINY_AST, n_mels=24, target_length=40, patch_size=8, stride=8, n_classes=3
+    TINY_AST, num_mel_bands=24, target_length=40, patch_size=8, stride=8, num_classes=3
 )
-OVERLAPPING = dataclasses.replace(SMALL, stride=5, distillation=False)
+OVERLAPPING = dataclasses.replace(SMALL, stride=5, use_distillation=False)
 PLANTED = (slice(16, 24), slice(8, 16))  # one patch of SMALL
 
 
@@ -131,16 +131,16 @@ def _rollout_by_loop(network: AST, one: Tensor) -> np.ndarray:
     rolled = np.eye(n_tokens)
     for block in network.blocks:
         assert isinstance(block, Block)
-        n_heads = block.attention.n_heads
-        size = width // n_heads
+        num_heads = block.attention.num_heads
+        size = width // num_heads
         qkv = block.attention.qkv(block.norm1(x))[0].double().numpy()
         attention = np.zeros((n_tokens, n_tokens))
-        for head in range(n_heads):
+        for head in range(num_heads):
             q = qkv[:, head * size : (head + 1) * size]
             k = qkv[:, width + head * size : width + (head + 1) * size]
             for i in range(n_tokens):
                 raised = np.exp([q[i] @ k[j] / np.sqrt(size) for j in range(n_tokens)])
-                attention[i] += raised / raised.sum() / n_heads
+                attention[i] += raised / raised.sum() / num_heads
         mixed = attention + np.eye(n_tokens)
         rolled = mixed / mixed.sum(axis=1, keepdims=True) @ rolled
         x = block(x)
@@ -166,9 +166,9 @@ def test_rollout_lies_where_its_patches_do(
     network, features = _network(config), features[:, :n_frames]
     found = attention_rollout(network, features)
     assert (found.shape, str(found.dtype)) == ((2, n_frames, 24), "float32")
-    n_classes, size, stride = config.n_class_tokens, config.patch_size, config.stride
+    n_class_tokens, size, stride = config.n_class_tokens, config.patch_size, config.stride
     for one, spread in zip(features.split(1), found, strict=True):
-        row = _rollout_by_loop(network, one)[:n_classes, n_classes:].mean(axis=0)
+        row = _rollout_by_loop(network, one)[:n_class_tokens, n_class_tokens:].mean(axis=0)
         over: list[list[list[float]]] = [[[] for _ in range(24)] for _ in range(n_frames)]
         tokens = iter(row)
         for band in range(0, 24 - size + 1, stride):

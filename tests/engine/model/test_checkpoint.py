@@ -150,10 +150,10 @@ def test_read_folder_describes_the_network(tmp_path: Path) -> None:
     model = theirs(max_length=100, hidden_dropout_prob=0.1, layer_norm_eps=1e-5)
     found = read_checkpoint(saved(model, tmp_path))
     assert found.config == ASTConfig(
-        n_classes=5,
+        num_classes=5,
         embedding_dim=128,
-        n_layers=2,
-        n_heads=2,
+        num_layers=2,
+        num_heads=2,
         target_length=100,
         mlp_ratio=2.0,
         dropout=0.1,
@@ -165,7 +165,7 @@ def test_read_folder_describes_the_network(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("n_classes", "problem", "expected"),
+    ("num_classes", "problem", "expected"),
     [
         (527, None, True),
         (527, "single_label_classification", False),
@@ -174,9 +174,9 @@ def test_read_folder_describes_the_network(tmp_path: Path) -> None:
     ],
 )
 def test_read_folder_knows_whether_classes_exclude_each_other(
-    tmp_path: Path, n_classes: int, problem: str | None, expected: bool
+    tmp_path: Path, num_classes: int, problem: str | None, expected: bool
 ) -> None:
-    model = theirs(max_length=64, num_labels=n_classes, problem_type=problem)
+    model = theirs(max_length=64, num_labels=num_classes, problem_type=problem)
     assert read_checkpoint(saved(model, tmp_path)).config.multi_label is expected
 
 
@@ -224,7 +224,7 @@ def folder(tmp_path: Path) -> Path:
         ({"max_length": 128}, "positions"),
         ({"num_hidden_layers": 3}, r"blocks\.2"),
         ({"intermediate_size": 512}, r"mlp\.0"),
-        ({"num_attention_heads": 3}, "n_heads"),
+        ({"num_attention_heads": 3}, "num_heads"),
         ({"hidden_size": None}, "no published checkpoint"),
         ({"hidden_size": 0}, "no published checkpoint"),
         ({"hidden_size": "128"}, "no published checkpoint"),
@@ -308,11 +308,11 @@ def test_read_original_gives_the_logits_of_transformers(
 
 @pytest.fixture
 def original(folder: Path, tmp_path: Path) -> Callable[[int], Path]:
-    def make(n_patches: int, n_classes: int = 5) -> Path:
+    def make(n_patches: int, num_classes: int = 5) -> Path:
         weights = in_original_names(folder)
         weights["module.v.pos_embed"] = torch.zeros(1, n_patches + 2, 128)
-        weights["module.mlp_head.1.weight"] = torch.zeros(n_classes, 128)
-        weights["module.mlp_head.1.bias"] = torch.zeros(n_classes)
+        weights["module.mlp_head.1.weight"] = torch.zeros(num_classes, 128)
+        weights["module.mlp_head.1.bias"] = torch.zeros(num_classes)
         torch.save(weights, tmp_path / "original.pth")
         return tmp_path / "original.pth"
 
@@ -333,10 +333,10 @@ def original(folder: Path, tmp_path: Path) -> Callable[[int], Path]:
 def test_read_original_knows_the_published_shapes(
     original: Callable[..., Path], n_patches: int, stride: int, n_frames: int
 ) -> None:
-    config = read_checkpoint(original(n_patches, n_classes=527)).config
-    assert (config.stride, config.target_length, config.n_mels) == (stride, n_frames, 128)
-    assert (config.embedding_dim, config.n_layers, config.n_heads) == (128, 2, 2)
-    assert (config.mlp_ratio, config.n_classes, config.multi_label) == (2.0, 527, True)
+    config = read_checkpoint(original(n_patches, num_classes=527)).config
+    assert (config.stride, config.target_length, config.num_mel_bands) == (stride, n_frames, 128)
+    assert (config.embedding_dim, config.num_layers, config.num_heads) == (128, 2, 2)
+    assert (config.mlp_ratio, config.num_classes, config.multi_label) == (2.0, 527, True)
 
 
 @pytest.mark.parametrize("n_patches", [0, 1, 575, 1211, 1213])
@@ -445,7 +445,7 @@ def fresh(config: ASTConfig) -> dict[str, Tensor]:
     return {key: torch.randn(tensor.shape) for key, tensor in AST(config).state_dict().items()}
 
 
-SOURCE = replace(TINY_AST, target_length=128, n_classes=7)
+SOURCE = replace(TINY_AST, target_length=128, num_classes=7)
 
 
 @pytest.mark.parametrize(
@@ -453,13 +453,13 @@ SOURCE = replace(TINY_AST, target_length=128, n_classes=7)
     [
         {},
         {"target_length": 300},
-        {"target_length": 40, "n_mels": 200},
-        {"target_length": 300, "n_mels": 64},  # fewer bands and more times
+        {"target_length": 40, "num_mel_bands": 200},
+        {"target_length": 300, "num_mel_bands": 64},  # fewer bands and more times
         {"stride": 10},
         {"stride": 24},
         {"patch_size": 8},
         {"patch_size": 24, "stride": 10},
-        {"distillation": False},
+        {"use_distillation": False},
     ],
 )
 def test_adapt_fits_the_target(changes: dict[str, Any]) -> None:
@@ -491,7 +491,7 @@ def positions_of(state: dict[str, Tensor], config: ASTConfig) -> Tensor:
 
 
 def test_adapt_cuts_the_middle_of_bands_while_times_are_interpolated() -> None:
-    target = replace(SOURCE, n_mels=48, target_length=256)  # 8 x 8 to 3 x 16
+    target = replace(SOURCE, num_mel_bands=48, target_length=256)  # 8 x 8 to 3 x 16
     bands = positions_of(adapt(ramp(SOURCE, 0), SOURCE, target), target)
     torch.testing.assert_close(bands, torch.tensor([[3.0], [4.0], [5.0]]).expand(3, 16))
     times = positions_of(adapt(ramp(SOURCE, 1), SOURCE, target), target)
@@ -500,7 +500,7 @@ def test_adapt_cuts_the_middle_of_bands_while_times_are_interpolated() -> None:
 
 
 def test_adapt_cuts_the_middle_of_times_while_bands_are_interpolated() -> None:
-    target = replace(SOURCE, n_mels=256, target_length=80)  # 8 x 8 to 16 x 5
+    target = replace(SOURCE, num_mel_bands=256, target_length=80)  # 8 x 8 to 16 x 5
     times = positions_of(adapt(ramp(SOURCE, 1), SOURCE, target), target)
     torch.testing.assert_close(times, torch.arange(2.0, 7.0).expand(16, 5))
     bands = positions_of(adapt(ramp(SOURCE, 0), SOURCE, target), target)
@@ -509,7 +509,7 @@ def test_adapt_cuts_the_middle_of_times_while_bands_are_interpolated() -> None:
 
 
 def test_adapt_keeps_what_the_class_tokens_are() -> None:
-    state, one = fresh(SOURCE), replace(SOURCE, distillation=False)
+    state, one = fresh(SOURCE), replace(SOURCE, use_distillation=False)
     without = adapt(state, SOURCE, one)
     assert torch.equal(without["class_tokens"], state["class_tokens"][:, :1])
     assert torch.equal(without["positions"][:, :1], state["positions"][:, :1])
@@ -542,9 +542,9 @@ def test_adapt_smaller_patches_hear_a_level_as_loud() -> None:
 @pytest.mark.parametrize(
     ("changes", "left"),
     [
-        ({"n_classes": 7, "fingerprint_dim": 16}, {"classifier", "projection"}),
-        ({"n_classes": 8}, {"projection"}),
-        ({"n_classes": 0}, {"projection"}),
+        ({"num_classes": 7, "fingerprint_dim": 16}, {"classifier", "projection"}),
+        ({"num_classes": 8}, {"projection"}),
+        ({"num_classes": 0}, {"projection"}),
         ({"fingerprint_dim": 8}, {"classifier"}),
         ({"fingerprint_dim": 0}, {"classifier"}),
         ({"projection_dim": 8}, {"classifier"}),
@@ -565,8 +565,8 @@ def test_adapt_leaves_heads_of_another_size_to_the_network(
     ("changes", "words"),
     [
         ({"embedding_dim": 64}, "embedding_dim is 32, which cannot become 64"),
-        ({"n_layers": 3}, "n_layers is 2, which cannot become 3"),
-        ({"n_heads": 4}, "n_heads is 2, which cannot become 4"),
+        ({"num_layers": 3}, "num_layers is 2, which cannot become 3"),
+        ({"num_heads": 4}, "num_heads is 2, which cannot become 4"),
         ({"mlp_ratio": 2.0}, "mlp_ratio is 4.0, which cannot become 2.0"),
     ],
 )

@@ -17,22 +17,24 @@ from tests.encoders import TINY_AST
     [
         TINY_AST,
         dataclasses.replace(TINY_AST, stride=10),
-        dataclasses.replace(TINY_AST, distillation=False, n_classes=5),
-        dataclasses.replace(TINY_AST, n_mels=80, target_length=100, patch_size=8, stride=8),
-        dataclasses.replace(TINY_AST, n_mels=16, target_length=16, n_classes=1, fingerprint_dim=3),
+        dataclasses.replace(TINY_AST, use_distillation=False, num_classes=5),
+        dataclasses.replace(TINY_AST, num_mel_bands=80, target_length=100, patch_size=8, stride=8),
+        dataclasses.replace(
+            TINY_AST, num_mel_bands=16, target_length=16, num_classes=1, fingerprint_dim=3
+        ),
     ],
     ids=["plain", "overlapping", "classifier", "other size", "one patch"],
 )
 def test_model_any_shape_gives_its_heads(config: ASTConfig) -> None:
     model = AST(config).eval()
-    features = torch.randn(3, config.target_length, config.n_mels)
+    features = torch.randn(3, config.target_length, config.num_mel_bands)
     with torch.inference_mode():
         assert model.summary(features).shape == (3, config.embedding_dim)
         embeddings = model.embed(features)
         assert embeddings.shape == (3, config.fingerprint_dim)
         torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(3))
-        if config.n_classes:
-            assert model(features).shape == (3, config.n_classes)
+        if config.num_classes:
+            assert model(features).shape == (3, config.num_classes)
 
 
 def test_model_without_head_does_not_carry_one() -> None:

@@ -20,18 +20,23 @@ from engine.recipe import ASTConfig
 
 # Overlapping patches: as many along time as lengths from 16 to 60 allow, which are 1 to 5.
 SMALL = ASTConfig(
-    n_classes=5,
+    num_classes=5,
     embedding_dim=24,
-    n_layers=1,
-    n_heads=3,
-    n_mels=32,
+    num_layers=1,
+    num_heads=3,
+    num_mel_bands=32,
     target_length=64,
     dropout=0.5,
     fingerprint_dim=8,
     projection_dim=16,
 )
 ONE_PATCH = dataclasses.replace(
-    SMALL, n_classes=0, fingerprint_dim=0, target_length=16, n_mels=16, distillation=False
+    SMALL,
+    num_classes=0,
+    fingerprint_dim=0,
+    target_length=16,
+    num_mel_bands=16,
+    use_distillation=False,
 )
 
 
@@ -98,10 +103,10 @@ def test_program_any_batch_and_length_gives_the_networks_outputs(config: ASTConf
     network.eval()
     lengths = [n for n in (16, 25, 26, 45, 64) if n <= config.target_length]
     for n, n_frames in [(n, n_frames) for n in (1, 2, 5) for n_frames in lengths]:
-        features = torch.randn(n, n_frames, config.n_mels)
+        features = torch.randn(n, n_frames, config.num_mel_bands)
         outputs = program(features)
         expected = {"summary": network.summary(features), "embedding": network.embed(features)}
-        if config.n_classes:
+        if config.num_classes:
             expected["logits"] = network(features)
         torch.testing.assert_close(outputs, expected)
 
@@ -191,7 +196,9 @@ def test_graph_without_config_says_what_is_missing(tmp_path: Path) -> None:
         Graph(foreign(tmp_path / "foreign.onnx", {}))
 
 
-@pytest.mark.parametrize("text", ["{", "5", "[]", "[1]", '{"layers": 3}', '{"n_mels": "many"}'])
+@pytest.mark.parametrize(
+    "text", ["{", "5", "[]", "[1]", '{"layers": 3}', '{"num_mel_bands": "many"}']
+)
 def test_graph_with_another_config_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(ModelError, match='"config" in its metadata is no ASTConfig'):
         Graph(foreign(tmp_path / "foreign.onnx", {"config": text}))
@@ -208,10 +215,10 @@ def test_graph_of_other_inputs_says_what_is_expected_and_found(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"n_mels": 64}, r"features of shape \(batch, n_frames, 64\)"),
+        ({"num_mel_bands": 64}, r"features of shape \(batch, n_frames, 64\)"),
         ({"target_length": 16}, r"features of shape \(batch, 16, 32\)"),
-        ({"n_classes": 6}, r"logits of shape \(batch, 6\)"),
-        ({"n_classes": 0}, r"outputs expected: summary .*embedding .*found: .*logits"),
+        ({"num_classes": 6}, r"logits of shape \(batch, 6\)"),
+        ({"num_classes": 0}, r"outputs expected: summary .*embedding .*found: .*logits"),
         ({"embedding_dim": 12}, r"summary of shape \(batch, 12\)"),
         ({"fingerprint_dim": 9}, r"embedding of shape \(batch, 9\)"),
     ],
@@ -254,7 +261,7 @@ def test_graph_takes_features_that_learn_and_other_precisions(small: Path) -> No
 
 def test_graph_without_classes_has_no_logits(small: Path) -> None:
     graph = Graph(small)
-    graph.config = dataclasses.replace(SMALL, n_classes=0)
+    graph.config = dataclasses.replace(SMALL, num_classes=0)
     with pytest.raises(ConfigError, match="no classification head"):
         graph(torch.zeros(1, 64, 32))
 

@@ -14,8 +14,8 @@ from engine.model.supervision import as_targets, default_loss, mixup, spec_augme
 from engine.recipe import ASTConfig
 from tests.encoders import TINY_AST
 
-ONE_OF_THREE = dataclasses.replace(TINY_AST, n_classes=3, multi_label=False)
-ANY_OF_THREE = dataclasses.replace(TINY_AST, n_classes=3, multi_label=True)
+ONE_OF_THREE = dataclasses.replace(TINY_AST, num_classes=3, multi_label=False)
+ANY_OF_THREE = dataclasses.replace(TINY_AST, num_classes=3, multi_label=True)
 
 
 def _seeded(seed: int = 0) -> Generator:

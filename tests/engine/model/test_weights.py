@@ -163,7 +163,7 @@ def test_load_weights_changed_number_is_refused(saved: Saved) -> None:
 
 def test_load_weights_changed_setting_is_refused(saved: Saved) -> None:
     path, _, _, recipe = saved
-    wider = dataclasses.replace(recipe, encoder=dataclasses.replace(TINY_AST, n_layers=3))
+    wider = dataclasses.replace(recipe, encoder=dataclasses.replace(TINY_AST, num_layers=3))
     save_file(load_file(path), path, {"recipe": json.dumps(wider.to_dict())})
     with pytest.raises(ModelError, match="damaged"):
         load_weights(path)
