@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.audio import decode
-from engine.compare.overlap import told
-from engine.compare.passages import passages, similarity
+from engine.compare.passages import passages, similarity, told
 from engine.compare.repeats import repeats
 from engine.errors import AudioError
 from engine.model.fingerprinter import Fingerprinter
@@ -60,7 +59,7 @@ def compare(
     -------
     Comparison
         Its passages are those of :func:`engine.compare.passages.passages`, less those that
-        :func:`engine.compare.overlap.told` leaves out.
+        :func:`engine.compare.passages.told` leaves out.
 
     Raises
     ------

@@ -12,7 +12,7 @@ from rich import box
 from rich.table import Table
 
 from astound.output.matches import clock, console, label
-from engine.compare.overlap import query_span, reference_span
+from engine.compare.passages import query_span, reference_span
 from engine.errors import printable
 from engine.records import Cluster, Duplicate, Repeat, SimilarTrack, Track
 

@@ -13,8 +13,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.compare.overlap import Span, joined, query_span, reference_span, shared_s, told
-from engine.compare.passages import passages
+from engine.compare.passages import (
+    Span,
+    joined,
+    passages,
+    query_span,
+    reference_span,
+    shared_s,
+    told,
+)
 from engine.config import DedupConfig
 from engine.records import (
     NO_ADDRESS,

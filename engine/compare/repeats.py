@@ -9,8 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations, product
 
-from engine.compare.overlap import Span, joined, query_span, reference_span, shared_s
-from engine.compare.passages import passages, repetitions
+from engine.compare.passages import (
+    Span,
+    joined,
+    passages,
+    query_span,
+    reference_span,
+    repetitions,
+    shared_s,
+)
 from engine.records import Fingerprint, Occurrence, Passage, Repeat
 
 # Two stretches are the same occurrence if they share this much of the longer one, and apart if they

@@ -9,9 +9,8 @@ from engine.audio.decode import Waveform
 from engine.records import Candidate, Fingerprint, Reference
 from engine.search import alignment, candidates
 from engine.search.alignment_detail import Agreement, agreement
-from engine.search.candidates import Stopwatch
+from engine.search.candidates import Stopwatch, with_margins
 from engine.search.explanation import Verdict, judge
-from engine.search.margin import with_margins
 from engine.search.searcher import Searcher
 from engine.search.speeds import Variants, played
 

@@ -19,8 +19,7 @@ from engine.errors import SilentAudioError
 from engine.protocol import AudioFingerprinter
 from engine.records import Candidate, Fingerprint, Reference
 from engine.search import alignment, candidates
-from engine.search.candidates import Stopwatch
-from engine.search.margin import with_margins
+from engine.search.candidates import Stopwatch, with_margins
 from engine.vectors.index import Index
 
 # Diagonals looked at while choosing among speeds; the chosen one gets as many as any query.

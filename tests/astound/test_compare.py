@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from astound.commands.main import cli
 from astound.compare import compare
-from engine.compare.overlap import told
+from engine.compare.passages import told
 from engine.records import Passage
 from tests.audio_files import cached_tune, write_wav
 

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.compare.overlap import joined, shared_s
-from engine.compare.passages import passages, repetitions
+from engine.compare.passages import joined, passages, repetitions, shared_s
 from engine.compare.repeats import repeats
 from engine.errors import ConfigError
 from engine.records import Fingerprint, Repeat, Vectors

@@ -9,7 +9,7 @@ import pytest
 from engine.config import AlignConfig
 from engine.records import NO_ADDRESS, Candidate, Fingerprint, Hits, Reference, Vectors, address
 from engine.search import alignment
-from engine.search.margin import with_margins
+from engine.search.candidates import with_margins
 from engine.search.voting import vote
 
 CONFIG = AlignConfig()
