@@ -17,13 +17,14 @@ import numpy as np
 
 from astound.catalog import Device
 from benchmarks.metrics.outcomes import summarise
+from benchmarks.peers import query_files
 from benchmarks.peers.astound_peer import Astound
 from benchmarks.peers.audfprint import Audfprint
 from benchmarks.peers.chromaprint import Chromaprint
 from benchmarks.peers.olaf import Olaf
 from benchmarks.peers.peer import Answer, Peer
-from benchmarks.queries import cells, conditions, datasets, query_files
-from benchmarks.queries.query_files import QueryFile
+from benchmarks.queries import cells, conditions, datasets
+from benchmarks.peers.query_files import QueryFile
 from benchmarks.reports import peer_tables, report
 from benchmarks.runs.process import measured
 from benchmarks.runs.provenance import digest, provenance

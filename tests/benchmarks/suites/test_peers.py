@@ -9,7 +9,7 @@ import pytest
 from benchmarks.metrics.outcomes import Outcome
 from benchmarks.peers import astound_peer
 from benchmarks.peers.peer import Answer
-from benchmarks.queries.query_files import QueryFile
+from benchmarks.peers.query_files import QueryFile
 from benchmarks.suites import peers
 from benchmarks.suites.peers import PeersConfig, run
 from engine.errors import ConfigError
