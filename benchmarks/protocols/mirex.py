@@ -26,7 +26,7 @@ from benchmarks.runs.provenance import code_id, digest, provenance
 from engine.audio import decode
 from engine.errors import AudioError, ConfigError
 
-_MODULES = ("mirex", "metrics")
+_MODULES = ("protocols/mirex", "metrics/outcomes")
 
 
 @dataclass(frozen=True, kw_only=True)

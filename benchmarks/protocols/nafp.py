@@ -41,7 +41,7 @@ N_SEGMENTS = (1, 3, 5, 9, 11, 19)
 """Lengths of the queries."""
 
 _HEAD = ["query", "n", "top-1 exact %", "top-1 near %", "top-1 song %"]
-_MODULES = ("nafp", "datasets", "metrics")
+_MODULES = ("protocols/nafp", "queries/datasets", "metrics/outcomes")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-_ENGINE = ("astound/catalog.py", "engine/*.py")
+_ENGINE = ("astound/*.py", "engine/**/*.py")
 
 
 def provenance() -> dict[str, Any]:
@@ -21,18 +21,35 @@ def provenance() -> dict[str, Any]:
     return {"command": _command(), "commit": _commit(), "machine": _machine()}
 
 
-def code_id(modules: Iterable[str] = ("*",)) -> str:
-    """Sixteen hex digits that stand for the code an answer depends on.
+def code_id(modules: Iterable[str] = ("**/*",)) -> str:
+    """Hash the source code an answer depends on: the engine, the catalog, and benchmark modules.
 
     Parameters
     ----------
     modules : iterable of str
-        Those of the benchmarks that do; all by default.
+        Modules of the benchmarks as paths without ending, such as "queries/datasets"; patterns are
+        allowed. All by default.
+
+    Returns
+    -------
+    str
+        16 hex digits.
+
+    Raises
+    ------
+    FileNotFoundError
+        A path matches no file.
     """
     root = Path(__file__).parents[2]
     patterns = [*_ENGINE, *(f"benchmarks/{module}.py" for module in modules)]
-    sources = (file for pattern in patterns for file in sorted(root.glob(pattern)))
-    return digest(file.read_text() for file in sources)
+    return digest(file.read_text() for pattern in patterns for file in _matching(root, pattern))
+
+
+def _matching(root: Path, pattern: str) -> list[Path]:
+    files = sorted(root.glob(pattern))
+    if not files:
+        raise FileNotFoundError(pattern)
+    return files
 
 
 def digest(texts: Iterable[str]) -> str:

@@ -23,8 +23,8 @@ from benchmarks.peers.audfprint import Audfprint
 from benchmarks.peers.chromaprint import Chromaprint
 from benchmarks.peers.olaf import Olaf
 from benchmarks.peers.peer import Answer, Peer
-from benchmarks.queries import cells, conditions, datasets
 from benchmarks.peers.query_files import QueryFile
+from benchmarks.queries import cells, conditions, datasets
 from benchmarks.reports import peer_tables, report
 from benchmarks.runs.process import measured
 from benchmarks.runs.provenance import digest, provenance

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import astound
 from astound.catalog import Catalog
-from benchmarks.metrics import findings
-from benchmarks.metrics.outcomes import Outcome, outcome
+from benchmarks.metrics.open_set import open_set
+from benchmarks.metrics.outcomes import Outcome, calibration, outcome, summarise
 from benchmarks.queries import cells, conditions, datasets
 from benchmarks.queries.cells import Cell, Place
 from benchmarks.queries.questions import Question, questions
@@ -26,7 +26,11 @@ from engine.errors import AudioError, ConfigError
 RESULTS, JOURNAL = "results.json", "queries.jsonl"
 
 _MAX_MATCHES = 5
-_ASKING = ("cells", "chains", "datasets", "distort", "metrics", "questions", "retrieval")
+_MODULES = (
+    "queries/cells", "queries/conditions", "queries/datasets", "queries/degrade",
+    "queries/questions", "metrics/outcomes", "suites/retrieval",
+)  # fmt: skip
+"""Modules of the benchmarks that outcomes depend on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +152,7 @@ def run(config: RetrievalConfig) -> dict[str, Any]:
         a former run has left in `config.out` was measured with other settings.
     """
     results, outcomes = asked(config)
-    results |= findings.found(config.places, outcomes, results["min_confidence"], config.seed)
+    results |= measured(config.places, outcomes, results["min_confidence"], config.seed)
     report.write(config.out / RESULTS, results)
     (config.out / "report.md").write_text(report.markdown(results))
     (config.out / "report.html").write_text(page.html(results))
@@ -282,7 +286,7 @@ def _settings(
         "tracks": digest(tracks),
         "asked_for": digest(str(path) for paths in asked_for.values() for path in paths),
         "sounds": digest(map(str, sounds.paths)),
-        "code": code_id(_ASKING),
+        "code": code_id(_MODULES),
     }
 
 
@@ -304,3 +308,45 @@ def _about(
         and {"n_used": len(rooms.responses), "refused": [p.name for p in rooms.refused]},
         "left_out": config.left_out,
     }
+
+
+# -- results ---------------------------------------------------------------------------------
+
+
+def measured(
+    places: Sequence[Place], outcomes: Sequence[Outcome], min_confidence: float, seed: int = 0
+) -> dict[str, Any]:
+    """Measure every cell, and all of them together.
+
+    Parameters
+    ----------
+    places : sequence of (label, duration_s)
+        The cells, in the order of the tables.
+    outcomes : sequence of Outcome
+    min_confidence : float
+        The default threshold.
+    seed : int
+        Of the intervals.
+    """
+    rows = {place: summarise(*_cell(place, outcomes), seed) for place in places}
+    thresholds = open_set(outcomes, min_confidence, seed)
+    return {
+        "cells": [
+            {"label": label, "duration_s": duration_s, **asdict(row)}
+            for (label, duration_s), row in rows.items()
+        ],
+        "all": asdict(summarise("all", outcomes, seed)),
+        "open_set": thresholds and asdict(thresholds),
+        "calibration": asdict(calibration(outcomes)),
+        "table": report.accuracy_table(list(rows.values())),
+        "tables": {
+            "hits": report.hits_table(rows),
+            "acceptance": report.acceptance_table(rows),
+        },
+    }
+
+
+def _cell(place: Place, outcomes: Sequence[Outcome]) -> tuple[str, list[Outcome]]:
+    label, duration_s = place
+    name = f"{label} {duration_s:g} s"
+    return name, [outcome for outcome in outcomes if outcome.cell == name]

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.metrics import findings
 from benchmarks.metrics.outcomes import Outcome
 from benchmarks.reports import page, plots, report
 from benchmarks.reports.grids import grids
+from benchmarks.suites.retrieval import measured
 
 PLACES = [("clean", 2.0), ("clean", 5.0), ("noise0", 2.0), ("noise0", 5.0)]
 VOID = {"meta", "br", "path", "use"}
@@ -47,7 +47,7 @@ def results(of: list[Outcome]) -> dict[str, Any]:
         "n_tracks_asked_for": {"present": 3},
         "rooms": None, "left_out": {"room5": ["noise", "rooms"]},
     }  # fmt: skip
-    found: dict[str, Any] = json.loads(json.dumps(about | findings.found(PLACES, of, 0.7, 1)))
+    found: dict[str, Any] = json.loads(json.dumps(about | measured(PLACES, of, 0.7, 1)))
     return found
 
 
