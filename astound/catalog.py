@@ -473,7 +473,7 @@ class Catalog:
             blocks = decode.blocks(path, rate, start_s=start_s, end_s=end_s)
             return path, _reaching(blocks, path, start_s)
         if sample_rate is None:
-            raise ConfigError("sample_rate", "an array needs it, in Hz")
+            raise ConfigError.invalid("sample_rate", None, "must be given for an array, in Hz")
         last = None if end_s is None else round(end_s * sample_rate)
         part = decode.mono(source)[round(start_s * sample_rate) : last]
         return "array", _reaching([decode.resample(part, sample_rate, rate)], "array", start_s)
@@ -1044,13 +1044,15 @@ def identify(catalog: Catalog, source: str, **options: Any) -> QueryResult:
     try:
         return catalog.query(source, **options)
     except AudioError as error:
-        message = {"code": type(error).__name__, "message": str(error)}
+        message = {"code": error.code, "message": str(error)}
         return QueryResult(query=source, status="error", error=message)
 
 
 def _require_part(start_s: float, end_s: float | None) -> None:
     if start_s < 0 or (end_s is not None and end_s <= start_s):
-        raise ConfigError("start_s", f"0 <= {start_s} < {end_s} is needed")
+        raise ConfigError.invalid(
+            "(start_s, end_s)", (start_s, end_s), "must satisfy 0 <= start_s < end_s"
+        )
 
 
 def _reaching(
@@ -1084,7 +1086,7 @@ def timeline(catalog: Catalog, source: str, **options: Any) -> Timeline:
     try:
         return catalog.scan(source, on_entry=note, **options)
     except AudioError as error:
-        message = {"code": type(error).__name__, "message": str(error)}
+        message = {"code": error.code, "message": str(error)}
         return Timeline(recording=source, entries=tuple(entries), error=message)
 
 

@@ -15,10 +15,21 @@ from engine.errors import ConfigError
 T = TypeVar("T")
 
 
-def require(condition: bool, key: str, value: object, wanted: str) -> None:
-    """Raise ConfigError for a value unless a condition holds."""
+def require(condition: bool, key: str, value: object, requirement: str) -> None:
+    """Raise ConfigError unless the condition holds.
+
+    Parameters
+    ----------
+    condition : bool
+    key : str
+        Name of the setting.
+    value : object
+        Its value, shown in the message.
+    requirement : str
+        What the value must fulfil, such as "must be positive".
+    """
     if not condition:
-        raise ConfigError(key, f"{value!r} does not work; {wanted}")
+        raise ConfigError.invalid(key, value, requirement)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +52,7 @@ class IndexConfig:
 
     def __post_init__(self) -> None:
         for key in ("segment_hop_s", "max_flat_segments", "max_shard_segments"):
-            require(getattr(self, key) > 0, key, getattr(self, key), "positive is needed")
+            require(getattr(self, key) > 0, key, getattr(self, key), "must be positive")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +109,9 @@ class SearchConfig:
             *("speeds_hop_s", "speeds_s", "resampled_weight"),
         ):
             value = getattr(self, key)
-            require(value is None or value > 0, key, value, "it must be positive")
-        require(self.n_deep >= 0, "n_deep", self.n_deep, "0 or more is needed")
-        require(all(s > 0 for s in self.speeds), "speeds", self.speeds, "all must be positive")
+            require(value is None or value > 0, key, value, "must be positive")
+        require(self.n_deep >= 0, "n_deep", self.n_deep, "must be 0 or more")
+        require(all(s > 0 for s in self.speeds), "speeds", self.speeds, "must all be positive")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,9 +158,9 @@ class AlignConfig:
 
     def __post_init__(self) -> None:
         for key in ("max_candidates", "max_tracks"):
-            require(getattr(self, key) > 0, key, getattr(self, key), "positive is needed")
-        require(self.n_tilted >= 0, "n_tilted", self.n_tilted, "0 or more is needed")
-        require(0 <= self.max_tilt < 1, "max_tilt", self.max_tilt, "0 <= max_tilt < 1 is needed")
+            require(getattr(self, key) > 0, key, getattr(self, key), "must be positive")
+        require(self.n_tilted >= 0, "n_tilted", self.n_tilted, "must be 0 or more")
+        require(0 <= self.max_tilt < 1, "max_tilt", self.max_tilt, "must be in [0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,17 +220,22 @@ class ScanConfig:
 
     def __post_init__(self) -> None:
         for key in ("window_s", "n_sighted", "probe_every", "agreement", "max_drop"):
-            require(getattr(self, key) > 0, key, getattr(self, key), "it must be positive")
+            require(getattr(self, key) > 0, key, getattr(self, key), "must be positive")
         for key in ("least_confidence", "min_confidence"):
-            require(0 <= getattr(self, key) <= 1, key, getattr(self, key), "it is from 0 to 1")
-        require(self.max_gap_s >= 0, "max_gap_s", self.max_gap_s, "0 or more is needed")
+            require(0 <= getattr(self, key) <= 1, key, getattr(self, key), "must be in [0, 1]")
+        require(self.max_gap_s >= 0, "max_gap_s", self.max_gap_s, "must be 0 or more")
         n_coarse = self.search.n_coarse
-        require(n_coarse is None, "search.n_coarse", n_coarse, "windows need all tracks")
+        require(
+            n_coarse is None,
+            "search.n_coarse",
+            n_coarse,
+            "must be None: every window searches all tracks",
+        )
         require(
             self.history_s >= self.max_gap_s + 2 * self.window_s,
             "history_s",
             self.history_s,
-            f"{self.max_gap_s + 2 * self.window_s:g} s are needed for these windows and gaps",
+            f"must be at least max_gap_s + 2 * window_s ({self.max_gap_s + 2 * self.window_s:g})",
         )
 
 
@@ -259,13 +275,13 @@ class DedupConfig:
 
     def __post_init__(self) -> None:
         for key in ("min_length_s", "n_probes", "n_full_probes", "top_k", "n_candidates"):
-            require(getattr(self, key) > 0, key, getattr(self, key), "it must be positive")
-        require(0 < self.full_share <= 1, "full_share", self.full_share, "above 0 up to 1 works")
+            require(getattr(self, key) > 0, key, getattr(self, key), "must be positive")
+        require(0 < self.full_share <= 1, "full_share", self.full_share, "must be in (0, 1]")
         require(
             0 <= self.max_speed_change < 1,
             "max_speed_change",
             self.max_speed_change,
-            "0 or more, below 1, is needed",
+            "must be in [0, 1)",
         )
 
 
@@ -288,11 +304,9 @@ class IngestConfig:
     max_segments: int = 200_000
 
     def __post_init__(self) -> None:
-        require(
-            self.n_jobs is None or self.n_jobs > 0, "n_jobs", self.n_jobs, "1 or more is needed"
-        )
+        require(self.n_jobs is None or self.n_jobs > 0, "n_jobs", self.n_jobs, "must be positive")
         for key in ("commit_every_s", "max_segments"):
-            require(getattr(self, key) > 0, key, getattr(self, key), "it must be positive")
+            require(getattr(self, key) > 0, key, getattr(self, key), "must be positive")
 
 
 def load(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
@@ -300,7 +314,7 @@ def load(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
     known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in values:
         if key not in known:
-            raise ConfigError(prefix + key, f"unknown setting; known are {', '.join(known)}")
+            raise ConfigError(prefix + key, f"unknown setting; choose from {', '.join(known)}")
     defaults = {name: _default(f) for name, f in known.items()}
     built = {
         key: load(type(defaults[key]), value, f"{prefix}{key}.")

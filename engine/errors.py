@@ -1,45 +1,82 @@
-"""Everything that can go wrong, under one root: a sentence for people, attributes for programs."""
+"""All errors astound raises on purpose, under one root.
+
+``str(error)`` is one sentence for people; attributes and the stable ``code`` are for programs.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, ClassVar
 
 
 class AstoundError(Exception):
-    """Root of every error astound raises on purpose; ``str(error)`` is one sentence."""
+    """Root of every error astound raises on purpose.
+
+    Attributes
+    ----------
+    code : str
+        Stable name of the kind of error in snake case, as it stands in JSON.
+    """
+
+    code: ClassVar[str] = "error"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel between processes: subclasses are made of other arguments than the sentence."""
-        return _rebuilt, (type(self), self.args, self.__dict__)
+        """Pickle the message and attributes; most subclasses take other arguments."""
+        return _rebuild, (type(self), self.args, self.__dict__)
 
 
 class ConfigError(AstoundError, ValueError):
-    """A setting has a value that cannot work, or a name that does not exist.
+    """A setting has an invalid value, or does not exist.
 
     Parameters
     ----------
     key : str
         Name of the setting.
     reason : str
-        What is wrong and what would be right.
+        What is wrong, and how to fix it.
     """
+
+    code = "invalid_config"
 
     def __init__(self, key: str, reason: str) -> None:
         self.key, self.reason = key, reason
         super().__init__(f"{key}: {reason}")
 
+    @classmethod
+    def invalid(cls, key: str, value: object, requirement: str) -> ConfigError:
+        """Build the error for a value that breaks a requirement.
+
+        Parameters
+        ----------
+        key : str
+            Name of the setting.
+        value : object
+            Its invalid value.
+        requirement : str
+            What the value must fulfil, such as "must be positive".
+
+        Returns
+        -------
+        ConfigError
+            Its message is ``invalid key=value: requirement``.
+        """
+        error = cls(key, requirement)
+        error.args = (f"invalid {key}={value!r}: {requirement}",)
+        return error
+
 
 class AudioError(AstoundError):
-    """A source of audio cannot be opened or decoded.
+    """An audio source cannot be opened or decoded.
 
     Parameters
     ----------
     source : path-like or str
-        The file, or a word for an array ("array").
+        The file, or a name for an array ("array").
     reason : str
         What is wrong with it.
     """
+
+    code = "unreadable_audio"
 
     def __init__(self, source: str | os.PathLike[str], reason: str) -> None:
         self.source, self.reason = source, reason
@@ -47,15 +84,17 @@ class AudioError(AstoundError):
 
 
 class AudioTooShortError(AudioError):
-    """Audio shorter than what can be fingerprinted.
+    """Audio is shorter than one segment.
 
     Parameters
     ----------
     source : path-like or str
-        The file, or a word for an array.
+        The file, or a name for an array.
     duration_s, minimum_s : float
-        What it has, what it needs, in seconds.
+        Length of the audio and the required length, in seconds.
     """
+
+    code = "audio_too_short"
 
     def __init__(self, source: str | os.PathLike[str], duration_s: float, minimum_s: float) -> None:
         self.duration_s, self.minimum_s = duration_s, minimum_s
@@ -65,11 +104,15 @@ class AudioTooShortError(AudioError):
 
 
 class SilentAudioError(AudioError):
-    """Audio without a single audible segment."""
+    """Audio has no audible segment."""
+
+    code = "silent_audio"
 
 
 class ModelError(AstoundError):
-    """Weights are missing, damaged or not astound's."""
+    """A file of weights is missing, damaged or not a model of astound."""
+
+    code = "invalid_model"
 
     def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
         self.path, self.reason = path, reason
@@ -77,15 +120,17 @@ class ModelError(AstoundError):
 
 
 class RecipeMismatchError(AstoundError):
-    """Two things made under different recipes were brought together.
+    """Fingerprints, weights or a calibration of different recipes meet.
 
     Parameters
     ----------
     expected, found : str
         The two recipe ids.
     where : str
-        What carries the id that does not fit.
+        What was made with the recipe `found`.
     """
+
+    code = "recipe_mismatch"
 
     def __init__(self, expected: str, found: str, where: str) -> None:
         self.expected, self.found, self.where = expected, found, where
@@ -96,7 +141,9 @@ class RecipeMismatchError(AstoundError):
 
 
 class ShardError(AstoundError):
-    """A shard's files are missing, truncated or not a shard."""
+    """Files of a shard are missing, damaged or not a shard."""
+
+    code = "damaged_shard"
 
     def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
         self.path, self.reason = path, reason
@@ -104,7 +151,18 @@ class ShardError(AstoundError):
 
 
 class NewerShardError(AstoundError):
-    """A shard was written by a newer astound; it is whole, and nothing may mend or drop it."""
+    """A shard was written by a newer astound.
+
+    It is no :class:`ShardError`: the shard is intact, and must not be repaired or dropped.
+
+    Parameters
+    ----------
+    path : path-like or str
+    found, known : int
+        Format version of the shard, and the newest one that this version reads.
+    """
+
+    code = "newer_shard"
 
     def __init__(self, path: str | os.PathLike[str], found: int, known: int) -> None:
         self.path, self.found, self.known = path, found, known
@@ -114,24 +172,32 @@ class NewerShardError(AstoundError):
 
 
 class StoreError(AstoundError):
-    """The catalog's database refuses or cannot be reached."""
+    """The catalog's database cannot be reached, or refuses an operation."""
+
+    code = "store_error"
 
 
 class CatalogBusyError(StoreError):
     """Another process is writing to the catalog."""
 
+    code = "catalog_busy"
+
 
 class TrackNotFoundError(StoreError):
     """No track has one of these ids or paths."""
 
+    code = "track_not_found"
+
     def __init__(self, *tracks: int | str) -> None:
         self.track, self.tracks = tracks[0], tracks
-        named = ", ".join(map(repr, tracks))
-        super().__init__(f"no track {named} in the catalog; `astound list` shows what there is")
+        names = ", ".join(map(repr, tracks))
+        super().__init__(f"no track {names} in the catalog; `astound list` shows all tracks")
 
 
 class DuplicateTrackError(StoreError):
-    """The same audio is in the catalog already."""
+    """The catalog already contains the same audio."""
+
+    code = "duplicate_track"
 
     def __init__(self, content_hash: str, track_id: int) -> None:
         self.content_hash, self.track_id = content_hash, track_id
@@ -139,23 +205,33 @@ class DuplicateTrackError(StoreError):
 
 
 class SchemaError(StoreError):
-    """The database's schema is not the one this version works with."""
+    """The schema of the database is not the one this version uses.
+
+    Parameters
+    ----------
+    found : str or None
+        Revision of the database; None if it has no schema.
+    head : str
+        Revision this version uses.
+    """
+
+    code = "schema_mismatch"
 
     def __init__(self, found: str | None, head: str) -> None:
         self.found, self.head = found, head
         super().__init__(
-            f"the database has schema {found or 'none'}, this astound works with {head}; "
+            f"the database has schema {found or 'none'}, this astound uses {head}; "
             "if a newer astound wrote it, update astound"
         )
 
 
 def printable(path: Any) -> str:
-    """Show a path whose name may not be valid UTF-8 without losing or breaking the line."""
+    r"""Decode a path to text that is valid UTF-8; undecodable bytes become ``\udcXX`` escapes."""
     text = os.fsdecode(path) if isinstance(path, (bytes, os.PathLike)) else str(path)
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _rebuilt(cls: type[AstoundError], args: tuple[Any, ...], attributes: dict[str, Any]) -> Any:
+def _rebuild(cls: type[AstoundError], args: tuple[Any, ...], attributes: dict[str, Any]) -> Any:
     error = cls.__new__(cls)
     error.args = args
     error.__dict__.update(attributes)

@@ -33,7 +33,7 @@ def begin(path: Path, width: float = 9.0, height: float = 9.0) -> Figure:
         matplotlib is not installed.
     """
     if path.suffix.lower() not in PICTURES:
-        raise ConfigError("path", f"{path.name!r} must end in one of {', '.join(PICTURES)}")
+        raise ConfigError.invalid("path", path.name, f"must end in one of {', '.join(PICTURES)}")
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

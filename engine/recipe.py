@@ -63,19 +63,22 @@ class SpectrogramConfig:
 
     def __post_init__(self) -> None:
         for key in ("sample_rate", "n_fft", "hop_length", "n_mels", "n_frames"):
-            require(getattr(self, key) > 0, key, getattr(self, key), "it must be positive")
+            require(getattr(self, key) > 0, key, getattr(self, key), "must be positive")
         nyquist = self.sample_rate / 2
         require(
             0 <= self.f_min_hz < self.f_max_hz <= nyquist,
-            "f_max_hz",
+            "(f_min_hz, f_max_hz)",
             (self.f_min_hz, self.f_max_hz),
-            f"0 <= f_min_hz < f_max_hz <= {nyquist:g} is needed",
+            f"must satisfy 0 <= f_min_hz < f_max_hz <= {nyquist:g}",
         )
-        require(self.floor_db > 0, "floor_db", self.floor_db, "it must be positive")
+        require(self.floor_db > 0, "floor_db", self.floor_db, "must be positive")
         require(
-            self.front_end in FRONT_ENDS, "front_end", self.front_end, f"known are {FRONT_ENDS}"
+            self.front_end in FRONT_ENDS,
+            "front_end",
+            self.front_end,
+            f"must be one of {FRONT_ENDS}",
         )
-        require(self.deviation > 0, "deviation", self.deviation, "it must be positive")
+        require(self.deviation > 0, "deviation", self.deviation, "must be positive")
 
     @classmethod
     def kaldi(cls, encoder: ASTConfig) -> SpectrogramConfig:
@@ -108,7 +111,7 @@ class SpectrogramConfig:
             frames >= 1 and abs(frames - round(frames)) < 1e-6,
             "hop_s",
             hop_s,
-            f"it must be a multiple of {self.hop_length / self.sample_rate:g} s",
+            f"must be a multiple of {self.hop_length / self.sample_rate:g} s",
         )
         return round(frames)
 
@@ -183,22 +186,22 @@ class ASTConfig:
             *("sample_rate", "embedding_dim", "num_layers", "num_heads", "patch_size", "stride"),
             *("num_mel_bands", "target_length", "mlp_ratio", "projection_dim", "norm_eps"),
         ):
-            require(getattr(self, key) > 0, key, getattr(self, key), "it must be positive")
+            require(getattr(self, key) > 0, key, getattr(self, key), "must be positive")
         require(
             self.embedding_dim % self.num_heads == 0,
             "embedding_dim",
             self.embedding_dim,
-            f"it must be a multiple of num_heads ({self.num_heads})",
+            f"must be a multiple of num_heads={self.num_heads}",
         )
-        require(0 <= self.dropout < 1, "dropout", self.dropout, "it must lie in [0, 1)")
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "must be in [0, 1)")
         require(
             self.patch_size <= min(self.num_mel_bands, self.target_length),
             "patch_size",
             self.patch_size,
-            f"it must not exceed the spectrogram ({self.num_mel_bands} x {self.target_length})",
+            f"must not exceed the spectrogram ({self.num_mel_bands} x {self.target_length})",
         )
         for key in ("num_classes", "fingerprint_dim"):
-            require(getattr(self, key) >= 0, key, getattr(self, key), "it must not be negative")
+            require(getattr(self, key) >= 0, key, getattr(self, key), "must be 0 or more")
 
     @property
     def n_patches(self) -> tuple[int, int]:
@@ -255,7 +258,7 @@ class ClipConfig:
 
     def __post_init__(self) -> None:
         for key in ("n_segments", "segment_hop_s", "hop_segments", "n_heads"):
-            require(getattr(self, key) > 0, key, getattr(self, key), "it must be positive")
+            require(getattr(self, key) > 0, key, getattr(self, key), "must be positive")
 
 
 _SHARED = {"sample_rate": "sample_rate", "num_mel_bands": "n_mels", "target_length": "n_frames"}
@@ -285,7 +288,7 @@ class Recipe:
                 getattr(self.encoder, key) == wanted,
                 f"encoder.{key}",
                 getattr(self.encoder, key),
-                f"the spectrogram has {wanted}",
+                f"must equal the spectrogram's {wanted}",
             )
 
     @cached_property

@@ -139,4 +139,6 @@ def _adopt(store: Store, settings: Mapping[str, str], name: str) -> None:
         raise RecipeMismatchError(own["recipe_id"], settings["recipe_id"], name)
     elif float(own["segment_hop_s"]) != float(settings["segment_hop_s"]):
         theirs, ours = settings["segment_hop_s"], own["segment_hop_s"]
-        raise ConfigError("segment_hop_s", f"{name} has {theirs} s, this catalog has {ours} s")
+        raise ConfigError.invalid(
+            f"segment_hop_s of {name}", float(theirs), f"must be {ours}, as in this catalog"
+        )

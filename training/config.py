@@ -110,15 +110,15 @@ class AugmentConfig:
         for key in (one.name for one in fields(self)):
             value = getattr(self, key)
             if key.endswith("_share") and not 0 <= value <= 1:
-                raise ConfigError(key, f"{value} does not work; a share lies in [0, 1]")
+                raise ConfigError.invalid(key, value, "must be in [0, 1]")
             if isinstance(value, tuple) and len(value) == 2 and value[0] > value[1]:
-                raise ConfigError(key, f"{value} does not work; the smaller bound comes first")
+                raise ConfigError.invalid(key, value, "must give the smaller bound first")
         if not math.isclose(sum(self.noise_kinds), 1.0):
-            raise ConfigError(
-                "noise_kinds", f"{self.noise_kinds} does not work; their sum is not 1"
-            )
+            raise ConfigError.invalid("noise_kinds", self.noise_kinds, "must sum to 1")
         if self.room_s[1] < _SHORTEST_ROOM_S:
-            raise ConfigError("room_s", f"{self.room_s}: {_SHORTEST_ROOM_S} s have to be possible")
+            raise ConfigError.invalid(
+                "room_s", self.room_s, f"must reach up to at least {_SHORTEST_ROOM_S}"
+            )
 
     @classmethod
     def unharmed(cls) -> AugmentConfig:
@@ -190,16 +190,16 @@ class TrainConfig:
             *("checkpoint_every_s", "validate_every", "temperature", "learning_rate"),
         ):
             if not getattr(self, key) > 0:
-                raise ConfigError(key, f"{getattr(self, key)} does not work; it must be positive")
+                raise ConfigError.invalid(key, getattr(self, key), "must be positive")
         if self.n_pairs < 2:
-            raise ConfigError("n_pairs", f"{self.n_pairs} does not work; one has no strangers")
+            raise ConfigError.invalid("n_pairs", self.n_pairs, "must be at least 2")
         if self.seed < 0:
-            raise ConfigError("seed", f"{self.seed} does not work; it must not be negative")
+            raise ConfigError.invalid("seed", self.seed, "must be 0 or more")
         if not 0 <= self.cooldown_share <= 1:
-            raise ConfigError("cooldown_share", f"{self.cooldown_share} must lie in [0, 1]")
+            raise ConfigError.invalid("cooldown_share", self.cooldown_share, "must be in [0, 1]")
         for key, known in {"loss": LOSSES, "optimizer": OPTIMIZERS}.items():
             if (value := getattr(self, key)) not in known:
-                raise ConfigError(key, f"{value!r} is unknown; known are {', '.join(known)}")
+                raise ConfigError.invalid(key, value, f"must be one of {', '.join(known)}")
 
 
 LOSSES = ("nt_xent", "triplet", "decoupled")

@@ -111,8 +111,8 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     place = _join_processes(resolve_device(device))
     if config.n_pairs % n_processes():
-        reason = f"{config.n_pairs} cannot be shared evenly by {n_processes()} processes"
-        raise ConfigError("n_pairs", reason)
+        requirement = f"must be a multiple of the number of processes ({n_processes()})"
+        raise ConfigError.invalid("n_pairs", config.n_pairs, requirement)
     torch.manual_seed(config.seed)
     model, clip_head, recipe = _beginning(init_from, recipe)
     samplers = open_samplers(sources, out / "cache", config, recipe)

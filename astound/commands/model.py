@@ -190,7 +190,7 @@ def importance(  # noqa: PLR0913 - one argument per option
         raise click.UsageError("--method rollout asks about no class; leave --class out")
     loaded = _load(session, weights)
     if target is not None and target not in loaded.labels:
-        raise ConfigError("--class", f"the model knows no class {target!r}")
+        raise ConfigError.invalid("--class", target, "must be a class of the model")
     with _about(file):
         waveform = _read(loaded, file, start_s, start_s + loaded.segment_s)
         loaded.plot_importance(waveform, out, method, target)

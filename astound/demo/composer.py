@@ -147,10 +147,10 @@ def _write_wav(path: Path, waveform: Waveform) -> None:
 
 def _check(seed: int, duration_s: float, sample_rate: int) -> None:
     if seed < 0:
-        raise ConfigError("seed", f"{seed} does not work; it must not be negative")
+        raise ConfigError.invalid("seed", seed, "must be 0 or more")
     for key, value in (("duration_s", duration_s), ("sample_rate", sample_rate)):
         if not value > 0:
-            raise ConfigError(key, f"{value} does not work; it must be positive")
+            raise ConfigError.invalid(key, value, "must be positive")
 
 
 def _mastered(dry: Waveform, sample_rate: int, rng: Generator) -> Waveform:

@@ -120,8 +120,9 @@ def robustness(  # noqa: PLR0913 - each is a choice people make, by name
     searcher = catalog.searcher()
     least_s = searcher.fingerprinter.segment_s
     if not durations_s or not all(one >= least_s for one in durations_s):
-        reason = f"{list(durations_s)} does not work; a clip needs {least_s:.2f} s at least"
-        raise ConfigError("durations", reason)
+        raise ConfigError.invalid(
+            "durations", list(durations_s), f"must all be at least {least_s:.2f} s"
+        )
     around = Surroundings.of(searcher.fingerprinter.sample_rate, seed, noise=noise, rooms=rooms)
     examiner = _Examiner(searcher, around, tuple(sorted(durations_s)), seed)
     failures, sources = _sources(catalog, paths, n_queries, seed)

@@ -89,7 +89,7 @@ def places(distortions: str, durations_s: Sequence[float] = ()) -> list[Place]:
         A distortion does not exist, or a duration is not positive.
     """
     if wrong := [seconds for seconds in durations_s if not seconds > 0]:
-        raise ConfigError("durations", f"{wrong[0]:g} does not work; seconds above 0 are needed")
+        raise ConfigError.invalid("durations", wrong[0], "must be positive")
     if distortions in SETS and not durations_s:
         return list(SETS[distortions])
     labels = [label for label, _ in SETS.get(distortions, [])] or _labels(distortions)
@@ -103,10 +103,8 @@ def _labels(distortions: str) -> list[str]:
         try:
             needs(label)
         except ConfigError as error:
-            sets = ", ".join(SETS)
-            raise ConfigError(
-                "distortions", f"{error.reason}, or one of the sets {sets}"
-            ) from error
+            requirement = f"{error.reason}, or one of the sets {', '.join(SETS)}"
+            raise ConfigError.invalid("distortions", label, requirement) from error
     return labels
 
 

@@ -92,16 +92,16 @@ def _read(name: str) -> tuple[_Kind, list[float]]:
         if (numbers := kind.numbers(name)) is not None:
             _check(name, kind, numbers)
             return kind, numbers
-    raise ConfigError("distortions", f"there is no {name!r}; possible are {forms()}")
+    raise ConfigError.invalid("distortions", name, f"must be one of {forms()}")
 
 
 def _check(name: str, kind: _Kind, numbers: list[float]) -> None:
     for value, (low, high) in zip(numbers, kind.ranges, strict=True):
         if not low <= value <= high:
-            reason = f"{name!r} does not work; {kind.form} takes {low:g} to {high:g}"
-            raise ConfigError("distortions", reason)
+            requirement = f"must be from {low:g} to {high:g} in {kind.form}"
+            raise ConfigError.invalid("distortions", name, requirement)
     if len(numbers) == 2 and numbers[0] >= numbers[1]:
-        raise ConfigError("distortions", f"{name!r} does not work; the lower frequency comes first")
+        raise ConfigError.invalid("distortions", name, "must give the lower frequency first")
 
 
 # -- the kinds -------------------------------------------------------------------------------

@@ -130,7 +130,7 @@ def differing(root: Path = ROOT) -> dict[str, str]:
 def _filled(marked: re.Match[str], root: Path) -> str:
     begin, name, end = marked.groups()
     if name not in TABLES:
-        raise ConfigError("tables", f"there is no {name!r}; there are {', '.join(TABLES)}")
+        raise ConfigError.invalid("tables", name, f"must be one of {', '.join(TABLES)}")
     generated = TABLES[name]
     source = root / "benchmarks" / "results" / generated.source
     if not source.exists():

@@ -45,7 +45,9 @@ class Stock:
         placements = own.placements()
         wanted = _some(placements, n_segments, seed)
         if not wanted:
-            raise ConfigError("n_segments", f"no reference is as short as {n_segments} segments")
+            raise ConfigError.invalid(
+                "n_segments", n_segments, "must be at least the length of one reference"
+            )
         self.references = CatalogSource("references", own, references / SHARDS_FOLDER, wanted)
         self.paths = sorted(Path(track.path).resolve() for track in own.tracks(wanted))
         self.n_references = _n_segments(placements, wanted)

@@ -69,7 +69,7 @@ class ClipsConfig:
 
     def __post_init__(self) -> None:
         if self.n_queries < 1:
-            raise ConfigError("n_queries", f"{self.n_queries} does not work; at least 1 is needed")
+            raise ConfigError.invalid("n_queries", self.n_queries, "must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,7 +67,7 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         if self.n_queries < 1:
-            raise ConfigError("n_queries", f"{self.n_queries} does not work; at least 1 is needed")
+            raise ConfigError.invalid("n_queries", self.n_queries, "must be at least 1")
 
 
 def run(config: EncoderConfig) -> dict[str, Any]:

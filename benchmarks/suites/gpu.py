@@ -78,7 +78,7 @@ class GpuConfig:
     def __post_init__(self) -> None:
         for key, least in (("n_vectors", _LEAST_VECTORS), ("n_queries", 1)):
             if (value := getattr(self, key)) < least:
-                raise ConfigError(key, f"{value} does not work; at least {least} is needed")
+                raise ConfigError.invalid(key, value, f"must be at least {least}")
 
     @property
     def work_folder(self) -> Path:

@@ -100,16 +100,14 @@ class PeersConfig:
     def __post_init__(self) -> None:
         for name in self.peers:
             if name not in NAMES:
-                raise ConfigError("peers", f"{name!r} is none; possible are {', '.join(NAMES)}")
+                raise ConfigError.invalid("peers", name, f"must be one of {', '.join(NAMES)}")
         for name in self.commands:
             if name not in (known := _program_names()):
-                raise ConfigError(
-                    "command", f"{name!r} is no program; possible are {', '.join(known)}"
-                )
+                raise ConfigError.invalid("command", name, f"must be one of {', '.join(known)}")
         if not 0 <= self.hold_out < 1:
-            raise ConfigError("hold_out", f"{self.hold_out} does not work; 0 <= hold_out < 1")
+            raise ConfigError.invalid("hold_out", self.hold_out, "must be in [0, 1)")
         if self.n_queries < 1:
-            raise ConfigError("n_queries", f"{self.n_queries} does not work; at least 1 is needed")
+            raise ConfigError.invalid("n_queries", self.n_queries, "must be at least 1")
 
     def peer(self, name: str) -> Peer:
         """Make one of the systems."""

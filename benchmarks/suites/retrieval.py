@@ -92,12 +92,12 @@ class RetrievalConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.hold_out < 1:
-            raise ConfigError("hold_out", f"{self.hold_out} does not work; 0 <= hold_out < 1")
+            raise ConfigError.invalid("hold_out", self.hold_out, "must be in [0, 1)")
         for key in ("n_queries", "processes"):
             if (value := getattr(self, key)) < 1:
-                raise ConfigError(key, f"{value} does not work; at least 1 is needed")
+                raise ConfigError.invalid(key, value, "must be at least 1")
         if self.n_absent is not None and self.n_absent < 0:
-            raise ConfigError("n_absent", f"{self.n_absent} does not work; 0 or more is needed")
+            raise ConfigError.invalid("n_absent", self.n_absent, "must be 0 or more")
         self.search, self.places  # noqa: B018 - they refuse what cannot work
 
     @property
@@ -117,8 +117,8 @@ class RetrievalConfig:
         asked = cells.places(self.distortions, self.durations_s)
         found = [place for place in asked if not self.missing(place[0])]
         if not found:
-            needed = " and ".join(f"--{one}" for one in self.missing(asked[0][0]))
-            raise ConfigError("distortions", f"{self.distortions} cannot be made without {needed}")
+            options = " and ".join(f"--{one}" for one in self.missing(asked[0][0]))
+            raise ConfigError.invalid("distortions", self.distortions, f"needs {options}")
         return found
 
     @property

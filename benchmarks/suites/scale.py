@@ -94,11 +94,11 @@ class ScaleConfig:
     def __post_init__(self) -> None:
         for key in ("n_queries", "n_exact"):
             if (value := getattr(self, key)) < 1:
-                raise ConfigError(key, f"{value} does not work; at least 1 is needed")
+                raise ConfigError.invalid(key, value, "must be at least 1")
         if not self.n_segments or min(self.n_segments) < 1:
-            raise ConfigError("n_segments", f"{self.n_segments} does not work; give sizes above 0")
+            raise ConfigError.invalid("n_segments", self.n_segments, "must be positive sizes")
         if self.storage not in ("full", "compact"):
-            raise ConfigError("storage", f"{self.storage!r} is unknown; known are full, compact")
+            raise ConfigError.invalid("storage", self.storage, "must be one of full, compact")
 
     @property
     def work_folder(self) -> Path:

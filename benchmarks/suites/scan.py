@@ -61,7 +61,7 @@ class ScanBenchmarkConfig:
     def __post_init__(self) -> None:
         for key in ("minutes", "n_tracks"):
             if (value := getattr(self, key)) <= 0:
-                raise ConfigError(key, f"{value} does not work; it must be positive")
+                raise ConfigError.invalid(key, value, "must be positive")
 
 
 @dataclass(frozen=True, kw_only=True)

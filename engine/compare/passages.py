@@ -143,7 +143,7 @@ def _passages(
     query: Fingerprint, reference: Fingerprint, min_match_length: int, min_lag: int | None
 ) -> list[Passage]:
     if min_match_length < 1:
-        raise ConfigError("min_match_length", f"{min_match_length} does not work; 1 is the least")
+        raise ConfigError.invalid("min_match_length", min_match_length, "must be at least 1")
     found: list[_Run] = []
     for pair in _in_step(query, reference):
         n_least = max(round(min_match_length * query.segment_hop_s / pair.hop_s), 1)
@@ -169,7 +169,9 @@ def _in_step(first: Fingerprint, second: Fingerprint) -> Iterator[_Pair]:
     every = [round(hop_s / one.segment_hop_s) for one in (first, second)]
     finer_s = min(first.segment_hop_s, second.segment_hop_s)
     if abs(max(every) * finer_s - hop_s) > 1e-6:
-        raise ConfigError("segment_hop_s", f"{hop_s:g} s is no multiple of {finer_s:g} s")
+        raise ConfigError.invalid(
+            "segment_hop_s", hop_s, f"must be a multiple of the other hop ({finer_s:g} s)"
+        )
     for i, j in product(*map(range, every)):
         thinned = first.embeddings[i :: every[0]], second.embeddings[j :: every[1]]
         starts_s = i * first.segment_hop_s, j * second.segment_hop_s

@@ -392,7 +392,7 @@ class ASTModel(Learning):
             The likeliest first.
         """
         if top_k < 1:
-            raise ConfigError("top_k", f"{top_k} does not work; 1 or more is needed")
+            raise ConfigError.invalid("top_k", top_k, "must be at least 1")
         logits = self.predict(_one_waveform(audio, "classify"))
         best = self.postprocess(logits)[0].topk(min(top_k, self.num_classes))
         pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
@@ -513,8 +513,9 @@ class ASTModel(Learning):
             score, size = self._score(features, target), self.patch_size
             found = attribution.occlusion(score, features, size, size)
         else:
-            known = "gradient, rollout, occlusion"
-            raise ConfigError("method", f"{method!r} is unknown; known are {known}")
+            raise ConfigError.invalid(
+                "method", method, "must be one of gradient, rollout, occlusion"
+            )
         of_one: NDArray[np.float32] = found[0]
         return of_one
 
@@ -553,7 +554,9 @@ class ASTModel(Learning):
             return self.labels.index(target)
         if isinstance(target, int) and 0 <= target < self.num_classes:
             return target
-        raise ConfigError("target", f"{target!r} is none of its {self.num_classes} classes")
+        raise ConfigError.invalid(
+            "target", target, f"must be one of the {self.num_classes} classes of the model"
+        )
 
     # -- other forms ----------------------------------------------------------------------------
 
@@ -644,14 +647,16 @@ def _changed(config: ASTConfig, changes: Mapping[str, Any]) -> ASTConfig:
     known = [one.name for one in dataclasses.fields(config)]
     for key in changes:
         if key not in known:
-            raise ConfigError(key, f"unknown setting; known are {', '.join(known)}")
+            raise ConfigError(key, f"unknown setting; choose from {', '.join(known)}")
     return dataclasses.replace(config, **changes)
 
 
 def _labels(labels: Sequence[str] | None, config: ASTConfig) -> tuple[str, ...]:
     given = tuple(labels or (f"class {n}" for n in range(config.num_classes)))
     if len(given) != config.num_classes:
-        raise ConfigError("labels", f"{len(given)} labels do not fit {config.num_classes} classes")
+        raise ConfigError.invalid(
+            "labels", given, f"must be {config.num_classes} labels, one for each class"
+        )
     return given
 
 
@@ -665,7 +670,7 @@ def _is_array(audio: Any) -> bool:
 def _one_waveform(audio: Any, asked: str) -> NDArray[np.float32]:
     batch = _waveforms(audio)
     if len(batch) != 1:
-        raise AudioError("array", f"{len(batch)} waveforms do not work; {asked} takes one")
+        raise AudioError("array", f"got {len(batch)} waveforms, but {asked} takes one")
     waveform: NDArray[np.float32] = batch[0].detach().cpu().numpy()
     return waveform
 
@@ -673,18 +678,18 @@ def _one_waveform(audio: Any, asked: str) -> NDArray[np.float32]:
 def _waveforms(audio: Any) -> Tensor:
     """Make a batch of waveforms of whatever is given."""
     if isinstance(audio, np.ndarray) and audio.dtype.kind in "iu":
-        raise AudioError("array", f"{audio.dtype} does not work; float in [-1, 1] is needed")
+        raise AudioError("array", f"invalid dtype {audio.dtype}: must be float in [-1, 1]")
     if not isinstance(audio, Tensor):
         try:
             audio = torch.from_numpy(np.array(audio, np.float32))
         except (ValueError, TypeError) as error:
             raise AudioError("array", f"not a waveform ({error})") from error
     if not audio.is_floating_point():
-        raise AudioError("array", f"{audio.dtype} does not work; float in [-1, 1] is needed")
+        raise AudioError("array", f"invalid dtype {audio.dtype}: must be float in [-1, 1]")
     batch = audio.float().unsqueeze(0) if audio.ndim == 1 else audio.float()
     if batch.ndim != 2 or not batch.numel():
-        wanted = "(n_samples,) or (batch, n_samples) is needed"
-        raise AudioError("array", f"shape {tuple(audio.shape)} does not work; {wanted}")
+        requirement = "must be (n_samples,) or (batch, n_samples)"
+        raise AudioError("array", f"invalid shape {tuple(audio.shape)}: {requirement}")
     if not batch.isfinite().all():
         raise AudioError("array", "it holds numbers that are not finite")
     waveforms: Tensor = batch

@@ -224,11 +224,10 @@ def _put_back(values: Tensor, patches: list[Patch], features: Tensor) -> Tensor:
 def _require_patches_fit(patch_size: int, stride: int, features: Tensor) -> None:
     n_frames, n_mels = features.shape[1:]
     if not 1 <= patch_size <= min(n_frames, n_mels):
-        reason = f"{patch_size} does not work; 1 to {min(n_frames, n_mels)} is needed"
-        raise ConfigError("patch_size", reason)
+        requirement = f"must be from 1 to {min(n_frames, n_mels)}"
+        raise ConfigError.invalid("patch_size", patch_size, requirement)
     if not 1 <= stride <= patch_size:
-        reason = f"{stride} does not work; 1 to patch_size ({patch_size}) is needed"
-        raise ConfigError("stride", reason)
+        raise ConfigError.invalid("stride", stride, f"must be from 1 to patch_size={patch_size}")
 
 
 def _array(values: Tensor) -> Importance:

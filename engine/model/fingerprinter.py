@@ -140,7 +140,8 @@ class Fingerprinter:
         clip = self.recipe.clip
         stride = round(clip.segment_hop_s / segment_hop_s)
         if abs(stride * segment_hop_s - clip.segment_hop_s) > 1e-6:
-            raise ConfigError("segment_hop_s", f"{clip.segment_hop_s} s must be a multiple of it")
+            requirement = f"must divide {clip.segment_hop_s} s, the hop of the clip head"
+            raise ConfigError.invalid("segment_hop_s", segment_hop_s, requirement)
         spaced = embeddings[::stride]
         starts = range(0, max(len(spaced) - clip.n_segments // 2, 1), clip.hop_segments)
         padded = np.zeros((len(starts), clip.n_segments, embeddings.shape[1]), np.float32)

@@ -288,8 +288,8 @@ def check_features(features: Tensor, config: ASTConfig) -> None:
     n_bands, n_frames = config.num_mel_bands, (config.patch_size, config.target_length)
     shape = tuple(features.shape)
     if len(shape) != 3 or shape[2] != n_bands or not n_frames[0] <= shape[1] <= n_frames[1]:
-        raise ConfigError(
-            "features",
-            f"shape {shape} does not work; (batch, n_frames, {n_bands}) with "
-            f"{n_frames[0]} to {n_frames[1]} frames is needed",
+        raise ConfigError.invalid(
+            "features.shape",
+            shape,
+            f"must be (batch, n_frames, {n_bands}) with {n_frames[0]} to {n_frames[1]} frames",
         )

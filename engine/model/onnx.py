@@ -246,9 +246,7 @@ def _require_libraries(*names: str) -> ModuleType:
 def _known(providers: Sequence[str], available: Sequence[str]) -> list[str]:
     for name in providers:
         if name not in available:
-            raise ConfigError(
-                "providers", f"{name!r} is not available; there are {', '.join(available)}"
-            )
+            raise ConfigError.invalid("providers", name, f"must be one of {', '.join(available)}")
     return list(providers)
 
 

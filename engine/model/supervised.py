@@ -81,7 +81,7 @@ class Learning(ABC):
         values = torch.as_tensor(vector, dtype=torch.float32, device=parameters[0].device)
         n_wanted = sum(one.numel() for one in parameters)
         if values.shape != (n_wanted,):
-            raise ConfigError("vector", f"shape {tuple(values.shape)}; ({n_wanted},) is needed")
+            raise ConfigError.invalid("vector.shape", tuple(values.shape), f"must be ({n_wanted},)")
         with torch.no_grad():
             copies = [torch.empty_like(one) for one in parameters]
             vector_to_parameters(values, copies)

@@ -39,7 +39,7 @@ def mixup(
     targets : float tensor of shape (n, num_classes)
     """
     if not 0 <= share <= 1:
-        raise ConfigError("share", f"{share} does not work; it must lie in [0, 1]")
+        raise ConfigError.invalid("share", share, "must be in [0, 1]")
     n = len(waveforms)
     others = torch.randperm(n, generator=generator)
     # The median of 19 uniform numbers follows Beta(10, 10).
@@ -93,7 +93,7 @@ def _range(n: int, length: int, longest: int, generator: Generator) -> Tensor:
 
 def _fitting(key: str, mask: int, length: int) -> int:
     if not 0 <= mask <= length:
-        raise ConfigError(key, f"{mask} does not work; 0 to {length} is needed")
+        raise ConfigError.invalid(key, mask, f"must be from 0 to {length}")
     return mask
 
 
@@ -128,11 +128,11 @@ def as_targets(targets: Tensor | ArrayLike, config: ASTConfig) -> Tensor:
         They are neither, or the model has no classes.
     """
     if not config.num_classes:
-        raise ConfigError("num_classes", "0 does not work; targets need a model with classes")
+        raise ConfigError.invalid("num_classes", 0, "must be positive to learn from targets")
     try:
         given = torch.as_tensor(targets)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError("targets", f"they are not numbers of one shape ({error})") from error
+        raise ConfigError("targets", f"must be numbers of one shape ({error})") from error
     if given.ndim == 1 and not given.is_floating_point():
         return _one_hot(given, config.num_classes)
     return _shares(given.float(), config)
@@ -141,18 +141,21 @@ def as_targets(targets: Tensor | ArrayLike, config: ASTConfig) -> Tensor:
 def _one_hot(indices: Tensor, num_classes: int) -> Tensor:
     wrong = indices[(indices < 0) | (indices >= num_classes)]
     if len(wrong):
-        raise ConfigError("targets", f"no class {wrong[0]}; 0 to {num_classes - 1} are there")
+        raise ConfigError.invalid("targets", int(wrong[0]), f"must be from 0 to {num_classes - 1}")
     return F.one_hot(indices.long(), num_classes).float()
 
 
 def _shares(shares: Tensor, config: ASTConfig) -> Tensor:
     if shares.ndim != 2 or shares.shape[1] != config.num_classes:
-        wanted = f"indices of shape (n,) or numbers of shape (n, {config.num_classes}) are needed"
-        raise ConfigError("targets", f"shape {tuple(shares.shape)} does not work; {wanted}")
+        raise ConfigError.invalid(
+            "targets.shape",
+            tuple(shares.shape),
+            f"must be (n,) for indices or (n, {config.num_classes}) for numbers",
+        )
     if not ((shares >= 0) & (shares <= 1)).all():
-        raise ConfigError("targets", "they must lie in [0, 1]")
+        raise ConfigError("targets", "must be in [0, 1]")
     if not config.multi_label and not torch.allclose(
         shares.sum(dim=1), torch.ones_like(shares[:, 0]), atol=1e-3
     ):
-        raise ConfigError("targets", "exactly one class is right, so each row must sum to 1")
+        raise ConfigError("targets", "each row must sum to 1, because exactly one class is right")
     return shares

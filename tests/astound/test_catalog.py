@@ -513,7 +513,7 @@ def test_identify_turns_a_bad_file_into_a_result(shelf: Catalog, tmp_path: Path)
     result = identify(shelf, str(tmp_path / "missing.wav"))
     assert (result.status, result.matches) == ("error", ())
     assert result.error
-    assert result.error["code"] == "AudioError"
+    assert result.error["code"] == "unreadable_audio"
     assert "No such file" in result.error["message"]
     write_wav(tmp_path / "clip.wav", clip(0), RATE)
     assert identify(shelf, str(tmp_path / "clip.wav"), max_matches=1).status == "match"

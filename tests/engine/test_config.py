@@ -24,6 +24,6 @@ def test_config_bad_value_is_refused(config: Any, values: dict[str, Any]) -> Non
 
 
 def test_config_error_names_setting_value_and_fix() -> None:
-    with pytest.raises(ConfigError, match=r"top_k: 0 .*positive") as caught:
+    with pytest.raises(ConfigError, match=r"^invalid top_k=0: must be positive$") as caught:
         SearchConfig(top_k=0)
     assert caught.value.key == "top_k"

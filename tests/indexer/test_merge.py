@@ -193,7 +193,7 @@ def test_other_recipe_is_refused_with_both_ids(tmp_path: Path, tunes: Path, own:
 
 def test_other_hop_is_refused(own: Catalog, other: Catalog) -> None:
     other._store.put_settings({"segment_hop_s": "0.25"})
-    with pytest.raises(ConfigError, match=r"has 0\.25 s, this catalog has 0\.5 s"):
+    with pytest.raises(ConfigError, match=r"=0\.25: must be 0\.5, as in this catalog"):
         own.merge(other.folder)
 
 

@@ -18,7 +18,7 @@ from training.config import AugmentConfig, TrainConfig
 @pytest.mark.parametrize("value", [0, -1, float("nan")])
 def test_train_config_wants_positive_numbers(key: str, value: float) -> None:
     values: dict[str, Any] = {key: value}
-    with pytest.raises(ConfigError, match=f"{key}: .*positive"):
+    with pytest.raises(ConfigError, match=f"{key}=.*positive"):
         TrainConfig(**values)
 
 
@@ -28,7 +28,7 @@ def test_train_config_wants_positive_numbers(key: str, value: float) -> None:
     ids=str,
 )
 def test_train_config_senseless_value_is_refused(values: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=f"^{next(iter(values))}: "):
+    with pytest.raises(ConfigError, match=f"^invalid {next(iter(values))}="):
         TrainConfig(**values)
 
 
@@ -44,7 +44,7 @@ def test_train_config_senseless_value_is_refused(values: dict[str, Any]) -> None
     ids=str,
 )
 def test_augment_config_senseless_value_is_refused(values: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=f"^{next(iter(values))}: "):
+    with pytest.raises(ConfigError, match=f"^invalid {next(iter(values))}="):
         AugmentConfig(**values)
 
 

@@ -251,7 +251,9 @@ def test_pairs_that_cannot_be_shared_are_refused(
     sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("training.train.n_processes", lambda: 3)
-    with pytest.raises(ConfigError, match="n_pairs: 4 cannot be shared evenly by 3"):
+    with pytest.raises(
+        ConfigError, match=r"n_pairs=4: must be a multiple of the number of processes \(3\)"
+    ):
         train(sources, tmp_path, CONFIG, RECIPE, device="cpu")
 
 

@@ -182,7 +182,7 @@ def test_query_reports_errors_in_place_and_exits_1(home: Path, run: Run) -> None
     assert result.exit_code == 1
     assert [broken["status"], missing["status"], found["status"]] == ["error", "error", "match"]
     assert set(broken["error"]) == {"code", "message"}
-    assert broken["error"]["code"] == "AudioError"
+    assert broken["error"]["code"] == "unreadable_audio"
     assert len(result.stderr.splitlines()) == 2
 
 

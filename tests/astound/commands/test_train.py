@@ -144,7 +144,7 @@ def test_train_with_a_senseless_setting_is_one_line(
 ) -> None:
     result = run(sources, tmp_path / "run", *options)
     assert result.exit_code == 1
-    assert "does not work" in result.stderr
+    assert "must be" in result.stderr
     assert not (tmp_path / "run").exists()
 
 

@@ -156,7 +156,7 @@ def test_silence_is_left_out(catalog: Catalog, tmp_path: Path) -> None:
 def test_lengths_shorter_than_a_segment_are_refused(
     catalog: Catalog, durations_s: tuple[float, ...]
 ) -> None:
-    with pytest.raises(ConfigError, match=r"a clip needs 0\.92 s at least"):
+    with pytest.raises(ConfigError, match=r"must all be at least 0\.92 s"):
         asked(catalog, durations_s=durations_s)
 
 

@@ -35,7 +35,7 @@ def test_diagram_of_nothing_can_be_drawn(tmp_path: Path) -> None:
 
 
 def test_other_endings_are_refused(tmp_path: Path, measured: Reliability) -> None:
-    with pytest.raises(ConfigError, match=r"'a.txt' must end in one of \.png"):
+    with pytest.raises(ConfigError, match=r"'a.txt': must end in one of \.png"):
         draw(measured, tmp_path / "a.txt")
 
 

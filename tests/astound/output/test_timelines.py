@@ -31,7 +31,9 @@ LATER = replace(
 )  # fmt: skip
 TIMELINE = Timeline(recording="mixes/hour.mp3", duration_s=3700.0, entries=(ENTRY, LATER))
 EMPTY = Timeline(recording="talk.wav", duration_s=30.0)
-BROKEN = Timeline(recording="no.wav", error={"code": "AudioError", "message": "no.wav: empty file"})
+BROKEN = Timeline(
+    recording="no.wav", error={"code": "unreadable_audio", "message": "no.wav: empty file"}
+)
 
 
 def _written(form: str, *timelines: Timeline) -> str:
@@ -86,7 +88,7 @@ def test_json_has_entries_gaps_and_errors() -> None:
     assert (first["status"], first["n_entries"], first["duration_s"]) == ("done", 2, 3700.0)
     assert first["entries"][0]["title"] == ENTRY.title
     assert first["gaps"][1] == {"start_s": 260.0, "end_s": 3700.0}
-    assert (last["status"], last["error"]["code"]) == ("error", "AudioError")
+    assert (last["status"], last["error"]["code"]) == ("error", "unreadable_audio")
 
 
 def test_jsonl_has_a_line_for_each_entry_and_each_end() -> None:

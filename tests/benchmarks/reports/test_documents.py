@@ -49,7 +49,7 @@ def test_what_stands_between_marks_is_replaced(root: Path) -> None:
 
 def test_unknown_mark_and_missing_results_are_told(root: Path) -> None:
     (root / "README.md").write_text("<!-- begin: x -->\n<!-- end: x -->\n")
-    with pytest.raises(ConfigError, match="there is no 'x'; there are accuracy"):
+    with pytest.raises(ConfigError, match="tables='x': must be one of accuracy"):
         documents.differing(root)
     (root / "README.md").write_text("<!-- begin: clips -->\n<!-- end: clips -->\n")
     with pytest.raises(ConfigError, match=r"clips\.json"):

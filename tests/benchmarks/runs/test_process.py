@@ -23,7 +23,7 @@ def _hold() -> int:
 
 
 def _refuse() -> None:
-    raise ConfigError("key", "value does not work")
+    raise ConfigError.invalid("key", 0, "must be positive")
 
 
 def _die() -> None:
@@ -43,7 +43,7 @@ def test_memory_of_the_process_is_seen() -> None:
 
 
 def test_error_comes_back_with_its_message() -> None:
-    with pytest.raises(AstoundError, match=r"^key: value does not work$"):
+    with pytest.raises(AstoundError, match=r"^invalid key=0: must be positive$"):
         measured(_refuse)
 
 

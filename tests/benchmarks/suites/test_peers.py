@@ -59,8 +59,8 @@ def test_systems_are_compared_on_the_same_files_and_resumed(
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"peers": ("shazam",)}, "'shazam' is none"),
-        ({"commands": {"astound": "x"}}, "'astound' is no program"),
+        ({"peers": ("shazam",)}, "peers='shazam': must be"),
+        ({"commands": {"astound": "x"}}, "command='astound': must be"),
         ({"hold_out": 1.0}, "hold_out"),
         ({"n_queries": 0}, "at least 1"),
     ],

@@ -109,7 +109,7 @@ def test_what_needs_sounds_is_left_out_without_them(
     assert [cell["label"] for cell in found["cells"]] == ["clean"]
     assert found["left_out"] == {"noise0": ["noise"]}
     assert "Left out without --noise: noise0." in (bare.out / "report.md").read_text()
-    with pytest.raises(ConfigError, match="without --noise and --rooms"):
+    with pytest.raises(ConfigError, match="needs --noise and --rooms"):
         dataclasses.replace(bare, distortions="room5")
 
 

@@ -96,7 +96,9 @@ def test_references_fit_and_others_are_those_that_only_one_catalog_knows(stock: 
 
 
 def test_references_that_are_too_long_are_refused(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="no reference is as short as 30 segments"):
+    with pytest.raises(
+        ConfigError, match="n_segments=30: must be at least the length of one reference"
+    ):
         Stock(folder / "references", folder / "others", 30, seed=1)
 
 

@@ -211,7 +211,7 @@ def test_foreign_fingerprints_are_refused(compare: object) -> None:
     with pytest.raises(RecipeMismatchError) as caught:
         compare(one, replace(one, recipe_id="s"))
     assert (caught.value.expected, caught.value.found) == ("r", "s")
-    with pytest.raises(ConfigError, match="no multiple"):
+    with pytest.raises(ConfigError, match="must be a multiple"):
         compare(one, replace(one, segment_hop_s=0.3))
 
 

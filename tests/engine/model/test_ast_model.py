@@ -76,7 +76,7 @@ def test_metadata_tells_all_there_is() -> None:
 
 @pytest.mark.parametrize("labels", [["a"], list("abcdef")])
 def test_labels_that_do_not_fit_are_refused(labels: list[str]) -> None:
-    with pytest.raises(ConfigError, match=f"labels: {len(labels)} labels do not fit 5 classes"):
+    with pytest.raises(ConfigError, match=r"labels=.*: must be 5 labels"):
         small(labels=labels)
 
 
@@ -143,7 +143,7 @@ def test_predict_refuses_less_than_a_patch() -> None:
 @pytest.mark.parametrize("shape", [(1, 101, 32), (1, 15, 32), (1, 100, 31)])
 def test_predict_refuses_features_that_do_not_fit(shape: tuple[int, int, int]) -> None:
     with pytest.raises(
-        ConfigError, match=r"features: shape .*\(batch, n_frames, 32\) with 16 to 100"
+        ConfigError, match=r"features.shape=.*\(batch, n_frames, 32\) with 16 to 100"
     ):
         small().predict(torch.zeros(shape))
 
@@ -162,9 +162,9 @@ def test_classify_names_the_likeliest(multi_label: bool) -> None:
 
 
 def test_classify_refuses_what_cannot_be_asked() -> None:
-    with pytest.raises(ConfigError, match="top_k: 0"):
+    with pytest.raises(ConfigError, match="top_k=0"):
         small().classify(noise(SEGMENT), top_k=0)
-    with pytest.raises(AudioError, match="2 waveforms do not work; classify takes one"):
+    with pytest.raises(AudioError, match="got 2 waveforms, but classify takes one"):
         small().classify(noise(SEGMENT, 2))
     with pytest.raises(ModelError, match="has no classes"):
         small(num_classes=0).classify(noise(SEGMENT))
@@ -218,7 +218,7 @@ def test_fingerprint_of_a_published_shape_has_its_own_recipe() -> None:
 
 
 def test_fingerprint_refuses_silence_and_what_is_too_short(shipped: ASTModel) -> None:
-    with pytest.raises(AudioError, match="2 waveforms do not work; fingerprint takes one"):
+    with pytest.raises(AudioError, match="got 2 waveforms, but fingerprint takes one"):
         shipped.fingerprint(noise(16000, 2))
     with pytest.raises(SilentAudioError):
         shipped.fingerprint(np.zeros(16000, np.float32))
@@ -339,7 +339,7 @@ def test_parameters_vector_round_trip_is_exact() -> None:
 def test_update_parameters_of_another_size_is_refused(n_more: int) -> None:
     model = small()
     n_wrong = len(model.parameters_vector()) + n_more
-    with pytest.raises(ConfigError, match="is needed"):
+    with pytest.raises(ConfigError, match=r"vector.shape=.*: must be"):
         model.update_parameters(torch.zeros(n_wrong))
 
 
@@ -418,7 +418,7 @@ def test_from_pretrained_takes_its_own_file_in_another_shape(tmp_path: Path) -> 
 
 def test_from_pretrained_refuses_unknown_settings(tmp_path: Path) -> None:
     small().save(tmp_path / "m.safetensors")
-    with pytest.raises(ConfigError, match="n_layer: unknown setting; known are"):
+    with pytest.raises(ConfigError, match="n_layer: unknown setting; choose from"):
         ASTModel.from_pretrained(tmp_path / "m.safetensors", n_layer=3)
 
 
@@ -500,9 +500,9 @@ def test_feature_importance_asks_about_a_class() -> None:
         model.feature_importance(audio), model.feature_importance(audio, target=likeliest)
     )
     for unknown in ("f", 5, -1):
-        with pytest.raises(ConfigError, match="none of its 5 classes"):
+        with pytest.raises(ConfigError, match="must be one of the 5 classes"):
             model.feature_importance(audio, target=unknown)
-    with pytest.raises(ConfigError, match="known are gradient, rollout, occlusion"):
+    with pytest.raises(ConfigError, match="must be one of gradient, rollout, occlusion"):
         model.feature_importance(audio, "magic")
 
 

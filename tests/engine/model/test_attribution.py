@@ -245,7 +245,7 @@ def test_occlusion_and_gradient_agree_where_only_one_patch_reaches_the_network(
 def test_occlusion_refuses_patches_that_do_not_fit(
     features: Tensor, patch_size: int, stride: int, key: str
 ) -> None:
-    with pytest.raises(ConfigError, match=rf"{key}: \d+ does not work; 1 to "):
+    with pytest.raises(ConfigError, match=rf"{key}=\d+: must be from 1 to "):
         occlusion(_planted, features, patch_size, stride)
 
 
@@ -272,7 +272,7 @@ def test_plot_takes_an_importance_without_any(tmp_path: Path, features: Tensor) 
 
 def test_plot_refuses_other_endings(tmp_path: Path) -> None:
     none = np.zeros((40, 24), np.float32)
-    with pytest.raises(ConfigError, match=r"'x.txt' must end in one of .png, .svg, .pdf"):
+    with pytest.raises(ConfigError, match=r"'x.txt': must end in one of .png, .svg, .pdf"):
         attribution.plot(none, none, 0.0125, MEL_HZ, tmp_path / "x.txt")
 
 

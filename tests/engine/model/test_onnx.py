@@ -235,7 +235,7 @@ def test_graph_of_other_sizes_says_what_is_expected(
 
 
 def test_graph_unknown_provider_is_refused_naming_those_there_are(small: Path) -> None:
-    with pytest.raises(ConfigError, match=r"'AbacusExecutionProvider' .*CPUExecutionProvider"):
+    with pytest.raises(ConfigError, match=r"'AbacusExecutionProvider': .*CPUExecutionProvider"):
         Graph(small, ["CPUExecutionProvider", "AbacusExecutionProvider"])
 
 
