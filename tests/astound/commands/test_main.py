@@ -46,7 +46,7 @@ def home(shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_weig
     """The current folder, with a copy of the catalog and clips of tune 1 and of an unknown tune."""
     shutil.copytree(shelf / "catalog", tmp_path / "catalog")
     _write_clip(tmp_path / "known.wav", seed=1)
-    _write_clip(tmp_path / "unknown.wav", seed=99)
+    _write_clip(tmp_path / "unknown.wav", seed=100)
     (tmp_path / "broken.wav").write_bytes(b"not audio")
     monkeypatch.chdir(tmp_path)
     return tmp_path

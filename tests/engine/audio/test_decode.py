@@ -233,7 +233,7 @@ def test_blocks_of_long_file_need_little_memory(
     path = write_audio(tmp_path / f"long{suffix}", np.tile(minute, 120), 22050)
     script = f"""
 import resource
-from engine import audio
+from engine.audio import decode
 list(decode.blocks({str(path)!r}, 8000, end_s=1.0))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 n_samples = sum(len(block) for block in decode.blocks({str(path)!r}, 8000))
