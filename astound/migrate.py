@@ -5,7 +5,6 @@ Every command comes by here, so a database that is current costs one look and no
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import migrations
 from engine.errors import SchemaError, StoreError
+from engine.files import atomic_write
 from engine.store.connection import Connection, Engine, connect, schema, translated
 from engine.store.tables import SCHEMA_HEAD
 
@@ -94,10 +94,12 @@ def _back_up(engine: Engine) -> None:
     if engine.dialect.name != "sqlite":
         return
     file = str(engine.url.database)
-    unfinished = f"{file}.unfinished"
-    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(unfinished)) as copy:
+    with (
+        atomic_write(Path(f"{file}.before-{SCHEMA_HEAD}")) as partial,
+        closing(sqlite3.connect(file)) as source,
+        closing(sqlite3.connect(partial)) as copy,
+    ):
         source.backup(copy)
-    os.replace(unfinished, f"{file}.before-{SCHEMA_HEAD}")
 
 
 def _check_references(connection: Connection) -> None:

@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 from engine.errors import ConfigError, StoreError
+from engine.files import atomic_write
 
 SETTINGS_FILE = "astound.toml"
 DATABASE_FILE = "catalog.db"
@@ -23,10 +24,11 @@ def write_settings(path: Path, database: str | None) -> None:
     """Note where the metadata lie: a Postgres URL, or None for a file beside the settings."""
     try:
         quoted = (database or "").replace("\\", "\\\\").replace('"', '\\"')
-        path.write_text(
-            "# `database` is a Postgres URL, or empty for catalog.db beside this file.\n"
-            f'database = "{quoted}"\n'
-        )
+        with atomic_write(path) as partial:
+            partial.write_text(
+                "# `database` is a Postgres URL, or empty for catalog.db beside this file.\n"
+                f'database = "{quoted}"\n'
+            )
     except OSError as error:
         raise StoreError(
             f"{path.parent}: a catalog cannot be made there ({error.strerror})"

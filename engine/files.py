@@ -1,10 +1,10 @@
-"""Files that are whole or not there: written under another name, synced and renamed."""
+"""Atomic writes: a file is written under another name, synced to disk, then renamed."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PARTIAL_SUFFIX = ".partial"
@@ -12,17 +12,18 @@ PARTIAL_SUFFIX = ".partial"
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Write a file so that a crash leaves the old one or the new one, never a part of it.
+    """Write a file so that a crash leaves the old file or the new one, never a part.
 
     Parameters
     ----------
     path : Path
-        Where the file shall be; an earlier one is replaced when the ``with`` block ends.
+        The file to create or replace; replaced when the ``with`` block ends without an error.
 
     Yields
     ------
     Path
-        The file to write, in the same folder. It is removed if the block raises.
+        The file to write, in the same folder. It does not exist yet, and is removed if the block
+        raises.
 
     Raises
     ------
@@ -30,18 +31,20 @@ def atomic_write(path: Path) -> Iterator[Path]:
         The file cannot be written.
     """
     partial = path.with_name(path.name + PARTIAL_SUFFIX)
+    partial.unlink(missing_ok=True)  # of a process that was killed
     try:
         yield partial
         sync(partial)
         partial.replace(path)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise
     sync(path.parent)
 
 
 def sync(path: Path) -> None:
-    """Wait until a file or the entries of a folder are on disk."""
+    """Flush a file, or the entries of a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

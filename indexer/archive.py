@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import struct
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from itertools import accumulate
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from engine.errors import ConfigError, printable
+from engine.files import atomic_write
 from engine.records import Fingerprint, NewTrack, Tags, Vectors
 from engine.vectors import quantizer
 from engine.vectors.quantizer import Codes
@@ -31,7 +31,6 @@ from indexer.sources import SETTINGS, Bundle, OnProgress, Source
 
 FORMAT = "astound fingerprints"
 VERSION = 1
-PARTIAL_SUFFIX = ".partial"
 
 _FOREIGN = "is not an export of astound"
 _MANIFEST = "astound.json"
@@ -83,20 +82,13 @@ def write_archive(path: Path, source: Source, on_progress: OnProgress) -> int:
         Something else is there, or it cannot be written.
     """
     _refuse_to_replace(path)
-    partial = path.with_name(path.name + PARTIAL_SUFFIX)
     try:
-        n_tracks = _write(partial, source, on_progress)
-        _sync(partial)
-        partial.replace(path)
-        _sync(path.parent)
+        with atomic_write(path) as partial:
+            return _write(partial, source, on_progress)
     except OSError as error:
         raise ConfigError(
             printable(path), f"cannot be written ({error.strerror or error})"
         ) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-    return n_tracks
 
 
 def _refuse_to_replace(path: Path) -> None:
@@ -242,14 +234,6 @@ class _ArchiveBundle:
             array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
             _require(array.dtype == np.int8 and array.shape == (sum(counts), self._archive.dim))
         return np.split(array, list(accumulate(counts))[:-1])
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _opened(path: Path) -> zipfile.ZipFile:

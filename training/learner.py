@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 from engine.errors import ModelError
+from engine.files import atomic_write
 from engine.model import spectrogram
 from engine.model.network import AST
 from engine.model.supervised import optimizer_state, optimizer_tensors
@@ -127,9 +128,8 @@ class Learner:
         for which, optimizer in enumerate(self.optimizers):
             tensors |= optimizer_tensors(optimizer, f"optimizer.{which}.")
         tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-        partial = path.with_suffix(".partial")
-        save_file(tensors, partial, {"n_steps": str(n_steps)})
-        partial.replace(path)
+        with atomic_write(path) as partial:
+            save_file(tensors, partial, {"n_steps": str(n_steps)})
 
     def load(self, path: Path) -> int:
         """Go back to what :meth:`save` wrote; returns the steps done.

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from engine.files import atomic_write
+
 log = logging.getLogger(__name__)
 
 LOG = "log.jsonl"
@@ -48,9 +50,8 @@ class Journal:
         self._first_step = step
         if self.path.exists():
             kept = [line for line in self._lines() if line["step"] < step]
-            partial = self.path.with_suffix(".partial")
-            partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
-            partial.replace(self.path)
+            with atomic_write(self.path) as partial:
+                partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
 
     def validations(self) -> list[tuple[int, float]]:
         """Mean hit rates noted so far, with the steps taken before each."""

@@ -17,6 +17,7 @@ from benchmarks.queries.cells import Cell
 from benchmarks.queries.questions import questions
 from benchmarks.runs.progress import followed
 from engine.errors import ConfigError
+from engine.files import atomic_write
 
 _TRUTH = "queries.json"
 
@@ -86,7 +87,8 @@ def written(
     truth = folder / _TRUTH
     if not truth.exists():
         rows = _write(folder, asked_for, n_questions, cells, seed)
-        truth.write_text(json.dumps({"settings": plain, "queries": rows}, indent=1) + "\n")
+        with atomic_write(truth) as partial:
+            partial.write_text(json.dumps({"settings": plain, "queries": rows}, indent=1) + "\n")
     found = json.loads(truth.read_text())
     if found["settings"] != plain:
         raise ConfigError(

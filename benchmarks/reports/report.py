@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.metrics.outcomes import CellMetrics, PresentMetrics, Share
 from benchmarks.reports.grids import Grid, grids, share_entry
+from engine.files import atomic_write
 
 Place = tuple[str, float]
 """Label of a row and seconds of a column."""
@@ -25,7 +26,8 @@ _ACCURACY_HEAD = [
 def write(out: Path, results: Mapping[str, Any]) -> None:
     """Write results as one JSON object."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
+    with atomic_write(out) as partial:
+        partial.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
 
 
 def key_values(rows: Mapping[str, str]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks.metrics.outcomes import Outcome
 from benchmarks.runs.provenance import digest
 from engine.errors import ConfigError
+from engine.files import atomic_write
 
 SIGNIFICANT, SIGNIFICANT_IN_ALL = 0.001, 0.01
 """How rarely chance alone may turn so many more right answers wrong than wrong ones right: in one
@@ -92,7 +93,8 @@ def read(path: Path) -> Baseline:
 def write(path: Path, one: Baseline) -> None:
     """Write a baseline as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(asdict(one), indent=1, allow_nan=False) + "\n")
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps(asdict(one), indent=1, allow_nan=False) + "\n")
 
 
 def losses(former: Baseline, now: Baseline) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from benchmarks.metrics.outcomes import Outcome
 from engine.errors import ConfigError
+from engine.files import atomic_write
 
 
 class Journal:
@@ -73,9 +73,8 @@ class Journal:
 
     def _write_former(self) -> None:
         """Write what is kept, without the rest of a question that was not finished."""
-        partial = self.path.with_name(f"{self.path.name}.partial")
-        partial.write_text("".join([self.header + "\n", *map(_line, self.outcomes)]))
-        os.replace(partial, self.path)
+        with atomic_write(self.path) as partial:
+            partial.write_text("".join([self.header + "\n", *map(_line, self.outcomes)]))
 
 
 def _line(outcome: Outcome) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from astound.demo import composer as tunes_of
+from engine.files import atomic_write
 from engine.model.weights import new_models
 from engine.recipe import FINGERPRINT_AST, Recipe, SpectrogramConfig
 from training.augment.pool import AudioPool
@@ -146,7 +147,8 @@ def main(arguments: list[str] | None = None) -> None:
     for name in options.only or VARIANTS:
         if name not in results:
             results[name] = run(VARIANTS[name], samplers, options.budget_s)
-            options.out.write_text(json.dumps(results, indent=1) + "\n")
+            with atomic_write(options.out) as partial:
+                partial.write_text(json.dumps(results, indent=1) + "\n")
             log.info("%s: %s", name, results[name])
     sys.stdout.write(table(results) + "\n")
 

@@ -8,7 +8,6 @@ import errno
 import importlib
 import json
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from torch.fx.experimental import _config as tracing
 
 from engine.config import load
 from engine.errors import AstoundError, ConfigError, ModelError
+from engine.files import atomic_write
 from engine.model.network import AST, check_features
 from engine.recipe import ASTConfig
 
@@ -103,11 +103,9 @@ def export_graph(network: AST, path: Path, metadata: Mapping[str, str]) -> None:
     if sum(one.numel() for one in network.parameters()) * 4 > MAX_WEIGHTS_BYTES:
         raise ModelError(path, "an ONNX file holds no more than 2 GB of weights")
     network = copy.deepcopy(network).cpu().float().eval()
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".onnx-") as folder:
-        partial = Path(folder) / path.name
+    with atomic_write(path) as partial:
         _write(network, partial, metadata)
         _compare(network, Graph(partial), path)
-        partial.replace(path)
 
 
 class Graph:

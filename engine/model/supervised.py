@@ -17,6 +17,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.utils.data import DataLoader
 
 from engine.errors import ConfigError, ModelError
+from engine.files import atomic_write
 from engine.model import supervision
 from engine.model.network import AST
 from engine.recipe import ASTConfig
@@ -239,10 +240,8 @@ class Learning(ABC):
         tensors = {f"network.{k}": v for k, v in self._learnable().state_dict().items()}
         tensors |= optimizer_tensors(self._current_optimizer(), "optimizer.")
         tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-        path = Path(path)
-        partial = path.with_name(path.name + ".partial")
-        save_file(tensors, partial, {"param_groups": json.dumps(groups)})
-        partial.replace(path)
+        with atomic_write(Path(path)) as partial:
+            save_file(tensors, partial, {"param_groups": json.dumps(groups)})
 
     def load_state(self, path: str | os.PathLike[str]) -> None:
         """Go back to what :meth:`save_state` wrote.

@@ -17,6 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from engine.errors import AstoundError, ModelError
+from engine.files import atomic_write
 from engine.model.network import AST, ClipHead, Network
 from engine.recipe import Recipe
 
@@ -160,9 +161,8 @@ def save_weights(path: Path, weights: Weights) -> Recipe:
     Recipe
         The recipe with the hash of these weights.
     """
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(to_bytes(weights))
-    partial.replace(path)
+    with atomic_write(path) as partial:
+        partial.write_bytes(to_bytes(weights))
     return sealed(weights).recipe
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import ModelError
+from engine.files import atomic_write
 from engine.records import Candidate
 
 N_FEATURES = 7
@@ -59,9 +60,8 @@ class Calibration:
 
     def save(self, path: Path) -> None:
         """Write it as JSON; what was there before stays until all is written."""
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_text(json.dumps(asdict(self), indent=1) + "\n")
-        partial.replace(path)
+        with atomic_write(path) as partial:
+            partial.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path = SHIPPED_CALIBRATION) -> Calibration:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import NewerShardError, RecipeMismatchError, ShardError
+from engine.files import sync
 from engine.records import Fingerprint, Vectors
 from engine.vectors import quantizer
 from engine.vectors.gpu import Gpu
@@ -79,9 +79,10 @@ def write_shard(
     header = _write_rows(partial, fingerprints, trained, gpu)
     header["sha256"] = {file: _sha256(partial / file) for file in _FILES[header["kind"]]}
     (partial / _HEADER).write_text(json.dumps(header, indent=1))
-    _sync(partial)
+    for path in (*partial.iterdir(), partial):
+        sync(path)
     partial.rename(folder / name)
-    _sync_folder(folder)
+    sync(folder)
     return name, sum(file.stat().st_size for file in (folder / name).iterdir())
 
 
@@ -399,18 +400,3 @@ def _load_index(path: Path, header: dict[str, Any]) -> Any:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    for entry in folder.iterdir():
-        with entry.open("rb") as file:
-            os.fsync(file.fileno())
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

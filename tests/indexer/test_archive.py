@@ -19,7 +19,8 @@ from engine.errors import (
     StoreError,
     TrackNotFoundError,
 )
-from indexer import archive, sources
+from engine.files import PARTIAL_SUFFIX
+from indexer import sources
 from indexer.archive import ArchiveSource
 from tests.shelves import add, contents, flip_a_byte, found, open_catalog, shard_of
 
@@ -309,6 +310,6 @@ def test_names_in_the_file_touch_nothing(exported: Path, new: Catalog, tmp_path:
 
 
 def test_partial_file_is_no_obstacle(catalog: Catalog, tmp_path: Path) -> None:
-    (tmp_path / f"a{archive.PARTIAL_SUFFIX}").write_bytes(b"left by a crash")
+    (tmp_path / f"a{PARTIAL_SUFFIX}").write_bytes(b"left by a crash")
     assert catalog.export(tmp_path / "a") == 3
-    assert not (tmp_path / f"a{archive.PARTIAL_SUFFIX}").exists()
+    assert not (tmp_path / f"a{PARTIAL_SUFFIX}").exists()

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from engine.audio import decode
 from engine.errors import AudioError, ConfigError
+from engine.files import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +61,8 @@ class AudioPool:
         with FileLock(folder_cache / "lock"):
             if not listing.exists() or json.loads(listing.read_text())["names"] != names:
                 lengths = _decode_all(paths, joined, sample_rate)
-                partial = listing.with_suffix(".partial")
-                partial.write_text(json.dumps({"names": names, "lengths": lengths}))
-                partial.replace(listing)
+                with atomic_write(listing) as partial:
+                    partial.write_text(json.dumps({"names": names, "lengths": lengths}))
             lengths = json.loads(listing.read_text())["lengths"]
         if not any(lengths):
             raise ConfigError("folder", f"{folder} has no audio that can be decoded")
@@ -124,8 +124,7 @@ class AudioPool:
 
 def _decode_all(paths: Sequence[Path], joined: Path, sample_rate: int) -> list[int]:
     lengths = []
-    partial = joined.with_suffix(".partial")
-    with partial.open("wb") as out:
+    with atomic_write(joined) as partial, partial.open("wb") as out:
         for n, path in enumerate(paths, 1):
             length = 0
             try:
@@ -137,7 +136,6 @@ def _decode_all(paths: Sequence[Path], joined: Path, sample_rate: int) -> list[i
             lengths.append(length)
             if n % 100 == 0:
                 log.info("decoded %d of %d files", n, len(paths))
-    partial.replace(joined)
     return lengths
 
 
