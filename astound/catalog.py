@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from engine.audio.source import AudioSource
     from engine.protocol import AudioFingerprinter
     from engine.scan.records import Appearance
     from engine.search.calibration import Calibration
@@ -333,11 +334,10 @@ class Catalog:
         """
         from engine.search.candidates import Stopwatch
 
-        _require_part(start_s, end_s)
+        recording = self._open(source, sample_rate, start_s, end_s)
         stopwatch = Stopwatch()
         searcher = self.searcher(search, alignment)
-        name, blocks = self._blocks(source, sample_rate, start_s, end_s)
-        fingerprint, beginning = searcher.listen(blocks, name, stopwatch)
+        fingerprint, beginning = searcher.listen(recording, recording.name, stopwatch)
         threshold = self.min_confidence if min_confidence is None else min_confidence
         while True:
             candidates = searcher.candidates(fingerprint, beginning, stopwatch)
@@ -348,7 +348,7 @@ class Catalog:
             # A track was replaced or deleted meanwhile: ask the catalog as it is now.
             searcher = self.searcher(search, alignment)
         return QueryResult(
-            query=name,
+            query=recording.name,
             status="match" if matches else "no_match",
             duration_s=round(fingerprint.duration_s, 3),
             matches=matches,
@@ -395,16 +395,14 @@ class Catalog:
         from engine.search.explainer import Explainer
         from engine.search.explanation import unheard
 
-        _require_part(start_s, end_s)
+        recording = self._open(source, sample_rate, start_s, end_s)
+        name = recording.name
         asked = None if track is None else self.track(track).id
         stopwatch, searcher = Stopwatch(), self.searcher(search, alignment)
-        name, blocks = self._blocks(source, sample_rate, start_s, end_s)
-        lengths: list[int] = []
         try:
-            heard = searcher.listen(_noting_lengths(blocks, lengths), name, stopwatch)
+            heard = searcher.listen(recording, name, stopwatch)
         except (AudioTooShortError, SilentAudioError) as error:
-            duration_s = round(sum(lengths) / self.fingerprinter.sample_rate, 3)
-            return unheard(name, duration_s, error, self.min_confidence)
+            return unheard(name, round(recording.duration_s, 3), error, self.min_confidence)
         return self._explained(Explainer(searcher, *heard, stopwatch), asked, name, start_s)
 
     def _explained(
@@ -462,21 +460,13 @@ class Catalog:
             alignment=alignment or AlignConfig(),
         )
 
-    def _blocks(
-        self, source: Any, sample_rate: int | None, start_s: float, end_s: float | None
-    ) -> tuple[str, Iterable[NDArray[np.float32]]]:
-        from engine.audio import decode
+    def _open(
+        self, source: Any, sample_rate: int | None, start_s: float = 0.0, end_s: float | None = None
+    ) -> AudioSource:
+        from engine.audio.source import open_source
 
         rate = self.fingerprinter.sample_rate
-        if isinstance(source, (str, os.PathLike)):
-            path = os.fspath(source)
-            blocks = decode.blocks(path, rate, start_s=start_s, end_s=end_s)
-            return path, _reaching(blocks, path, start_s)
-        if sample_rate is None:
-            raise ConfigError.invalid("sample_rate", None, "must be given for an array, in Hz")
-        last = None if end_s is None else round(end_s * sample_rate)
-        part = decode.mono(source)[round(start_s * sample_rate) : last]
-        return "array", _reaching([decode.resample(part, sample_rate, rate)], "array", start_s)
+        return open_source(source, rate, array_rate=sample_rate, start_s=start_s, end_s=end_s)
 
     def _matches(self, sure: list[tuple[Candidate, float]], start_s: float) -> tuple[Match, ...]:
         tracks = {t.id: t for t in self._store.tracks([one.track_id for one, _ in sure])}
@@ -527,12 +517,10 @@ class Catalog:
         AudioError
             The recording cannot be read, or the part is shorter than a segment.
         """
-        _require_part(start_s, end_s)
-        name, blocks = self._blocks(source, sample_rate, start_s, end_s)
-        lengths: list[int] = []
+        recording = self._open(source, sample_rate, start_s, end_s)
         entries = []
         for entry in self.follow(
-            _noting_lengths(blocks, lengths),
+            recording,
             start_s=start_s,
             min_confidence=min_confidence,
             config=config,
@@ -540,13 +528,14 @@ class Catalog:
         ):
             on_entry(entry)
             entries.append(entry)
-        duration_s = sum(lengths) / self.fingerprinter.sample_rate
-        if duration_s < self.fingerprinter.segment_s:
-            raise AudioTooShortError(name, duration_s, self.fingerprinter.segment_s)
+        if recording.duration_s < self.fingerprinter.segment_s:
+            raise AudioTooShortError(
+                recording.name, recording.duration_s, self.fingerprinter.segment_s
+            )
         return Timeline(
-            recording=name,
+            recording=recording.name,
             start_s=start_s,
-            duration_s=round(duration_s, 3),
+            duration_s=round(recording.duration_s, 3),
             entries=tuple(sorted(entries, key=lambda one: one.query_start_s)),
         )
 
@@ -625,8 +614,9 @@ class Catalog:
         if own_id is not None:
             name, clips = f"track {own_id}", index.clips(own_id)
         else:
-            name, blocks = self._blocks(source, sample_rate, 0.0, None)
-            fingerprint = self.fingerprinter.fingerprint(blocks, self.segment_hop_s, name)
+            recording = self._open(source, sample_rate)
+            name = recording.name
+            fingerprint = self.fingerprinter.fingerprint(recording, self.segment_hop_s, name)
             clips = fingerprint.clip_embeddings
         others = [track_id for track_id in index.track_ids if track_id != own_id]
         scores = ClipIndex(others, index.clips).scores(clips, name)
@@ -1046,31 +1036,6 @@ def identify(catalog: Catalog, source: str, **options: Any) -> QueryResult:
     except AudioError as error:
         message = {"code": error.code, "message": str(error)}
         return QueryResult(query=source, status="error", error=message)
-
-
-def _require_part(start_s: float, end_s: float | None) -> None:
-    if start_s < 0 or (end_s is not None and end_s <= start_s):
-        raise ConfigError.invalid(
-            "(start_s, end_s)", (start_s, end_s), "must satisfy 0 <= start_s < end_s"
-        )
-
-
-def _reaching(
-    blocks: Iterable[NDArray[np.float32]], source: str, start_s: float
-) -> Iterator[NDArray[np.float32]]:
-    """Pass blocks on; AudioError where there is nothing from `start_s` on."""
-    lengths: list[int] = []
-    yield from _noting_lengths(blocks, lengths)
-    if start_s and not any(lengths):
-        raise AudioError(source, f"it ends before {start_s:g} s; begin earlier")
-
-
-def _noting_lengths(
-    blocks: Iterable[NDArray[np.float32]], lengths: list[int]
-) -> Iterator[NDArray[np.float32]]:
-    for block in blocks:
-        lengths.append(len(block))
-        yield block
 
 
 def timeline(catalog: Catalog, source: str, **options: Any) -> Timeline:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from engine.audio import decode
+from engine.audio.source import open_source
 from engine.compare.passages import passages, similarity, told
 from engine.compare.repeats import repeats
 from engine.errors import AudioError
@@ -128,8 +128,8 @@ def recurrence(
 
 
 def _fingerprint(fingerprinter: Fingerprinter, path: str | os.PathLike[str]) -> Fingerprint:
-    blocks = decode.blocks(path, fingerprinter.sample_rate)
-    return fingerprinter.fingerprint(blocks, _HOP_S, os.fspath(path))
+    recording = open_source(path, fingerprinter.sample_rate)
+    return fingerprinter.fingerprint(recording, _HOP_S, recording.name)
 
 
 def _n_segments(length_s: float, segment_s: float) -> int:

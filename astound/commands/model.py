@@ -226,12 +226,9 @@ def _from_onnx(path: Path) -> ASTModel:
 def _read(
     loaded: ASTModel, path: Path, start_s: float = 0.0, end_s: float | None = None
 ) -> Waveform:
-    from engine.audio import decode
+    from engine.audio.source import open_source
 
-    waveform = decode.read(path, loaded.sample_rate, start_s, end_s)
-    if not len(waveform):
-        raise AudioError(path, f"there is no sound after {start_s:g} s")
-    return waveform
+    return open_source(path, loaded.sample_rate, start_s=start_s, end_s=end_s).read()
 
 
 def _embedding(loaded: ASTModel, frames: bool) -> Callable[[Path], Vectors]:

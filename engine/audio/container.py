@@ -1,4 +1,4 @@
-"""What the first bytes of a file say: which library reads it, and how long it should be."""
+"""Inspect the first bytes of a file: which library decodes it, and how long it should be."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import BinaryIO
 from engine.errors import AudioError
 
 _PCM_AND_ADPCM_TAGS = {1, 2, 3, 6, 7, 0x11, 0xFFFE}
-_SIZE_UNKNOWN = {0, 0xFFFFFFFF}  # written by programs that stream and never learn the size
+_SIZE_UNKNOWN = {0, 0xFFFFFFFF}  # written by programs that stream and do not know the size yet
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _OGG_PAGE_BYTES = 65536
@@ -17,33 +17,36 @@ _OGG_LAST_PAGE = 4
 
 
 def read_by_libsndfile(file: BinaryIO, path: Path) -> bool:
-    """Decide by the first bytes; also refuse the truncations that no decoder notices.
+    """Decide by the first bytes whether libsndfile or PyAV decodes a file.
+
+    Also refuse truncated files that both libraries would read without an error.
 
     Parameters
     ----------
     file : binary file
-        At its beginning; left anywhere.
+        At its beginning; its position afterwards is undefined.
     path : Path
-        What errors call it.
+        For error messages.
 
     Returns
     -------
     bool
-        False means PyAV.
+        True for libsndfile, False for PyAV.
 
     Raises
     ------
     AudioError
-        The file ends before its header says.
+        The file is shorter than its header states.
     """
     head = file.read(4096)
     n_bytes = os.fstat(file.fileno()).st_size
     if head[:4] == b"OggS":
         _refuse_incomplete_ogg(file, n_bytes, path)
-    promised = _promised_bytes(head)
-    if promised > n_bytes + 1:
-        raise AudioError(path, f"truncated: {n_bytes} of {promised} bytes are there")
-    # A length of zero means "unknown" to those who write it, to libsndfile "no sound".
+    n_declared = _declared_bytes(head)
+    if n_declared > n_bytes + 1:
+        raise AudioError(path, f"truncated: {n_bytes} of {n_declared} bytes are there")
+    # A streaming writer stores 0 as the length when it does not know it; libsndfile would read
+    # such a file as empty.
     if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
         at = head.find(b"fmt ")
         tag = int.from_bytes(head[at + 8 : at + 10], "little")
@@ -54,8 +57,8 @@ def read_by_libsndfile(file: BinaryIO, path: Path) -> bool:
     return head[:4] == b".snd" or (head[:4] == b"FORM" and head[8:12] == b"AIFF")
 
 
-def _promised_bytes(head: bytes) -> int:
-    """Size of the whole file by its header; 0 where that does not say."""
+def _declared_bytes(head: bytes) -> int:
+    """Size of the whole file according to its header; 0 if the header does not state it."""
     properties = head.find(_ASF_PROPERTIES)
     if head[:4] == b"RIFF":
         before, size = 8, int.from_bytes(head[4:8], "little")

@@ -1,9 +1,9 @@
-"""Any file people have to a mono waveform at one sample rate, in blocks.
+"""Decode any audio or video file to mono blocks at one sample rate.
 
-The library that reads a format is fixed by the file's first bytes, never by what is installed or
-failed, for two decoders trim and dither differently: soundfile reads the uncompressed and lossless
-formats, PyAV everything else. Of Opus libsndfile 1.2.2 cannot read the end of many files, and
-Vorbis and MP3 it decodes at little more than half of PyAV's speed.
+The file's first bytes alone decide which library decodes it (:mod:`engine.audio.container`),
+because two decoders trim and dither differently. soundfile (libsndfile) reads uncompressed and
+lossless formats, PyAV (FFmpeg) reads the rest. libsndfile 1.2.2 fails at the end of many Opus
+files, and decodes Vorbis and MP3 at little more than half of PyAV's speed.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ EXTENSIONS = frozenset(
         *("spx", "tak", "ts", "tta", "w64", "wav", "webm", "wma", "wmv", "wv"),
     )
 )
-"""Endings of the files a folder is searched for; a file named on purpose may have any."""
+"""File name extensions that a search in a folder accepts; an explicit path may have any."""
 
 BLOCK_S = 60.0
 
-# A file may end this much before what its header promises: encoders pad and round.
+# A file may be this much shorter than its header states, because encoders pad and round.
 _TOLERATED_LOSS = 0.02
 _TOLERATED_LOSS_S = 1.0
 
 
 class _Source(NamedTuple):
-    """Native-rate mono blocks with what is known about the whole."""
+    """Mono blocks at the native rate, and the length that the header states."""
 
     sample_rate: int
     declared_s: float | None
@@ -58,24 +58,25 @@ def read(
     start_s: float = 0.0,
     end_s: float | None = None,
 ) -> Waveform:
-    """Read a file, or a part of it, at once.
+    """Read a file, or a part of it, into memory.
 
     Parameters
     ----------
     path : path-like
     sample_rate : int
-        Wanted rate in Hz.
+        Rate of the result in Hz.
     start_s, end_s : float, optional
         The part to read, in seconds.
 
     Returns
     -------
-    float32 array of shape (n_samples,), in [-1, 1] unless the file itself exceeds it
+    float32 array of shape (n_samples,)
+        In [-1, 1], unless the file itself exceeds that range.
 
     Raises
     ------
     AudioError
-        The file cannot be opened or decoded, is truncated, or holds no audio.
+        The file cannot be opened or decoded, is truncated, or contains no audio.
     """
     parts = list(blocks(path, sample_rate, start_s=start_s, end_s=end_s))
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
@@ -88,24 +89,24 @@ def blocks(
     start_s: float = 0.0,
     end_s: float | None = None,
 ) -> Iterator[Waveform]:
-    """Decode a file block by block, so that its length never matters.
+    """Decode a file block by block; memory does not grow with its length.
 
     Parameters and errors are those of :func:`read`.
 
     Yields
     ------
     float32 array of shape (n_samples,)
-        About a minute each; joined they are what :func:`read` returns.
+        About a minute each; :func:`read` returns them concatenated.
     """
     with _decoding(path), _open(Path(path)) as source:
-        wanted = _between(source.blocks, source.sample_rate, start_s, end_s)
-        n_native = 0
-        for block in _resampled(_counted(wanted, path), source.sample_rate, sample_rate):
-            n_native += len(block)
+        part = _between(source.blocks, source.sample_rate, start_s, end_s)
+        n_samples = 0
+        for block in _resampled(_finite(part, path), source.sample_rate, sample_rate):
+            n_samples += len(block)
             yield block
         whole = start_s == 0.0 and end_s is None
         if whole and source.declared_s is not None:
-            _refuse_truncated(path, n_native / sample_rate, source.declared_s)
+            _refuse_truncated(path, n_samples / sample_rate, source.declared_s)
 
 
 def resample(waveform: Waveform, from_rate: int, to_rate: int) -> Waveform:
@@ -126,7 +127,7 @@ def resample(waveform: Waveform, from_rate: int, to_rate: int) -> Waveform:
 
 
 def change_speed(waveform: Waveform, sample_rate: int, factor: float) -> Waveform:
-    """Play a mono waveform faster or slower; tempo and pitch change together.
+    """Resample a mono waveform so that it plays faster or slower; the pitch changes with it.
 
     Parameters
     ----------
@@ -134,7 +135,7 @@ def change_speed(waveform: Waveform, sample_rate: int, factor: float) -> Wavefor
     sample_rate : int
         Hz.
     factor : float
-        How many times as fast.
+        Playback speed; 2 halves the length.
 
     Returns
     -------
@@ -144,16 +145,22 @@ def change_speed(waveform: Waveform, sample_rate: int, factor: float) -> Wavefor
 
 
 def mono(samples: NDArray[np.generic]) -> Waveform:
-    """Turn any array of samples into a mono waveform.
+    """Convert an array of samples to a mono waveform.
 
     Parameters
     ----------
     samples : array of shape (n_samples,), (n_samples, n_channels) or (n_channels, n_samples)
-        Floats in [-1, 1] or signed integers of full scale; the shorter axis holds the channels.
+        Floats in [-1, 1], or signed integers scaled to the full range of their type. The shorter
+        axis holds the channels.
 
     Returns
     -------
     float32 array of shape (n_samples,), in [-1, 1]
+
+    Raises
+    ------
+    AudioError
+        Another shape or type, or samples that are not finite.
     """
     if samples.ndim not in (1, 2):
         reason = f"shape {samples.shape} is not (n_samples,) or (n_samples, n_channels)"
@@ -173,7 +180,7 @@ def mono(samples: NDArray[np.generic]) -> Waveform:
 
 @contextmanager
 def _decoding(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn what the decoders raise into one AudioError."""
+    """Convert the decoders' exceptions to AudioError."""
     try:
         yield
     except av.error.FFmpegError as error:
@@ -226,10 +233,10 @@ def _from_av(container: av.container.InputContainer, path: Path) -> _Source:
 def _av_blocks(
     container: av.container.InputContainer, stream: av.AudioStream
 ) -> Iterator[Waveform]:
-    rate = stream.rate  # of the beginning: it follows the decoder if the file changes its rate
-    for _, frames in groupby(_av_frames(container, stream), key=_form):
-        # Joining the codec's small frames inside FFmpeg is 1.4 times as fast as doing it in numpy;
-        # its way to mono is not the mean, so that is taken here.
+    rate = stream.rate  # read now: it changes with the decoder if the file changes its rate
+    for _, frames in groupby(_av_frames(container, stream), key=_frame_format):
+        # FFmpeg joins the codec's small frames 1.4 times as fast as numpy. It does not mix down to
+        # mono by the mean, so numpy does that.
         joined = av.AudioResampler("fltp", rate=rate, frame_size=int(BLOCK_S * rate))
         for frame in chain(frames, [None]):
             for block in joined.resample(frame):
@@ -240,21 +247,21 @@ def _av_blocks(
 def _av_frames(
     container: av.container.InputContainer, stream: av.AudioStream
 ) -> Iterator[av.AudioFrame]:
-    """Decode packet by packet, leaving out damaged ones, as players do."""
+    """Decode packet by packet and skip damaged packets, as players do."""
     for packet in container.demux(stream):
         with suppress(av.error.InvalidDataError):
             yield from packet.decode()
 
 
-def _form(frame: av.AudioFrame) -> tuple[str, str, int]:
-    """Tell what a resampler is bound to; files joined end to end change it on their way."""
+def _frame_format(frame: av.AudioFrame) -> tuple[str, str, int]:
+    """Format a resampler is bound to; concatenated files change it in the middle."""
     return frame.format.name, frame.layout.name, frame.sample_rate
 
 
 def _between(
     native: Iterator[Waveform], sample_rate: int, start_s: float, end_s: float | None
 ) -> Iterator[Waveform]:
-    """Drop what lies before `start_s` and stop at `end_s`."""
+    """Drop the samples before `start_s` and stop at `end_s`."""
     first = round(start_s * sample_rate)
     last = None if end_s is None else round(end_s * sample_rate)
     position = 0
@@ -268,8 +275,8 @@ def _between(
             return
 
 
-def _counted(native: Iterator[Waveform], path: str | os.PathLike[str]) -> Iterator[Waveform]:
-    """Pass blocks on, refusing what no spectrogram survives."""
+def _finite(native: Iterator[Waveform], path: str | os.PathLike[str]) -> Iterator[Waveform]:
+    """Pass blocks on; AudioError if a sample is not a finite number."""
     for block in native:
         if not np.isfinite(block).all():
             raise AudioError(path, "it contains samples that are not finite numbers")
@@ -293,5 +300,5 @@ def _refuse_truncated(path: str | os.PathLike[str], found_s: float, declared_s: 
         raise AudioError(path, "no sound in it")
     if found_s < declared_s * (1 - _TOLERATED_LOSS) - _TOLERATED_LOSS_S:
         raise AudioError(
-            path, f"truncated: its header promises {declared_s:.1f} s, {found_s:.1f} s are there"
+            path, f"truncated: its header states {declared_s:.1f} s, {found_s:.1f} s are there"
         )

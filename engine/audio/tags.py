@@ -1,4 +1,4 @@
-"""What a file says about itself: title, artist, album, ISRC."""
+"""Read a file's tags: title, artist, album, ISRC."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ID3 = {"title": "TIT2", "artist": "TPE1", "album": "TALB", "isrc": "TSRC"}
 
 
 def read_tags(path: str | os.PathLike[str]) -> Tags:
-    """Read a file's tags; what it does not say, or says in a broken way, is None.
+    """Read a file's tags; a tag that is missing or damaged is None.
 
     Parameters
     ----------
@@ -26,14 +26,14 @@ def read_tags(path: str | os.PathLike[str]) -> Tags:
     try:
         found = mutagen.File(path, easy=True)
     except (mutagen.MutagenError, OSError, ValueError, KeyError, IndexError):
-        # Tags are a courtesy: a file that plays is not refused for a damaged label.
+        # Tags are optional: a file that plays is not refused because of a damaged tag.
         return Tags()
     if found is None or not found.tags:
         return Tags()
     # Mutagen has no easy names for the ID3 frames in WAV and AIFF files.
-    frames = isinstance(found.tags, mutagen.id3.ID3)
+    has_frames = isinstance(found.tags, mutagen.id3.ID3)
     return Tags(
-        **{name: _first(found.tags, frame if frames else name) for name, frame in _ID3.items()}
+        **{name: _first(found.tags, frame if has_frames else name) for name, frame in _ID3.items()}
     )
 
 

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from engine.audio.decode import Waveform
+from engine.audio.source import AudioSource
 from engine.errors import AudioTooShortError, ConfigError, SilentAudioError
 from engine.model import spectrogram
 from engine.model.weights import Encoder, load_encoder
 from engine.recipe import Recipe
 from engine.records import Fingerprint, Vectors
-
-Waveform = NDArray[np.float32]
 
 # No spectrogram is longer than this, whatever comes in at once.
 PIECE_S = 60.0
@@ -93,11 +93,10 @@ class Fingerprinter:
         SilentAudioError
             No audible segment.
         """
-        counted = _Counted(blocks)
-        parts = list(self._embed(counted, segment_hop_s))
-        duration_s = counted.n_samples / self.sample_rate
+        recording = AudioSource(source, blocks, self.sample_rate)
+        parts = list(self._embed(recording, segment_hop_s))
         if not parts:
-            raise AudioTooShortError(source, duration_s, self.recipe.spectrogram.segment_s)
+            raise AudioTooShortError(source, recording.duration_s, self.segment_s)
         embeddings = np.concatenate(parts)
         if not embeddings.any():
             raise SilentAudioError(source, "silent from beginning to end")
@@ -105,8 +104,8 @@ class Fingerprinter:
             embeddings=embeddings,
             clip_embeddings=self._embed_clips(embeddings, segment_hop_s),
             segment_hop_s=segment_hop_s,
-            segment_s=self.recipe.spectrogram.segment_s,
-            duration_s=duration_s,
+            segment_s=self.segment_s,
+            duration_s=recording.duration_s,
             recipe_id=self.recipe.recipe_id,
         )
 
@@ -164,15 +163,3 @@ def _pieces(blocks: Iterable[Waveform], n_samples: int) -> Iterator[Waveform]:
 def _zeroed(embeddings: torch.Tensor, silent: torch.Tensor) -> Vectors:
     """Give silence the zero vector, which resembles nothing."""
     return np.where(silent.numpy()[:, None], np.float32(0), embeddings.numpy())
-
-
-class _Counted:
-    """Passes blocks on and counts their samples."""
-
-    def __init__(self, blocks: Iterable[Waveform]) -> None:
-        self.blocks, self.n_samples = blocks, 0
-
-    def __iter__(self) -> Iterator[Waveform]:
-        for block in self.blocks:
-            self.n_samples += len(block)
-            yield block

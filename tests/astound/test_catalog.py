@@ -447,7 +447,7 @@ def test_part_behind_the_end_is_told(shelf: Catalog, tmp_path: Path, is_file: bo
     whole, path = clip(0), tmp_path / "clip.wav"
     write_wav(path, whole, RATE)
     source, rate = (path, None) if is_file else (whole, RATE)
-    with pytest.raises(AudioError, match=r"it ends before 60 s; begin earlier"):
+    with pytest.raises(AudioError, match=r"it ends before 60 s; use an earlier start"):
         shelf.query(source, rate, start_s=60.0, end_s=65.0)
 
 
