@@ -209,7 +209,7 @@ def test_importance_begins_and_asks_where_it_is_told(
 @pytest.mark.parametrize(
     ("arguments", "code", "reason"),
     [
-        (["--class", "snow"], 1, "--class: the model knows no class 'snow'"),
+        (["--class", "snow"], 1, "invalid --class='snow': must be a class of the model"),
         (["--class", "rain", "--method", "rollout"], 2, "rollout asks about no class"),
         (["--start", "30"], 1, "1.wav: it ends before 30 s; use an earlier start"),
         (["--start", "2.9"], 1, "1.wav: too short"),
