@@ -244,7 +244,7 @@ def test_json_holds_all_of_it(run: Run) -> None:
     [
         (["broken.wav"], 1, "broken.wav"),
         (["known.wav", "--track", "77"], 1, "no track 77"),
-        (["known.wav", "-o", "why.txt"], 1, "'why.txt' must end in one of"),
+        (["known.wav", "-o", "why.txt"], 1, "invalid path='why.txt': must end in one of"),
         (["known.wav", "--start", "3", "--end", "2"], 2, "--end must come after --start"),
     ],
 )

@@ -213,7 +213,7 @@ def test_importance_begins_and_asks_where_it_is_told(
         (["--class", "rain", "--method", "rollout"], 2, "rollout asks about no class"),
         (["--start", "30"], 1, "1.wav: it ends before 30 s; use an earlier start"),
         (["--start", "2.9"], 1, "1.wav: too short"),
-        (["-o", "why.txt"], 1, "'why.txt' must end in one of .png, .svg, .pdf"),
+        (["-o", "why.txt"], 1, "invalid path='why.txt': must end in one of .png, .svg, .pdf"),
     ],
 )
 def test_importance_says_what_does_not_work(
