@@ -15,7 +15,7 @@ from typing import IO, Any, TypeVar, cast
 import click
 
 import astound
-from astound.commands import compare, evaluate, explain, maintenance, model, scan
+from astound.commands import compare, evaluate, explain, maintenance, model, query as query_commands
 from astound.commands.options import (
     FOLDER,
     Session,
@@ -269,7 +269,7 @@ def train(
 for command in (
     *maintenance.COMMANDS,
     *evaluate.COMMANDS,
-    *scan.COMMANDS,
+    *query_commands.COMMANDS,
     *compare.COMMANDS,
     *explain.COMMANDS,
     model.model,
