@@ -215,7 +215,7 @@ class Catalog:
             raise RecipeMismatchError(self.recipe_id, calibration.recipe_id, "the calibration")
         return calibration
 
-    def keep_calibration(self, calibration: Calibration) -> None:
+    def save_calibration(self, calibration: Calibration) -> None:
         """Answer with a calibration from now on, here and wherever the catalog is opened.
 
         Parameters

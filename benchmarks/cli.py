@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from astound.commands.options import FOLDER, say
+from astound.commands.options import FOLDER, echo_err
 from benchmarks.comparisons import mirex, nafp, peers, pex
 from benchmarks.options import (
     FILE,
@@ -100,7 +100,7 @@ def retrieval(**options: Any) -> None:
 
     config = RetrievalConfig(**given(options))
     show(run(config))
-    say(f"the whole report: {config.out / 'report.html'}")
+    echo_err(f"the whole report: {config.out / 'report.html'}")
 
 
 @bench.command(epilog="Example: astound bench quick")
@@ -115,9 +115,9 @@ def quick(ctx: click.Context, /, **options: Any) -> None:
     results = run(QuickConfig(**given(options)))
     show(results)
     for lost in results["losses"]:
-        say(f"lost: {lost}")
+        echo_err(f"lost: {lost}")
     if not results["losses"]:
-        say("baseline written" if options["update"] else "nothing was lost")
+        echo_err("baseline written" if options["update"] else "nothing was lost")
     ctx.exit(1 if results["losses"] else 0)
 
 
@@ -132,7 +132,7 @@ def tables(ctx: click.Context, check: bool) -> None:
     for page in changed:
         click.echo(page)
     if check and changed:
-        say("these differ from benchmarks/results; astound bench tables writes them")
+        echo_err("these differ from benchmarks/results; astound bench tables writes them")
         ctx.exit(1)
 
 

@@ -1,4 +1,4 @@
-"""The commands that compare recordings with each other."""
+"""The commands that compare recordings with each other: same, similar, dedup, repeats."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ import click
 from astound.commands.options import (
     Function,
     Session,
-    clips,
-    given,
+    echo_err,
+    expand_folders,
     list_option,
     paths_argument,
+    read_paths,
     record_format,
-    say,
     track_key,
 )
-from astound.output import comparisons, matches
+from astound.output import comparisons
+from astound.output.progress import progress_bar, spinner
+from astound.output.tracks import describe
 from engine.config import DedupConfig
 from engine.errors import AudioError
 
@@ -27,7 +29,7 @@ from engine.errors import AudioError
 def _min_length_option(least_s: float, default_s: float) -> Callable[[Function], Function]:
     return click.option(
         "--min-length", "min_length_s", type=click.FloatRange(least_s), default=default_s,
-        show_default=True, metavar="S", help="Seconds of the shortest passage.",
+        show_default=True, metavar="S", help="Minimum length of a passage in seconds.",
     )  # fmt: skip
 
 
@@ -38,15 +40,13 @@ def _min_length_option(least_s: float, default_s: float) -> Callable[[Function],
 @_min_length_option(0.0, 4.0)
 @click.pass_obj
 def same(session: Session, first: str, second: str, form: str, min_length_s: float) -> None:
-    """Compare two files: how alike they are, and which passages they share. Needs no catalog."""
-    from rich.console import Console
-
+    """Compare two files: their similarity and the passages they share. Needs no catalog."""
     from astound.compare import compare
 
     device, model = session.device, session.model
-    with Console(stderr=True).status("comparing"):
+    with spinner("comparing"):
         comparison = compare(first, second, min_length_s=min_length_s, device=device, model=model)
-    matches.write_comparison(*comparison, form, sys.stdout)
+    comparisons.write_comparison(comparison, form, sys.stdout)
 
 
 @click.command(epilog="Example: astound similar 12 -n 5")
@@ -58,20 +58,18 @@ def same(session: Session, first: str, second: str, form: str, min_length_s: flo
 @record_format
 @click.pass_obj
 def similar(session: Session, key: str, max_tracks: int, form: str) -> None:
-    """Show the tracks that sound most like a track of the catalog, or like any other file."""
-    from rich.console import Console
-
-    with session.open() as catalog, Console(stderr=True).status("comparing"):
-        found = catalog.similar(track_key(key), max_tracks=max_tracks)
-    comparisons.write_similar(found, form, sys.stdout)
+    """List the tracks that sound most like a track of the catalog or another file."""
+    with session.open() as catalog, spinner("comparing"):
+        tracks = catalog.similar(track_key(key), max_tracks=max_tracks)
+    comparisons.write_similar(tracks, form, sys.stdout)
 
 
 @click.command(epilog="Example: astound dedup --delete --dry-run")
 @record_format
 @_min_length_option(2.0, DedupConfig.min_length_s)
-@click.option("--full-only", is_flag=True, help="Look for full duplicates only; much quicker.")
-@click.option("--delete", is_flag=True, help="Forget all full duplicates but those to keep.")
-@click.option("--dry-run", is_flag=True, help="With --delete: only say what would be forgotten.")
+@click.option("--full-only", is_flag=True, help="Find full duplicates only; much faster.")
+@click.option("--delete", is_flag=True, help="Remove all full duplicates but one of each.")
+@click.option("--dry-run", is_flag=True, help="With --delete: only list what would be removed.")
 @click.pass_obj
 def dedup(
     session: Session,
@@ -82,23 +80,22 @@ def dedup(
     delete: bool,
     dry_run: bool,
 ) -> None:
-    """Find tracks that hold the same recording, in full or in part. Needs no audio."""
-    from astound.output.counter import counted
-
+    """Find tracks that contain the same recording, in full or in part. Needs no audio."""
     if dry_run and not delete:
-        raise click.UsageError("--dry-run goes with --delete; without it nothing is forgotten")
+        raise click.UsageError("--dry-run requires --delete")
     config = DedupConfig(min_length_s=min_length_s, full_only=full_only)
     with session.open() as catalog:
-        with counted("comparing tracks") as show:
-            found, clusters = catalog.dedup(config, on_progress=show)
+        with progress_bar("comparing tracks") as show:
+            duplicates, clusters = catalog.dedup(config, on_progress=show)
         tracks = {track.id: track for track in catalog.tracks()}
-        comparisons.write_duplicates(found, clusters, tracks, form, sys.stdout)
+        comparisons.write_duplicates(duplicates, clusters, tracks, form, sys.stdout)
         if delete:
-            others = sorted(other_id for one in clusters for other_id in one.other_ids)
+            superfluous = sorted(id_ for cluster in clusters for id_ in cluster.other_ids)
             if not dry_run:
-                catalog.delete(others)
-            for other_id in others:
-                say(f"{'would delete' if dry_run else 'deleted'} {matches.line(tracks[other_id])}")
+                catalog.delete(superfluous)
+            for track_id in superfluous:
+                verb = "would delete" if dry_run else "deleted"
+                echo_err(f"{verb} {describe(tracks[track_id])}")
 
 
 @click.command(epilog="Example: astound repeats broadcast.mp3 --min-length 8")
@@ -110,33 +107,29 @@ def dedup(
 def repeats(
     ctx: click.Context,
     paths: tuple[str, ...],
-    listed: IO[str] | None,
+    list_file: IO[str] | None,
     form: str,
     min_length_s: float,
 ) -> None:
-    """Find passages that are heard again, in one file or across several. Needs no catalog."""
+    """Find passages that occur more than once, in one file or across several. Needs no catalog."""
     from astound.compare import recurrence
-    from astound.output.counter import counted
 
-    asked = list(clips(given(paths, listed)))
+    files = list(expand_folders(read_paths(paths, list_file)))
     failed: list[AudioError] = []
 
-    def note(error: AudioError) -> None:
+    def report(error: AudioError) -> None:
         failed.append(error)
-        say(str(error))
+        echo_err(str(error))
 
     device, model = ctx.obj.device, ctx.obj.model
-    with counted("listening") as show:
-        found = recurrence(
-            asked,
+    with progress_bar("comparing") as show:
+        result = recurrence(
+            files,
             min_length_s=min_length_s,
             device=device,
             model=model,
-            on_error=note,
+            on_error=report,
             on_progress=show,
         )
-    comparisons.write_repeats(found, form, sys.stdout)
+    comparisons.write_repeats(result, form, sys.stdout)
     ctx.exit(1 if failed else 0)
-
-
-COMMANDS = (same, similar, dedup, repeats)

@@ -1,9 +1,9 @@
-"""What commands share: the session, arguments that take files, and the option --format."""
+"""Options, arguments and helpers that several commands share."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
@@ -11,37 +11,41 @@ from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 import astound
-from astound.output import matches
+from astound.output.terminal import RECORD_FORMATS
 
 if TYPE_CHECKING:
     from astound.catalog import Catalog
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# A list may hold names that are not UTF-8.
+EXIT_INTERRUPTED = 130
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+# Paths in a list may not be valid UTF-8.
 _LIST = click.File(encoding="utf-8", errors="surrogateescape")
 
 
 @dataclass(frozen=True)
 class Session:
-    """The options that stand before the command."""
+    """The global options, which precede the command."""
 
     folder: Path
     device: Literal["auto", "cpu", "cuda"]
     model: Path | None
 
     def open(self, *, create: bool = False, database: str | None = None) -> Catalog:
-        """Open the catalog all commands work on."""
+        """Open the catalog."""
         return astound.open(
             self.folder, device=self.device, model=self.model, create=create, database=database
         )
 
 
-FOLDER = click.Path(path_type=Path, file_okay=False)
-
 paths_argument = click.argument("paths", nargs=-1, metavar="PATH...")
 list_option = click.option(
-    "--list", "listed", type=_LIST, metavar="FILE", help="Also the paths in FILE, one a line."
+    "--list", "list_file", type=_LIST, metavar="FILE", help="Read more paths from FILE, one a line."
+)
+database_option = click.option(
+    "--database", metavar="URL", help="Postgres database for a new catalog."
 )
 
 
@@ -53,43 +57,68 @@ def format_option(choices: Iterable[str]) -> Callable[[Function], Function]:
         type=click.Choice(list(choices)),
         default="table",
         show_default=True,
-        help="How to write the result.",
+        help="Output format.",
     )
 
 
-record_format = format_option(matches.RECORD_FORMATS)
+record_format = format_option(RECORD_FORMATS)
 
 
-def say(message: str) -> None:
-    """Tell the person, on stderr."""
+def drop_unset(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop options that were not set, so that the defaults of the called function apply."""
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def echo_err(message: str) -> None:
+    """Print a message on stderr."""
     click.echo(f"astound: {message}", err=True)
 
 
-def given(paths: tuple[str, ...], listed: IO[str] | None) -> list[str]:
-    """Put the paths of lists beside the others; a usage error when nothing was given."""
-    if not paths and listed is None:
-        raise click.UsageError("give at least one PATH, --list FILE, or - for a list on stdin")
-    found: list[str] = []
+def read_list(stream: IO[str]) -> list[str]:
+    """Read paths, one a line; skip empty lines."""
+    return [path for line in stream if (path := line.rstrip("\r\n"))]
+
+
+def read_paths(paths: Iterable[str], list_file: IO[str] | None) -> list[str]:
+    """Join the paths of the command line and of lists.
+
+    Parameters
+    ----------
+    paths : iterable of str
+        ``-`` stands for a list on stdin.
+    list_file : text file, optional
+        The list of --list.
+
+    Raises
+    ------
+    click.UsageError
+        There is neither a path nor a list.
+    """
+    joined: list[str] = []
     for path in paths:
-        found += matches.read_list(_LIST.convert("-", None, None)) if path == "-" else [path]
-    return found + (matches.read_list(listed) if listed else [])
+        joined += read_list(_LIST.convert("-", None, None)) if path == "-" else [path]
+    if list_file is not None:
+        joined += read_list(list_file)
+    elif not paths:
+        raise click.UsageError("give at least one PATH, --list FILE, or - for a list on stdin")
+    return joined
 
 
-def clips(paths: Iterable[str]) -> Iterator[str]:
-    """Replace folders by the audio files in them, named as the folder was."""
+def expand_folders(paths: Iterable[str]) -> Iterator[str]:
+    """Replace each folder by the audio files in it, named relative to the same base."""
     from indexer.discover import scan
 
     for path in paths:
-        if os.path.isdir(path):
-            found = None
-            for found in scan([path]):
-                yield os.path.join(path, os.path.relpath(found.path, path))
-            if found is None:
-                say(f"{path}: no audio files in it")
-        else:
+        if not os.path.isdir(path):
             yield path
+            continue
+        file = None
+        for file in scan([path]):
+            yield os.path.join(path, os.path.relpath(file.path, path))
+        if file is None:
+            echo_err(f"{path}: folder contains no audio files")
 
 
 def track_key(text: str) -> int | str:
-    """Read ID|PATH: digits are the id of a track, anything else its path."""
+    """Parse ID|PATH: digits are a track id, anything else is a path."""
     return int(text) if text.isdecimal() else text

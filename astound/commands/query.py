@@ -1,122 +1,181 @@
-"""The commands that hear long recordings to their end."""
+"""The commands that search the catalog for unknown audio: query, scan, explain."""
 
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from astound.commands.options import clips, format_option, given, list_option, paths_argument, say
+from astound.commands.options import (
+    Function,
+    Session,
+    drop_unset,
+    echo_err,
+    expand_folders,
+    format_option,
+    list_option,
+    paths_argument,
+    read_paths,
+    track_key,
+)
+from astound.output.explanations import EXPLAIN_FORMATS, write_explanation
+from astound.output.matches import QUERY_FORMATS, write_results
+from astound.output.progress import scan_progress, spinner
 from astound.output.timelines import TIMELINE_FORMATS, write_entry, write_timelines
-from engine.records import Entry, Timeline
+from engine.records import Entry, QueryResult, Timeline
 
 if TYPE_CHECKING:
     from astound.catalog import Catalog
 
-_LINE_EVERY_S = 10.0
+Result = TypeVar("Result", QueryResult, Timeline)
+
+
+def _part_options(function: Function) -> Function:
+    """Add the options --start and --end."""
+    for name, text in (("end", "Stop at second S."), ("start", "Start at second S.")):
+        option = click.option(
+            f"--{name}", f"{name}_s", type=click.FloatRange(0), metavar="S", help=text
+        )
+        function = option(function)
+    return function
+
+
+def _min_confidence_option(text: str) -> Callable[[Function], Function]:
+    return click.option("--min-confidence", type=click.FloatRange(0, 1), metavar="P", help=text)
+
+
+def _require_part(options: Mapping[str, Any]) -> None:
+    if options.get("end_s", float("inf")) <= options.get("start_s", 0.0):
+        raise click.UsageError("--end must come after --start")
+
+
+@click.command(epilog="Example: astound query clips --format jsonl | jq .status")
+@paths_argument
+@list_option
+@format_option(QUERY_FORMATS)
+@click.option("-n", "--max-matches", type=click.IntRange(1), metavar="N", help="N matches at most.")
+@_min_confidence_option("Minimum confidence of a match; the calibrated threshold by default.")
+@_part_options
+@click.pass_context
+def query(
+    ctx: click.Context,
+    /,
+    paths: tuple[str, ...],
+    list_file: IO[str] | None,
+    form: str,
+    **options: Any,
+) -> None:
+    """Identify clips: files, or folders searched recursively.
+
+    PATH - reads a list of paths from stdin. A clip that is not in the catalog is a normal answer,
+    not an error.
+    """
+    from astound.catalog import identify
+
+    clips = read_paths(paths, list_file)
+    options = drop_unset(options)
+    _require_part(options)
+    failed: list[str] = []
+    with ctx.obj.open() as catalog:
+        results = (identify(catalog, clip, **options) for clip in expand_folders(clips))
+        write_results(_report_errors(results, failed, form), form, sys.stdout)
+    ctx.exit(1 if failed else 0)
 
 
 @click.command(epilog="Example: astound scan mix.mp3 --format cue > mix.cue")
 @paths_argument
 @list_option
 @format_option(TIMELINE_FORMATS)
-@click.option(
-    "--min-confidence", type=click.FloatRange(0, 1), metavar="P",
-    help="Confidence that makes an entry, in place of the default.",
-)  # fmt: skip
-@click.option("--start", "start_s", type=click.FloatRange(0), metavar="S", help="From second S.")
-@click.option("--end", "end_s", type=click.FloatRange(0), metavar="S", help="Up to second S.")
+@_min_confidence_option("Minimum confidence of an entry, in place of the default.")
+@_part_options
 @click.pass_context
 def scan(
-    ctx: click.Context, /, paths: tuple[str, ...], listed: IO[str] | None, form: str, **options: Any
+    ctx: click.Context,
+    /,
+    paths: tuple[str, ...],
+    list_file: IO[str] | None,
+    form: str,
+    **options: Any,
 ) -> None:
-    """Tell what sounds when in long recordings: mixes, radio hours, films; - is a list on stdin.
+    """Write a timeline of long recordings: mixes, radio hours, films.
 
-    Tracks may overlap and occur again; what is not in the catalog is a gap.
+    PATH - reads a list of paths from stdin. Entries may overlap, and a track may occur more than
+    once. Stretches that are not in the catalog are gaps.
     """
-    asked = list(clips(given(paths, listed)))
-    chosen = {key: value for key, value in options.items() if value is not None}
-    if chosen.get("end_s", float("inf")) <= chosen.get("start_s", 0.0):
-        raise click.UsageError("--end must come after --start")
-    if form == "audacity" and len(asked) > 1:
-        raise click.UsageError("labels are about one recording; give one PATH")
+    recordings = list(expand_folders(read_paths(paths, list_file)))
+    options = drop_unset(options)
+    _require_part(options)
+    if form == "audacity" and len(recordings) > 1:
+        raise click.UsageError("a label track describes one recording; give one PATH")
     failed: list[str] = []
     with ctx.obj.open() as catalog:
-        timelines = _timelines(catalog, asked, form, chosen)
-        told = _noting_errors(timelines, failed, form)
-        write_timelines(told, form, sys.stdout)
+        timelines = _timelines(catalog, recordings, form, options)
+        write_timelines(_report_errors(timelines, failed, form), form, sys.stdout)
     ctx.exit(1 if failed else 0)
 
 
 def _timelines(
-    catalog: Catalog, paths: Iterable[str], form: str, options: dict[str, Any]
+    catalog: Catalog, recordings: Iterable[str], form: str, options: dict[str, Any]
 ) -> Iterator[Timeline]:
     from astound.catalog import timeline
 
-    for path in paths:
-        tell = partial(write_entry, path, out=sys.stdout)
-        on_entry: Callable[[Entry], None] = tell if form == "jsonl" else _keep_silent
-        with _progress(path, options) as show:
-            made = timeline(catalog, path, on_entry=on_entry, on_progress=show, **options)
-        yield made
+    for path in recordings:
+        if form == "jsonl":  # the one format that writes entries as they end
+            options = options | {"on_entry": partial(_write_entry, path)}
+        with scan_progress(path, options.get("start_s", 0.0), options.get("end_s")) as show:
+            scanned = timeline(catalog, path, on_progress=show, **options)
+        yield scanned
 
 
-def _keep_silent(entry: Entry) -> None:
-    """Wait for the whole timeline."""
+def _write_entry(path: str, entry: Entry) -> None:
+    write_entry(path, entry, sys.stdout)
 
 
-def _noting_errors(
-    timelines: Iterable[Timeline], failed: list[str], form: str
-) -> Iterator[Timeline]:
-    for one in timelines:
-        if one.error:
-            failed.append(one.recording)
-            if form != "table":  # which says it itself
-                say(one.error["message"])
-        yield one
+def _report_errors(results: Iterable[Result], failed: list[str], form: str) -> Iterator[Result]:
+    """Pass results on, and append the message of each error to `failed`."""
+    for result in results:
+        if result.error:
+            failed.append(result.error["message"])
+            if form != "table":  # a table contains the errors
+                echo_err(result.error["message"])
+        yield result
 
 
-@contextmanager
-def _progress(path: str, options: dict[str, Any]) -> Iterator[Callable[[float], None]]:
-    """Show on stderr how much is heard: a bar on a terminal, now and then a line elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
+@click.command(epilog="Example: astound explain clip.wav -o why.png")
+@click.argument("clip", metavar="CLIP")
+@click.option(
+    "--format", "form", type=click.Choice(EXPLAIN_FORMATS), default="text", show_default=True,
+    help="Output format.",
+)  # fmt: skip
+@click.option(
+    "--track", metavar="ID|PATH", help="Track to examine, match or not; the best one by default."
+)
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw a picture, too."
+)
+@_part_options
+@click.pass_obj
+def explain(
+    session: Session, /, clip: str, form: str, track: str | None, out: Path | None, **options: Any
+) -> None:
+    """Explain why a clip did or did not match: what decided, what came close, where it agrees."""
+    options = drop_unset(options)
+    _require_part(options)
+    if out is not None:
+        from astound.output.plots import draw_explanation
+        from engine.figure import begin
 
-    from astound.output.matches import amount
-    from engine.errors import printable
-
-    console, began = Console(stderr=True), time.monotonic()
-    name = printable(path)
-
-    def words(heard_s: float) -> str:
-        pace = heard_s / max(time.monotonic() - began, 1e-3)
-        return f"{name}: {amount(heard_s)} heard, {pace:.0f} × real time"
-
-    if not console.is_terminal:
-        yield _Lines(words)
-        return
-    total = options["end_s"] - options.get("start_s", 0.0) if "end_s" in options else None
-    columns = BarColumn(), TextColumn("{task.description}", markup=False)
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(name, total=total)
-        yield lambda heard_s: bar.update(task, description=words(heard_s), completed=heard_s)
-
-
-class _Lines:
-    """Prints how far it is every ten seconds."""
-
-    def __init__(self, words: Callable[[float], str]) -> None:
-        self.words, self.last = words, time.monotonic()
-
-    def __call__(self, heard_s: float) -> None:
-        if time.monotonic() - self.last >= _LINE_EVERY_S:
-            self.last = time.monotonic()
-            say(self.words(heard_s))
-
-
-COMMANDS = (scan,)
+        begin(out)  # fail before the search, not after it
+    key = None if track is None else track_key(track)
+    with session.open() as catalog, spinner("explaining"):
+        explanation = catalog.explain(clip, track=key, **options)
+    if out is not None and explanation.subject is None:
+        echo_err(f"{out}: not drawn; no track resembles the clip")
+    elif out is not None:
+        draw_explanation(explanation, out)
+        echo_err(f"drawn: {out}")
+    write_explanation(explanation, form, sys.stdout)

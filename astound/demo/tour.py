@@ -26,7 +26,9 @@ from rich.text import Text
 
 import astound
 from astound.demo import composer
-from astound.output import matches, progress
+from astound.output.progress import ingest_progress
+from astound.output.terminal import clock, console
+from astound.output.tracks import summary
 from engine.records import QueryResult
 
 if TYPE_CHECKING:
@@ -84,30 +86,30 @@ def tour(
     device, model
         As for :class:`~astound.catalog.Catalog`.
     """
-    console = matches.console(sys.stdout)
+    screen = console(sys.stdout)
     with tempfile.TemporaryDirectory(prefix="astound-") as temporary:
         home = Path(os.path.abspath(folder or temporary))  # without "..", as catalogs note paths
         with astound.open(home / "catalog", device=device, model=model) as catalog:
-            library = _make_library(home, n_tunes, catalog, console)
+            library = _make_library(home, n_tunes, catalog, screen)
             strangers = composer.write_library(home / "strangers", N_STRANGERS, FIRST_STRANGER)
             clips = list(_clips(library, strangers, np.random.default_rng(0)))
-            console.print(f"Identifying {len(clips)} clips, clean and spoiled ...")
+            screen.print(f"Identifying {len(clips)} clips, clean and spoiled ...")
             answers = [(clip, catalog.query(clip.waveform, composer.SAMPLE_RATE)) for clip in clips]
         for shown in (_answer_table(answers), _summary_table(answers), _closing(folder)):
-            console.print(shown)
+            screen.print(shown)
 
 
-def _make_library(home: Path, n_tunes: int, catalog: Catalog, console: Console) -> list[Path]:
-    console.print(f"Composing {n_tunes} tunes ...")
+def _make_library(home: Path, n_tunes: int, catalog: Catalog, screen: Console) -> list[Path]:
+    screen.print(f"Composing {n_tunes} tunes ...")
     library = composer.write_library(home / "music", n_tunes)
     noted = {
         str(path): {"title": composer.title(seed), "artist": composer.artist(seed)}
         for seed, path in enumerate(library)
     }
-    console.print("Adding them to a catalog ...")
-    with progress.shown() as show:
+    screen.print("Adding them to a catalog ...")
+    with ingest_progress() as show:
         report = catalog.add(library, metadata=noted, on_progress=show)
-    console.print(matches.summary(report))
+    screen.print(summary(report))
     return library
 
 
@@ -200,7 +202,7 @@ def _table(*headers: str) -> Table:
 
 
 def _place(title: str, at_s: float) -> str:
-    return f"{title} {matches.clock(max(at_s, 0.0))}"
+    return f"{title} {clock(max(at_s, 0.0))}"
 
 
 def _closing(folder: Path | None) -> str:

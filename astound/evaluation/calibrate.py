@@ -89,7 +89,7 @@ def calibrate(  # noqa: PLR0913 - each is a choice people make, by name
 ) -> CalibrationReport:
     """Fit the confidence curve and the threshold on clips of the catalog's own tracks.
 
-    Nothing is stored; :meth:`Catalog.keep_calibration` does that.
+    Nothing is stored; :meth:`Catalog.save_calibration` does that.
 
     Parameters
     ----------

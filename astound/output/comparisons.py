@@ -1,25 +1,18 @@
-"""How relations between recordings are written: as tables for people, as JSON, as CSV."""
+"""Writers for comparisons of recordings: shared passages, similar tracks, duplicates, repeats."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
-from rich import box
-from rich.table import Table
-
-from astound.output.matches import clock, console, label
+from astound.output.terminal import Row, clock, label, span, write_csv, write_json, write_table
 from engine.compare.passages import query_span, reference_span
 from engine.errors import printable
-from engine.records import Cluster, Duplicate, Repeat, SimilarTrack, Track
+from engine.records import Cluster, Duplicate, Passage, Repeat, SimilarTrack, Track
 
 if TYPE_CHECKING:
-    from astound.compare import Recurrence
-
-Row = dict[str, Any]
+    from astound.compare import Comparison, Recurrence
 
 _SIMILAR_COLUMNS = [field.name for field in fields(SimilarTrack)]
 _PAIR_COLUMNS = ["kind", "first_id", "first_path", "second_id", "second_path"]
@@ -29,80 +22,115 @@ _PASSAGE_COLUMNS += ["score", "speed"]
 _REPEAT_COLUMNS = ["repeat", "score", "path", "start_s", "end_s"]
 
 
-# -- tracks that sound alike -----------------------------------------------------------------
+# -- two recordings --------------------------------------------------------------------------
 
 
-def write_similar(found: Sequence[SimilarTrack], form: str, out: IO[str]) -> None:
-    """Write the tracks most similar to a recording as "table", "json" or "csv"."""
-    rows = [asdict(one) for one in found]
+def write_comparison(comparison: Comparison, form: str, out: IO[str]) -> None:
+    """Write similarity and shared passages of two recordings in one of RECORD_FORMATS."""
+    similarity = {"similarity": round(comparison.similarity, 4)}
+    passages = [
+        {key: round(value, 4) for key, value in asdict(passage).items()}
+        for passage in comparison.passages
+    ]
     if form == "json":
-        _write_json(rows, out)
+        write_json(similarity | {"passages": passages}, out)
     elif form == "csv":
-        _write_csv(_SIMILAR_COLUMNS, rows, out)
-    elif not found:
+        columns = [*similarity, *(field.name for field in fields(Passage))]
+        rows = [similarity | passage for passage in passages] or [similarity]
+        write_csv(columns, rows, out)
+    else:
+        out.write(f"similarity {comparison.similarity:.3f}\n")
+        _write_passages(comparison.passages, out)
+
+
+def _write_passages(passages: Sequence[Passage], out: IO[str]) -> None:
+    if not passages:
+        out.write("no common passage of the minimum length\n")
+        return
+    rows = (
+        (
+            span(passage.query_start_s, passage.query_end_s),
+            span(passage.reference_start_s, passage.reference_end_s),
+            f"{passage.speed:.3f}",
+            f"{passage.score:.3f}",
+        )
+        for passage in passages
+    )
+    write_table(("in the first", "in the second", "speed", "score"), rows, out)
+
+
+# -- similar tracks --------------------------------------------------------------------------
+
+
+def write_similar(tracks: Sequence[SimilarTrack], form: str, out: IO[str]) -> None:
+    """Write the tracks most similar to a recording in one of RECORD_FORMATS."""
+    rows = [asdict(track) for track in tracks]
+    if form == "json":
+        write_json(rows, out)
+    elif form == "csv":
+        write_csv(_SIMILAR_COLUMNS, rows, out)
+    elif not tracks:
         out.write("no other track in the catalog\n")
     else:
         cells = (
-            (one.track_id, label(one), clock(one.duration_s), f"{one.clip_score:.3f}", one.path)
-            for one in found
+            (t.track_id, label(t), clock(t.duration_s), f"{t.clip_score:.3f}", t.path)
+            for t in tracks
         )
-        _write_table(("id", "track", "length", "clip score", "path"), cells, out)
+        write_table(("id", "track", "length", "clip score", "path"), cells, out)
 
 
 # -- duplicates ------------------------------------------------------------------------------
 
 
 def write_duplicates(
-    found: Sequence[Duplicate],
+    duplicates: Sequence[Duplicate],
     clusters: Sequence[Cluster],
     tracks: Mapping[int, Track],
     form: str,
     out: IO[str],
 ) -> None:
-    """Write pairs of duplicates and the clusters of full ones as "table", "json" or "csv".
+    """Write pairs of duplicates and clusters of full duplicates in one of RECORD_FORMATS.
 
     Parameters
     ----------
-    found : sequence of Duplicate
+    duplicates : sequence of Duplicate
     clusters : sequence of Cluster
     tracks : mapping
-        Those that they name, by id.
+        Their tracks by id.
     form : {"table", "json", "csv"}
     out : text file
     """
     if form == "table":
-        _write_duplicate_tables(found, clusters, tracks, out)
+        _write_duplicate_tables(duplicates, clusters, tracks, out)
         return
-    keepers = {one.keeper_id: one.keeper_id for one in clusters}
-    keepers |= {other_id: one.keeper_id for one in clusters for other_id in one.other_ids}
-    pairs = [_pair(one, tracks, keepers) for one in found]
-    shared = [_passages(one) for one in found]
+    keepers = {cluster.keeper_id: cluster.keeper_id for cluster in clusters}
+    keepers |= {id_: cluster.keeper_id for cluster in clusters for id_ in cluster.other_ids}
+    pairs = [(_pair_row(pair, tracks, keepers), _passage_rows(pair)) for pair in duplicates]
     if form == "json":
-        rows = [pair | {"passages": rows} for pair, rows in zip(pairs, shared, strict=True)]
-        _write_json({"duplicates": rows, "clusters": [asdict(one) for one in clusters]}, out)
+        rows = [row | {"passages": passages} for row, passages in pairs]
+        write_json({"duplicates": rows, "clusters": [asdict(one) for one in clusters]}, out)
     else:
-        columns = [*_PAIR_COLUMNS, *_PASSAGE_COLUMNS]
-        flat = (pair | row for pair, rows in zip(pairs, shared, strict=True) for row in rows)
-        _write_csv(columns, flat, out)
+        flat = (row | passage for row, passages in pairs for passage in passages)
+        write_csv([*_PAIR_COLUMNS, *_PASSAGE_COLUMNS], flat, out)
 
 
-def _pair(one: Duplicate, tracks: Mapping[int, Track], keepers: Mapping[int, int]) -> Row:
+def _pair_row(pair: Duplicate, tracks: Mapping[int, Track], keepers: Mapping[int, int]) -> Row:
     return {
-        "kind": one.kind,
-        "first_id": one.first_id,
-        "first_path": tracks[one.first_id].path,
-        "second_id": one.second_id,
-        "second_path": tracks[one.second_id].path,
-        "first_share": round(one.first_share, 3),
-        "second_share": round(one.second_share, 3),
-        "keeper_id": keepers[one.first_id] if one.kind == "full" else None,
+        "kind": pair.kind,
+        "first_id": pair.first_id,
+        "first_path": tracks[pair.first_id].path,
+        "second_id": pair.second_id,
+        "second_path": tracks[pair.second_id].path,
+        "first_share": round(pair.first_share, 3),
+        "second_share": round(pair.second_share, 3),
+        "keeper_id": keepers[pair.first_id] if pair.kind == "full" else None,
     }
 
 
-def _passages(one: Duplicate) -> list[Row]:
+def _passage_rows(pair: Duplicate) -> list[Row]:
     rows = (
         (*query_span(passage), *reference_span(passage), passage.score, passage.speed)
-        for passage in one.passages
+        for passage in pair.passages
     )
     return [
         {key: round(value, 4) for key, value in zip(_PASSAGE_COLUMNS, row, strict=True)}
@@ -111,102 +139,66 @@ def _passages(one: Duplicate) -> list[Row]:
 
 
 def _write_duplicate_tables(
-    found: Sequence[Duplicate],
+    duplicates: Sequence[Duplicate],
     clusters: Sequence[Cluster],
     tracks: Mapping[int, Track],
     out: IO[str],
 ) -> None:
-    if not found:
+    if not duplicates:
         out.write("no duplicates\n")
         return
+    names = {track_id: f"{track_id}: {label(track)}" for track_id, track in tracks.items()}
     headers = ("kind", "first", "second", "in the first", "in the second", "speed", "score")
-    _write_table(headers, (row for one in found for row in _duplicate_rows(one, tracks)), out)
+    write_table(headers, (row for pair in duplicates for row in _pair_cells(pair, names)), out)
     if clusters:
-        names = [
-            (_named(tracks[one.keeper_id]), ", ".join(_named(tracks[at]) for at in one.other_ids))
-            for one in clusters
-        ]
-        _write_table(("keep", "full duplicates of it"), names, out)
+        rows = (
+            (names[cluster.keeper_id], ", ".join(names[id_] for id_ in cluster.other_ids))
+            for cluster in clusters
+        )
+        write_table(("keep", "full duplicates of it"), rows, out)
 
 
-def _duplicate_rows(one: Duplicate, tracks: Mapping[int, Track]) -> Iterator[Sequence[str]]:
-    names = _named(tracks[one.first_id]), _named(tracks[one.second_id])
-    yield one.kind, *names, f"{one.first_share:.0%}", f"{one.second_share:.0%}", "", ""
-    for passage in one.passages:
-        spans = _span(*query_span(passage)), _span(*reference_span(passage))
+def _pair_cells(pair: Duplicate, names: Mapping[int, str]) -> Iterator[Sequence[str]]:
+    shares = f"{pair.first_share:.0%}", f"{pair.second_share:.0%}"
+    yield pair.kind, names[pair.first_id], names[pair.second_id], *shares, "", ""
+    for passage in pair.passages:
+        spans = span(*query_span(passage)), span(*reference_span(passage))
         yield "", "", "", *spans, f"{passage.speed:.3f}", f"{passage.score:.3f}"
-
-
-def _named(track: Track) -> str:
-    return f"{track.id}: {label(track)}"
 
 
 # -- repeats ---------------------------------------------------------------------------------
 
 
-def write_repeats(found: Recurrence, form: str, out: IO[str]) -> None:
-    """Write what is heard more than once as "table", "json" or "csv"."""
-    rows = [_repeat(one, found.paths) for one in found.repeats]
+def write_repeats(recurrence: Recurrence, form: str, out: IO[str]) -> None:
+    """Write passages that occur more than once in one of RECORD_FORMATS."""
+    repeats = [_repeat_object(repeat, recurrence.paths) for repeat in recurrence.repeats]
     if form == "json":
-        _write_json(rows, out)
+        write_json(repeats, out)
         return
-    flat = [
-        {"repeat": number, "score": row["score"]} | at
-        for number, row in enumerate(rows, 1)
-        for at in row["occurrences"]
+    rows = [
+        {"repeat": number, "score": repeat["score"]} | occurrence
+        for number, repeat in enumerate(repeats, 1)
+        for occurrence in repeat["occurrences"]
     ]
     if form == "csv":
-        _write_csv(_REPEAT_COLUMNS, flat, out)
-    elif not flat:
-        out.write("nothing that is long enough is heard more than once\n")
+        write_csv(_REPEAT_COLUMNS, rows, out)
+    elif not rows:
+        out.write("no repeated passage of the minimum length\n")
     else:
         cells = (
-            (at["repeat"], _span(at["start_s"], at["end_s"]), at["path"], f"{at['score']:.3f}")
-            for at in flat
+            (row["repeat"], span(row["start_s"], row["end_s"]), row["path"], f"{row['score']:.3f}")
+            for row in rows
         )
-        _write_table(("repeat", "at", "file", "score"), cells, out)
+        write_table(("repeat", "at", "file", "score"), cells, out)
 
 
-def _repeat(one: Repeat, paths: Sequence[str]) -> Row:
+def _repeat_object(repeat: Repeat, paths: Sequence[str]) -> Row:
     occurrences = [
         {
-            "path": printable(paths[at.recording]),
-            "start_s": round(at.start_s, 3),
-            "end_s": round(at.end_s, 3),
+            "path": printable(paths[occurrence.recording]),
+            "start_s": round(occurrence.start_s, 3),
+            "end_s": round(occurrence.end_s, 3),
         }
-        for at in one.occurrences
+        for occurrence in repeat.occurrences
     ]
-    return {"score": round(one.score, 4), "occurrences": occurrences}
-
-
-# -- words -----------------------------------------------------------------------------------
-
-
-def _span(start_s: float, end_s: float) -> str:
-    """Show a stretch as m:ss.s – m:ss.s."""
-    return " – ".join(clock(round(seconds, 1))[:-1] for seconds in (start_s, end_s))
-
-
-def _write_table(headers: Sequence[str], rows: Iterable[Sequence[object]], out: IO[str]) -> None:
-    table = Table(*headers, box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in table.columns:
-        column.overflow = "fold"
-    for row in rows:
-        table.add_row(*map(_cell, row))
-    console(out).print(table)
-
-
-def _cell(value: object) -> str:
-    """Keep line breaks and control characters of a name from breaking the table."""
-    text = printable(value)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def _write_json(value: object, out: IO[str]) -> None:
-    out.write(json.dumps(value, ensure_ascii=False, indent=1) + "\n")
-
-
-def _write_csv(columns: Sequence[str], rows: Iterable[Row], out: IO[str]) -> None:
-    writer = csv.DictWriter(out, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    return {"score": round(repeat.score, 4), "occurrences": occurrences}

@@ -1,19 +1,17 @@
-"""How an explanation is written: as text for people, or as JSON."""
+"""Writers for explanations: text for people, or JSON."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich import box
-from rich.table import Table
 
-from astound.output.matches import clock, console, hints, label
+from astound.output.terminal import clock, console, hints, label, write_json, write_table
 from engine.errors import printable
+from engine.records import Match
 from engine.search.alignment_detail import Agreement, Votes
 from engine.search.explanation import Explanation, Near, Subject, Verdict
 
@@ -23,23 +21,23 @@ _TERMS = {
     "evidence": "evidence",
     "margin": "evidence of the next track",
     "others": "evidence of ten others",
-    "too_short": "seconds heard",
+    "too_short": "audible seconds",
     "score": "score",
-    "speed": "played so many times as fast",
+    "speed": "playback speed of the query",
 }
 _BARS = " ▁▂▃▄▅▆▇█"
 _BAR_WIDTH = 20
-_SURE = 0.5
+_MIN_CONFIDENCE_OF_PLACES = 0.5
 _MAX_ROWS = 40
-# A narrower terminal is spared some columns, which JSON has all of.
+# Terminals narrower than this do not get the columns in _WIDE_COLUMNS; JSON contains them all.
 _WIDE = 110
-_SPARED = ("rank", "votes", "margin", "coverage", "also at")
+_WIDE_COLUMNS = ("rank", "votes", "margin", "coverage", "also at")
 
 
 def write_explanation(explanation: Explanation, form: str, out: IO[str]) -> None:
     """Write an explanation in one of EXPLAIN_FORMATS."""
     if form == "json":
-        out.write(json.dumps(explanation_object(explanation), ensure_ascii=False, indent=1) + "\n")
+        write_json(explanation_object(explanation), out)
     else:
         _write_text(explanation, out)
 
@@ -48,7 +46,7 @@ def write_explanation(explanation: Explanation, form: str, out: IO[str]) -> None
 
 
 def explanation_object(explanation: Explanation) -> dict[str, Any]:
-    """Make the JSON object of an explanation; what is no number is null."""
+    """Return the JSON object of an explanation; NaN becomes null."""
     subject = explanation.subject
     return {
         "query": printable(explanation.query),
@@ -56,7 +54,7 @@ def explanation_object(explanation: Explanation) -> dict[str, Any]:
         "duration_s": explanation.duration_s,
         "heard_s": explanation.heard_s,
         "verdict": _verdict_object(explanation.verdict),
-        "nearest": [_near_object(one) for one in explanation.nearest],
+        "nearest": [_near_object(near) for near in explanation.nearest],
         "subject": None if subject is None else _subject_object(subject),
         "timings_ms": dict(explanation.timings_ms),
     }
@@ -64,8 +62,8 @@ def explanation_object(explanation: Explanation) -> dict[str, Any]:
 
 def _verdict_object(verdict: Verdict) -> dict[str, Any]:
     costs = [
-        {key: round(value, 4) if key != "rule" else value for key, value in asdict(one).items()}
-        for one in verdict.costs
+        {key: round(value, 4) if key != "rule" else value for key, value in asdict(cost).items()}
+        for cost in verdict.costs
     ]
     return {
         "accepted": verdict.accepted,
@@ -106,7 +104,7 @@ def _votes_object(votes: Votes) -> dict[str, Any]:
 
 
 def _numbers(values: NDArray[np.float64]) -> list[float | None]:
-    return [None if np.isnan(one) else round(float(one), 4) + 0.0 for one in values]
+    return [None if np.isnan(x) else round(float(x), 4) + 0.0 for x in values]
 
 
 # -- text ------------------------------------------------------------------------------------
@@ -129,20 +127,21 @@ def _write_text(explanation: Explanation, out: IO[str]) -> None:
 
 
 def _write_costs(verdict: Verdict, out: IO[str]) -> None:
-    """Show what each term takes off the logit; of a match too, for it may be a close one."""
+    """Write what each term of the calibration subtracts from the logit, for matches as well."""
     if not verdict.costs:
         return
     rows = [
-        (_TERMS[one.rule], f"{one.found:.3g}", f"{one.plain:.3g}", f"{-one.logit:.1f}")
-        for one in verdict.costs
+        (_TERMS[cost.rule], f"{cost.found:.3g}", f"{cost.plain:.3g}", f"{-cost.logit:.1f}")
+        for cost in verdict.costs
     ]
-    _write_table(("what costs confidence", "here", "plain match", "logit"), rows, out)
+    write_table(("what costs confidence", "here", "plain match", "logit"), rows, out)
 
 
 def _write_nearest(nearest: Sequence[Near], out: IO[str]) -> None:
-    rows = [_nearest_row(one) for one in nearest]
-    headers = [one for one in rows[0] if console(out).width >= _WIDE or one not in _SPARED]
-    _write_table(headers, [[row[one] for one in headers] for row in rows], out)
+    rows = [_nearest_row(near) for near in nearest]
+    is_wide = console(out).width >= _WIDE
+    headers = [header for header in rows[0] if is_wide or header not in _WIDE_COLUMNS]
+    write_table(headers, [[row[header] for header in headers] for row in rows], out)
 
 
 def _nearest_row(near: Near) -> dict[str, str]:
@@ -160,9 +159,14 @@ def _nearest_row(near: Near) -> dict[str, str]:
         "coverage": f"{match.coverage:.0%}",
         "speed": f"{match.speed:.3f}",
         "pitch": f"{match.pitch:+.1f}" if match.pitch else "",
-        # Where hardly anything agrees, many places agree as much.
-        "also at": ", ".join(map(clock, match.also_at_s)) if match.confidence >= _SURE else "",
+        "also at": _places(match),
     }
+
+
+def _places(match: Match) -> str:
+    """List further places of a match; many places agree equally little with an unlikely one."""
+    is_likely = match.confidence >= _MIN_CONFIDENCE_OF_PLACES
+    return ", ".join(map(clock, match.also_at_s)) if is_likely else ""
 
 
 def _write_subject(subject: Subject, out: IO[str]) -> None:
@@ -175,29 +179,28 @@ def _write_subject(subject: Subject, out: IO[str]) -> None:
         out.write(f"  {_histogram(votes)}\n")
     rows = list(_stretches(agreement))
     headers = ("clip", "track", "similarity", "", "agreeing", "voting", "neighbours in the track")
-    _write_table(headers, rows, out)
+    write_table(headers, rows, out)
 
 
 def _histogram(votes: Votes) -> str:
-    """One character for each bin, between the first and last offset."""
-    most = max(int(votes.counts.max(initial=0)), 1)
-    bars = "".join(_BARS[-(-int(one) * (len(_BARS) - 1) // most)] for one in votes.counts)
+    """Draw a histogram of one character per bin, between the first and the last offset."""
+    highest = max(int(votes.counts.max(initial=0)), 1)
+    bars = "".join(_BARS[-(-int(count) * (len(_BARS) - 1) // highest)] for count in votes.counts)
     first_s, last_s = votes.offsets_s[[0, -1]]
-    return (
-        f"{first_s:.1f} s |{bars}| {last_s:.1f} s; a bar is {votes.bin_s:g} s, the highest {most}"
-    )
+    scale = f"bins of {votes.bin_s:g} s, highest {highest}"
+    return f"{first_s:.1f} s |{bars}| {last_s:.1f} s; {scale}"
 
 
 def _stretches(agreement: Agreement) -> Iterator[tuple[str, ...]]:
-    """Tell of each second of the clip, or of longer stretches of a long one."""
+    """Yield a row for each second of the clip, or for longer stretches of a long clip."""
     starts_s = agreement.starts_s
     length_s = max(int(-(-(starts_s[-1] - starts_s[0] + 1) // _MAX_ROWS)), 1)
     numbers = ((starts_s - starts_s[0] + 1e-6) // length_s).astype(np.int64)
     for number in range(int(numbers[-1]) + 1):
         rows = np.flatnonzero(numbers == number)
         similarity = agreement.similarity[rows]
-        heard = similarity[~np.isnan(similarity)]
-        mean = float(heard.mean()) if len(heard) else None
+        audible = similarity[~np.isnan(similarity)]
+        mean = float(audible.mean()) if len(audible) else None
         yield (
             clock(float(starts_s[rows[0]])),
             f"{agreement.reference_s[rows[0]]:.2f} s",
@@ -207,10 +210,3 @@ def _stretches(agreement: Agreement) -> Iterator[tuple[str, ...]]:
             f"{agreement.votes[rows].sum()}",
             f"{agreement.n_neighbours[rows].sum()}",
         )
-
-
-def _write_table(headers: Sequence[str], rows: Sequence[Sequence[str]], out: IO[str]) -> None:
-    table = Table(*headers, box=box.SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        table.add_row(*map(printable, row))
-    console(out).print(table)

@@ -1,4 +1,4 @@
-"""The picture of an explanation: votes, similarity over the clip, cosines around the line."""
+"""Pictures of explanations, and reliability diagrams of calibrations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from astound.output.matches import label
+from astound.evaluation.statistics import Reliability
+from astound.output.terminal import label
 from engine.errors import ConfigError, printable
 from engine.figure import begin, save
 from engine.search.alignment_detail import Agreement, Votes
@@ -17,28 +18,31 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _LINE = "tab:red"
-_MOST_LETTERS = 48
+_MAX_NAME_LENGTH = 48
 
 
-def draw(explanation: Explanation, path: Path) -> None:
-    """Draw where a clip agrees with the track that an explanation looks into.
+# -- explanations ----------------------------------------------------------------------------
+
+
+def draw_explanation(explanation: Explanation, path: Path) -> None:
+    """Draw votes by offset, similarity over the clip, and cosines around the line.
 
     Parameters
     ----------
     explanation : Explanation
     path : Path
-        What to write; one of engine.figure.PICTURES by its ending.
+        Output file; its suffix is one of engine.figure.PICTURES.
 
     Raises
     ------
     ConfigError
-        The ending of the path is of no picture, or the explanation looks into no track.
+        The suffix is unknown, or the explanation has no subject.
     AstoundError
         matplotlib is not installed, or the picture cannot be written.
     """
     figure = begin(path)
     if explanation.subject is None:
-        raise ConfigError("path", "there is nothing to draw: no track resembles the clip")
+        raise ConfigError("path", "nothing to draw: no track resembles the clip")
     figure.suptitle(_title(explanation, explanation.subject), parse_math=False, fontsize="medium")
     panels = figure.subplot_mosaic([["near", "whole"], ["similarity"] * 2, ["cosines"] * 2],
         height_ratios=[2, 2, 3],
@@ -53,15 +57,16 @@ def draw(explanation: Explanation, path: Path) -> None:
 
 
 def _title(explanation: Explanation, subject: Subject) -> str:
-    """Name clip and track; long names lose their middles."""
-    clip, track = (_short(printable(one)) for one in (explanation.query, label(subject.near.match)))
+    clip, track = _shorten(explanation.query), _shorten(label(subject.near.match))
     return f"{clip}  in  {track}\n{subject.verdict.reason}"
 
 
-def _short(name: str) -> str:
-    if len(name) <= _MOST_LETTERS:
+def _shorten(name: str) -> str:
+    """Cut the middle out of a long name."""
+    name = printable(name)
+    if len(name) <= _MAX_NAME_LENGTH:
         return name
-    half = _MOST_LETTERS // 2
+    half = _MAX_NAME_LENGTH // 2
     return f"{name[: half - 1]}…{name[-half:]}"
 
 
@@ -76,12 +81,16 @@ def _draw_votes(axes: Axes, votes: Votes, offset_s: float, where: str) -> None:
 
 def _draw_similarity(axes: Axes, agreement: Agreement) -> None:
     axes.plot(agreement.starts_s, agreement.similarity, color="tab:gray", linewidth=0.8)
-    for chosen, color, name in (
+    for segments, color, name in (
         (agreement.agrees, "tab:green", "agrees"),
         (~agreement.agrees, "tab:orange", "does not"),
     ):
         axes.plot(
-            agreement.starts_s[chosen], agreement.similarity[chosen], ".", color=color, label=name
+            agreement.starts_s[segments],
+            agreement.similarity[segments],
+            ".",
+            color=color,
+            label=name,
         )
     at_votes = np.full(int(agreement.votes.sum()), -0.05)
     axes.plot(agreement.starts_s[agreement.votes], at_votes, "|", color="tab:blue", label="votes")
@@ -110,3 +119,54 @@ def _draw_cosines(axes: Axes, agreement: Agreement) -> None:
     axes.set_title("cosines of all pairs around the line (dashed)", fontsize="medium")
     axes.set_xlabel("time in the track (s)")
     axes.set_ylabel("time in the clip (s)")
+
+
+# -- reliability diagrams --------------------------------------------------------------------
+
+
+def draw_reliability(reliability: Reliability, path: Path) -> None:
+    """Draw a reliability diagram with the number of answers in each bin below it.
+
+    Parameters
+    ----------
+    reliability : Reliability
+    path : Path
+        Output file; its suffix is one of engine.figure.PICTURES.
+
+    Raises
+    ------
+    ConfigError
+        The suffix is unknown.
+    AstoundError
+        matplotlib is not installed, or the picture cannot be written.
+    """
+    figure = begin(path, width=6.0, height=7.0)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    _draw_shares(above, reliability)
+    middles = [(one.low + one.high) / 2 for one in reliability.bins]
+    width = 0.9 / len(middles)
+    below.bar(middles, [one.n for one in reliability.bins], width, color="tab:gray")
+    below.set_ylabel("answers")
+    below.set_xlabel("confidence")
+    save(figure, path)
+
+
+def _draw_shares(axes: Axes, reliability: Reliability) -> None:
+    width = 0.9 / len(reliability.bins)
+    filled = [
+        (one, one.share_right, one.mean_confidence)
+        for one in reliability.bins
+        if one.share_right is not None and one.mean_confidence is not None
+    ]
+    middles = [(one.low + one.high) / 2 for one, _, _ in filled]
+    rights, means = [right for _, right, _ in filled], [mean for _, _, mean in filled]
+    axes.bar(middles, rights, width, color="tab:blue", alpha=0.6, label="right answers")
+    axes.plot(means, rights, "o", color="tab:blue", label="at the mean confidence")
+    axes.plot([0, 1], [0, 1], color="tab:gray", linestyle="--", label="perfectly calibrated")
+    error = reliability.expected_error
+    if error is not None:
+        axes.set_title(f"expected calibration error {error:.3f}", fontsize="medium")
+    axes.set_ylabel("share of right answers")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+    axes.legend(loc="upper left", frameon=False)

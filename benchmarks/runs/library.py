@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from astound.catalog import Catalog
-from astound.output import progress
+from astound.output.progress import ingest_progress
 from engine.config import IngestConfig
 
 
 def fill(catalog: Catalog, paths: Sequence[Path], n_jobs: int | None) -> None:
     """Add what the catalog does not know yet, and say how that went."""
-    with progress.shown() as tell:
+    with ingest_progress() as tell:
         done = catalog.add(paths, config=IngestConfig(n_jobs=n_jobs), on_progress=tell)
     counts = f"{len(done.added)} added, {len(done.skipped)} known, {len(done.failed)} failed"
     print(counts, file=sys.stderr, flush=True)

@@ -538,3 +538,39 @@ def test_relative_paths_name_tracks(
     assert copy.track(os.path.join("..", music.name, "1.wav")).id == 2
     copy.delete(["1.wav"])
     assert [track.id for track in copy.tracks()] == [1, 3]
+
+
+# -- repetitions -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def repeating(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catalog]:
+    """A track that plays a tune, another one, and the first again, from 16 s on; and others."""
+    folder = tmp_path_factory.mktemp("music")
+    write_wav(
+        folder / "again.wav",
+        np.concatenate([cached_tune(0, TUNE_S), cached_tune(4, TUNE_S), cached_tune(0, TUNE_S)]),
+        RATE,
+    )
+    for seed in (6, 3):
+        write_wav(folder / f"{seed}.wav", cached_tune(seed, TUNE_S), RATE)
+    with astound.open(folder / "catalog", model=tiny_model, device="cpu") as opened:
+        opened.add(folder, config=ONE_JOB)
+        yield opened
+
+
+@pytest.mark.parametrize("start_s", [0.0, 1.0])
+def test_other_place_of_a_repeated_tune_is_reported(repeating: Catalog, start_s: float) -> None:
+    clip = cached_tune(0, TUNE_S)[2 * RATE : 7 * RATE]
+    best = repeating.query(clip, RATE, start_s=start_s).best
+    assert best
+    assert len(best.also_at_s) == 1
+    places_s = sorted((best.reference_start_s, *best.also_at_s))
+    assert places_s == pytest.approx([2.0 + start_s, 18.0 + start_s], abs=0.1)
+
+
+def test_tune_that_occurs_once_has_no_other_place(repeating: Catalog) -> None:
+    best = repeating.query(cached_tune(4, TUNE_S)[2 * RATE : 7 * RATE], RATE).best
+    assert best
+    assert best.offset_s == pytest.approx(10.0, abs=0.05)
+    assert (best.also_at_s, best.tempo, best.pitch) == ((), 1.0, 0.0)

@@ -1,25 +1,17 @@
 from __future__ import annotations
 
-import io
-import json
-import re
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 import astound
 from astound.catalog import Catalog
-from astound.commands.main import cli
-from astound.output import plots
-from astound.output.explanations import write_explanation
 from engine.audio import decode
 from engine.config import AlignConfig, IngestConfig, SearchConfig
-from engine.errors import AstoundError, AudioError, ConfigError, TrackNotFoundError
-from engine.figure import PICTURES
+from engine.errors import AudioError, ConfigError, TrackNotFoundError
 from tests.audio_files import Waveform, cached_tune, write_wav
 
 RATE = 8000
@@ -52,22 +44,6 @@ def shelf(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def catalog(shelf: Path, tiny_model: Path) -> Iterator[Catalog]:
     with astound.open(shelf / "catalog", model=tiny_model, device="cpu", create=False) as opened:
         yield opened
-
-
-@pytest.fixture
-def run(shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_weights: Path) -> Run:
-    """Give run(*arguments): `astound explain` over the shelf, among clips of known names."""
-    monkeypatch.chdir(tmp_path)
-    write_wav(tmp_path / "known.wav", clip(1), RATE)
-    write_wav(tmp_path / "unknown.wav", cached_tune(99, 4.0), RATE)
-    write_wav(tmp_path / "silent.wav", np.zeros(3 * RATE, np.float32), RATE)
-    write_wav(tmp_path / "tiny.wav", clip(1, 2.0, 0.3), RATE)
-    (tmp_path / "broken.wav").write_bytes(b"not audio")
-    before = ["--device", "cpu", "--catalog", str(shelf / "catalog"), "explain"]
-    return lambda *arguments: CliRunner().invoke(cli, [*before, *map(str, arguments)])
-
-
-# -- the catalog -----------------------------------------------------------------------------
 
 
 def test_match_is_explained_as_the_query_answers_it(catalog: Catalog) -> None:
@@ -168,130 +144,3 @@ def test_unreadable_clip_is_an_error(catalog: Catalog, tmp_path: Path) -> None:
     (tmp_path / "broken.wav").write_bytes(b"not audio")
     with pytest.raises(AudioError):
         catalog.explain(tmp_path / "broken.wav")
-
-
-# -- the command line ------------------------------------------------------------------------
-
-
-def test_text_tells_answer_reason_misses_votes_and_seconds(run: Run) -> None:
-    result = run("known.wav")
-    assert result.exit_code == 0
-    first, second = result.stdout.splitlines()[:2]
-    assert first.startswith("known.wav: 1.wav at 0:02.0")
-    assert second.startswith("its confidence reaches the threshold (confidence ")
-    for told in ("0.wav", "3.wav", "votes: ", "timings: ", "0:02.00", " of 8"):
-        assert told in result.stdout
-
-
-def test_narrow_terminal_is_spared_columns(catalog: Catalog) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    told = {}
-    for width in ("80", "160"):
-        out = Terminal()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("COLUMNS", width)
-            write_explanation(catalog.explain(clip(0, 2.0, 5.5), RATE), "text", out)
-        told[width] = re.sub(r"\x1b\[[\d;]*m", "", out.getvalue())
-    assert max(map(len, told["80"].splitlines()[2:8])) <= 80
-    assert "coverage" in told["160"]
-    assert "coverage" not in told["80"]
-    assert "confidence" in told["80"]
-
-
-def test_no_match_is_explained_and_is_no_failure(run: Run) -> None:
-    result = run("unknown.wav")
-    assert result.exit_code == 0
-    assert result.stdout.startswith("unknown.wav: not in the catalog\ntoo little evidence")
-
-
-@pytest.mark.parametrize(
-    ("name", "rule", "reason"),
-    [("silent", "silent", "it is silent"), ("tiny", "too_short", "it is too short")],
-)
-def test_what_cannot_be_heard_is_explained(run: Run, name: str, rule: str, reason: str) -> None:
-    text, coded = run(f"{name}.wav"), run(f"{name}.wav", "--format", "json")
-    assert (text.exit_code, coded.exit_code) == (0, 0)
-    assert text.stdout.startswith(f"{name}.wav: not in the catalog\n{reason}")
-    told = json.loads(coded.stdout)
-    assert (told["status"], told["verdict"]["rule"]) == ("no_match", rule)
-    assert (told["nearest"], told["subject"]) == ([], None)
-    assert told["duration_s"] == (3.0 if name == "silent" else 0.3)
-
-
-def test_json_holds_all_of_it(run: Run) -> None:
-    told = json.loads(run("known.wav", "--format", "json", "--track", "1").stdout)
-    assert (told["query"], told["status"], told["duration_s"]) == ("known.wav", "match", 4.0)
-    assert [one["rank"] for one in told["nearest"]] == [1, 2, 3, 4]
-    assert {"offset_s", "votes", "evidence", "score", "margin", "also_at_s"} <= set(
-        told["nearest"][0]
-    )
-    subject = told["subject"]
-    assert (subject["track_id"], subject["verdict"]["accepted"]) == (1, False)
-    assert subject["verdict"]["rule"] == subject["verdict"]["costs"][0]["rule"]
-    assert len(subject["segments"]) > 20
-    assert set(subject["segments"][0]) == {
-        "query_s", "reference_s", "similarity", "agrees", "n_neighbours", "votes",
-    }  # fmt: skip
-    for votes in (subject["votes_near"], subject["votes_in_track"]):
-        assert len(votes["offsets_s"]) == len(votes["counts"])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "said"),
-    [
-        (["broken.wav"], 1, "broken.wav"),
-        (["known.wav", "--track", "77"], 1, "no track 77"),
-        (["known.wav", "-o", "why.txt"], 1, "invalid path='why.txt': must end in one of"),
-        (["known.wav", "--start", "3", "--end", "2"], 2, "--end must come after --start"),
-    ],
-)
-def test_bad_input_is_one_sentence(run: Run, arguments: list[str], code: int, said: str) -> None:
-    result = run(*arguments)
-    assert (result.exit_code, result.stdout) == (code, "")
-    assert said in result.stderr
-
-
-# -- the picture -----------------------------------------------------------------------------
-
-BEGINNINGS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
-
-
-@pytest.mark.parametrize("suffix", PICTURES)
-def test_picture_is_drawn(run: Run, tmp_path: Path, suffix: str) -> None:
-    result = run("known.wav", "-o", f"why{suffix}")
-    assert result.exit_code == 0
-    assert f"drawn: why{suffix}" in result.stderr
-    assert (tmp_path / f"why{suffix}").read_bytes().startswith(BEGINNINGS[suffix])
-    assert "matplotlib.pyplot" not in sys.modules
-
-
-def test_picture_of_a_query_that_resembles_nothing_is_not_drawn(run: Run, tmp_path: Path) -> None:
-    result = run("silent.wav", "-o", "why.png")
-    assert result.exit_code == 0
-    assert "not drawn" in result.stderr
-    assert not (tmp_path / "why.png").exists()
-
-
-def test_picture_without_matplotlib_says_how_to_get_it(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    result = run("known.wav", "-o", "why.png")
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert "pip install 'astound[plot]'" in result.stderr
-
-
-def test_picture_that_cannot_be_written_is_an_error(catalog: Catalog, tmp_path: Path) -> None:
-    told = catalog.explain(clip(1), RATE)
-    with pytest.raises(AstoundError, match="nowhere"):
-        plots.draw(told, tmp_path / "nowhere" / "x.png")
-
-
-def test_picture_takes_names_of_any_length_and_script(catalog: Catalog, tmp_path: Path) -> None:
-    name = "$x_" + "a very long name 音楽 " * 20 + ".wav"
-    path = write_wav(tmp_path / name[:80], clip(1), RATE)
-    plots.draw(catalog.explain(path), tmp_path / "why.png")
-    assert (tmp_path / "why.png").stat().st_size > 0

@@ -1,17 +1,15 @@
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 import astound
 from astound.catalog import Catalog
-from astound.commands.main import cli
 from engine.audio import decode
 from engine.config import IngestConfig, ScanConfig
 from engine.errors import AudioError, AudioTooShortError
@@ -171,44 +169,3 @@ def test_too_short_and_missing_recordings_are_errors(catalog: Catalog) -> None:
         catalog.scan(noise(0.3), RATE)
     with pytest.raises(AudioError):
         catalog.scan("missing.wav")
-
-
-# -- the command -----------------------------------------------------------------------------
-
-
-@pytest.fixture
-def run(shelf: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.chdir(shelf)
-
-    def invoke(*arguments: object) -> Result:
-        return CliRunner().invoke(cli, ["--device", "cpu", *map(str, arguments)])
-
-    return invoke
-
-
-def test_command_streams_entries_and_notes_errors(run: Run) -> None:
-    arguments = ("--format", "jsonl", "--min-confidence", 0.9)
-    result = run("scan", "mix.wav", "missing.wav", *arguments)
-    assert result.exit_code == 1
-    lines = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [line["status"] for line in lines] == ["entry", "entry", "done", "error"]
-    assert "missing.wav" in result.stderr
-
-
-def test_command_writes_a_cue_sheet_of_a_part(run: Run) -> None:
-    arguments = ("--format", "cue", "--min-confidence", 0.9, "--start", 12, "--end", 28)
-    result = run("scan", "mix.wav", *arguments)
-    assert result.exit_code == 0
-    assert result.stdout.startswith('FILE "mix.wav" WAVE\n  TRACK 01 AUDIO\n    TITLE "0"\n')
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        (),
-        ("mix.wav", "--start", "5", "--end", "5"),
-        ("mix.wav", "mix.wav", "--format", "audacity"),
-    ],
-)
-def test_command_refuses_what_makes_no_sense(run: Run, arguments: tuple[str, ...]) -> None:
-    assert run("scan", *arguments).exit_code == 2

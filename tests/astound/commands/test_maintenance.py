@@ -1,18 +1,14 @@
 from __future__ import annotations
 
-import io
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from rich.console import Console
 
 import astound
 from astound.commands.main import cli
-from astound.output import counter
-from astound.output.counter import counted
 from tests.audio_files import cached_tune, write_wav
 from tests.shelves import OtherSpectra, add, flip_a_byte, open_catalog, shard_of
 
@@ -55,41 +51,12 @@ def run() -> Run:
     return invoke
 
 
-# -- delete ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("how", ["file", "stdin"])
-def test_delete_takes_a_list(home: Path, shelf: Path, run: Run, how: str) -> None:
-    listed = f"{shelf}/music/0.wav\n\n2\n"
-    Path("list.txt").write_text(listed)
-    given = ["--list", "list.txt"] if how == "file" else ["-"]
-    result = run("delete", *given, stdin=listed)
-    assert [line.split(":")[0] for line in result.stdout.splitlines()] == ["deleted 1", "deleted 2"]
-    assert run("list", "--format", "json").stdout == "[]\n"
-
-
-def test_delete_names_all_it_does_not_know_and_deletes_nothing(home: Path, run: Run) -> None:
-    result = run("delete", 1, 77, "ghost.wav", 78)
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert f"no track 77, '{home}/ghost.wav', 78 in the catalog" in result.stderr
-    assert len(run("list", "--format", "csv").stdout.splitlines()) == 3
-
-
-def test_delete_of_nothing_is_a_usage_error(home: Path, run: Run) -> None:
-    assert run("delete").exit_code == 2
-
-
-def test_delete_names_a_track_given_twice_once(home: Path, shelf: Path, run: Run) -> None:
-    result = run("delete", 1, f"{shelf}/music/0.wav", 1)
-    assert len(result.stdout.splitlines()) == 1
-
-
 # -- verify ----------------------------------------------------------------------------------
 
 
 def test_verify_repairs_what_it_can_and_names_what_it_forgets(home: Path, run: Run) -> None:
     shutil.copy(home / "catalog" / "astound.toml", home / "unharmed.toml")
-    assert run("verify").stdout == "all well: tracks 2, shards 1\n"
+    assert run("verify").stdout == "no problems: 2 tracks, 1 shards\n"
     with open_catalog(home / "catalog") as catalog:
         flip_a_byte(shard_of(catalog, 1) / "segments.faiss")
         catalog.update(2, path=str(home / "gone.wav"))
@@ -100,10 +67,10 @@ def test_verify_repairs_what_it_can_and_names_what_it_forgets(home: Path, run: R
     problem, repaired, forgotten = mended.stdout.splitlines()
     assert f"{problem}\n" == found.stdout
     assert repaired.startswith("repaired 1: 0.wav (")
-    assert forgotten == f"forgotten 2: gone.wav ({home}/gone.wav): No such file or directory"
+    assert forgotten == f"removed 2: gone.wav ({home}/gone.wav): No such file or directory"
     assert mended.exit_code == 1
     again = run("verify", "--repair")
-    assert (again.exit_code, again.stdout) == (0, "all well: tracks 1, shards 1\n")
+    assert (again.exit_code, again.stdout) == (0, "no problems: 1 tracks, 1 shards\n")
 
 
 def test_repair_sweeps_and_is_well(home: Path, run: Run) -> None:
@@ -111,8 +78,8 @@ def test_repair_sweeps_and_is_well(home: Path, run: Run) -> None:
     result = run("verify", "--repair")
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
-        "swept 1 shards that a crash had left behind",
-        "all well: tracks 2, shards 1",
+        "removed 1 shards left behind by a crash",
+        "no problems: 2 tracks, 1 shards",
     ]
 
 
@@ -147,7 +114,7 @@ def test_merge_says_what_it_renamed(home: Path, shelf: Path, run: Run) -> None:
     run("--catalog", "other", "update", 2, "--path", shelf / "music" / "0.wav")
     result = run("merge", "other")
     assert result.stdout == "merged 1, skipped 1\n"
-    assert f"{shelf}/music/0.wav is another recording here; taken over as " in result.stderr
+    assert f"{shelf}/music/0.wav is another recording in this catalog; added as " in result.stderr
 
 
 def test_export_and_import_bring_all_over(home: Path, run: Run) -> None:
@@ -185,21 +152,14 @@ def test_import_of_a_bad_file_is_one_line_and_the_others_come_in(home: Path, run
     ]
 
 
-# -- progress --------------------------------------------------------------------------------
+def test_verify_says_all_well(home: Path, run: Run) -> None:
+    result = run("verify")
+    assert (result.exit_code, result.stdout) == (0, "no problems: 2 tracks, 1 shards\n")
 
 
-@pytest.mark.parametrize("is_terminal", [False, True])
-def test_progress_is_shown(monkeypatch: pytest.MonkeyPatch, is_terminal: bool) -> None:
-    monkeypatch.setattr(counter, "LINE_EVERY_S", 0.0)
-    out = io.StringIO()
-    with counted("merging", Console(file=out, force_terminal=is_terminal, width=80)) as show:
-        show(3, 12)
-    assert "merging" in out.getvalue()
-    assert "3/12" in out.getvalue()
-
-
-def test_quick_work_is_done_in_silence() -> None:
-    out = io.StringIO()
-    with counted("merging", Console(file=out)) as show:
-        show(3, 12)
-    assert out.getvalue() == ""
+def test_verify_finds_damage(home: Path, run: Run) -> None:
+    (file,) = Path("catalog/shards").rglob("segments.faiss")
+    flip_a_byte(file)
+    result = run("verify")
+    assert result.exit_code == 1
+    assert file.name in result.stdout

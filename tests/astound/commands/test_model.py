@@ -133,7 +133,7 @@ def test_classify_goes_on_past_bad_files(home: Path, classifier: Path, run: Run)
 def test_classify_without_classes_says_so(home: Path, tiny_model: Path, run: Run) -> None:
     result = run("classify", "1.wav")
     assert (result.exit_code, result.stdout) == (1, "")
-    sentence = "it has no classes; name a model that has some with --weights"
+    sentence = "model has no classes; name one that has with --weights"
     assert result.stderr == f"astound: {tiny_model}: {sentence}\n"
 
 
@@ -173,7 +173,7 @@ def test_embed_writes_nothing_when_all_fail(home: Path, run: Run) -> None:
     ("arguments", "reason"),
     [
         (["1.wav", "2.wav", "--frames", "-o", "x.npy"], "--frames takes one FILE"),
-        (["1.wav", "-o", "nowhere/x.npy"], "there is no folder nowhere"),
+        (["1.wav", "-o", "nowhere/x.npy"], "folder nowhere does not exist"),
         (["1.wav"], "Missing option '-o'"),
     ],
 )
@@ -210,7 +210,7 @@ def test_importance_begins_and_asks_where_it_is_told(
     ("arguments", "code", "reason"),
     [
         (["--class", "snow"], 1, "invalid --class='snow': must be a class of the model"),
-        (["--class", "rain", "--method", "rollout"], 2, "rollout asks about no class"),
+        (["--class", "rain", "--method", "rollout"], 2, "rollout does not depend on a class"),
         (["--start", "30"], 1, "1.wav: it ends before 30 s; use an earlier start"),
         (["--start", "2.9"], 1, "1.wav: too short"),
         (["-o", "why.txt"], 1, "invalid path='why.txt': must end in one of .png, .svg, .pdf"),

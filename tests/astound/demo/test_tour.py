@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from astound.demo import tour as tours
 from astound.demo.tour import Clip, tour
 from engine.records import Match, QueryResult
 
@@ -22,8 +23,8 @@ def test_tour_tells_what_it_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("N_CLIPS", "N_STRANGE_CLIPS"):
-        monkeypatch.setattr(tour, name, 4)
-    monkeypatch.setattr(tour, "N_STRANGERS", 1)
+        monkeypatch.setattr(tours, name, 4)
+    monkeypatch.setattr(tours, "N_STRANGERS", 1)
     tour(tmp_path / "tour", 2, model=tiny_model)
     out = capsys.readouterr().out
     rights = _rights(out)

@@ -8,18 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 import astound
 from astound.catalog import Catalog
-from astound.commands.main import cli
 from astound.evaluation import calibrate as calibration
 from astound.evaluation import excerpts
 from astound.evaluation.calibrate import CalibrationReport, calibrate
 from astound.evaluation.surroundings import Surroundings
 from engine.config import IngestConfig, SearchConfig
 from engine.errors import RecipeMismatchError, StoreError
-from engine.search.calibration import Calibration
 from tests.audio_files import cached_tune, write_audio
 from training.config import AugmentConfig
 
@@ -35,8 +33,8 @@ Run = Callable[..., Result]
 def brief() -> Iterator[None]:
     """Ask for short clips only, and at no other speeds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(calibrate, "DURATIONS_S", (1.0, 2.0))
-        patch.setattr(calibrate, "SearchConfig", partial(SearchConfig, speeds=()))
+        patch.setattr(calibration, "DURATIONS_S", (1.0, 2.0))
+        patch.setattr(calibration, "SearchConfig", partial(SearchConfig, speeds=()))
         yield
 
 
@@ -65,21 +63,6 @@ def catalog(folder: Path, tmp_path: Path, tiny_model: Path) -> Iterator[Catalog]
     shutil.copytree(folder / "catalog", tmp_path / "catalog")
     with astound.open(tmp_path / "catalog", model=tiny_model, device="cpu") as catalog:
         yield catalog
-
-
-@pytest.fixture
-def run(
-    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_weights: Path
-) -> Run:
-    """Give run(*arguments) beside the catalog."""
-    monkeypatch.chdir(tmp_path)
-
-    def invoke(*arguments: object) -> Result:
-        result = CliRunner().invoke(cli, ["--device", "cpu", *(str(one) for one in arguments)])
-        assert "Traceback" not in result.stderr
-        return result
-
-    return invoke
 
 
 def calibrated(catalog: Catalog, **options: Any) -> CalibrationReport:
@@ -148,7 +131,7 @@ def test_kept_calibration_is_used_by_later_queries(
     clip = cached_tune(1, 10.0)[2 * RATE : 5 * RATE]
     assert catalog.query(clip, RATE).best
     strict = replace(report.calibration, min_confidence=1.0001)
-    catalog.keep_calibration(strict)
+    catalog.save_calibration(strict)
     with astound.open(catalog.folder, model=tiny_model, device="cpu") as later:
         for one in (catalog, later):
             assert one.calibration == strict
@@ -159,7 +142,7 @@ def test_calibration_that_was_given_goes_before_the_kept_one(
     catalog: Catalog, tiny_model: Path
 ) -> None:
     given = replace(catalog.calibration, min_confidence=0.123)
-    catalog.keep_calibration(replace(given, min_confidence=0.9))
+    catalog.save_calibration(replace(given, min_confidence=0.9))
     with astound.open(catalog.folder, model=tiny_model, calibration=given) as later:
         assert later.min_confidence == 0.123
 
@@ -167,7 +150,7 @@ def test_calibration_that_was_given_goes_before_the_kept_one(
 def test_calibration_of_another_recipe_is_refused(catalog: Catalog, tiny_model: Path) -> None:
     wrong = replace(catalog.calibration, recipe_id="0" * 16)
     with pytest.raises(RecipeMismatchError, match="calibration"):
-        catalog.keep_calibration(wrong)
+        catalog.save_calibration(wrong)
     assert not (catalog.folder / CALIBRATION).exists()
     wrong.save(catalog.folder / CALIBRATION)
     with (
@@ -182,7 +165,7 @@ def test_catalog_without_any_calibration_gets_one(
 ) -> None:
     bare = shutil.copy(tiny_model, tmp_path / "bare.safetensors")
     with astound.open(catalog.folder, model=bare, device="cpu") as one:
-        one.keep_calibration(calibrated(one).calibration)
+        one.save_calibration(calibrated(one).calibration)
         assert one.query(cached_tune(1, 10.0), RATE).status in ("match", "no_match")
 
 
@@ -190,44 +173,3 @@ def test_too_few_tracks_are_refused(catalog: Catalog) -> None:
     catalog.delete([1, 2, 3])
     with pytest.raises(StoreError, match=r"7 different tracks gave clips; .* 8 are needed"):
         calibrated(catalog)
-
-
-# -- the command -----------------------------------------------------------------------------
-
-
-def test_calibrate_tells_and_keeps(run: Run, catalog: Catalog) -> None:
-    result = run("calibrate", "--queries", N_CLIPS, "--seed", 1, "-o", "diagram.png")
-    assert result.exit_code == 0, result.stderr
-    assert "expected calibration error 0." in result.stdout
-    assert "false accepts: " in result.stdout
-    assert f"of {N_CLIPS}\n" in result.stdout
-    assert "300 or more are needed" in result.stderr
-    assert "10 tracks tell little" in result.stderr
-    assert "kept for this catalog" in result.stderr
-    kept = Calibration.load(catalog.folder / CALIBRATION)
-    assert f"threshold {kept.min_confidence:.4f}" in result.stdout
-    assert Path("diagram.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_dry_run_keeps_nothing(run: Run, catalog: Catalog) -> None:
-    result = run("calibrate", "--queries", N_CLIPS, "--false-accepts", 0.5, "--dry-run")
-    assert result.exit_code == 0, result.stderr
-    assert "threshold " in result.stdout
-    assert "needed" not in result.stderr
-    assert "kept" not in result.stderr
-    assert not (catalog.folder / CALIBRATION).exists()
-
-
-def test_bad_picture_is_refused_before_the_work(run: Run, catalog: Catalog) -> None:
-    result = run("calibrate", "--queries", N_CLIPS, "-o", "diagram.txt")
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert "must end in one of" in result.stderr
-    assert not (catalog.folder / CALIBRATION).exists()
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [("--false-accepts", 0), ("--false-accepts", 1), ("--noise", "missing"), ("--queries", 0)],
-)
-def test_senseless_options_are_usage_errors(run: Run, arguments: tuple[object, ...]) -> None:
-    assert run("calibrate", *arguments).exit_code == 2

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 import astound
 from astound.catalog import Catalog
-from astound.commands.main import cli
 from astound.evaluation.robustness import RobustnessReport, robustness
 from engine.config import IngestConfig
 from engine.errors import ConfigError
@@ -58,20 +54,6 @@ def report(catalog: Catalog) -> RobustnessReport:
 def asked(catalog: Catalog, *paths: Path, **options: Any) -> RobustnessReport:
     wanted: dict[str, Any] = {"durations_s": (1.0, 3.0), "n_queries": 1} | options
     return robustness(catalog, paths, **wanted)
-
-
-@pytest.fixture
-def run(catalog: Catalog, folder: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Give run(*arguments): the command, on the catalog."""
-    monkeypatch.chdir(folder)
-
-    def invoke(*arguments: object) -> Result:
-        given = ["--device", "cpu", "robustness", "--queries", 1, "--durations", 1, *arguments]
-        result = CliRunner().invoke(cli, [str(one) for one in given])
-        assert "Traceback" not in result.stderr
-        return result
-
-    return invoke
 
 
 def test_every_degradation_is_asked_for_at_every_length(report: RobustnessReport) -> None:
@@ -158,40 +140,3 @@ def test_lengths_shorter_than_a_segment_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=r"must all be at least 0\.92 s"):
         asked(catalog, durations_s=durations_s)
-
-
-# -- the command -----------------------------------------------------------------------------
-
-
-def test_table_has_a_row_for_each_degradation_and_a_line_on_absent_music(run: Run) -> None:
-    result = run()
-    assert result.exit_code == 0, result.stderr
-    lines = result.stdout.splitlines()
-    for harm in HARMS:
-        assert sum(line.split()[0] == harm for line in lines if line.split()) == 1
-    assert "false accepts of music that is not in the catalog: " in lines[-1]
-    assert lines[-1].endswith(f"of {len(HARMS)}")
-
-
-def test_json_and_csv_tell_the_same(run: Run) -> None:
-    told = json.loads(run("--format", "json").stdout)
-    rows = list(csv.DictReader(io.StringIO(run("--format", "csv").stdout)))
-    assert [row["degradation"] for row in rows] == HARMS
-    for row, cell in zip(rows, told["cells"], strict=True):
-        assert float(row["right"]) == cell["hits"]["value"]
-        assert int(row["n"]) == cell["hits"]["n"] == 1
-        assert float(row["false_accept_rate"]) == told["false_accepts"]["value"]
-
-
-def test_bad_file_is_a_line_on_stderr_and_exit_1(run: Run) -> None:
-    result = run("broken.wav", "music/1.wav", "--queries", 2)
-    assert result.exit_code == 1
-    assert "broken.wav: " in result.stderr
-    assert "clean" in result.stdout
-
-
-@pytest.mark.parametrize("durations", ["", "1,x", "nan"])
-def test_durations_that_are_none_are_refused(run: Run, durations: str) -> None:
-    result = run("--durations", durations)
-    assert result.exit_code in (1, 2)
-    assert "durations" in result.stderr

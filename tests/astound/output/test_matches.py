@@ -5,14 +5,11 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
 from astound.output import matches
-from engine.records import Match, QueryResult, Track
-from indexer.report import Added, IngestReport
+from engine.records import Match, QueryResult
 
 MATCH = Match(
     rank=1,
@@ -33,33 +30,12 @@ MATCH = Match(
     margin=0.41,
 )
 FOUND = QueryResult(query="clips/q.1.wav", status="match", duration_s=5.0, matches=(MATCH,))
-TRACK = Track(
-    id=12,
-    path="/music/a.ogg",
-    title="Rain, [bold]:cat: again",
-    artist="Ada",
-    album=None,
-    isrc=None,
-    duration_s=61.5,
-    content_hash="ab",
-    n_segments=122,
-    added_at=datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC),
-    metadata={"mood": "calm"},
-)
 
 
 def _written(results: list[QueryResult], form: str) -> str:
     out = io.StringIO()
     matches.write_results(results, form, out)
     return out.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [(0.0, "0:00.00"), (61.52, "1:01.52"), (59.996, "1:00.00"), (3600.0, "60:00.00")],
-)
-def test_clock_carries_over(seconds: float, shown: str) -> None:
-    assert matches.clock(seconds) == shown
 
 
 def test_pexafb_rounds_outwards() -> None:
@@ -99,48 +75,23 @@ def test_names_that_are_not_utf8_are_written(form: str) -> None:
     assert "caf\\" in _written([odd], form).encode("utf-8").decode()
 
 
-@pytest.mark.parametrize("form", matches.RECORD_FORMATS)
-def test_empty_catalog_is_listed(form: str) -> None:
-    out = io.StringIO()
-    matches.write_tracks([], form, out)
-    assert {"json": "[]\n", "csv": "id,path,"}.get(form, "artist") in out.getvalue()
+def shown(match: Match, form: str) -> str:
+    return _written([replace(FOUND, matches=(match,))], form)
 
 
-def test_track_in_csv_holds_all_of_it() -> None:
-    out = io.StringIO()
-    matches.write_track(TRACK, "csv", out)
-    (row,) = csv.DictReader(io.StringIO(out.getvalue()))
-    assert (row["title"], row["added_at"]) == (TRACK.title, "2025-01-02T03:04:05+00:00")
-    assert json.loads(row["metadata"]) == {"mood": "calm"}
+def test_table_hints_at_what_is_unusual() -> None:
+    titled = replace(MATCH, title="Rain")
+    assert "(" not in shown(titled, "table")
+    assert "Rain (also at 1:02.50) " in shown(replace(titled, also_at_s=(62.5,)), "table")
+    changed = replace(titled, speed=0.94, tempo=0.94, pitch=-1.0)
+    assert "Rain (tempo 0.940; pitch -1.0) " in shown(changed, "table")
+    many = replace(titled, also_at_s=(10.0, 20.0, 30.0, 40.0, 50.0))
+    assert "(also at 0:10.00, 0:20.00, 0:30.00 and 2 more)" in shown(many, "table")
 
 
-def test_track_in_a_table_holds_all_of_it() -> None:
-    out = io.StringIO()
-    matches.write_track(TRACK, "table", out)
-    rows = [line.split(maxsplit=1) for line in out.getvalue().splitlines()]
-    assert ["title", "Rain, [bold]:cat: again"] in [[cell.strip() for cell in row] for row in rows]
-    assert ["mood", "calm"] in [[cell.strip() for cell in row] for row in rows]
-
-
-def test_label_prefers_the_title() -> None:
-    assert matches.label(TRACK) == "Rain, [bold]:cat: again — Ada"
-    assert matches.label(replace(TRACK, artist=None)) == TRACK.title
-    assert matches.label(replace(TRACK, title=None)) == "a.ogg"
-
-
-def test_summary_tells_speed_only_when_something_was_encoded() -> None:
-    report = IngestReport(added=[Added("a", 1)], audio_s=7200.0, elapsed_s=36.0)
-    assert matches.summary(report) == (
-        "added 1, skipped 0, failed 0 (2.0 h of audio in 36.0 s, 200 × real time)"
-    )
-    assert matches.summary(IngestReport()) == "added 0, skipped 0, failed 0"
-
-
-def test_list_keeps_odd_names() -> None:
-    assert matches.read_list(io.StringIO("a b \r\n\n#c\nd")) == ["a b ", "#c", "d"]
-
-
-def test_metadata_leaves_out_empty_cells(tmp_path: Path) -> None:
-    path = tmp_path / "noted.csv"
-    path.write_text('\ufeffpath,title,mood\na.wav,"Rain, again",\n', encoding="utf-8")
-    assert matches.read_metadata(path) == {"a.wav": {"title": "Rain, again"}}
+def test_json_and_csv_hold_tempo_pitch_and_places() -> None:
+    match = replace(MATCH, tempo=0.94, pitch=-1.0, also_at_s=(62.5, 80.0))
+    (row,) = json.loads(shown(match, "json"))[0]["matches"]
+    assert (row["tempo"], row["pitch"], row["also_at_s"]) == (0.94, -1.0, [62.5, 80.0])
+    (cells,) = csv.DictReader(io.StringIO(shown(match, "csv")))
+    assert (cells["tempo"], cells["pitch"], cells["also_at_s"]) == ("0.94", "-1.0", "[62.5, 80.0]")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.compare.passages import passages, similarity
+from engine.compare.passages import passages, similarity, told
 from engine.errors import ConfigError, RecipeMismatchError
 from engine.model.fingerprinter import Fingerprinter
 from engine.records import Fingerprint, Passage, Vectors
@@ -297,3 +297,24 @@ def test_part_of_a_tune_after_another_is_found(fingerprinter: Fingerprinter) -> 
     assert (found.query_start_s, found.query_end_s) == pytest.approx((13, 23), abs=0.75)
     assert (found.reference_start_s, found.reference_end_s) == pytest.approx((10, 20), abs=0.75)
     assert found.speed == pytest.approx(1.0, abs=0.01)
+
+
+def passage_between(
+    query: tuple[float, float], reference: tuple[float, float], score: float
+) -> Passage:
+    return Passage(
+        query_start_s=query[0],
+        query_end_s=query[1],
+        reference_start_s=reference[0],
+        reference_end_s=reference[1],
+        score=score,
+        speed=1.0,
+    )
+
+
+def test_repetitions_inside_a_better_passage_are_not_told() -> None:
+    whole = passage_between((0, 30), (10, 40), 0.9)
+    echo = passage_between((0, 20), (20, 40), 0.8)
+    again = passage_between((0, 30), (50, 80), 0.7)
+    assert told([echo, whole, again]) == [whole, again]
+    assert told([]) == []

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.astound.commands.conftest import N_TUNES, TUNE_S, Run
+
+
+def test_list_shows_all_tracks_in_every_format(library: Path, home: Path, run: Run) -> None:
+    paths = [f"{library}/music/{seed}.wav" for seed in range(N_TUNES)]
+    as_json = json.loads(run("list", "--format", "json").stdout)
+    as_csv = list(csv.DictReader(io.StringIO(run("list", "--format", "csv").stdout)))
+    table = run("list").stdout
+    assert [track["path"] for track in as_json] == [row["path"] for row in as_csv] == paths
+    assert [line.split()[-1] for line in table.splitlines() if "/" in line] == paths
+
+
+def test_tracks_are_found_by_id_or_path(library: Path, home: Path, run: Run) -> None:
+    by_path = run("show", f"{library}/music/2.wav", "--format", "json")
+    track = json.loads(by_path.stdout)
+    by_id = run("show", track["id"], "--format", "json")
+    assert by_id.stdout == by_path.stdout
+    assert track["duration_s"] == TUNE_S
+    assert track["path"] in run("show", track["id"]).stdout
+
+
+def test_stats_count(home: Path, run: Run) -> None:
+    counts = json.loads(run("stats", "--format", "json").stdout)
+    assert (counts["n_tracks"], counts["duration_s"], counts["n_shards"]) == (N_TUNES, 48.0, 1)
+    assert "48.0 s" in run("stats").stdout
+    assert " kB" in run("stats").stdout
+
+
+def test_deleted_track_is_no_longer_found(library: Path, home: Path, run: Run) -> None:
+    result = run("delete", f"{library}/music/1.wav")
+    assert result.stdout.startswith("deleted ")
+    assert result.stdout.endswith(f": 1.wav ({library}/music/1.wav)\n")
+    answer = json.loads(run("query", "known.wav", "--format", "jsonl").stdout)
+    assert answer["status"] == "no_match"
+
+
+def test_delete_is_all_or_nothing(library: Path, home: Path, run: Run) -> None:
+    result = run("delete", f"{library}/music/1.wav", "12345")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "no track 12345" in result.stderr
+    assert json.loads(run("stats", "--format", "json").stdout)["n_tracks"] == N_TUNES
+
+
+def test_update_sets_and_removes(library: Path, home: Path, run: Run) -> None:
+    key = f"{library}/music/0.wav"
+    track_id = json.loads(run("show", key, "--format", "json").stdout)["id"]
+    run("update", key, "--title", "Rain", "--artist", "Ada", "--set", "mood=a=b", "--set", "x=1")
+    result = run("update", key, "--artist", "", "--set", "x=", "--path", "moved.wav")
+    track = json.loads(run("show", track_id, "--format", "json").stdout)
+    assert result.stdout == f"updated {track_id}: Rain ({home}/moved.wav)\n"
+    assert (track["title"], track["artist"]) == ("Rain", None)
+    assert (track["metadata"], track["path"]) == ({"mood": "a=b"}, f"{home}/moved.wav")
+
+
+@pytest.mark.parametrize("options", [(), ("--set", "mood"), ("--set", "=calm")])
+def test_update_without_a_change_is_a_usage_error(
+    home: Path, run: Run, options: tuple[str, ...]
+) -> None:
+    assert run("update", "1", *options).exit_code == 2
+
+
+@pytest.mark.parametrize("how", ["file", "stdin"])
+def test_delete_takes_a_list(home: Path, library: Path, run: Run, how: str) -> None:
+    listed = f"{library}/music/0.wav\n\n2\n"
+    Path("list.txt").write_text(listed)
+    given = ["--list", "list.txt"] if how == "file" else ["-"]
+    result = run("delete", *given, stdin=listed)
+    assert [line.split(":")[0] for line in result.stdout.splitlines()] == ["deleted 1", "deleted 2"]
+    left = json.loads(run("list", "--format", "json").stdout)
+    assert [track["id"] for track in left] == [3, 4]
+
+
+def test_delete_names_all_it_does_not_know_and_deletes_nothing(home: Path, run: Run) -> None:
+    result = run("delete", 1, 77, "ghost.wav", 78)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"no track 77, '{home}/ghost.wav', 78 in the catalog" in result.stderr
+    assert len(run("list", "--format", "csv").stdout.splitlines()) == 1 + N_TUNES
+
+
+def test_delete_of_nothing_is_a_usage_error(home: Path, run: Run) -> None:
+    assert run("delete").exit_code == 2
+
+
+def test_delete_names_a_track_given_twice_once(home: Path, library: Path, run: Run) -> None:
+    result = run("delete", 1, f"{library}/music/0.wav", 1)
+    assert len(result.stdout.splitlines()) == 1
