@@ -17,6 +17,7 @@ from astound.migrate import ensure_schema
 from astound.storage import (
     DATABASE_FILE,
     SETTINGS_FILE,
+    local_shards,
     make_folder,
     read_settings,
     write_settings,
@@ -71,14 +72,12 @@ if TYPE_CHECKING:
     from indexer.compact import CompactReport
     from indexer.merge import TakeoverReport
     from indexer.repair import RepairReport
-    from indexer.sources import CatalogSource
-    from indexer.sources import Source as Fingerprints
+    from indexer.sources import CatalogSource, TrackSource
     from indexer.verify import Findings
 
 Device = Literal["auto", "cpu", "cuda"]
 Source: TypeAlias = "str | os.PathLike[str] | NDArray[Any]"
 
-SHARDS_FOLDER = "shards"
 LOCK_FILE = ".lock"
 N_NEAREST = 10
 
@@ -149,6 +148,7 @@ class Catalog:
         self._store = Store.open(found)
         if is_new:  # only now: a database that cannot be reached must not be remembered
             write_settings(settings, database)
+        self._shards = local_shards(self.folder)
         self._index: tuple[int, Index] | None = None
         self._opening = threading.RLock()
 
@@ -281,11 +281,9 @@ class Catalog:
         noted = {os.path.abspath(path): values for path, values in (metadata or {}).items()}
         with self._writing():
             self._note_recipe()
-            shards = self._shards_folder
-            shards.mkdir(exist_ok=True)
             ingest = Ingest(
                 self._store,
-                shards,
+                self._shards,
                 self.fingerprinter,
                 self.segment_hop_s,
                 config or IngestConfig(),
@@ -764,23 +762,21 @@ class Catalog:
         from indexer.repair import Repair
 
         with self._writing():
-            shards = self._shards_folder
-            if self._store.shards() and not shards.is_dir():
+            if self._store.shards() and not self._shards.exists():
                 raise StoreError(
-                    f"{shards}: the folder of shards is gone; bring it back from a backup, "
-                    "or make an empty one to have all files fingerprinted again"
+                    f"{self._shards.folder}: folder of shards is missing; restore it from a "
+                    "backup, or create an empty folder to fingerprint all files again"
                 )
-            shards.mkdir(exist_ok=True)
             findings = self._findings(on_progress)
             repair = Repair(
-                self._store, shards, self.segment_hop_s, config or IngestConfig(), on_progress
+                self._store, self._shards, self.segment_hop_s, config or IngestConfig(), on_progress
             )
             return repair.run(findings, lambda: self.fingerprinter)
 
     def _findings(self, on_progress: OnProgress) -> Findings:
         from indexer.verify import examine
 
-        return examine(self._store, self._shards_folder, self.recipe_id, on_progress)
+        return examine(self._store, self._shards, self.recipe_id, on_progress)
 
     def compact(
         self,
@@ -819,9 +815,8 @@ class Catalog:
         from indexer.compact import Compaction
 
         with self._writing():
-            self._shards_folder.mkdir(exist_ok=True)
             compaction = Compaction(
-                self._store, self._shards_folder, config or IndexConfig(), storage, self._gpu
+                self._store, self._shards, config or IndexConfig(), storage, self._gpu
             )
             return compaction.run(on_progress)
 
@@ -940,19 +935,16 @@ class Catalog:
     def _source(self, ids: Collection[int] | None = None) -> CatalogSource:
         from indexer.sources import CatalogSource
 
-        return CatalogSource(f"catalog {self.folder}", self._store, self._shards_folder, ids)
+        return CatalogSource(f"catalog {self.folder}", self._store, self._shards, ids)
 
     def _take_over(
-        self, source: Fingerprints, config: IngestConfig | None, on_progress: OnProgress
+        self, source: TrackSource, config: IngestConfig | None, on_progress: OnProgress
     ) -> TakeoverReport:
         from indexer.merge import Takeover
 
         with self._writing():
             self._refuse_lost_database()
-            self._shards_folder.mkdir(exist_ok=True)
-            takeover = Takeover(
-                self._store, self._shards_folder, config or IngestConfig(), on_progress
-            )
+            takeover = Takeover(self._store, self._shards, config or IngestConfig(), on_progress)
             return takeover.run(source)
 
     # -- inside ---------------------------------------------------------------------------------
@@ -962,10 +954,6 @@ class Catalog:
         from engine.vectors.gpu import find
 
         return find(self.device)
-
-    @property
-    def _shards_folder(self) -> Path:
-        return self.folder / SHARDS_FOLDER
 
     @property
     def index(self) -> Index:
@@ -983,7 +971,7 @@ class Catalog:
                     break
                 placements = self._store.placements()
                 try:
-                    index = Index(self._shards_folder, placements, self.recipe_id, self._gpu)
+                    index = Index(self._shards, placements, self.recipe_id, self._gpu)
                     self._index = version, index
                     break
                 except ShardError:  # a compaction may have moved its tracks to another
@@ -1008,7 +996,7 @@ class Catalog:
     def _refuse_lost_database(self) -> None:
         """Refuse to begin where there are shards, which would be swept away."""
         is_new = "recipe_id" not in self._store.settings()
-        if is_new and self._shards_folder.is_dir() and any(self._shards_folder.iterdir()):
+        if is_new and self._shards.names():
             raise StoreError(
                 f"{self.folder}: its database is empty, but there are shards; "
                 "restore the database from a backup, or start in another folder"

@@ -7,9 +7,15 @@ from pathlib import Path
 
 from engine.errors import ConfigError, StoreError
 from engine.files import atomic_write
+from engine.vectors.storage import LocalStorage
 
 SETTINGS_FILE = "astound.toml"
 DATABASE_FILE = "catalog.db"
+
+
+def local_shards(folder: Path) -> LocalStorage:
+    """Return the storage of the shards in a catalog's folder."""
+    return LocalStorage(folder / "shards")
 
 
 def make_folder(folder: Path) -> None:

@@ -5,10 +5,10 @@ Time is in seconds everywhere; `hop` alone counts frames or samples where its na
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +39,8 @@ def positions(addresses: Addresses) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fingerprint:
-    """All embeddings of one recording.
+class StoredVectors:
+    """The embeddings of one recording as a shard stores them.
 
     Parameters
     ----------
@@ -48,18 +48,31 @@ class Fingerprint:
         Frame-level, unit norm; all zeros where the segment is silent.
     clip_embeddings : float32 array of shape (n_clips, dim)
         Clip-level, unit norm; all zeros where the clip is silent.
-    segment_hop_s, segment_s : float
-        Distance and length of the segments.
-    duration_s : float
+    segment_hop_s : float
+        Distance of the segments in seconds.
     recipe_id : str
     """
 
     embeddings: Vectors
     clip_embeddings: Vectors
     segment_hop_s: float
+    recipe_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fingerprint(StoredVectors):
+    """All embeddings of one recording, and what is known of its time.
+
+    Parameters
+    ----------
+    segment_s : float
+        Length of a segment in seconds.
+    duration_s : float
+        Length of the recording in seconds.
+    """
+
     segment_s: float
     duration_s: float
-    recipe_id: str
 
     @property
     def audible(self) -> NDArray[np.bool_]:
@@ -155,6 +168,59 @@ class Placement:
     n_segments: int
     first_clip: int
     n_clips: int
+
+
+class Rows(NamedTuple):
+    """Rows of one recording in a shard.
+
+    Parameters
+    ----------
+    first_row, n_segments : int
+        Its rows among the frame-level vectors.
+    first_clip, n_clips : int
+        Its rows among the clip-level vectors.
+    """
+
+    first_row: int
+    n_segments: int
+    first_clip: int
+    n_clips: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenShard:
+    """A shard on disk that the database does not name yet.
+
+    Parameters
+    ----------
+    name, recipe_id : str
+    n_bytes : int
+        Size of its files.
+    rows : tuple of Rows
+        Rows of each recording, in the order they were written.
+    """
+
+    name: str
+    recipe_id: str
+    n_bytes: int
+    rows: tuple[Rows, ...]
+
+    @property
+    def n_segments(self) -> int:
+        """Number of frame-level vectors."""
+        return sum(rows.n_segments for rows in self.rows)
+
+    @property
+    def n_clips(self) -> int:
+        """Number of clip-level vectors."""
+        return sum(rows.n_clips for rows in self.rows)
+
+    def placements(self, track_ids: Iterable[int]) -> list[Placement]:
+        """Place tracks in the shard, one for each of `rows`."""
+        return [
+            Placement(track_id=track_id, shard=self.name, **rows._asdict())
+            for track_id, rows in zip(track_ids, self.rows, strict=True)
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)

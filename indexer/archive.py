@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from itertools import accumulate
-from math import nan
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -24,13 +23,13 @@ import numpy as np
 
 from engine.errors import ConfigError, printable
 from engine.files import atomic_write
-from engine.records import Fingerprint, NewTrack, Tags, Vectors
+from engine.records import NewTrack, StoredVectors, Tags, Vectors
 from engine.vectors import quantizer
 from engine.vectors.quantizer import Codes
-from indexer.sources import SETTINGS, Bundle, OnProgress, Source
+from indexer.sources import SETTINGS, Batch, OnProgress, TrackSource
 
 FORMAT = "astound fingerprints"
-VERSION = 1
+VERSION = 2
 
 _FOREIGN = "is not an export of astound"
 _MANIFEST = "astound.json"
@@ -39,7 +38,7 @@ _MANIFEST_TYPES = {
     "recipe": str,
     "segment_hop_s": str,
     "dim": int,
-    "n_bundles": int,
+    "n_batches": int,
     "n_tracks": int,
 }
 _TRACK_TYPES = {
@@ -60,14 +59,14 @@ _DAMAGES = (
 )  # fmt: skip
 
 
-def write_archive(path: Path, source: Source, on_progress: OnProgress) -> int:
+def write_archive(path: Path, source: TrackSource, on_progress: OnProgress) -> int:
     """Write all tracks of a source; the file is there when it is whole, and not before.
 
     Parameters
     ----------
     path : Path
         An earlier export there is replaced, any other file is not.
-    source : Source
+    source : TrackSource
     on_progress : callable
         Told now and then how many tracks are written, and how many there are.
 
@@ -101,28 +100,28 @@ def _refuse_to_replace(path: Path) -> None:
         raise ConfigError(printable(path), reason) from error
 
 
-def _write(path: Path, source: Source, on_progress: OnProgress) -> int:
-    counts = {"dim": 0, "n_bundles": 0, "n_tracks": 0}
+def _write(path: Path, source: TrackSource, on_progress: OnProgress) -> int:
+    counts = {"dim": 0, "n_batches": 0, "n_tracks": 0}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for bundle in source.bundles():
-            if bundle.tracks:
-                counts["dim"] = _write_bundle(archive, counts["n_bundles"], bundle)
-                counts["n_bundles"] += 1
-                counts["n_tracks"] += len(bundle.tracks)
+        for batch in source.batches():
+            if batch.tracks:
+                counts["dim"] = _write_batch(archive, counts["n_batches"], batch)
+                counts["n_batches"] += 1
+                counts["n_tracks"] += len(batch.tracks)
                 on_progress(counts["n_tracks"], source.n_tracks)
         manifest = {"format": FORMAT, "version": VERSION, **source.settings, **counts}
         archive.writestr(_MANIFEST, json.dumps(manifest, indent=1))
     return counts["n_tracks"]
 
 
-def _write_bundle(archive: zipfile.ZipFile, number: int, bundle: Bundle) -> int:
+def _write_batch(archive: zipfile.ZipFile, number: int, batch: Batch) -> int:
     names = _members(number)
-    fingerprints = [bundle.fingerprint(i) for i in range(len(bundle.tracks))]
-    lines = (json.dumps(asdict(track)) + "\n" for track in bundle.tracks)
+    recordings = [batch.read(i) for i in range(len(batch.tracks))]
+    lines = (json.dumps(asdict(track)) + "\n" for track in batch.tracks)
     archive.writestr(names[0], "".join(lines))
-    _write_array(archive, names[1], [one.embeddings for one in fingerprints])
-    _write_array(archive, names[2], [one.clip_embeddings for one in fingerprints])
-    return int(fingerprints[0].embeddings.shape[1])
+    _write_array(archive, names[1], [one.embeddings for one in recordings])
+    _write_array(archive, names[2], [one.clip_embeddings for one in recordings])
+    return int(recordings[0].embeddings.shape[1])
 
 
 def _write_array(archive: zipfile.ZipFile, name: str, parts: list[Vectors]) -> None:
@@ -158,7 +157,7 @@ class ArchiveSource:
             raise
         self.settings = {key: str(manifest[key]) for key in SETTINGS}
         self.dim, self.n_tracks = int(manifest["dim"]), int(manifest["n_tracks"])
-        self._n_bundles = int(manifest["n_bundles"])
+        self._n_batches = int(manifest["n_batches"])
 
     def __enter__(self) -> ArchiveSource:
         return self
@@ -170,10 +169,10 @@ class ArchiveSource:
         """Close the file."""
         self._archive.close()
 
-    def bundles(self) -> Iterator[Bundle]:
+    def batches(self) -> Iterator[Batch]:
         """Yield all tracks; ConfigError where the file is damaged."""
-        for number in range(self._n_bundles):
-            yield _ArchiveBundle(self, number)
+        for number in range(self._n_batches):
+            yield _ArchiveBatch(self, number)
 
     @contextmanager
     def reading(self, member: str) -> Iterator[bytes]:
@@ -204,20 +203,18 @@ class ArchiveSource:
         return manifest
 
 
-class _ArchiveBundle:
+class _ArchiveBatch:
     def __init__(self, archive: ArchiveSource, number: int) -> None:
         self._archive, self._members = archive, _members(number)
         with archive.reading(self._members[0]) as content:
             self.tracks = [_new_track(json.loads(line)) for line in content.splitlines()]
 
-    def fingerprint(self, number: int) -> Fingerprint:
-        settings, track = self._archive.settings, self.tracks[number]
-        return Fingerprint(
+    def read(self, number: int) -> StoredVectors:
+        settings = self._archive.settings
+        return StoredVectors(
             embeddings=quantizer.decode(self._segments[number]),
             clip_embeddings=quantizer.decode(self._clips[number]),
             segment_hop_s=float(settings["segment_hop_s"]),
-            segment_s=nan,  # as in a catalog
-            duration_s=track.duration_s,
             recipe_id=settings["recipe_id"],
         )
 

@@ -7,23 +7,22 @@ run goes on with the rest.
 
 from __future__ import annotations
 
-import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from engine.config import IndexConfig
 from engine.errors import StoreError
-from engine.records import Fingerprint, Placement, Vectors
+from engine.records import Placement, StoredVectors, Vectors
 from engine.store.store import Store
 from engine.vectors import quantizer
 from engine.vectors.gpu import Gpu
 from engine.vectors.quantizer import Storage
-from engine.vectors.shard import Shard, sweep, write_shard
+from engine.vectors.shard import Shard, write_shard
+from engine.vectors.storage import ShardStorage
 
 # A quantizer is trained again when the catalog asks for so many times as many lists.
 _OUTGROWN = 4
@@ -75,8 +74,7 @@ class Compaction:
     Parameters
     ----------
     store : Store
-    folder : Path
-        The catalog's folder of shards.
+    shards : ShardStorage
     config : IndexConfig
     storage : {"full", "compact"}, optional
         What large shards keep; as it was by default, "full" at first.
@@ -87,14 +85,14 @@ class Compaction:
     def __init__(
         self,
         store: Store,
-        folder: Path,
+        shards: ShardStorage,
         config: IndexConfig,
         storage: Storage | None = None,
         gpu: Gpu | None = None,
     ) -> None:
-        self._store, self._folder, self._config, self._gpu = store, folder, config, gpu
-        sweep(folder, set(store.shard_names()))
-        self._old = _old_shards(store, folder)
+        self._store, self._shards, self._config, self._gpu = store, shards, config, gpu
+        shards.sweep(store.shard_names())
+        self._old = _old_shards(store, shards)
         self._n_segments = sum(one.n_alive for one in self._old)
         self._storage = self._chosen(storage)
 
@@ -200,46 +198,32 @@ class Compaction:
         names = [one.name for one in group]
         placements = [(one.shard, track) for one in group for track in one.placements]
         if placements:
-            fingerprints = _fingerprints(placements, tell)
-            name, n_bytes = write_shard(self._folder, fingerprints, trained, self._gpu)
-            moved = _placed(name, [track for _, track in placements])
-            recipe_id = str(group[0].shard.header["recipe_id"])
-            self._store.replace_shards(names, name, recipe_id, n_bytes, moved)
+            written = write_shard(self._shards, _read(placements, tell), trained, self._gpu)
+            track_ids = [track.track_id for _, track in placements]
+            self._store.move_tracks(written, track_ids, dropping=names)
         else:
-            self._store.replace_shards(names, "", "", 0, [])
-        for one in names:
-            shutil.rmtree(self._folder / one)
+            self._store.delete_shards(names)
+        for name in names:
+            self._shards.delete(name)
 
 
-def _old_shards(store: Store, folder: Path) -> list[_Old]:
+def _old_shards(store: Store, shards: ShardStorage) -> list[_Old]:
     placed: dict[str, list[Placement]] = defaultdict(list)
     for placement in store.placements():
         placed[placement.shard].append(placement)
-    return [_Old(name, Shard(folder / name), placed[name]) for name in store.shard_names()]
+    return [_Old(name, Shard(shards.path(name)), placed[name]) for name in store.shard_names()]
 
 
-def _fingerprints(
+def _read(
     placements: Sequence[tuple[Shard, Placement]], tell: Callable[[int], None]
-) -> Iterator[Fingerprint]:
+) -> Iterator[StoredVectors]:
     n_read = 0
     for shard, track in placements:
         n_read += track.n_segments
         tell(n_read)
-        yield Fingerprint(
+        yield StoredVectors(
             embeddings=shard.vectors(track.first_row, track.n_segments),
             clip_embeddings=shard.clips(track.first_clip, track.n_clips),
             segment_hop_s=shard.segment_hop_s,
-            segment_s=shard.segment_hop_s,
-            duration_s=track.n_segments * shard.segment_hop_s,
             recipe_id=str(shard.header["recipe_id"]),
         )
-
-
-def _placed(name: str, placements: Sequence[Placement]) -> list[Placement]:
-    """Put tracks behind each other in a new shard."""
-    moved: list[Placement] = []
-    row = clip = 0
-    for one in placements:
-        moved.append(replace(one, shard=name, first_row=row, first_clip=clip))
-        row, clip = row + one.n_segments, clip + one.n_clips
-    return moved

@@ -13,11 +13,11 @@ from engine.errors import AstoundError, AudioError
 from engine.protocol import AudioFingerprinter
 from engine.records import Fingerprint, NewTrack
 from engine.store.store import Store
-from engine.vectors.shard import sweep
+from engine.vectors.storage import ShardStorage
 from indexer.decoder_pool import Lanes, Recording
 from indexer.discover import FoundFile, scan
 from indexer.report import Added, Failure, IngestReport, Skipped
-from indexer.shard_writer import ShardBuilder
+from indexer.shard_writer import ShardWriter
 
 Metadata = Mapping[str, Mapping[str, str]]
 """For each absolute path, what to note about it: tags by name, anything else as free metadata."""
@@ -31,8 +31,7 @@ class Ingest:
     Parameters
     ----------
     store : Store
-    folder : Path
-        The catalog's folder of shards.
+    shards : ShardStorage
     fingerprinter : AudioFingerprinter
     segment_hop_s : float
     config : IngestConfig
@@ -43,7 +42,7 @@ class Ingest:
     def __init__(
         self,
         store: Store,
-        folder: Path,
+        shards: ShardStorage,
         fingerprinter: AudioFingerprinter,
         segment_hop_s: float,
         config: IngestConfig,
@@ -51,10 +50,10 @@ class Ingest:
     ) -> None:
         self._store, self._fingerprinter, self._hop_s = store, fingerprinter, segment_hop_s
         self._config, self._on_progress = config, on_progress
-        self._builder = ShardBuilder(store, folder, config)
+        self._writer = ShardWriter(store, shards, config)
         self._report = IngestReport()
         self._began = time.monotonic()
-        sweep(folder, set(store.shard_names()))
+        shards.sweep(store.shard_names())
 
     def run(self, paths: Iterable[str | os.PathLike[str]], metadata: Metadata) -> IngestReport:
         """Ingest paths; what one file suffers never stops the others.
@@ -144,7 +143,7 @@ class Ingest:
             return False
         track = _new_track(recording, fingerprint, noted)
         replaced = self._store.track(file.path).id if file.path in self._replaceable else None
-        self._builder.add(fingerprint, track, replaced)
+        self._writer.add(fingerprint, track, replaced)
         self._report.audio_s += fingerprint.duration_s
         return True
 
@@ -155,12 +154,12 @@ class Ingest:
     def _tick(self, file: FoundFile) -> None:
         self._report.n_bytes_done += file.n_bytes
         self._report.elapsed_s = time.monotonic() - self._began
-        if self._builder.due:
+        if self._writer.due:
             self._commit()
         self._on_progress(self._report)
 
     def _commit(self) -> None:
-        self._report.added += [Added(path, track_id) for path, track_id in self._builder.commit()]
+        self._report.added += [Added(path, track_id) for path, track_id in self._writer.commit()]
         self._report.elapsed_s = time.monotonic() - self._began
 
 

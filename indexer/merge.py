@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from engine.config import IngestConfig
 from engine.errors import ConfigError, RecipeMismatchError
 from engine.records import NewTrack
 from engine.store.store import Store
-from engine.vectors.shard import sweep
-from indexer.shard_writer import ShardBuilder
-from indexer.sources import Bundle, OnProgress, Source
+from engine.vectors.storage import ShardStorage
+from indexer.shard_writer import ShardWriter
+from indexer.sources import Batch, OnProgress, TrackSource
 
 _LEAST_HASH_DIGITS = 8
 
@@ -49,8 +48,7 @@ class Takeover:
     Parameters
     ----------
     store : Store
-    folder : Path
-        The catalog's folder of shards.
+    shards : ShardStorage
     config : IngestConfig
         How much waits at most to be committed.
     on_progress : callable
@@ -58,20 +56,20 @@ class Takeover:
     """
 
     def __init__(
-        self, store: Store, folder: Path, config: IngestConfig, on_progress: OnProgress
+        self, store: Store, shards: ShardStorage, config: IngestConfig, on_progress: OnProgress
     ) -> None:
         self._store, self._on_progress = store, on_progress
-        self._builder = ShardBuilder(store, folder, config)
+        self._writer = ShardWriter(store, shards, config)
         self._report = TakeoverReport()
         self._waiting: list[NewTrack] = []
-        sweep(folder, set(store.shard_names()))
+        shards.sweep(store.shard_names())
 
-    def run(self, source: Source) -> TakeoverReport:
+    def run(self, source: TrackSource) -> TakeoverReport:
         """Take over what is not known; repeated after a crash, it goes on.
 
         Parameters
         ----------
-        source : Source
+        source : TrackSource
 
         Returns
         -------
@@ -88,28 +86,28 @@ class Takeover:
             return self._report
         _adopt(self._store, source.settings, source.name)
         try:
-            for bundle in source.bundles():
-                self._take_all(bundle, source.n_tracks)
+            for batch in source.batches():
+                self._take_all(batch, source.n_tracks)
         finally:  # after Ctrl-C too: what is done is kept
             self._commit()
         return self._report
 
-    def _take_all(self, bundle: Bundle, n_tracks: int) -> None:
-        known = self._store.known_hashes([track.content_hash for track in bundle.tracks])
+    def _take_all(self, batch: Batch, n_tracks: int) -> None:
+        known = self._store.known_hashes([track.content_hash for track in batch.tracks])
         known.update(track.content_hash for track in self._waiting)
-        taken = self._store.taken_paths([track.path for track in bundle.tracks])
+        taken = self._store.taken_paths([track.path for track in batch.tracks])
         taken.update(track.path for track in self._waiting)
-        for number, track in enumerate(bundle.tracks):
+        for number, track in enumerate(batch.tracks):
             if track.content_hash in known:
                 self._report.n_skipped += 1
             else:
                 known.add(track.content_hash)
                 placed = self._at_free_path(track, taken)
                 taken.add(placed.path)
-                self._builder.add(bundle.fingerprint(number), placed)
+                self._writer.add(batch.read(number), placed)
                 self._waiting.append(placed)
             n_done = self._report.n_skipped + self._report.n_merged + len(self._waiting)
-            if self._builder.due:
+            if self._writer.due:
                 self._commit()
             self._on_progress(n_done, n_tracks)
 
@@ -126,7 +124,7 @@ class Takeover:
         raise ConfigError(track.path, "this path and all like it belong to other recordings")
 
     def _commit(self) -> None:
-        self._report.n_merged += len(self._builder.commit())
+        self._report.n_merged += len(self._writer.commit())
         self._waiting = []
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from engine.audio.decode import Waveform
 from engine.config import IngestConfig
 from engine.errors import AstoundError, AudioError
 from engine.protocol import AudioFingerprinter
-from engine.records import Fingerprint, NewTrack, Placement, Track
+from engine.records import Fingerprint, NewTrack, Track
 from engine.store.store import Store
-from engine.vectors.shard import sweep, write_shard
+from engine.vectors.shard import write_shard
+from engine.vectors.storage import ShardStorage
 from indexer.decoder_pool import Lanes, Recording
 from indexer.discover import FoundFile, scan
 from indexer.verify import Findings
@@ -54,8 +54,7 @@ class Repair:
     Parameters
     ----------
     store : Store
-    folder : Path
-        The catalog's folder of shards.
+    shards : ShardStorage
     segment_hop_s : float
     config : IngestConfig
     on_progress : callable
@@ -65,12 +64,12 @@ class Repair:
     def __init__(
         self,
         store: Store,
-        folder: Path,
+        shards: ShardStorage,
         segment_hop_s: float,
         config: IngestConfig,
         on_progress: Callable[[int, int], None],
     ) -> None:
-        self._store, self._folder, self._hop_s = store, folder, segment_hop_s
+        self._store, self._shards, self._hop_s = store, shards, segment_hop_s
         self._config, self._on_progress = config, on_progress
         self._pending: list[tuple[int, Fingerprint]] = []
         self._reasons: dict[int, str] = {}
@@ -94,17 +93,17 @@ class Repair:
         -------
         RepairReport
         """
-        swept = sweep(self._folder, set(self._store.shard_names()))
+        swept = self._shards.sweep(self._store.shard_names())
         bad = {track.id: track for track in self._store.tracks(findings.bad_tracks)}
         if bad:
             self._fingerprint_again(sorted(bad), fingerprinter())
         if self._reasons:
             self._store.delete(self._reasons)
         if findings.bad_shards:
-            self._store.replace_shards(findings.bad_shards, "", "", 0, [])
+            self._store.delete_shards(findings.bad_shards)
         for shard in findings.miscounted:
             self._store.recount(shard)
-        sweep(self._folder, set(self._store.shard_names()))
+        self._shards.sweep(self._store.shard_names())
         return RepairReport(
             problems=findings.problems,
             swept=swept,
@@ -163,10 +162,8 @@ class Repair:
         self._committed_at = time.monotonic()
         if not self._pending:
             return
-        fingerprints = [fingerprint for _, fingerprint in self._pending]
-        name, n_bytes = write_shard(self._folder, fingerprints)
-        placements = _placements(name, self._pending)
-        self._store.replace_shards([], name, fingerprints[0].recipe_id, n_bytes, placements)
+        written = write_shard(self._shards, (fingerprint for _, fingerprint in self._pending))
+        self._store.move_tracks(written, [track_id for track_id, _ in self._pending])
         self._pending = []
 
 
@@ -179,23 +176,3 @@ def _blocks(recording: Recording | AudioError, track: NewTrack) -> Iterator[Wave
     for _ in recording.blocks or ():  # the content of another track that is mended too
         pass
     raise AudioError(track.path, "its file has other content now")
-
-
-def _placements(shard: str, fingerprints: list[tuple[int, Fingerprint]]) -> list[Placement]:
-    placements = []
-    first_row = first_clip = 0
-    for track_id, fingerprint in fingerprints:
-        n_segments, n_clips = len(fingerprint.embeddings), len(fingerprint.clip_embeddings)
-        placements.append(
-            Placement(
-                track_id=track_id,
-                shard=shard,
-                first_row=first_row,
-                n_segments=n_segments,
-                first_clip=first_clip,
-                n_clips=n_clips,
-            )
-        )
-        first_row += n_segments
-        first_clip += n_clips
-    return placements

@@ -1,21 +1,20 @@
-"""Where tracks come from when their audio is not at hand: fingerprints, bundle by bundle."""
+"""Where tracks come from when their audio is not at hand: fingerprints, batch by batch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
-from math import nan
-from pathlib import Path
 from typing import Protocol
 
 from engine.errors import ShardError
-from engine.records import Fingerprint, NewTrack, Placement
+from engine.records import NewTrack, Placement, StoredVectors
 from engine.store.store import Store
 from engine.vectors.index import Index
+from engine.vectors.storage import ShardStorage
 
 MAX_SEGMENTS = 50_000
-"""Segments in one bundle, unless a single track has more: what bounds memory."""
+"""Segments in one batch, unless a single track has more: what bounds memory."""
 
 SETTINGS = ("recipe_id", "recipe", "segment_hop_s")
 """What a catalog notes about how all its fingerprints were made."""
@@ -25,18 +24,18 @@ OnProgress = Callable[[int, int], None]
 """Told how much is done, and how much there is."""
 
 
-class Bundle(Protocol):
+class Batch(Protocol):
     """Tracks whose fingerprints lie together."""
 
     @property
     def tracks(self) -> Sequence[NewTrack]:
         """What is known of each."""
 
-    def fingerprint(self, number: int) -> Fingerprint:
-        """Read the fingerprint of ``tracks[number]``."""
+    def read(self, number: int) -> StoredVectors:
+        """Read the vectors of ``tracks[number]``."""
 
 
-class Source(Protocol):
+class TrackSource(Protocol):
     """Tracks with their fingerprints, all of one recipe and hop."""
 
     @property
@@ -51,7 +50,7 @@ class Source(Protocol):
     def n_tracks(self) -> int:
         """How many there are."""
 
-    def bundles(self) -> Iterator[Bundle]:
+    def batches(self) -> Iterator[Batch]:
         """Yield all tracks, a bounded part at a time."""
 
 
@@ -63,36 +62,35 @@ class CatalogSource:
     name : str
         What messages call it.
     store : Store
-    folder : Path
-        The catalog's folder of shards.
+    shards : ShardStorage
     ids : collection of int, optional
         The tracks to give; all by default.
     """
 
     def __init__(
-        self, name: str, store: Store, folder: Path, ids: Collection[int] | None = None
+        self, name: str, store: Store, shards: ShardStorage, ids: Collection[int] | None = None
     ) -> None:
-        self.name, self._store, self._folder = name, store, folder
+        self.name, self._store, self._shards = name, store, shards
         self._ids = None if ids is None else set(ids)
         stored = store.settings()
         self.settings = {key: stored[key] for key in SETTINGS if key in stored}
         self.n_tracks = store.stats().n_tracks if self._ids is None else len(self._ids)
 
-    def bundles(self) -> Iterator[Bundle]:
+    def batches(self) -> Iterator[Batch]:
         """Yield all tracks, shard by shard; ShardError when a shard is missing or damaged."""
         given: set[int] = set()
         while True:
             version = self._store.version()
             try:
-                for ids, bundle in self._others(given):
-                    yield bundle
+                for ids, batch in self._others(given):
+                    yield batch
                     given.update(ids)
                 return
             except ShardError:  # a compaction may have moved its tracks to another
                 if self._store.version() == version:
                     raise
 
-    def _others(self, given: Collection[int]) -> Iterator[tuple[list[int], Bundle]]:
+    def _others(self, given: Collection[int]) -> Iterator[tuple[list[int], Batch]]:
         wanted = [
             one
             for one in self._store.placements()
@@ -100,12 +98,12 @@ class CatalogSource:
         ]
         for _, group in groupby(wanted, key=lambda one: one.shard):
             placements = list(group)
-            index = Index(self._folder, placements, self.settings["recipe_id"])
+            index = Index(self._shards, placements, self.settings["recipe_id"])
             for portion in _portions(placements):
                 ids = [one.track_id for one in portion]
-                yield ids, self._bundle(index, portion)
+                yield ids, self._batch(index, portion)
 
-    def _bundle(self, index: Index, placements: Sequence[Placement]) -> Bundle:
+    def _batch(self, index: Index, placements: Sequence[Placement]) -> Batch:
         known = self._store.new_tracks([one.track_id for one in placements])
         alive = [one for one in placements if one.track_id in known]
         # The counts of the rows that will be read, should these have changed since.
@@ -113,10 +111,10 @@ class CatalogSource:
             replace(known[one.track_id], n_segments=one.n_segments, n_clips=one.n_clips)
             for one in alive
         ]
-        return _IndexBundle(index, [one.track_id for one in alive], tracks, self.settings)
+        return _IndexBatch(index, [one.track_id for one in alive], tracks, self.settings)
 
 
-class _IndexBundle:
+class _IndexBatch:
     def __init__(
         self,
         index: Index,
@@ -126,14 +124,12 @@ class _IndexBundle:
     ) -> None:
         self.tracks, self._index, self._ids, self._settings = tracks, index, ids, settings
 
-    def fingerprint(self, number: int) -> Fingerprint:
-        track_id, track = self._ids[number], self.tracks[number]
-        return Fingerprint(
-            embeddings=self._index.vectors(track_id, 0, track.n_segments),
+    def read(self, number: int) -> StoredVectors:
+        track_id = self._ids[number]
+        return StoredVectors(
+            embeddings=self._index.vectors(track_id, 0, self.tracks[number].n_segments),
             clip_embeddings=self._index.clips(track_id),
             segment_hop_s=float(self._settings["segment_hop_s"]),
-            segment_s=nan,  # no catalog notes it, and nothing that stores fingerprints asks
-            duration_s=track.duration_s,
             recipe_id=self._settings["recipe_id"],
         )
 

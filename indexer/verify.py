@@ -12,6 +12,7 @@ from engine.errors import AstoundError, ShardError, printable
 from engine.records import Placement
 from engine.store.store import Store, StoredShard
 from engine.vectors.shard import Shard
+from engine.vectors.storage import ShardStorage
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Findings:
 
 
 def examine(
-    store: Store, folder: Path, recipe_id: str, on_progress: Callable[[int, int], None]
+    store: Store, shards: ShardStorage, recipe_id: str, on_progress: Callable[[int, int], None]
 ) -> Findings:
     """Check every shard against its own hashes, and the database against every shard.
 
@@ -46,8 +47,7 @@ def examine(
     Parameters
     ----------
     store : Store
-    folder : Path
-        The catalog's folder of shards.
+    shards : ShardStorage
     recipe_id : str
     on_progress : callable
         Told after every shard how many are done, and how many there are.
@@ -60,15 +60,15 @@ def examine(
     by_shard: dict[str, list[Placement]] = defaultdict(list)
     for placement in store.placements():
         by_shard[placement.shard].append(placement)
-    shards = store.shards()
-    for n_done, stored in enumerate(shards, 1):
+    all_shards = store.shards()
+    for n_done, stored in enumerate(all_shards, 1):
         placements = by_shard[stored.name]
         try:
-            _check(folder / stored.name, stored, recipe_id, placements, findings)
+            _check(shards.path(stored.name), stored, recipe_id, placements, findings)
         except (AstoundError, OSError) as error:
             if stored.name in store.shard_names():  # else another process has just compacted it
                 _condemn(findings, stored.name, placements, [printable(error)])
-        on_progress(n_done, len(shards))
+        on_progress(n_done, len(all_shards))
     return findings
 
 

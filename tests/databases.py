@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import psycopg
@@ -16,7 +17,18 @@ import pytest
 from sqlalchemy import make_url
 
 from astound.migrate import ensure_schema
+from engine.records import Rows, WrittenShard
 from engine.store.store import Store
+
+
+def written_shard(
+    name: str, counts: Sequence[tuple[int, int]], *, n_bytes: int = 1000
+) -> WrittenShard:
+    """Make the record of a shard without files, given (n_segments, n_clips) of each recording."""
+    n_segments, n_clips = zip(*counts, strict=True) if counts else ((), ())
+    first_rows, first_clips = (accumulate(each, initial=0) for each in (n_segments, n_clips))
+    rows = tuple(map(Rows, first_rows, n_segments, first_clips, n_clips))
+    return WrittenShard(name=name, recipe_id="recipe", n_bytes=n_bytes, rows=rows)
 
 
 @pytest.fixture(scope="session")

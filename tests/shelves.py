@@ -19,7 +19,7 @@ from engine.errors import AudioTooShortError
 from engine.records import Fingerprint, Placement, Vectors
 from engine.search.calibration import Calibration
 from engine.vectors.index import Index
-from engine.vectors.shard import sweep, write_shard
+from engine.vectors.shard import write_shard
 from indexer.sources import CatalogSource
 from tests.audio_files import cached_tune, write_wav
 
@@ -114,7 +114,7 @@ Contents = dict[str, tuple[Any, ...]]
 def contents(catalog: Catalog) -> Contents:
     """All a catalog knows of each path but ids and times, read without any code under test."""
     placements = {one.track_id: one for one in catalog._store.placements()}
-    index = Index(catalog.folder / "shards", list(placements.values()), catalog.recipe_id)
+    index = Index(catalog._shards, list(placements.values()), catalog.recipe_id)
     return {
         track.path: (
             track.content_hash,
@@ -130,30 +130,24 @@ def contents(catalog: Catalog) -> Contents:
 
 def compact(catalog: Catalog, rows: list[Placement] | None = None) -> None:
     """Move all tracks to one new shard and delete the others, as another process may."""
-    store, shards = catalog._store, catalog.folder / "shards"
+    store, shards = catalog._store, catalog._shards
     rows = store.placements() if rows is None else rows
     source = CatalogSource("old", store, shards)
     index = Index(shards, rows, catalog.recipe_id)
-    fingerprints = [source._bundle(index, [one]).fingerprint(0) for one in rows]
-    name, n_bytes = write_shard(shards, fingerprints)
-    placements, first_row, first_clip = [], 0, 0
-    for one in rows:
-        at = {"first_row": first_row, "first_clip": first_clip}
-        placements.append(Placement(**vars(one) | at | {"shard": name}))
-        first_row, first_clip = first_row + one.n_segments, first_clip + one.n_clips
-    store.replace_shards(store.shard_names(), name, catalog.recipe_id, n_bytes, placements)
-    sweep(shards, {name})
+    written = write_shard(shards, (source._batch(index, [one]).read(0) for one in rows))
+    store.move_tracks(written, [one.track_id for one in rows], dropping=store.shard_names())
+    shards.sweep([written.name])
 
 
 def shard_of(catalog: Catalog, track_id: int) -> Path:
     """The folder of the shard a track lies in."""
     (name,) = {one.shard for one in catalog._store.placements() if one.track_id == track_id}
-    return catalog.folder / "shards" / name
+    return catalog._shards.path(name)
 
 
 def shards_on_disk(catalog: Catalog) -> set[str]:
     """Names of all there is in the folder of shards."""
-    return {entry.name for entry in (catalog.folder / "shards").iterdir()}
+    return set(catalog._shards.names())
 
 
 def flip_a_byte(path: Path, share: float = 2 / 3) -> None:

@@ -22,6 +22,7 @@ from engine.records import NewTrack
 from engine.store.connection import Engine, connect, schema
 from engine.store.store import Store
 from engine.store.tables import SCHEMA_HEAD, Base
+from tests.databases import written_shard
 
 NEXT = """
 import sqlalchemy as sa
@@ -70,7 +71,7 @@ def add_track(database: str) -> int:
         metadata={"genre": "g"},
     )
     with Store.open(database) as store:
-        return store.add_shard("one", "recipe", 1, [track])[0]
+        return store.add_shard(written_shard("one", [(1, 1)]), [track])[0]
 
 
 def make_older(database: str) -> None:

@@ -30,6 +30,7 @@ from engine.search.calibration import Answer, Calibration, learn
 from engine.search.speeds import Variants
 from engine.vectors.index import Index
 from engine.vectors.shard import write_shard
+from engine.vectors.storage import LocalStorage, ShardStorage
 from training.augment.pool import AudioPool
 from training.augment.rng import Chance
 from training.config import AugmentConfig
@@ -71,9 +72,10 @@ def calibrate(weights: Path, held_out: PairSampler, seed: int, device: str = "au
     fingerprinter = Fingerprinter(load_encoder(weights, device))
     queries = list(_queries(fingerprinter, held_out, seed))
     with tempfile.TemporaryDirectory() as folder:
-        placements = _write_catalog(fingerprinter, held_out.music, Path(folder))
+        shards = LocalStorage(Path(folder))
+        placements = _write_catalog(fingerprinter, held_out.music, shards)
         answers: list[Answer] = []
-        index = Index(Path(folder), placements, fingerprinter.recipe_id)
+        index = Index(shards, placements, fingerprinter.recipe_id)
         everything = {one.track_id for one in placements}
         for half in (held_out.tracks[::2], held_out.tracks[1::2]):
             known = everything - {int(track) + 1 for track in half}
@@ -161,7 +163,9 @@ def _queries(fingerprinter: Fingerprinter, held_out: PairSampler, seed: int) -> 
                     yield _Query(track + 1, clip, fingerprint)
 
 
-def _write_catalog(fingerprinter: Fingerprinter, music: AudioPool, folder: Path) -> list[Placement]:
+def _write_catalog(
+    fingerprinter: Fingerprinter, music: AudioPool, shards: ShardStorage
+) -> list[Placement]:
     fingerprints: dict[int, Fingerprint] = {}
     for track in range(len(music)):
         try:
@@ -172,22 +176,7 @@ def _write_catalog(fingerprinter: Fingerprinter, music: AudioPool, folder: Path)
             log.info("left out: %s", error)
         if track % 50 == 0:
             log.info("fingerprinted %d of %d tracks", track, len(music))
-    name, _ = write_shard(folder, list(fingerprints.values()))
-    placements, row, clip = [], 0, 0
-    for track_id, one in fingerprints.items():
-        n_segments, n_clips = len(one.embeddings), len(one.clip_embeddings)
-        placements.append(
-            Placement(
-                track_id=track_id,
-                shard=name,
-                first_row=row,
-                n_segments=n_segments,
-                first_clip=clip,
-                n_clips=n_clips,
-            )
-        )
-        row, clip = row + n_segments, clip + n_clips
-    return placements
+    return write_shard(shards, fingerprints.values()).placements(fingerprints)
 
 
 def _ask(queries: Sequence[_Query], fingerprinter: Fingerprinter, index: Index) -> list[Answer]:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from math import nan
 
 import numpy as np
 
 from benchmarks.queries.distractors import TRACK_SEGMENTS, Distractors
 from engine.recipe import ClipConfig
-from engine.records import Fingerprint, NewTrack, Vectors
+from engine.records import NewTrack, StoredVectors, Vectors
 
 PREFIX = "/made-up/"
 """What the paths of made-up tracks begin with."""
 
-_BUNDLE_TRACKS = 500
+_BATCH_TRACKS = 500
 
 
 class MadeUp:
@@ -47,21 +46,21 @@ class MadeUp:
         """Make up as many tracks as have no more than some segments together."""
         return cls(distractors, settings, max(n_segments, 0) // TRACK_SEGMENTS, seed)
 
-    def bundles(self) -> Iterator[MadeUpBundle]:
+    def batches(self) -> Iterator[MadeUpBatch]:
         """Yield all tracks, 200,000 segments at a time."""
-        for first in range(0, self.n_tracks, _BUNDLE_TRACKS):
-            yield MadeUpBundle(self, first, min(_BUNDLE_TRACKS, self.n_tracks - first))
+        for first in range(0, self.n_tracks, _BATCH_TRACKS):
+            yield MadeUpBatch(self, first, min(_BATCH_TRACKS, self.n_tracks - first))
 
     def draw(self, first: int) -> Vectors:
-        """Draw the tracks of a bundle, of shape (n_tracks, n_segments, dim)."""
+        """Draw the tracks of a batch, of shape (n_tracks, n_segments, dim)."""
         began = time.perf_counter()
         rng = np.random.default_rng([self.seed, first])
-        drawn = self.distractors.tracks(_BUNDLE_TRACKS, TRACK_SEGMENTS, rng)
+        drawn = self.distractors.tracks(_BATCH_TRACKS, TRACK_SEGMENTS, rng)
         self.draw_s += time.perf_counter() - began
         return drawn
 
 
-class MadeUpBundle:
+class MadeUpBatch:
     """Some made-up tracks, drawn when the first of them is wanted."""
 
     def __init__(self, source: MadeUp, first: int, n_tracks: int) -> None:
@@ -82,17 +81,15 @@ class MadeUpBundle:
             n_clips=len(_clip_starts(TRACK_SEGMENTS)),
         )
 
-    def fingerprint(self, number: int) -> Fingerprint:
-        """Give the fingerprint of ``tracks[number]``."""
+    def read(self, number: int) -> StoredVectors:
+        """Give the vectors of ``tracks[number]``."""
         if self._drawn is None:
             self._drawn = self._source.draw(self._first)
         embeddings = np.ascontiguousarray(self._drawn[number])
-        return Fingerprint(
+        return StoredVectors(
             embeddings=embeddings,
             clip_embeddings=_clips(embeddings),
             segment_hop_s=self._hop_s,
-            segment_s=nan,  # as of stored tracks: nothing that stores fingerprints asks
-            duration_s=TRACK_SEGMENTS * self._hop_s,
             recipe_id=self._source.settings["recipe_id"],
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import time
@@ -15,13 +14,15 @@ from typing import Any
 import soundfile
 
 import astound
-from astound.catalog import SHARDS_FOLDER, Catalog
-from astound.storage import DATABASE_FILE
+from astound.catalog import Catalog
+from astound.storage import DATABASE_FILE, local_shards
 from benchmarks.queries import datasets
 from benchmarks.queries.synthetic import PREFIX, MadeUp
 from engine.audio import decode
 from engine.config import IngestConfig
 from engine.store.store import Store
+from engine.vectors.shard import read_header
+from engine.vectors.storage import ShardStorage
 from indexer.merge import Takeover
 from indexer.sources import CatalogSource
 
@@ -29,7 +30,7 @@ N_FORGOTTEN = 1000
 MORE_S = 3600.0
 _LATER_S = 0.1
 
-# Bundles are committed whole, however long they take.
+# Batches are committed whole, however long they take.
 _INGEST = IngestConfig(commit_every_s=3600.0)
 
 
@@ -60,14 +61,15 @@ class Growth:
         with Store.open(folder / DATABASE_FILE) as store:
             before = store.stats().n_segments
             for source in self.sources:
-                self._take_over(store, folder / SHARDS_FOLDER, source)
+                self._take_over(store, local_shards(folder), source)
             n_segments = store.stats().n_segments - before
         draw_s = sum(one.draw_s for one in self.sources if isinstance(one, MadeUp))
         write_s = time.perf_counter() - began - draw_s
         return {"n_segments": n_segments, "draw_s": draw_s, "write_s": write_s}
 
-    def _take_over(self, store: Store, shards: Path, source: CatalogSource | MadeUp) -> None:
-        shards.mkdir(exist_ok=True)
+    def _take_over(
+        self, store: Store, shards: ShardStorage, source: CatalogSource | MadeUp
+    ) -> None:
         Takeover(store, shards, _INGEST, self._show).run(source)
 
     def _show(self, n_done: int, n_all: int) -> None:
@@ -95,8 +97,8 @@ def sizes(folder: Path) -> dict[str, Any]:
 
 def shard_kinds(folder: Path) -> Counter[str]:
     """Count a catalog's shards by how their vectors are kept."""
-    headers = (folder / SHARDS_FOLDER).glob("*/header.json")
-    return Counter(json.loads(header.read_text())["kind"] for header in headers)
+    shards = local_shards(folder)
+    return Counter(str(read_header(shards.path(name))["kind"]) for name in shards.names())
 
 
 # -- changes -------------------------------------------------------------------------------------

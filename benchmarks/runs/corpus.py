@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from astound.catalog import SHARDS_FOLDER
-from astound.storage import DATABASE_FILE
+from astound.storage import DATABASE_FILE, local_shards
 from engine.errors import ConfigError, RecipeMismatchError
 from engine.records import Placement, Vectors
 from engine.store.store import Store
@@ -48,14 +47,14 @@ class Stock:
             raise ConfigError.invalid(
                 "n_segments", n_segments, "must be at least the length of one reference"
             )
-        self.references = CatalogSource("references", own, references / SHARDS_FOLDER, wanted)
+        self.references = CatalogSource("references", own, local_shards(references), wanted)
         self.paths = sorted(Path(track.path).resolve() for track in own.tracks(wanted))
         self.n_references = _n_segments(placements, wanted)
         known = {track.content_hash for track in own.tracks()}
         unknown = {track.id for track in foreign.tracks() if track.content_hash not in known}
         left = [one for one in foreign.placements() if one.track_id in unknown]
         chosen = _some(left, _MOST_OTHERS, seed)
-        self.others = CatalogSource(f"catalog {others}", foreign, others / SHARDS_FOLDER, chosen)
+        self.others = CatalogSource(f"catalog {others}", foreign, local_shards(others), chosen)
         self.n_others = _n_segments(left, chosen)
         self._require_same_recipe()
 
@@ -95,9 +94,9 @@ class Stock:
     def other_embeddings(self) -> list[Vectors]:
         """Read the embeddings of the other tracks, each of shape (n_segments, dim)."""
         return [
-            bundle.fingerprint(number).embeddings
-            for bundle in self.others.bundles()
-            for number in range(len(bundle.tracks))
+            batch.read(number).embeddings
+            for batch in self.others.batches()
+            for number in range(len(batch.tracks))
         ]
 
 

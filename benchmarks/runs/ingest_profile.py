@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import astound
-from astound.catalog import SHARDS_FOLDER, Catalog, Device
-from astound.storage import DATABASE_FILE
+from astound.catalog import Catalog, Device
+from astound.storage import DATABASE_FILE, local_shards
 from engine.audio import decode
 from engine.audio.decode import Waveform
 from engine.config import IngestConfig
@@ -217,6 +217,6 @@ def _written(
 ) -> None:
     astound.open(folder).close()
     with meter.part("index write"):
-        name, n_bytes = write_shard(folder / SHARDS_FOLDER, fingerprints)
+        written = write_shard(local_shards(folder), fingerprints)
     with Store.open(folder / DATABASE_FILE) as store, meter.part("database"):
-        store.add_shard(name, fingerprints[0].recipe_id, n_bytes, tracks)
+        store.add_shard(written, tracks)

@@ -1,6 +1,6 @@
 """How fast a GPU trains, fills and searches large shards, next to FAISS's IVF-PQ on the CPU.
 
-All vectors are made up, and drawn a bundle at a time: what is held of them at once does not grow
+All vectors are made up, and drawn a batch at a time: what is held of them at once does not grow
 with their number. A query is one of them with noise, and counts what share of its true neighbours
 is found; each search makes the least effort that finds enough.
 """
@@ -19,20 +19,20 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from astound.catalog import SHARDS_FOLDER
-from astound.storage import DATABASE_FILE
+from astound.storage import DATABASE_FILE, local_shards
 from benchmarks.metrics.exact import Exact, share_found
 from benchmarks.queries.distractors import TRACK_SEGMENTS, Distractors
-from benchmarks.queries.synthetic import MadeUp, MadeUpBundle
+from benchmarks.queries.synthetic import MadeUp, MadeUpBatch
 from benchmarks.reports.report import table, write
 from benchmarks.runs.provenance import provenance
 from engine.errors import ConfigError
-from engine.records import POSITION_BITS, Fingerprint, Hits, Placement, Vectors
+from engine.records import POSITION_BITS, Hits, Placement, StoredVectors, Vectors
 from engine.store.store import Store
 from engine.vectors import gpu, quantizer
 from engine.vectors.gpu import Gpu
 from engine.vectors.index import Index
 from engine.vectors.shard import Shard, write_shard
+from engine.vectors.storage import LocalStorage
 from indexer.sources import CatalogSource
 
 TOP_K = 10
@@ -42,8 +42,8 @@ _NOISE = 0.75
 """Length of the noise in a query whose stored segment has length 1: their cosine is about 0.8."""
 _BLOCK_ROWS = 65_536
 _LEAST_VECTORS = 20_000
-_SHARD_BUNDLES = 20
-"""Bundles of 200,000 vectors in a shard: as large as compaction makes them."""
+_SHARD_BATCHES = 20
+"""Batches of 200,000 vectors in a shard: as large as compaction makes them."""
 
 Search = Callable[[Vectors], Hits]
 T = TypeVar("T")
@@ -108,9 +108,9 @@ def run(config: GpuConfig) -> dict[str, Any]:
         }
         results["searches"] = _Searches(config, shards, device).measured(results["build"])
     finally:
-        shutil.rmtree(shards.folder, ignore_errors=True)
+        shutil.rmtree(shards.storage.folder, ignore_errors=True)
         with contextlib.suppress(OSError):  # something else is in there
-            shards.folder.parent.rmdir()
+            shards.storage.folder.parent.rmdir()
     results["table"] = _build_table(results)
     results["tables"] = {"searches": _searches_table(results)}
     write(config.out, results)
@@ -121,14 +121,15 @@ class _Shards:
     """Made-up tracks in large shards on disk."""
 
     def __init__(self, config: GpuConfig, device: Gpu | None) -> None:
-        self.folder, self.seed, self.device = config.work_folder / "shards", config.seed, device
+        self.storage = LocalStorage(config.work_folder / "shards")
+        self.seed, self.device = config.seed, device
         folder = config.distractors_from
         with Store.open(folder / DATABASE_FILE) as store:
-            source = CatalogSource(f"catalog {folder}", store, folder / SHARDS_FOLDER, None)
+            source = CatalogSource(f"catalog {folder}", store, local_shards(folder))
             embeddings = [
-                bundle.fingerprint(i).embeddings
-                for bundle in source.bundles()
-                for i in range(len(bundle.tracks))
+                batch.read(i).embeddings
+                for batch in source.batches()
+                for i in range(len(batch.tracks))
             ]
             distractors = Distractors.fit(embeddings, config.seed)
             self.tracks = MadeUp.filling(
@@ -164,12 +165,12 @@ class _Shards:
         """
         train_s, trained = self.train("full")
         began, n_bytes = time.perf_counter(), 0
-        bundles = self.tracks.bundles()
-        while len(self.placements) < self.tracks.n_tracks:
-            fingerprints = _fingerprints(islice(bundles, _SHARD_BUNDLES))
-            name, size = write_shard(self.folder, fingerprints, trained, self.device)
-            n_bytes += size
-            self._place(Shard(self.folder / name))
+        batches = self.tracks.batches()
+        while (n_before := len(self.placements)) < self.tracks.n_tracks:
+            recordings = _recordings(islice(batches, _SHARD_BATCHES))
+            written = write_shard(self.storage, recordings, trained, self.device)
+            n_bytes += written.n_bytes
+            self.placements += written.placements(range(n_before, n_before + len(written.rows)))
             _show(f"wrote {len(self.placements) * TRACK_SEGMENTS:,} of {self.n_vectors:,} vectors")
         write_s = time.perf_counter() - began - self.tracks.draw_s
         return {"train_s": train_s, "write_s": write_s, "n_bytes": n_bytes}
@@ -177,29 +178,15 @@ class _Shards:
     def blocks(self) -> Iterator[Vectors]:
         """Read all that was written, in the order of track ids."""
         for name in dict.fromkeys(one.shard for one in self.placements):
-            shard = Shard(self.folder / name)
+            shard = Shard(self.storage.path(name))
             for first in range(0, shard.n_segments, _BLOCK_ROWS):
                 yield shard.vectors(first, _BLOCK_ROWS)
 
-    def _place(self, shard: Shard) -> None:
-        before = len(self.placements)
-        self.placements += [
-            Placement(
-                track_id=before + i,
-                shard=shard.path.name,
-                first_row=i * TRACK_SEGMENTS,
-                n_segments=TRACK_SEGMENTS,
-                first_clip=0,
-                n_clips=0,
-            )
-            for i in range(shard.n_segments // TRACK_SEGMENTS)
-        ]
 
-
-def _fingerprints(bundles: Iterable[MadeUpBundle]) -> Iterator[Fingerprint]:
-    for bundle in bundles:
-        for number in range(len(bundle.tracks)):
-            yield bundle.fingerprint(number)
+def _recordings(batches: Iterable[MadeUpBatch]) -> Iterator[StoredVectors]:
+    for batch in batches:
+        for number in range(len(batch.tracks)):
+            yield batch.read(number)
 
 
 class _Searches:
@@ -211,11 +198,11 @@ class _Searches:
         rng = np.random.default_rng([config.seed, 1])
         self.queries = self._noisy(rng, config.n_queries)
         _show("searching exactly")
-        exact = Exact(shards.folder, shards.placements, shards.recipe_id)
+        exact = Exact(shards.storage, shards.placements, shards.recipe_id)
         self.exact = exact.search(self.queries, TOP_K)
 
     def _index(self, device: Gpu | None) -> Index:
-        return Index(self.shards.folder, self.shards.placements, self.shards.recipe_id, device)
+        return Index(self.shards.storage, self.shards.placements, self.shards.recipe_id, device)
 
     def _noisy(self, rng: np.random.Generator, n: int) -> Vectors:
         chosen = rng.integers(self.shards.n_vectors, size=n).tolist()

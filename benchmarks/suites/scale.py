@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import astound
-from astound.catalog import SHARDS_FOLDER, Catalog
-from astound.storage import DATABASE_FILE
+from astound.catalog import Catalog
+from astound.storage import DATABASE_FILE, local_shards
 from benchmarks.metrics import recall
 from benchmarks.metrics.exact import Exact
 from benchmarks.metrics.likeness import likeness
@@ -259,7 +259,7 @@ class _Run:
         """Compare with an exact search; with more and fewer lists too, where there are lists."""
         folder, track_ids = catalog.folder, library.track_ids(catalog)
         with Store.open(folder / DATABASE_FILE) as store:
-            exact = Exact(folder / SHARDS_FOLDER, store.placements(), catalog.recipe_id)
+            exact = Exact(local_shards(folder), store.placements(), catalog.recipe_id)
         has_lists = set(catalogs.shard_kinds(folder)) != {"flat"}
         n_probes = [None, *(recall.N_PROBES if has_lists else ())]
         n_exact = min(self.config.n_exact, self.config.n_queries)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
-from itertools import accumulate
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.orm import InstrumentedAttribute
 
 from engine.errors import DuplicateTrackError, StoreError, TrackNotFoundError, printable
-from engine.records import NewTrack, Placement, Tags, Track
+from engine.records import NewTrack, Placement, Rows, Tags, Track, WrittenShard
 from engine.store.connection import Connection
 from engine.store.tables import MetadataRow, ShardRow, TrackRow
 
@@ -32,39 +31,31 @@ def insert(connection: Connection, table: type[Any], rows: list[dict[str, Any]])
         connection.execute(sa.insert(table), rows)
 
 
-def insert_shard(
-    connection: Connection, name: str, recipe_id: str, n_bytes: int, n_segments: int, n_clips: int
-) -> int:
+def insert_shard(connection: Connection, shard: WrittenShard) -> int:
     """Insert a shard and return its id."""
     values = {
-        "name": name,
-        "recipe_id": recipe_id,
-        "n_bytes": int(n_bytes),
-        "n_segments": int(n_segments),
-        "n_clips": int(n_clips),
+        "name": shard.name,
+        "recipe_id": shard.recipe_id,
+        "n_bytes": int(shard.n_bytes),
+        "n_segments": int(shard.n_segments),
+        "n_clips": int(shard.n_clips),
         "created_at": datetime.now(UTC),
     }
     query = sa.insert(ShardRow).values(values).returning(ShardRow.id)
     return int(connection.execute(query).scalar_one())
 
 
-def insert_tracks(connection: Connection, shard_id: int, tracks: Sequence[NewTrack]) -> list[int]:
-    """Insert tracks whose vectors follow each other in a shard, and return their ids."""
-    first_rows = accumulate((track.n_segments for track in tracks), initial=0)
-    first_clips = accumulate((track.n_clips for track in tracks), initial=0)
+def insert_tracks(
+    connection: Connection, shard_id: int, rows: Sequence[Rows], tracks: Sequence[NewTrack]
+) -> list[int]:
+    """Insert the tracks of a shard, whose rows are given in the same order; return their ids."""
     now = datetime.now(UTC)
-    rows = [
-        {
-            **_own_values(track),
-            "shard_id": shard_id,
-            "first_row": int(first_row),
-            "first_clip": int(first_clip),
-            "added_at": now,
-        }
-        for track, first_row, first_clip in zip(tracks, first_rows, first_clips, strict=False)
+    values = [
+        {**_own_values(track), **_plain(place._asdict()), "shard_id": shard_id, "added_at": now}
+        for track, place in zip(tracks, rows, strict=True)
     ]
     query = sa.insert(TrackRow).returning(TrackRow.id, sort_by_parameter_order=True)
-    ids = list(connection.scalars(query, rows))
+    ids = list(connection.scalars(query, values))
     insert(
         connection,
         MetadataRow,
@@ -77,16 +68,18 @@ def insert_tracks(connection: Connection, shard_id: int, tracks: Sequence[NewTra
     return ids
 
 
+def _plain(numbers: Mapping[str, int]) -> dict[str, int]:
+    # SQLite would store NumPy's integers as binary blobs.
+    return {name: int(number) for name, number in numbers.items()}
+
+
 def _own_values(track: NewTrack) -> dict[str, Any]:
-    # numpy's numbers would become binary blobs in SQLite
     return {
         "path": track.path,
         "content_hash": track.content_hash,
         "n_bytes": int(track.n_bytes),
         "modified_ns": int(track.modified_ns),
         "duration_s": float(track.duration_s),
-        "n_segments": int(track.n_segments),
-        "n_clips": int(track.n_clips),
         **{key: clean(value or "") for key, value in vars(track.tags).items()},
     }
 
@@ -102,12 +95,11 @@ def _metadata_rows(track_id: int, metadata: Mapping[str, str]) -> list[dict[str,
 
 def move_tracks(connection: Connection, shard_id: int, placements: Sequence[Placement]) -> None:
     """Note where tracks lie now."""
-    columns = ("first_row", "n_segments", "first_clip", "n_clips")
     rows = [
-        {"moved": int(p.track_id)} | {f"new_{name}": int(getattr(p, name)) for name in columns}
+        {"moved": int(p.track_id)} | {f"new_{name}": int(getattr(p, name)) for name in Rows._fields}
         for p in placements
     ]
-    values: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in columns}
+    values: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in Rows._fields}
     move = sa.update(TrackRow).where(TrackRow.id == sa.bindparam("moved"))
     connection.execute(move.values(shard_id=shard_id, **values), rows)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from engine.errors import ConfigError, SchemaError, StoreError, TrackNotFoundError, printable
-from engine.records import NewTrack, Placement, Track
+from engine.records import NewTrack, Placement, Track, WrittenShard
 from engine.store import queries
 from engine.store.connection import Connection, Engine, connect, schema, translated
 from engine.store.queries import LARGEST_ID
@@ -165,9 +165,7 @@ class Store:
 
     def add_shard(
         self,
-        name: str,
-        recipe_id: str,
-        n_bytes: int,
+        shard: WrittenShard,
         tracks: Sequence[NewTrack],
         *,
         replacing: Iterable[int] = (),
@@ -176,13 +174,12 @@ class Store:
 
         Parameters
         ----------
-        name, recipe_id : str
-        n_bytes : int
-            Size of the shard's files.
+        shard : WrittenShard
         tracks : sequence of NewTrack, not empty
-            In the order of their vectors in the shard.
+            One for each recording in the shard, in the order of its rows.
         replacing : iterable of int
-            Ids of tracks to delete at the same moment, such as older contents of the same paths.
+            Ids of tracks to delete in the same transaction, such as older contents of the same
+            paths.
 
         Returns
         -------
@@ -199,54 +196,49 @@ class Store:
             A path is in the catalog already, or two of `tracks` share a path or a content hash.
         """
         if not tracks:
-            raise StoreError(f"shard {name} has no tracks")
+            raise StoreError(f"shard {shard.name} has no tracks")
         with self._writing() as connection:
             queries.delete_tracks(connection, replacing)
             queries.refuse_duplicates(connection, [track.content_hash for track in tracks])
             queries.refuse_taken(connection, [track.path for track in tracks])
-            n_segments = sum(track.n_segments for track in tracks)
-            n_clips = sum(track.n_clips for track in tracks)
-            shard_id = queries.insert_shard(
-                connection, name, recipe_id, n_bytes, n_segments, n_clips
-            )
-            return queries.insert_tracks(connection, shard_id, tracks)
+            shard_id = queries.insert_shard(connection, shard)
+            return queries.insert_tracks(connection, shard_id, shard.rows, tracks)
 
-    def replace_shards(
-        self,
-        replaced: Sequence[str],
-        name: str,
-        recipe_id: str,
-        n_bytes: int,
-        placements: Sequence[Placement],
+    def move_tracks(
+        self, shard: WrittenShard, track_ids: Sequence[int], *, dropping: Sequence[str] = ()
     ) -> None:
-        """Move tracks from some shards to a new one and forget the old ones, all or nothing.
+        """Move tracks to a new shard and delete the rows of old ones, all or nothing.
 
         A track deleted since the new shard was written stays deleted.
 
         Parameters
         ----------
-        replaced : sequence of str
-            Names of the shards to forget; no track may be left in them.
-        name, recipe_id, n_bytes
-            As in :meth:`add_shard`.
-        placements : sequence of Placement
-            Where the tracks' vectors lie in the new shard, and how many they are; with none, no
-            new shard is made.
+        shard : WrittenShard
+        track_ids : sequence of int
+            The track of each recording in the shard, in the order of its rows.
+        dropping : sequence of str
+            Names of the shards to delete; no track may be left in them.
 
         Raises
         ------
         StoreError
-            One of `replaced` does not exist, or a track of theirs is not among `placements`.
+            A shard of `dropping` does not exist, or has a track that is not moved.
         """
         with self._writing() as connection:
-            if placements:
-                n_segments = max(p.first_row + p.n_segments for p in placements)
-                n_clips = max(p.first_clip + p.n_clips for p in placements)
-                shard_id = queries.insert_shard(
-                    connection, name, recipe_id, n_bytes, n_segments, n_clips
-                )
-                queries.move_tracks(connection, shard_id, placements)
-            queries.delete_shards(connection, replaced)
+            shard_id = queries.insert_shard(connection, shard)
+            queries.move_tracks(connection, shard_id, shard.placements(track_ids))
+            queries.delete_shards(connection, dropping)
+
+    def delete_shards(self, names: Sequence[str]) -> None:
+        """Delete the rows of shards, all or none.
+
+        Raises
+        ------
+        StoreError
+            One of them does not exist, or has tracks.
+        """
+        with self._writing() as connection:
+            queries.delete_shards(connection, names)
 
     def placements(self) -> list[Placement]:
         """Where the vectors of all tracks lie, shard by shard in the order of their rows."""

@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from itertools import pairwise
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +20,7 @@ from engine.vectors.gpu import MAX_FOUND, Gpu
 from engine.vectors.quantizer import limit_threads
 from engine.vectors.shard import Shard
 from engine.vectors.shelf import Shelf
+from engine.vectors.storage import ShardStorage
 
 # As many rows are compared one by one in a few milliseconds.
 _N_BY_HAND = 50_000
@@ -38,8 +38,7 @@ class Index:
 
     Parameters
     ----------
-    folder : Path
-        The catalog's folder of shards.
+    storage : ShardStorage
     placements : sequence of Placement
         One for each living track.
     recipe_id : str
@@ -55,7 +54,7 @@ class Index:
 
     def __init__(
         self,
-        folder: Path,
+        storage: ShardStorage,
         placements: Sequence[Placement],
         recipe_id: str,
         gpu: Gpu | None = None,
@@ -63,7 +62,9 @@ class Index:
         by_shard: dict[str, list[Placement]] = defaultdict(list)
         for placement in placements:
             by_shard[placement.shard].append(placement)
-        self._members = [_Member(Shard(folder / name), rows) for name, rows in by_shard.items()]
+        self._members = [
+            _Member(Shard(storage.path(name)), rows) for name, rows in by_shard.items()
+        ]
         for member in self._members:
             member.shard.require_recipe(recipe_id)
         self._homes = {

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,15 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import NewerShardError, RecipeMismatchError, ShardError
-from engine.files import sync
-from engine.records import Fingerprint, Vectors
+from engine.records import Rows, StoredVectors, Vectors, WrittenShard
 from engine.vectors import quantizer
 from engine.vectors.gpu import Gpu
+from engine.vectors.storage import ShardStorage
 from engine.vectors.vector_file import VectorFile
 
 FORMAT = "astound shard"
 VERSION = 2
-PARTIAL_PREFIX = ".partial-"
 
 _HEADER_KEYS = {"recipe_id", "segment_hop_s", "n_segments", "n_clips", "dim", "kind", "sha256"}
 _HEADER, _INDEX, _CLIPS = "header.json", "segments.faiss", "clips.i8"
@@ -48,55 +45,50 @@ _N_TOGETHER = 64
 
 
 def write_shard(
-    folder: Path,
-    fingerprints: Iterable[Fingerprint],
+    storage: ShardStorage,
+    recordings: Iterable[StoredVectors],
     trained: faiss.Index | None = None,
     gpu: Gpu | None = None,
-) -> tuple[str, int]:
-    """Write fingerprints as a new shard.
+) -> WrittenShard:
+    """Write the vectors of recordings as a new shard.
 
     Parameters
     ----------
-    folder : Path
-        The catalog's folder of shards.
-    fingerprints : iterable of Fingerprint
-        At least one; all of one recipe and hop. Their rows follow each other in this order. Each
-        is let go of once it is written.
+    storage : ShardStorage
+    recordings : iterable of StoredVectors
+        At least one; all of one recipe and hop. Memory holds no more than 65,536 rows of them at
+        once, or one recording.
     trained : faiss.Index, optional
-        Of :func:`engine.vectors.quantizer.train`; filled and emptied again. Flat without one.
+        Index of :func:`engine.vectors.quantizer.train`, which is filled, written and emptied. The
+        shard is flat without one.
     gpu : Gpu, optional
-        Helps to fill it.
+        Assigns vectors to the lists of `trained`; the CPU by default.
 
     Returns
     -------
-    name : str
-    n_bytes : int
-        What it takes on disk.
+    WrittenShard
+        Its rows are in the order of `recordings`.
     """
-    name = uuid.uuid4().hex
-    partial = folder / f"{PARTIAL_PREFIX}{name}"
-    partial.mkdir(parents=True)
-    header = _write_rows(partial, fingerprints, trained, gpu)
-    header["sha256"] = {file: _sha256(partial / file) for file in _FILES[header["kind"]]}
-    (partial / _HEADER).write_text(json.dumps(header, indent=1))
-    for path in (*partial.iterdir(), partial):
-        sync(path)
-    partial.rename(folder / name)
-    sync(folder)
-    return name, sum(file.stat().st_size for file in (folder / name).iterdir())
+    with storage.create() as (name, folder):
+        header, rows = _write_rows(folder, recordings, trained, gpu)
+        header["sha256"] = {file: _sha256(folder / file) for file in _FILES[header["kind"]]}
+        (folder / _HEADER).write_text(json.dumps(header, indent=1))
+        n_bytes = sum(file.stat().st_size for file in folder.iterdir())
+    return WrittenShard(name=name, recipe_id=header["recipe_id"], n_bytes=n_bytes, rows=rows)
 
 
 def _write_rows(
     folder: Path,
-    fingerprints: Iterable[Fingerprint],
+    recordings: Iterable[StoredVectors],
     trained: faiss.Index | None,
     gpu: Gpu | None,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], tuple[Rows, ...]]:
     kind = "flat" if trained is None else quantizer.storage(trained)
-    index, first, n_clips = trained, None, 0
+    index, first = trained, None
+    counts: list[tuple[int, int]] = []
     silent: list[NDArray[np.bool_]] = []
     with (folder / _CLIPS).open("wb") as clips, (folder / _VECTORS).open("wb") as vectors:
-        for batch in _batches(fingerprints):
+        for batch in _batches(recordings):
             first = first or batch[0]
             codes = quantizer.encode(np.concatenate([one.embeddings for one in batch]))
             index = quantizer.flat(codes.shape[1]) if index is None else index
@@ -109,7 +101,7 @@ def _write_rows(
                 vectors.write(codes.tobytes())
             for one in batch:
                 clips.write(quantizer.encode(one.clip_embeddings).tobytes())
-                n_clips += len(one.clip_embeddings)
+                counts.append((len(one.embeddings), len(one.clip_embeddings)))
     assert first is not None
     assert index is not None
     faiss.write_index(index, str(folder / _INDEX))
@@ -117,44 +109,39 @@ def _write_rows(
         np.packbits(np.concatenate(silent)).tofile(folder / _SILENCE)
     if kind != "full":
         (folder / _VECTORS).unlink()
-    n_segments = index.ntotal
     if trained is not None:
         trained.reset()
-    return {
+    header = {
         "format": FORMAT,
         "version": VERSION,
         "kind": kind,
         "recipe_id": first.recipe_id,
         "segment_hop_s": first.segment_hop_s,
-        "n_segments": n_segments,
-        "n_clips": n_clips,
+        "n_segments": sum(n_segments for n_segments, _ in counts),
+        "n_clips": sum(n_clips for _, n_clips in counts),
         "dim": first.embeddings.shape[1],
     }
+    return header, _consecutive_rows(counts)
 
 
-def _batches(fingerprints: Iterable[Fingerprint]) -> Iterator[Sequence[Fingerprint]]:
-    batch: list[Fingerprint] = []
-    for one in fingerprints:
+def _consecutive_rows(counts: Iterable[tuple[int, int]]) -> tuple[Rows, ...]:
+    rows: list[Rows] = []
+    first_row = first_clip = 0
+    for n_segments, n_clips in counts:
+        rows.append(Rows(first_row, n_segments, first_clip, n_clips))
+        first_row, first_clip = first_row + n_segments, first_clip + n_clips
+    return tuple(rows)
+
+
+def _batches(recordings: Iterable[StoredVectors]) -> Iterator[Sequence[StoredVectors]]:
+    batch: list[StoredVectors] = []
+    for one in recordings:
         batch.append(one)
         if sum(len(each.embeddings) for each in batch) >= _BATCH_ROWS:
             yield batch
             batch = []
     if batch:
         yield batch
-
-
-def sweep(folder: Path, known: set[str]) -> list[str]:
-    """Delete what a crash left behind: every shard the database does not know.
-
-    Returns
-    -------
-    list of str
-        Names of the removed folders.
-    """
-    orphans = [entry for entry in folder.iterdir() if entry.is_dir() and entry.name not in known]
-    for orphan in orphans:
-        shutil.rmtree(orphan)
-    return [orphan.name for orphan in orphans]
 
 
 class Shard:
@@ -175,7 +162,7 @@ class Shard:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.header = _read_header(path)
+        self.header = read_header(path)
         self.kind: str = self.header["kind"]
         self._index: Any = _load_index(path / _INDEX, self.header)
         self._clips = VectorFile(path / _CLIPS, self.n_clips, self.dim)
@@ -351,7 +338,8 @@ class Shard:
         return vectors
 
 
-def _read_header(path: Path) -> dict[str, Any]:
+def read_header(path: Path) -> dict[str, Any]:
+    """Read the header of a shard; ShardError, or NewerShardError, if it is not valid."""
     try:
         header: Any = json.loads((path / _HEADER).read_text())
     except (OSError, ValueError) as error:

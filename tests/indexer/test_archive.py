@@ -75,7 +75,7 @@ def test_postgres_takes_an_export_in(
         assert served.export(tmp_path / "again.astound") == 3
 
 
-def test_several_bundles_make_the_same(
+def test_several_batches_make_the_same(
     catalog: Catalog, new: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "MAX_SEGMENTS", 1)
@@ -221,12 +221,12 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "half": (lambda path: path.write_bytes(path.read_bytes()[:2000]), "its end is missing"),
     "other zip": (gone("astound.json"), "is not an export of astound"),
     "other format": (manifest(format="x"), "is not an export of astound"),
-    "newer": (manifest(version=2), "has format version 2, this astound reads 1; update"),
+    "newer": (manifest(version=3), "has format version 3, this astound reads 2; update"),
     "flipped byte": (flip_a_byte, r"is damaged: 00000\d/\w+.\w+ is not what it should be"),
     "compressed": (compressed, "is damaged: astound.json"),
     "no hop": (manifest(segment_hop_s="zero"), "is damaged: astound.json"),
-    "no counts": (manifest(n_bundles=None), "is damaged: astound.json"),
-    "too few bundles": (manifest(n_bundles=9), "is damaged: 000003/tracks.jsonl"),
+    "no counts": (manifest(n_batches=None), "is damaged: astound.json"),
+    "too few batches": (manifest(n_batches=9), "is damaged: 000003/tracks.jsonl"),
     "no vectors": (gone("000000/segments.npy"), "is damaged: 000000/segments.npy"),
     "no clips": (gone("000000/clips.npy"), "is damaged: 000000/clips.npy"),
     "fewer vectors": (array(lambda a: a[1:]), "is damaged: 000000/segments.npy"),
@@ -260,7 +260,7 @@ def test_bad_file_is_one_sentence(exported: Path, new: Catalog, name: str) -> No
 
 
 def test_what_comes_before_the_damage_is_taken_over(exported: Path, new: Catalog) -> None:
-    manifest(n_bundles=9)(exported)
+    manifest(n_batches=9)(exported)
     with pytest.raises(ConfigError):
         new.import_(exported)
     assert [found(new, n) for n in range(4)] == ["0.wav", "1.wav", None, "3.wav"]
@@ -293,9 +293,9 @@ def test_no_damage_goes_unnoticed(catalog: Catalog, tmp_path: Path) -> None:
 def _read(opened: ArchiveSource) -> list[tuple[object, bytes, bytes]]:
     return [
         (track, one.embeddings.tobytes(), one.clip_embeddings.tobytes())
-        for bundle in opened.bundles()
-        for number, track in enumerate(bundle.tracks)
-        for one in [bundle.fingerprint(number)]
+        for batch in opened.batches()
+        for number, track in enumerate(batch.tracks)
+        for one in [batch.read(number)]
     ]
 
 

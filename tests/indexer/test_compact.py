@@ -8,12 +8,13 @@ import pytest
 from astound.migrate import ensure_schema
 from engine.config import IndexConfig
 from engine.errors import StoreError
-from engine.records import Fingerprint, NewTrack, Vectors, positions, track_ids
+from engine.records import NewTrack, StoredVectors, Vectors, positions, track_ids
 from engine.store.store import Store
 from engine.vectors import quantizer
 from engine.vectors.index import Index
 from engine.vectors.quantizer import Storage
 from engine.vectors.shard import Shard, write_shard
+from engine.vectors.storage import LocalStorage
 from indexer.compact import Compaction, CompactReport
 
 DIM = 16
@@ -26,8 +27,7 @@ class Stocked:
     """A store with tracks of random vectors, two in each shard."""
 
     def __init__(self, folder: Path) -> None:
-        self.shards = folder / "shards"
-        self.shards.mkdir()
+        self.shards = LocalStorage(folder / "shards")
         ensure_schema(folder / "catalog.db")
         self.store = Store.open(folder / "catalog.db")
         self.vectors: dict[int, Vectors] = {}
@@ -43,13 +43,13 @@ class Stocked:
         return Index(self.shards, self.store.placements(), "recipe")
 
     def kinds(self) -> list[str]:
-        return sorted(Shard(self.shards / name).kind for name in self.store.shard_names())
+        return sorted(Shard(self.shards.path(name)).kind for name in self.store.shard_names())
 
     def _add_shard(self, numbers: range) -> None:
         made = [_music(number) for number in numbers]
-        name, n_bytes = write_shard(self.shards, [_fingerprint(one) for one in made])
+        written = write_shard(self.shards, map(_stored, made))
         tracks = [_new_track(number) for number in numbers]
-        ids = self.store.add_shard(name, "recipe", n_bytes, tracks)
+        ids = self.store.add_shard(written, tracks)
         self.vectors |= dict(zip(ids, made, strict=True))
 
 
@@ -62,13 +62,11 @@ def _music(number: int) -> Vectors:
     return quantizer.decode(quantizer.encode(vectors))
 
 
-def _fingerprint(vectors: Vectors) -> Fingerprint:
-    return Fingerprint(
+def _stored(vectors: Vectors) -> StoredVectors:
+    return StoredVectors(
         embeddings=vectors,
         clip_embeddings=vectors[:3],
         segment_hop_s=0.5,
-        segment_s=1.0,
-        duration_s=len(vectors) * 0.5 + 0.5,
         recipe_id="recipe",
     )
 
@@ -113,7 +111,7 @@ def test_small_catalog_becomes_one_exact_shard(stocked: Stocked) -> None:
     assert stocked.kinds() == ["flat"]
     assert (report.n_shards_before, report.n_shards, report.n_dropped) == (4, 1, 0)
     assert_all_is_there(stocked, 0.98)
-    assert len(list(stocked.shards.iterdir())) == 1
+    assert len(stocked.shards.names()) == 1
 
 
 @pytest.mark.parametrize(("storage", "least"), [("full", 0.98), ("compact", 0.6)])
@@ -130,11 +128,11 @@ def test_large_catalog_becomes_trained_shards(
 def test_what_is_added_later_joins_with_the_same_quantizer(stocked: Stocked) -> None:
     stocked.add(20)
     stocked.compact(LARGE)
-    before = Shard(stocked.shards / stocked.store.shard_names()[0])
+    before = Shard(stocked.shards.path(stocked.store.shard_names()[0]))
     stocked.add(4)
     assert stocked.kinds() == ["flat", "flat", "full", "full"]
     stocked.compact(LARGE)
-    after = [Shard(stocked.shards / name) for name in stocked.store.shard_names()]
+    after = [Shard(stocked.shards.path(name)) for name in stocked.store.shard_names()]
     for one in after:
         np.testing.assert_array_equal(_centroids(one), _centroids(before))
     assert_all_is_there(stocked, 0.98)
@@ -166,7 +164,7 @@ def test_shards_without_a_living_track_go(stocked: Stocked) -> None:
     stocked.store.delete(sorted(stocked.vectors))
     stocked.compact(SMALL)
     assert stocked.store.shard_names() == []
-    assert list(stocked.shards.iterdir()) == []
+    assert stocked.shards.names() == []
 
 
 @pytest.mark.parametrize("config", [SMALL, LARGE])
@@ -188,7 +186,7 @@ def test_empty_catalog_has_nothing_to_compact(stocked: Stocked) -> None:
 def test_compact_storage_cannot_be_undone(stocked: Stocked) -> None:
     stocked.add(20)
     stocked.compact(LARGE, "compact")
-    assert not list(stocked.shards.rglob("segments.i8"))
+    assert not list(stocked.shards.folder.rglob("segments.i8"))
     with pytest.raises(StoreError, match="compactly"):
         stocked.compact(LARGE, "full")
     stocked.add(4)
@@ -213,11 +211,11 @@ def test_catalog_that_grew_is_trained_again(
     stocked.add(40)
     stocked.compact(LARGE)
     for name in stocked.store.shard_names():
-        assert Shard(stocked.shards / name).n_lists == 64
+        assert Shard(stocked.shards.path(name)).n_lists == 64
 
 
 def test_what_a_crash_left_is_swept(stocked: Stocked) -> None:
     stocked.add(4)
-    write_shard(stocked.shards, [_fingerprint(_music(99))])
+    write_shard(stocked.shards, [_stored(_music(99))])
     stocked.compact(SMALL)
-    assert {entry.name for entry in stocked.shards.iterdir()} == set(stocked.store.shard_names())
+    assert set(stocked.shards.names()) == set(stocked.store.shard_names())

@@ -125,7 +125,7 @@ def start(request: pytest.FixtureRequest, shelf: Path, tmp_path: Path) -> Callab
         def begin(command: Command) -> None:
             with open_catalog(tmp_path / "catalog", url) as catalog:
                 catalog.delete([track.id for track in catalog.tracks()])
-                catalog._store.replace_shards(catalog._store.shard_names(), "", "", 0, [])
+                catalog._store.delete_shards(catalog._store.shard_names())
                 catalog.merge(shelf / "catalog", config=ONE_A_SHARD)
                 command.prepare(catalog)
 

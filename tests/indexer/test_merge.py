@@ -133,13 +133,12 @@ def test_shards_are_of_bounded_size(
     assert len(own._store.shards()) == 2 + n_shards
 
 
-def test_bundles_are_bounded(other: Catalog, monkeypatch: pytest.MonkeyPatch, own: Catalog) -> None:
+def test_batches_are_bounded(other: Catalog, monkeypatch: pytest.MonkeyPatch, own: Catalog) -> None:
     own.merge(other.folder)  # both new tracks in one shard
     monkeypatch.setattr(sources, "MAX_SEGMENTS", 10)
-    store, shards = own._store, own.folder / "shards"
-    bundles = list(CatalogSource("own", store, shards).bundles())
-    assert [len(bundle.tracks) for bundle in bundles] == [1, 1, 1, 1]
-    assert {track.path for bundle in bundles for track in bundle.tracks} == contents(own).keys()
+    batches = list(CatalogSource("own", own._store, own._shards).batches())
+    assert [len(batch.tracks) for batch in batches] == [1, 1, 1, 1]
+    assert {track.path for batch in batches for track in batch.tracks} == contents(own).keys()
 
 
 # -- paths that are taken ------------------------------------------------------------------------
@@ -250,7 +249,7 @@ def _compact_after_reading_rows(catalog: Catalog, monkeypatch: pytest.MonkeyPatc
             compact(catalog, rows)
         return rows
 
-    catalog._store.replace_shards(_empty_shards(catalog), "", "", 0, [])
+    catalog._store.delete_shards(_empty_shards(catalog))
     monkeypatch.setattr(Store, "placements", placements)
 
 

@@ -207,9 +207,9 @@ def test_wrong_encoder_forgets_nothing(catalog: Catalog) -> None:
     assert [track.id for track in catalog.tracks()] == [1, 2, 3, 4]
 
 
-def test_folder_of_shards_that_is_not_there_forgets_nothing(catalog: Catalog) -> None:
+def test_missing_folder_of_shards_deletes_no_track(catalog: Catalog) -> None:
     (catalog.folder / "shards").rename(catalog.folder / "elsewhere")
-    with pytest.raises(StoreError, match="folder of shards is gone"):
+    with pytest.raises(StoreError, match="folder of shards is missing"):
         catalog.repair()
     assert len(catalog.tracks()) == 4
     (catalog.folder / "shards").mkdir()

@@ -9,11 +9,12 @@ import pytest
 from astound.migrate import ensure_schema
 from engine.config import IngestConfig
 from engine.errors import DuplicateTrackError, TrackNotFoundError
-from engine.records import Fingerprint, NewTrack
+from engine.records import NewTrack, StoredVectors
 from engine.store.store import Store
 from engine.vectors.quantizer import decode, encode
-from engine.vectors.shard import Shard, sweep
-from indexer.shard_writer import ShardBuilder
+from engine.vectors.shard import Shard
+from engine.vectors.storage import LocalStorage
+from indexer.shard_writer import ShardWriter
 
 DIM = 8
 NEVER = IngestConfig(commit_every_s=1e9, max_segments=10**9)
@@ -27,21 +28,18 @@ def sqlite_store(sqlite: str) -> Iterator[Store]:
 
 
 @pytest.fixture
-def shards(tmp_path: Path) -> Path:
-    (tmp_path / "shards").mkdir()
-    return tmp_path / "shards"
+def shards(tmp_path: Path) -> LocalStorage:
+    return LocalStorage(tmp_path / "shards")
 
 
-def fingerprint(n_segments: int, seed: int = 0) -> Fingerprint:
+def stored(n_segments: int, seed: int = 0) -> StoredVectors:
     rng = np.random.default_rng(seed)
     embeddings = rng.normal(size=(n_segments, DIM)).astype(np.float32)
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
-    return Fingerprint(
+    return StoredVectors(
         embeddings=embeddings,
         clip_embeddings=embeddings[:1],
         segment_hop_s=0.5,
-        segment_s=1.0,
-        duration_s=n_segments / 2,
         recipe_id="recipe",
     )
 
@@ -58,65 +56,69 @@ def track(name: str, n_segments: int, content: str | None = None) -> NewTrack:
     )
 
 
-def test_nothing_to_commit_makes_nothing(sqlite_store: Store, shards: Path) -> None:
-    builder = ShardBuilder(sqlite_store, shards, NEVER)
-    assert builder.commit() == []
-    assert list(shards.iterdir()) == []
+def test_nothing_to_commit_makes_nothing(sqlite_store: Store, shards: LocalStorage) -> None:
+    writer = ShardWriter(sqlite_store, shards, NEVER)
+    assert writer.commit() == []
+    assert shards.names() == []
     assert sqlite_store.shard_names() == []
 
 
-def test_commit_makes_one_shard_of_all_that_waits(sqlite_store: Store, shards: Path) -> None:
-    builder = ShardBuilder(sqlite_store, shards, NEVER)
-    prints = {name: fingerprint(n, seed=n) for name, n in (("a", 3), ("b", 1), ("c", 5))}
+def test_commit_makes_one_shard_of_all_that_waits(
+    sqlite_store: Store, shards: LocalStorage
+) -> None:
+    writer = ShardWriter(sqlite_store, shards, NEVER)
+    prints = {name: stored(n, seed=n) for name, n in (("a", 3), ("b", 1), ("c", 5))}
     for name, one in prints.items():
-        builder.add(one, track(name, len(one.embeddings)))
+        writer.add(one, track(name, len(one.embeddings)))
     assert sqlite_store.tracks() == []
-    assert builder.commit() == [("/a", 1), ("/b", 2), ("/c", 3)]
-    assert builder.commit() == []
+    assert writer.commit() == [("/a", 1), ("/b", 2), ("/c", 3)]
+    assert writer.commit() == []
     (name,) = sqlite_store.shard_names()
-    shard = Shard(shards / name)
+    shard = Shard(shards.path(name))
     for place, one in zip(sqlite_store.placements(), prints.values(), strict=True):
-        stored = shard.vectors(place.first_row, place.n_segments)
-        np.testing.assert_array_equal(stored, decode(encode(one.embeddings)))
-    assert sqlite_store.stats().n_bytes == sum(f.stat().st_size for f in shards.glob("*/*"))
+        found = shard.vectors(place.first_row, place.n_segments)
+        np.testing.assert_array_equal(found, decode(encode(one.embeddings)))
+    assert sqlite_store.stats().n_bytes == sum(f.stat().st_size for f in shards.folder.glob("*/*"))
 
 
-def test_due_when_enough_segments_wait(sqlite_store: Store, shards: Path) -> None:
+def test_due_when_enough_segments_wait(sqlite_store: Store, shards: LocalStorage) -> None:
     config = IngestConfig(commit_every_s=1e9, max_segments=5)
-    builder = ShardBuilder(sqlite_store, shards, config)
+    writer = ShardWriter(sqlite_store, shards, config)
     due = []
     for name, n_segments in (("a", 3), ("b", 1), ("c", 1)):
-        builder.add(fingerprint(n_segments), track(name, n_segments))
-        due.append(builder.due)
-    builder.commit()
-    assert [*due, builder.due] == [False, False, True, False]
+        writer.add(stored(n_segments), track(name, n_segments))
+        due.append(writer.due)
+    writer.commit()
+    assert [*due, writer.due] == [False, False, True, False]
 
 
 def test_due_when_it_has_waited_long_enough(
-    sqlite_store: Store, shards: Path, monkeypatch: pytest.MonkeyPatch
+    sqlite_store: Store, shards: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now_s = [1000.0]
     monkeypatch.setattr("indexer.shard_writer.time.monotonic", lambda: now_s[0])
     config = IngestConfig(commit_every_s=60.0, max_segments=10**9)
-    builder = ShardBuilder(sqlite_store, shards, config)
+    writer = ShardWriter(sqlite_store, shards, config)
     due = []
     for later_s in (59.0, 2.0):
         now_s[0] += later_s
-        due.append(builder.due)
-    builder.commit()
-    assert [*due, builder.due] == [False, True, False]
+        due.append(writer.due)
+    writer.commit()
+    assert [*due, writer.due] == [False, True, False]
 
 
-def test_replaced_track_goes_when_the_new_one_comes(sqlite_store: Store, shards: Path) -> None:
-    builder = ShardBuilder(sqlite_store, shards, NEVER)
-    builder.add(fingerprint(2), track("a", 2, content="old"))
-    builder.commit()
-    builder.add(fingerprint(3), track("a", 3, content="new"), replacing=1)
+def test_replaced_track_goes_when_the_new_one_comes(
+    sqlite_store: Store, shards: LocalStorage
+) -> None:
+    writer = ShardWriter(sqlite_store, shards, NEVER)
+    writer.add(stored(2), track("a", 2, content="old"))
+    writer.commit()
+    writer.add(stored(3), track("a", 3, content="new"), replacing=1)
     assert sqlite_store.track("/a").content_hash == "old"
-    builder.commit()
+    writer.commit()
     assert [(t.id, t.content_hash) for t in sqlite_store.tracks()] == [(2, "new")]
-    builder.add(fingerprint(1), track("b", 1))
-    builder.commit()  # what was replaced once is not replaced again
+    writer.add(stored(1), track("b", 1))
+    writer.commit()  # what was replaced once is not replaced again
     assert len(sqlite_store.tracks()) == 2
 
 
@@ -128,16 +130,20 @@ def test_replaced_track_goes_when_the_new_one_comes(sqlite_store: Store, shards:
     ],
 )
 def test_refused_commit_shows_nothing_of_itself(
-    sqlite_store: Store, shards: Path, bad: NewTrack, replacing: int | None, error: type[Exception]
+    sqlite_store: Store,
+    shards: LocalStorage,
+    bad: NewTrack,
+    replacing: int | None,
+    error: type[Exception],
 ) -> None:
-    builder = ShardBuilder(sqlite_store, shards, NEVER)
-    builder.add(fingerprint(2), track("a", 2))
-    builder.commit()
-    builder.add(fingerprint(2), bad, replacing)
-    builder.add(fingerprint(2), track("c", 2))
+    writer = ShardWriter(sqlite_store, shards, NEVER)
+    writer.add(stored(2), track("a", 2))
+    writer.commit()
+    writer.add(stored(2), bad, replacing)
+    writer.add(stored(2), track("c", 2))
     with pytest.raises(error):
-        builder.commit()
+        writer.commit()
     assert [t.path for t in sqlite_store.tracks()] == ["/a"]
-    known = set(sqlite_store.shard_names())
-    assert len(sweep(shards, known)) == 1
-    assert {entry.name for entry in shards.iterdir()} == known
+    known = sqlite_store.shard_names()
+    assert len(shards.sweep(known)) == 1
+    assert shards.names() == known

@@ -117,7 +117,7 @@ def test_shard_another_process_compacts_meanwhile_is_no_problem(
         if n_done == 1:
             remove(last)
             catalog._store.delete([4])
-            catalog._store.replace_shards([last.name], "", "", 0, [])
+            catalog._store.delete_shards([last.name])
 
     last = shard_of(catalog, 4)
     assert catalog.verify(on_progress=vanish) == []

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 import astound
-from astound.catalog import SHARDS_FOLDER, Catalog
+from astound.catalog import Catalog
 from astound.storage import DATABASE_FILE
 from benchmarks.metrics import recall
 from benchmarks.metrics.exact import Exact, share_found
@@ -82,7 +82,7 @@ def grown(stock: Stock, distractors: Distractors, tmp_path: Path, tiny_model: Pa
 
 def exact_index(catalog: Catalog) -> Exact:
     with Store.open(catalog.folder / DATABASE_FILE) as store:
-        return Exact(catalog.folder / SHARDS_FOLDER, store.placements(), catalog.recipe_id)
+        return Exact(catalog._shards, store.placements(), catalog.recipe_id)
 
 
 # -- the music -----------------------------------------------------------------------------------
@@ -107,22 +107,22 @@ def test_larger_number_of_made_up_tracks_begins_with_the_smaller(
 ) -> None:
     few, more = (made_up(stock, distractors, n * TRACK_SEGMENTS + 9) for n in (1, 3))
     assert (few.n_tracks, more.n_tracks) == (1, 3)
-    (one,), (many,) = few.bundles(), more.bundles()
+    (one,), (many,) = few.batches(), more.batches()
     assert [track.path for track in many.tracks][:1] == [track.path for track in one.tracks]
-    np.testing.assert_array_equal(one.fingerprint(0).embeddings, many.fingerprint(0).embeddings)
-    assert not np.array_equal(many.fingerprint(0).embeddings, many.fingerprint(1).embeddings)
+    np.testing.assert_array_equal(one.read(0).embeddings, many.read(0).embeddings)
+    assert not np.array_equal(many.read(0).embeddings, many.read(1).embeddings)
 
 
 def test_made_up_tracks_have_as_many_clips_as_real_ones(
     stock: Stock, distractors: Distractors, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmarks.queries.synthetic.TRACK_SEGMENTS", OTHER_SEGMENTS)
-    (bundle,) = made_up(stock, distractors, OTHER_SEGMENTS).bundles()
-    clips = bundle.fingerprint(0).clip_embeddings
+    (batch,) = made_up(stock, distractors, OTHER_SEGMENTS).batches()
+    clips = batch.read(0).clip_embeddings
     np.testing.assert_allclose(np.linalg.norm(clips, axis=1), 1, atol=1e-5)
     with Store.open(folder / "others" / DATABASE_FILE) as store:
         real = {one.n_clips for one in store.placements() if one.n_segments == OTHER_SEGMENTS}
-    assert real == {bundle.tracks[0].n_clips} == {len(clips)}
+    assert real == {batch.tracks[0].n_clips} == {len(clips)}
 
 
 # -- growth --------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ import pytest
 from engine.compare.duplicates import Duplicates, clusters
 from engine.config import DedupConfig
 from engine.errors import ConfigError
-from engine.records import Duplicate, DuplicateKind, Fingerprint, Placement, Vectors
+from engine.records import Duplicate, DuplicateKind, Fingerprint, Vectors
 from engine.vectors.index import Index
 from engine.vectors.shard import write_shard
+from engine.vectors.storage import LocalStorage
 
 DIM = 32
 HOP_S = 0.5
@@ -63,17 +64,10 @@ def _search(folder: Path, tracks: Mapping[int, Vectors], **config: Any) -> Dupli
         )
         for vectors in tracks.values()
     ]
-    name, _ = write_shard(folder, fingerprints)
-    firsts = np.cumsum([0, *map(len, tracks.values())])
-    placements = [
-        Placement(
-            track_id=track_id, shard=name, first_row=int(first), n_segments=len(vectors),
-            first_clip=i, n_clips=1,
-        )
-        for i, ((track_id, vectors), first) in enumerate(zip(tracks.items(), firsts, strict=False))
-    ]  # fmt: skip
+    shards = LocalStorage(folder)
+    placements = write_shard(shards, fingerprints).placements(tracks)
     return Duplicates(
-        index=Index(folder, placements, "r"),
+        index=Index(shards, placements, "r"),
         segment_hop_s=HOP_S,
         segment_s=SEGMENT_S,
         durations_s={track_id: _length_s(vectors) for track_id, vectors in tracks.items()},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.config import SearchConfig
-from engine.records import Candidate, Fingerprint, Placement, Vectors
+from engine.records import Candidate, Fingerprint, Vectors
 from engine.search.candidates import Stopwatch, find
 from engine.vectors.index import Index
 from engine.vectors.shard import write_shard
+from engine.vectors.storage import LocalStorage
 from tests.engine.search.test_alignment import (
     CONFIG,
     HOP_S,
@@ -94,18 +94,11 @@ def stored(vectors: Vectors) -> Fingerprint:
 
 def indexed(folder: Path, *shards: Sequence[tuple[int, Vectors]]) -> Index:
     """Index tracks with their ids, those of a shard one behind the other."""
-    placements = []
+    storage, placements = LocalStorage(folder), []
     for tracks in shards:
-        name, _ = write_shard(folder, [stored(vectors) for _, vectors in tracks])
-        firsts = itertools.accumulate((len(vectors) for _, vectors in tracks), initial=0)
-        placements += [
-            Placement(
-                track_id=track, shard=name, first_row=row, n_segments=len(vectors),
-                first_clip=clip, n_clips=1,
-            )
-            for clip, (row, (track, vectors)) in enumerate(zip(firsts, tracks, strict=False))
-        ]  # fmt: skip
-    return Index(folder, placements, "recipe")
+        written = write_shard(storage, [stored(vectors) for _, vectors in tracks])
+        placements += written.placements(track for track, _ in tracks)
+    return Index(storage, placements, "recipe")
 
 
 def found(asked: Fingerprint, index: Index) -> dict[int, Candidate]:

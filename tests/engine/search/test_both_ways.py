@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from pathlib import Path
 
@@ -12,12 +11,13 @@ from engine.audio import decode
 from engine.config import AlignConfig, SearchConfig
 from engine.model.fingerprinter import Fingerprinter
 from engine.model.weights import load_encoder
-from engine.records import Candidate, Placement
+from engine.records import Candidate
 from engine.search import candidates
 from engine.search.candidates import Stopwatch
 from engine.search.speeds import Variants
 from engine.vectors.index import Index
 from engine.vectors.shard import write_shard
+from engine.vectors.storage import LocalStorage
 from tests.audio_files import Waveform, cached_tune
 
 RATE = 8000
@@ -43,20 +43,9 @@ def found_in(
     """Look for a recording among another one, which has the id 1, and other music."""
     tracks = [reference, *(cached_tune(seed, LENGTH_S) for seed in SEEDS[1:])]
     prints = [fingerprinter.fingerprint([one], HOP_S) for one in tracks]
-    name, _ = write_shard(folder, prints)
-    sizes = [len(one.embeddings) for one in prints]
-    clips = [len(one.clip_embeddings) for one in prints]
-    rows = zip(
-        itertools.accumulate(sizes, initial=0), sizes,
-        itertools.accumulate(clips, initial=0), clips, strict=False,
-    )  # fmt: skip
-    placements = [
-        Placement(
-            track_id=i, shard=name, first_row=row, n_segments=n, first_clip=clip, n_clips=n_clips
-        )
-        for i, (row, n, clip, n_clips) in enumerate(rows, 1)
-    ]
-    index = Index(folder, placements, fingerprinter.recipe_id)
+    shards = LocalStorage(folder)
+    placements = write_shard(shards, prints).placements(range(1, len(prints) + 1))
+    index = Index(shards, placements, fingerprinter.recipe_id)
     settings = (index, HOP_S, SEARCH, AlignConfig(), Stopwatch())
     plain = candidates.find(fingerprinter.fingerprint([asked], SEARCH.query_hop_s), *settings)
     best = Variants(fingerprinter, *settings).widen(plain, asked)[0]

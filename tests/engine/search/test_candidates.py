@@ -10,10 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.config import AlignConfig, SearchConfig
-from engine.records import Fingerprint, Placement
+from engine.records import Fingerprint
 from engine.search.candidates import Stopwatch, find
 from engine.vectors.index import Index
 from engine.vectors.shard import write_shard
+from engine.vectors.storage import LocalStorage
 
 DIM = 64
 SEARCH = SearchConfig()
@@ -47,21 +48,11 @@ def tracks(rng: np.random.Generator) -> Tracks:
 @pytest.fixture
 def index(tmp_path: Path, tracks: Tracks) -> Index:
     """Two shards of four tracks, every fourth tick stored."""
-    placements = []
+    shards, placements = LocalStorage(tmp_path), []
     for ids in (range(1, 5), range(5, 9)):
-        name, _ = write_shard(tmp_path, [fingerprint(tracks[i][::4], 0.5) for i in ids])
-        placements += [
-            Placement(
-                track_id=i,
-                shard=name,
-                first_row=100 * row,
-                n_segments=100,
-                first_clip=row,
-                n_clips=1,
-            )
-            for row, i in enumerate(ids)
-        ]
-    return Index(tmp_path, placements, "recipe")
+        written = write_shard(shards, [fingerprint(tracks[i][::4], 0.5) for i in ids])
+        placements += written.placements(ids)
+    return Index(shards, placements, "recipe")
 
 
 @pytest.mark.parametrize("track", range(1, 9))
@@ -85,7 +76,7 @@ def test_find_unknown_music_scores_low(index: Index, rng: np.random.Generator) -
 
 
 def test_find_in_an_empty_catalog_gives_nothing(tmp_path: Path, rng: np.random.Generator) -> None:
-    empty = Index(tmp_path, [], "recipe")
+    empty = Index(LocalStorage(tmp_path), [], "recipe")
     query = fingerprint(smooth(rng, 40), 0.125)
     assert find(query, empty, 0.5, SEARCH, AlignConfig(), Stopwatch()) == []
 
@@ -95,11 +86,9 @@ def test_find_in_a_catalog_of_less_than_top_k_segments_works(
     tmp_path: Path, rng: np.random.Generator, n_segments: int
 ) -> None:
     music = smooth(rng, 100)
-    name, _ = write_shard(tmp_path, [fingerprint(music[: 4 * n_segments : 4], 0.5)])
-    placement = Placement(
-        track_id=1, shard=name, first_row=0, n_segments=n_segments, first_clip=0, n_clips=1
-    )
-    tiny = Index(tmp_path, [placement], "recipe")
+    shards = LocalStorage(tmp_path)
+    written = write_shard(shards, [fingerprint(music[: 4 * n_segments : 4], 0.5)])
+    tiny = Index(shards, written.placements([1]), "recipe")
     query = fingerprint(music[:24], 0.125)
     (only,) = find(query, tiny, 0.5, SEARCH, AlignConfig(), Stopwatch())
     assert only.offset_s == pytest.approx(0, abs=0.125)

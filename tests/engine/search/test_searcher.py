@@ -8,13 +8,14 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.config import SearchConfig
-from engine.records import Candidate, Fingerprint, Placement, Vectors
+from engine.records import Candidate, Fingerprint, Vectors
 from engine.search.calibration import Calibration
 from engine.search.candidates import Stopwatch
 from engine.search.searcher import Searcher
 from engine.vectors import quantizer
 from engine.vectors.index import Index
 from engine.vectors.shard import write_shard
+from engine.vectors.storage import LocalStorage
 from tests.shelves import Spectra
 
 DIM, HOP_S = 32, 0.5
@@ -61,21 +62,11 @@ def music(query: Fingerprint) -> dict[int, Vectors]:
 def searcher(folder: Path, music: dict[int, Vectors], *, large: bool, n_deep: int) -> Searcher:
     everything = np.concatenate(list(music.values()))
     trained = quantizer.train(everything, len(everything), "full") if large else None
-    name, _ = write_shard(folder, map(fingerprint, music.values()), trained)
-    placements = [
-        Placement(
-            track_id=one,
-            shard=name,
-            first_row=row * N_SEGMENTS,
-            n_segments=N_SEGMENTS,
-            first_clip=row,
-            n_clips=1,
-        )
-        for row, one in enumerate(music)
-    ]
+    shards = LocalStorage(folder)
+    placements = write_shard(shards, map(fingerprint, music.values()), trained).placements(music)
     return Searcher(
         fingerprinter=Spectra(),
-        index=Index(folder, placements, "recipe"),
+        index=Index(shards, placements, "recipe"),
         reference_hop_s=HOP_S,
         calibration=NEVER_SURE,
         search=SearchConfig(top_k=5, n_deep=n_deep, n_probe=16, speeds=()),

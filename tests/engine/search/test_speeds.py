@@ -11,12 +11,13 @@ from engine.audio import decode
 from engine.config import AlignConfig, SearchConfig
 from engine.model.fingerprinter import Fingerprinter
 from engine.model.weights import load_encoder
-from engine.records import Candidate, Fingerprint, Placement
+from engine.records import Candidate, Fingerprint
 from engine.search import candidates
 from engine.search.candidates import Stopwatch
 from engine.search.speeds import Variants
 from engine.vectors.index import Index
 from engine.vectors.shard import write_shard
+from engine.vectors.storage import LocalStorage
 from tests.audio_files import Waveform, cached_tune
 
 RATE = 8000
@@ -29,17 +30,11 @@ SEARCH = SearchConfig()
 @pytest.fixture(scope="module")
 def variants(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Variants:
     """Over an index of four tunes, with ids 1 to 4."""
-    folder = tmp_path_factory.mktemp("shards")
+    shards = LocalStorage(tmp_path_factory.mktemp("shards"))
     fingerprinter = Fingerprinter(load_encoder(tiny_model, "cpu"))
     prints = [fingerprinter.fingerprint([cached_tune(s, TUNE_S)], HOP_S) for s in SEEDS]
-    name, _ = write_shard(folder, prints)
-    sizes = [len(one.embeddings) for one in prints]
-    firsts = itertools.accumulate(sizes, initial=0)
-    placements = [
-        Placement(track_id=i, shard=name, first_row=row, n_segments=n, first_clip=i - 1, n_clips=1)
-        for i, (row, n) in enumerate(zip(firsts, sizes, strict=False), 1)
-    ]
-    index = Index(folder, placements, fingerprinter.recipe.recipe_id)
+    placements = write_shard(shards, prints).placements(range(1, len(prints) + 1))
+    index = Index(shards, placements, fingerprinter.recipe.recipe_id)
     return Variants(fingerprinter, index, HOP_S, SEARCH, AlignConfig(), Stopwatch())
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,8 +20,9 @@ from engine.errors import (
     StoreError,
     TrackNotFoundError,
 )
-from engine.records import NewTrack, Placement, Tags
+from engine.records import NewTrack, Placement, Rows, Tags, WrittenShard
 from engine.store.store import Stats, Store, StoredShard
+from tests.databases import written_shard
 
 
 def new_track(n: int, **changes: object) -> NewTrack:
@@ -40,7 +41,12 @@ def new_track(n: int, **changes: object) -> NewTrack:
 
 
 def add(store: Store, *numbers: int, name: str = "one") -> list[int]:
-    return store.add_shard(name, "recipe", 1000, [new_track(n) for n in numbers])
+    return add_tracks(store, [new_track(n) for n in numbers], name=name)
+
+
+def add_tracks(store: Store, tracks: Sequence[NewTrack], *, name: str = "two") -> list[int]:
+    counts = [(track.n_segments, track.n_clips) for track in tracks]
+    return store.add_shard(written_shard(name, counts), tracks)
 
 
 # -- adding --------------------------------------------------------------------------------------
@@ -80,7 +86,9 @@ def test_placements_follow_each_other_in_their_shard(store: Store) -> None:
 
 def test_numpy_numbers_are_stored_as_numbers(store: Store) -> None:
     counts = {"n_segments": np.int64(4), "n_clips": np.int32(1), "duration_s": np.float32(2.5)}
-    (track_id,) = store.add_shard("one", "recipe", np.int64(9), [new_track(1, **counts)])  # type: ignore[arg-type]
+    rows = (Rows(np.int64(0), np.int64(4), np.int32(0), np.int32(1)),)  # type: ignore[arg-type]
+    shard = WrittenShard(name="one", recipe_id="r", n_bytes=np.int64(9), rows=rows)  # type: ignore[arg-type]
+    (track_id,) = store.add_shard(shard, [new_track(1, **counts)])
     assert store.tracks(np.array([track_id]))[0].n_segments == 4
     assert store.stats() == Stats(
         n_tracks=1, duration_s=2.5, n_segments=4, n_shards=1, n_stored_segments=4, n_bytes=9
@@ -89,7 +97,7 @@ def test_numpy_numbers_are_stored_as_numbers(store: Store) -> None:
 
 def test_text_no_database_can_store_is_cleaned(store: Store) -> None:
     tags = Tags(title="a\0b\udcff", artist="\0", album="")
-    (track_id,) = store.add_shard("one", "r", 1, [new_track(1, tags=tags, metadata={"k\0": "\0v"})])
+    (track_id,) = add_tracks(store, [new_track(1, tags=tags, metadata={"k\0": "\0v"})])
     track = store.track(track_id)
     assert (track.title, track.artist, track.album) == ("ab\\udcff", None, None)
     assert track.metadata == {"k": "v"}
@@ -111,7 +119,7 @@ def test_refused_shard_leaves_nothing(
     add(store, 1)
     before = (store.stats(), store.version(), store.known_files(), store.shard_names())
     with pytest.raises(error) as caught:
-        store.add_shard("two", "recipe", 5, [new_track(8), new_track(9, **changes)])
+        add_tracks(store, [new_track(8), new_track(9, **changes)])
     assert type(caught.value) is error
     assert (store.stats(), store.version(), store.known_files(), store.shard_names()) == before
 
@@ -119,7 +127,7 @@ def test_refused_shard_leaves_nothing(
 def test_duplicate_error_names_the_known_track(store: Store) -> None:
     _, second = add(store, 1, 2)
     with pytest.raises(DuplicateTrackError) as caught:
-        store.add_shard("two", "recipe", 5, [new_track(9, content_hash=f"{2:064x}")])
+        add_tracks(store, [new_track(9, content_hash=f"{2:064x}")])
     assert (caught.value.track_id, caught.value.content_hash) == (second, f"{2:064x}")
 
 
@@ -132,13 +140,13 @@ def test_shard_name_twice_is_refused(store: Store) -> None:
 
 def test_shard_without_tracks_is_refused(store: Store) -> None:
     with pytest.raises(StoreError, match="no tracks"):
-        store.add_shard("one", "recipe", 0, [])
+        add_tracks(store, [])
 
 
 def test_changed_file_replaces_its_track(store: Store) -> None:
     old, other = add(store, 1, 2)
     changed = new_track(3, path="/music/1.ogg")
-    (new,) = store.add_shard("two", "recipe", 5, [changed], replacing=[old])
+    (new,) = store.add_shard(written_shard("two", [(60, 3)]), [changed], replacing=[old])
     assert store.track("/music/1.ogg").id == new
     assert [track.id for track in store.tracks()] == [other, new]
 
@@ -146,7 +154,7 @@ def test_changed_file_replaces_its_track(store: Store) -> None:
 def test_replacing_an_unknown_track_adds_nothing(store: Store) -> None:
     (old,) = add(store, 1)
     with pytest.raises(TrackNotFoundError):
-        store.add_shard("two", "recipe", 5, [new_track(2)], replacing=[old, 999])
+        store.add_shard(written_shard("two", [(40, 2)]), [new_track(2)], replacing=[old, 999])
     assert [track.id for track in store.tracks()] == [old]
 
 
@@ -319,10 +327,10 @@ def moved(track_id: int, first_row: int, n_segments: int) -> Placement:
 def test_replaced_shards_give_way_to_one(store: Store) -> None:
     first, second = add(store, 1, 2)
     third, deleted = add(store, 3, 4, name="two")
-    placements = [moved(third, 0, 60), moved(second, 60, 40), moved(deleted, 100, 80)]
+    new = written_shard("new", [(60, 3), (40, 2), (80, 4)], n_bytes=77)
     store.delete([first, deleted])
-    store.replace_shards(["one", "two"], "new", "recipe", 77, placements)
-    assert store.placements() == placements[:2]
+    store.move_tracks(new, [third, second, deleted], dropping=["one", "two"])
+    assert store.placements() == [moved(third, 0, 60), moved(second, 60, 40)]
     assert store.shard_names() == ["new"]
     assert (store.stats().n_stored_segments, store.stats().n_bytes) == (180, 77)
 
@@ -331,24 +339,34 @@ def test_shards_with_tracks_left_are_kept(store: Store) -> None:
     first, _ = add(store, 1, 2)
     before = store.placements()
     with pytest.raises(StoreError, match="1 tracks"):
-        store.replace_shards(["one"], "new", "recipe", 77, [moved(first, 0, 20)])
+        store.move_tracks(written_shard("new", [(20, 1)]), [first], dropping=["one"])
     assert (store.placements(), store.shard_names()) == (before, ["one"])
 
 
-def test_dead_shards_are_dropped_without_a_new_one(store: Store) -> None:
+def test_empty_shards_are_deleted(store: Store) -> None:
     store.delete(add(store, 1))
-    store.replace_shards(["one"], "new", "recipe", 0, [])
-    assert store.shard_names() == []
+    add(store, 2, name="two")
+    store.delete_shards(["one"])
+    assert store.shard_names() == ["two"]
 
 
-def test_replacing_an_unknown_shard_raises(store: Store) -> None:
+def test_deleting_an_unknown_shard_deletes_nothing(store: Store) -> None:
+    store.delete(add(store, 1))
     with pytest.raises(StoreError, match="no shard ghost"):
-        store.replace_shards(["ghost"], "new", "recipe", 0, [])
+        store.delete_shards(["one", "ghost"])
+    assert store.shard_names() == ["one"]
+
+
+def test_deleting_a_shard_with_tracks_raises(store: Store) -> None:
+    add(store, 1, 2)
+    with pytest.raises(StoreError, match="2 tracks"):
+        store.delete_shards(["one"])
+    assert store.shard_names() == ["one"]
 
 
 def test_moved_track_has_the_counts_of_its_new_place(store: Store) -> None:
     first, second = add(store, 1, 2)
-    store.replace_shards([], "new", "recipe", 7, [moved(second, 0, 60)])
+    store.move_tracks(written_shard("new", [(60, 3)]), [second])
     assert [one for one in store.placements() if one.shard == "new"] == [moved(second, 0, 60)]
     assert store.track(first).n_segments == 20
     assert store.shards() == [StoredShard("one", 60, 3), StoredShard("new", 60, 3)]
@@ -380,7 +398,9 @@ CHANGES: dict[str, Callable[[Store], object]] = {
     "update": lambda store: store.update(1, title="x"),
     "note": lambda store: store.note_file(1, n_bytes=1, modified_ns=1),
     "delete": lambda store: store.delete([1]),
-    "compact": lambda store: store.replace_shards(["one"], "new", "r", 1, [moved(1, 0, 20)]),
+    "compact": lambda store: store.move_tracks(
+        written_shard("new", [(20, 1)]), [1], dropping=["one"]
+    ),
 }
 
 

@@ -19,6 +19,7 @@ from engine.vectors.gpu import MAX_FOUND, find
 from engine.vectors.index import Index
 from engine.vectors.quantizer import Storage
 from engine.vectors.shard import Shard, write_shard
+from engine.vectors.storage import LocalStorage
 from tests.gpus import BOTH, OnCpu, gpu
 
 DIM = 16
@@ -57,7 +58,7 @@ class Stored:
     """Tracks in a shard of each kind."""
 
     def __init__(self, folder: Path, kinds: tuple[str, ...] = KINDS) -> None:
-        self.folder = folder
+        self.shards = LocalStorage(folder)
         self.placements: list[Placement] = []
         for kind in kinds:
             first = len(self.placements)
@@ -66,18 +67,8 @@ class Stored:
 
     def _write(self, tracks: list[Vectors], first: int, kind: str) -> None:
         index = None if kind == "flat" else trained("full" if kind == "full" else "compact")
-        name, _ = write_shard(self.folder, map(_fingerprint, tracks), index)
-        self.placements += [
-            Placement(
-                track_id=first + i,
-                shard=name,
-                first_row=i * N_EACH,
-                n_segments=N_EACH,
-                first_clip=i,
-                n_clips=1,
-            )
-            for i in range(len(tracks))
-        ]
+        written = write_shard(self.shards, map(_fingerprint, tracks), index)
+        self.placements += written.placements(range(first, first + len(tracks)))
 
     def living(self, without: tuple[int, ...]) -> list[Placement]:
         return [one for one in self.placements if one.track_id not in without]
@@ -89,7 +80,8 @@ class Stored:
         alive = self.living(without)
         numbers = [address(one.track_id, 0) + np.arange(one.n_segments) for one in alive]
         stored = [
-            Shard(self.folder / one.shard).vectors(one.first_row, one.n_segments) for one in alive
+            Shard(self.shards.path(one.shard)).vectors(one.first_row, one.n_segments)
+            for one in alive
         ]
         cosines = asked @ np.concatenate(stored).T
         of_all = dict(zip(np.concatenate(numbers).tolist(), cosines.T, strict=True))
@@ -139,7 +131,7 @@ def test_find_without_a_gpu_warns_those_who_asked(
 def test_search_equals_brute_force_over_living_tracks(
     stored: Stored, kind: str, top_k: int, without: tuple[int, ...]
 ) -> None:
-    index = Index(stored.folder, stored.living(without), "recipe", gpu(kind))
+    index = Index(stored.shards, stored.living(without), "recipe", gpu(kind))
     hits = index.search(queries(), top_k)
     cosines, of_all = stored.nearest(queries(), top_k, without)
     np.testing.assert_allclose(hits.cosines, cosines, atol=1e-6)
@@ -152,7 +144,9 @@ def test_search_equals_brute_force_over_living_tracks(
 def test_search_for_more_than_there_is_finds_all(tmp_path: Path, kind: str) -> None:
     few = Stored(tmp_path, ("flat",))
     alive = few.placements[1:3]  # rows that live begin behind one that does not
-    hits = Index(tmp_path, alive, "recipe", gpu(kind)).search(queries(3), 2 * N_EACH + 5)
+    hits = Index(LocalStorage(tmp_path), alive, "recipe", gpu(kind)).search(
+        queries(3), 2 * N_EACH + 5
+    )
     assert hits.addresses.shape == hits.cosines.shape == (3, 2 * N_EACH + 5)
     assert (hits.addresses[:, -5:] == NO_ADDRESS).all()
     assert all(len(np.unique(one)) == 2 * N_EACH + 1 for one in hits.addresses)
@@ -163,30 +157,30 @@ def test_search_for_more_than_there_is_finds_all(tmp_path: Path, kind: str) -> N
 def test_search_of_an_empty_catalog_finds_nothing(
     tmp_path: Path, kind: str, n_queries: int
 ) -> None:
-    hits = Index(tmp_path, [], "recipe", gpu(kind)).search(queries(4)[:n_queries], 20)
+    hits = Index(LocalStorage(tmp_path), [], "recipe", gpu(kind)).search(queries(4)[:n_queries], 20)
     assert hits.addresses.shape == (n_queries, 20)
     assert (hits.addresses == NO_ADDRESS).all()
 
 
 def test_search_without_queries_finds_nothing(stored: Stored) -> None:
-    index = Index(stored.folder, stored.placements, "recipe", OnCpu())
+    index = Index(stored.shards, stored.placements, "recipe", OnCpu())
     assert index.search(np.zeros((0, DIM), np.float32), 5).addresses.shape == (0, 5)
 
 
 def test_search_for_more_than_a_gpu_finds_is_the_cpus(stored: Stored) -> None:
-    index = Index(stored.folder, stored.placements, "recipe", OnCpu())
+    index = Index(stored.shards, stored.placements, "recipe", OnCpu())
     assert index.search(queries(2), MAX_FOUND + 1).cosines.shape == (2, MAX_FOUND + 1)
 
 
 def test_narrowed_index_finds_its_tracks_alone(stored: Stored) -> None:
-    index = Index(stored.folder, stored.placements, "recipe", OnCpu()).among([2, 9])
+    index = Index(stored.shards, stored.placements, "recipe", OnCpu()).among([2, 9])
     found = index.search(queries(5), 30).addresses
     assert set(np.unique(found >> 24)) <= {2, 9}
 
 
 @BOTH
 def test_search_from_many_threads_is_as_from_one(stored: Stored, kind: str) -> None:
-    index = Index(stored.folder, stored.placements, "recipe", gpu(kind))
+    index = Index(stored.shards, stored.placements, "recipe", gpu(kind))
     asked = [queries()[first : first + 5] for first in range(0, 40, 5)] * 4
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda one: index.search(one, 10).cosines, asked))
@@ -237,8 +231,9 @@ def test_shard_filled_on_a_gpu_is_searched_without_one(
     tmp_path: Path, kind: str, storage: Storage
 ) -> None:
     tracks = [music(number) for number in range(N_TRACKS)]
-    name, _ = write_shard(tmp_path, map(_fingerprint, tracks), trained(storage), gpu(kind))
-    shard = Shard(tmp_path / name)
+    shards = LocalStorage(tmp_path)
+    written = write_shard(shards, map(_fingerprint, tracks), trained(storage), gpu(kind))
+    shard = Shard(shards.path(written.name))
     rows = shard.near(queries(), 1, n_probe=shard.n_lists)
     cosines = shard.cosines(queries(), rows).max(axis=1, keepdims=True)
     exact = queries() @ shard.vectors(0, shard.n_segments).T

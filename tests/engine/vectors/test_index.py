@@ -18,6 +18,7 @@ from engine.records import (
 from engine.vectors import quantizer
 from engine.vectors.index import Index
 from engine.vectors.shard import write_shard
+from engine.vectors.storage import LocalStorage
 
 DIM = 24
 SIZES = {3: 40, 4: 1, 7: 25, 11: 60, 12: 33}
@@ -40,28 +41,17 @@ class Stored:
     """Random tracks in three shards on disk."""
 
     def __init__(self, folder: Path, rng: np.random.Generator) -> None:
-        self.folder = folder
+        self.shards = LocalStorage(folder)
         self.tracks = {track: unit(rng, n) for track, n in SIZES.items()}
         self.placements = [one for tracks in SHARDS for one in self._write(tracks)]
 
     def index(self, *, without: tuple[int, ...] = (), recipe_id: str = "recipe") -> Index:
         alive = [one for one in self.placements if one.track_id not in without]
-        return Index(self.folder, alive, recipe_id)
+        return Index(self.shards, alive, recipe_id)
 
     def _write(self, tracks: tuple[int, ...]) -> list[Placement]:
-        name, _ = write_shard(self.folder, [_fingerprint(self.tracks[one]) for one in tracks])
-        firsts = np.cumsum([0, *(SIZES[one] for one in tracks)])
-        return [
-            Placement(
-                track_id=one,
-                shard=name,
-                first_row=int(first),
-                n_segments=SIZES[one],
-                first_clip=i,
-                n_clips=1,
-            )
-            for i, (one, first) in enumerate(zip(tracks, firsts, strict=False))
-        ]
+        written = write_shard(self.shards, [_fingerprint(self.tracks[one]) for one in tracks])
+        return written.placements(tracks)
 
 
 def _fingerprint(embeddings: Vectors) -> Fingerprint:
@@ -117,7 +107,7 @@ def test_search_stored_segment_finds_itself(stored: Stored) -> None:
 def test_search_empty_catalog_finds_nothing(
     tmp_path: Path, rng: np.random.Generator, n_queries: int
 ) -> None:
-    index = Index(tmp_path, [], "recipe")
+    index = Index(LocalStorage(tmp_path), [], "recipe")
     hits = index.search(unit(rng, n_queries), 20)
     assert index.n_segments == 0
     assert hits.addresses.shape == hits.cosines.shape == (n_queries, 20)
@@ -144,7 +134,7 @@ def test_open_another_recipe_is_refused(stored: Stored) -> None:
 
 
 def test_open_missing_shard_is_refused(stored: Stored) -> None:
-    for file in (stored.folder / stored.placements[-1].shard).iterdir():
+    for file in stored.shards.path(stored.placements[-1].shard).iterdir():
         file.unlink()
     with pytest.raises(ShardError):
         stored.index()
@@ -161,7 +151,7 @@ def test_open_shard_that_ends_too_early_is_refused(stored: Stored) -> None:
         n_clips=1,
     )
     with pytest.raises(ShardError, match="track 13"):
-        Index(stored.folder, [wrong], "recipe")
+        Index(stored.shards, [wrong], "recipe")
 
 
 def test_narrowed_index_knows_those_tracks_only(stored: Stored, rng: np.random.Generator) -> None:

@@ -13,7 +13,8 @@ from engine.errors import NewerShardError, RecipeMismatchError, ShardError
 from engine.records import Fingerprint, Vectors
 from engine.vectors import quantizer
 from engine.vectors.quantizer import Storage
-from engine.vectors.shard import PARTIAL_PREFIX, Shard, sweep, write_shard
+from engine.vectors.shard import Shard, write_shard
+from engine.vectors.storage import PARTIAL_PREFIX, LocalStorage
 
 DIM = 24
 FILES = ("header.json", "segments.faiss", "clips.i8")
@@ -57,7 +58,8 @@ def vectors(rng: np.random.Generator) -> Vectors:
 @pytest.fixture
 def written(tmp_path: Path, vectors: Vectors) -> Path:
     """Folder of a shard of two recordings."""
-    name, _ = write_shard(tmp_path, [fingerprint(vectors[:30]), fingerprint(vectors[30:], 1)])
+    recordings = [fingerprint(vectors[:30]), fingerprint(vectors[30:], 1)]
+    name = write_shard(LocalStorage(tmp_path), recordings).name
     return tmp_path / name
 
 
@@ -98,10 +100,24 @@ def test_shard_read_vectors_are_the_callers_own(written: Path, vectors: Vectors)
 
 
 def test_write_shard_counts_its_bytes(tmp_path: Path, vectors: Vectors) -> None:
-    name, n_bytes = write_shard(tmp_path / "new" / "folder", [fingerprint(vectors)])
-    files = list((tmp_path / "new" / "folder" / name).iterdir())
+    shards = LocalStorage(tmp_path / "new" / "folder")
+    written = write_shard(shards, [fingerprint(vectors)])
+    files = list(shards.path(written.name).iterdir())
     assert {file.name for file in files} == set(FILES)
-    assert n_bytes == sum(file.stat().st_size for file in files)
+    assert written.n_bytes == sum(file.stat().st_size for file in files)
+
+
+def test_write_shard_returns_the_rows_of_each_recording(tmp_path: Path, vectors: Vectors) -> None:
+    recordings = [fingerprint(vectors[:30]), fingerprint(vectors[30:31], 1), fingerprint(vectors)]
+    written = write_shard(LocalStorage(tmp_path), recordings)
+    assert written.rows == ((0, 30, 0, 2), (30, 1, 2, 1), (31, 50, 3, 2))
+    assert (written.recipe_id, written.n_segments, written.n_clips) == ("recipe", 81, 5)
+    shard = Shard(tmp_path / written.name)
+    for rows, one in zip(written.rows, recordings, strict=True):
+        found = shard.vectors(rows.first_row, rows.n_segments)
+        np.testing.assert_array_equal(found, kept(one.embeddings))
+        found = shard.clips(rows.first_clip, rows.n_clips)
+        np.testing.assert_array_equal(found, kept(one.clip_embeddings))
 
 
 @pytest.mark.parametrize("top_k", [1, 5, 50])
@@ -247,37 +263,36 @@ def test_damage_notices_one_flipped_bit(written: Path, file: str) -> None:
     assert file in line
 
 
-def test_sweep_removes_what_nobody_knows(tmp_path: Path, vectors: Vectors) -> None:
-    kept, _ = write_shard(tmp_path, [fingerprint(vectors)])
-    orphan, _ = write_shard(tmp_path, [fingerprint(vectors)])
-    (tmp_path / f"{PARTIAL_PREFIX}left").mkdir()
-    (tmp_path / f"{PARTIAL_PREFIX}left" / "segments.faiss").write_bytes(b"half")
-    assert sorted(sweep(tmp_path, {kept})) == sorted([orphan, f"{PARTIAL_PREFIX}left"])
-    assert [entry.name for entry in tmp_path.iterdir()] == [kept]
-    assert sweep(tmp_path, {kept}) == []
-    assert Shard(tmp_path / kept).damage() == []
+def test_sweep_keeps_a_known_shard_intact(tmp_path: Path, vectors: Vectors) -> None:
+    shards = LocalStorage(tmp_path)
+    known, orphan = (write_shard(shards, [fingerprint(vectors)]).name for _ in range(2))
+    assert shards.sweep([known]) == [orphan]
+    assert Shard(shards.path(known)).damage() == []
 
 
 @pytest.mark.parametrize(("owner", "name"), [("os", "fsync"), ("pathlib.Path", "rename")])
 def test_write_shard_crash_before_the_end_leaves_only_a_partial_folder(
     tmp_path: Path, vectors: Vectors, monkeypatch: pytest.MonkeyPatch, owner: str, name: str
 ) -> None:
+    shards = LocalStorage(tmp_path)
+
     def crash(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(f"{owner}.{name}", crash)
         with pytest.raises(KeyboardInterrupt):
-            write_shard(tmp_path, [fingerprint(vectors)])
+            write_shard(shards, [fingerprint(vectors)])
     (left,) = tmp_path.iterdir()
     assert left.name.startswith(PARTIAL_PREFIX)
-    assert sweep(tmp_path, set()) == [left.name]
+    assert shards.sweep([]) == [left.name]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_write_shard_two_of_the_same_do_not_collide(tmp_path: Path, vectors: Vectors) -> None:
-    names = {write_shard(tmp_path, [fingerprint(vectors)])[0] for _ in range(3)}
-    assert len(names) == 3
+    shards = LocalStorage(tmp_path)
+    names = {write_shard(shards, [fingerprint(vectors)]).name for _ in range(3)}
+    assert sorted(names) == shards.names()
 
 
 # -- large shards ----------------------------------------------------------------------------
@@ -301,12 +316,12 @@ def large() -> Vectors:
 def trained_shard(
     request: pytest.FixtureRequest, large: Vectors, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    folder = tmp_path_factory.mktemp(request.param)
+    shards = LocalStorage(tmp_path_factory.mktemp(request.param))
     storage: Storage = request.param
     trained = quantizer.train(large[:1000], N_LARGE, storage)
-    name, _ = write_shard(folder, (fingerprint(part) for part in np.split(large, 10)), trained)
+    written = write_shard(shards, (fingerprint(part) for part in np.split(large, 10)), trained)
     assert trained.ntotal == 0
-    return folder / name
+    return shards.path(written.name)
 
 
 def test_large_shard_finds_nearly_what_brute_force_does(
@@ -361,8 +376,8 @@ def test_large_shard_trains_the_next_one(trained_shard: Path, large: Vectors) ->
     shard = Shard(trained_shard)
     trained = shard.trained
     assert trained is not None
-    name, _ = write_shard(trained_shard.parent, [fingerprint(large[:300])], trained)
-    again = Shard(trained_shard.parent / name)
+    written = write_shard(LocalStorage(trained_shard.parent), [fingerprint(large[:300])], trained)
+    again = Shard(trained_shard.parent / written.name)
     assert (again.kind, again.n_segments) == (shard.kind, 300)
 
 
