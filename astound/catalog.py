@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import filelock
 
 from astound.migrate import ensure_schema
+from astound.results import to_entry, to_match, to_similar_track
 from astound.storage import (
     DATABASE_FILE,
     SETTINGS_FILE,
@@ -31,7 +32,6 @@ from engine.config import (
     SearchConfig,
 )
 from engine.errors import (
-    AudioError,
     AudioTooShortError,
     CatalogBusyError,
     ConfigError,
@@ -61,7 +61,6 @@ if TYPE_CHECKING:
 
     from engine.audio.source import AudioSource
     from engine.protocol import AudioFingerprinter
-    from engine.scan.records import Appearance
     from engine.search.calibration import Calibration
     from engine.search.explainer import Explainer
     from engine.search.explanation import Explanation, Near
@@ -438,7 +437,7 @@ class Catalog:
             return None
         confidence = explainer.verdict(candidate).confidence
         return Near(
-            match=_match(explainer.rank(candidate), candidate, confidence, tracks[0], start_s),
+            match=to_match(explainer.rank(candidate), candidate, confidence, tracks[0], start_s),
             evidence=round(candidate.evidence, 4),
             others=round(candidate.others, 4),
         )
@@ -469,7 +468,7 @@ class Catalog:
     def _matches(self, sure: list[tuple[Candidate, float]], start_s: float) -> tuple[Match, ...]:
         tracks = {t.id: t for t in self._store.tracks([one.track_id for one, _ in sure])}
         return tuple(
-            _match(rank, candidate, confidence, tracks[candidate.track_id], start_s)
+            to_match(rank, candidate, confidence, tracks[candidate.track_id], start_s)
             for rank, (candidate, confidence) in enumerate(sure, 1)
             if candidate.track_id in tracks
         )
@@ -572,7 +571,7 @@ class Catalog:
         scanner = Scanner(self.searcher(), config)
         for found in scanner.scan(blocks, on_progress):
             for track in self._store.tracks([found.track_id]):  # unless it was just deleted
-                yield _entry(found, track, start_s, scanner.heard_s)
+                yield to_entry(found, track, start_s, scanner.heard_s)
 
     # -- relations ------------------------------------------------------------------------------
 
@@ -622,7 +621,7 @@ class Catalog:
         best = {track_id: score for score, track_id in ranked[:max_tracks]}
         tracks = {track.id: track for track in self._store.tracks(list(best))}
         return [
-            _similar(rank, tracks[track_id], best[track_id])
+            to_similar_track(rank, tracks[track_id], best[track_id])
             for rank, track_id in enumerate((one for one in best if one in tracks), 1)
         ]
 
@@ -1015,93 +1014,6 @@ class Catalog:
             yield
         finally:
             lock.release()
-
-
-def identify(catalog: Catalog, source: str, **options: Any) -> QueryResult:
-    """Query a file; what is wrong with it becomes a result of status "error"."""
-    try:
-        return catalog.query(source, **options)
-    except AudioError as error:
-        message = {"code": error.code, "message": str(error)}
-        return QueryResult(query=source, status="error", error=message)
-
-
-def timeline(catalog: Catalog, source: str, **options: Any) -> Timeline:
-    """Scan a file; what is wrong with it becomes an error beside the entries found until then."""
-    entries: list[Entry] = []
-    tell = options.pop("on_entry", None)
-
-    def note(entry: Entry) -> None:
-        entries.append(entry)
-        if tell:
-            tell(entry)
-
-    try:
-        return catalog.scan(source, on_entry=note, **options)
-    except AudioError as error:
-        message = {"code": error.code, "message": str(error)}
-        return Timeline(recording=source, entries=tuple(entries), error=message)
-
-
-def _match(
-    rank: int, candidate: Candidate, confidence: float, track: Track, start_s: float
-) -> Match:
-    query_start_s = candidate.query_start_s + start_s
-    query_end_s = candidate.query_end_s + start_s
-    offset_s = candidate.offset_s - candidate.speed * start_s
-    reference_start_s = candidate.speed * query_start_s + offset_s
-    also_s = [reference_start_s + one - candidate.offset_s for one in candidate.also]
-    return Match(
-        rank=rank,
-        track_id=track.id,
-        path=track.path,
-        title=track.title,
-        artist=track.artist,
-        query_start_s=round(query_start_s, 3),
-        query_end_s=round(query_end_s, 3),
-        reference_start_s=round(max(reference_start_s, 0.0), 3),
-        reference_end_s=round(min(candidate.speed * query_end_s + offset_s, track.duration_s), 3),
-        offset_s=round(offset_s, 3) + 0.0,  # never -0.0
-        score=round(candidate.score, 4),
-        confidence=round(confidence, 4),
-        votes=candidate.votes,
-        coverage=round(candidate.coverage, 3),
-        speed=round(candidate.speed, 4),
-        margin=round(candidate.margin, 4),
-        tempo=round(candidate.speed, 4),
-        pitch=round(candidate.pitch, 2) + 0.0,
-        also_at_s=tuple(round(max(one, 0.0), 3) for one in also_s),
-    )
-
-
-def _entry(found: Appearance, track: Track, start_s: float, heard_s: float) -> Entry:
-    offset_s = found.line.at(-start_s)
-    return Entry(
-        track_id=track.id,
-        path=track.path,
-        title=track.title,
-        artist=track.artist,
-        query_start_s=round(max(found.start_s, 0.0) + start_s, 3),
-        query_end_s=round(min(found.end_s, heard_s) + start_s, 3),
-        reference_start_s=round(max(found.reference_start_s, 0.0), 3),
-        reference_end_s=round(min(found.reference_end_s, track.duration_s), 3),
-        offset_s=round(offset_s, 3) + 0.0,  # never -0.0
-        score=round(found.score, 4),
-        confidence=round(found.confidence, 4),
-        speed=round(found.speed, 4),
-    )
-
-
-def _similar(rank: int, track: Track, score: float) -> SimilarTrack:
-    return SimilarTrack(
-        rank=rank,
-        track_id=track.id,
-        path=track.path,
-        title=track.title,
-        artist=track.artist,
-        duration_s=track.duration_s,
-        clip_score=round(score, 4),
-    )
 
 
 def _key(key: int | str) -> int | str:

@@ -74,7 +74,7 @@ def query(
     PATH - reads a list of paths from stdin. A clip that is not in the catalog is a normal answer,
     not an error.
     """
-    from astound.catalog import identify
+    from astound.batch import identify
 
     clips = read_paths(paths, list_file)
     options = drop_unset(options)
@@ -121,7 +121,7 @@ def scan(
 def _timelines(
     catalog: Catalog, recordings: Iterable[str], form: str, options: dict[str, Any]
 ) -> Iterator[Timeline]:
-    from astound.catalog import timeline
+    from astound.batch import timeline
 
     for path in recordings:
         if form == "jsonl":  # the one format that writes entries as they end

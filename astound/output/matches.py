@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from astound.output.terminal import (
     Row,
@@ -19,6 +19,7 @@ from astound.output.terminal import (
     write_json_line,
     write_table,
 )
+from astound.results import result_object
 from engine.errors import printable
 from engine.records import Entry, Match, QueryResult
 
@@ -30,18 +31,6 @@ _PEXAFB_COLUMNS += ["query_begin", "query_end"]
 def write_results(results: Iterable[QueryResult], form: str, out: IO[str]) -> None:
     """Write query results in one of QUERY_FORMATS, each as it arrives if the format allows."""
     QUERY_FORMATS[form](results, out)
-
-
-def result_object(result: QueryResult) -> Row:
-    """Return the JSON object of a query result."""
-    made: dict[str, Any] = {
-        "query": printable(result.query),
-        "status": result.status,
-        "duration_s": result.duration_s,
-        "matches": [asdict(match) for match in result.matches],
-        "timings_ms": dict(result.timings_ms),
-    }
-    return made | ({"error": dict(result.error)} if result.error else {})
 
 
 def _write_jsonl(results: Iterable[QueryResult], out: IO[str]) -> None:

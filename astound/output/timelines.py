@@ -19,6 +19,7 @@ from astound.output.terminal import (
     write_json_line,
     write_table,
 )
+from astound.results import entry_object, timeline_object
 from engine.errors import printable
 from engine.records import Entry, Timeline
 
@@ -39,24 +40,10 @@ def write_timelines(timelines: Iterable[Timeline], form: str, out: IO[str]) -> N
 
 def write_entry(recording: str, entry: Entry, out: IO[str]) -> None:
     """Write one entry as a line of "jsonl"."""
-    write_json_line({"recording": printable(recording), "status": "entry"} | asdict(entry), out)
+    write_json_line(entry_object(recording, entry), out)
 
 
 # -- for programs ----------------------------------------------------------------------------
-
-
-def timeline_object(timeline: Timeline) -> dict[str, Any]:
-    """Return the JSON object of a timeline."""
-    made: dict[str, Any] = {
-        "recording": printable(timeline.recording),
-        "status": "error" if timeline.error else "done",
-        "start_s": timeline.start_s,
-        "duration_s": timeline.duration_s,
-        "n_entries": len(timeline.entries),
-        "entries": [asdict(entry) for entry in timeline.entries],
-        "gaps": [asdict(gap) for gap in timeline.gaps],
-    }
-    return made | ({"error": dict(timeline.error)} if timeline.error else {})
 
 
 def _write_jsonl(timelines: Iterable[Timeline], out: IO[str]) -> None:

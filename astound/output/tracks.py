@@ -9,7 +9,6 @@ from typing import IO, TYPE_CHECKING
 from rich import filesize
 
 from astound.output.terminal import (
-    Row,
     amount,
     cell,
     clock,
@@ -20,6 +19,7 @@ from astound.output.terminal import (
     write_record,
     write_table,
 )
+from astound.results import track_object
 from engine.records import Track
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _COLUMNS = [field.name for field in fields(Track)]
 
 def write_tracks(tracks: Sequence[Track], form: str, out: IO[str]) -> None:
     """Write tracks in one of RECORD_FORMATS, a row each."""
-    rows = [_track_row(track) for track in tracks]
+    rows = [track_object(track) for track in tracks]
     if form == "json":
         write_json(rows, out)
     elif form == "csv":
@@ -47,17 +47,10 @@ def write_track(track: Track, form: str, out: IO[str]) -> None:
     if form == "csv":
         write_tracks([track], form, out)
     elif form == "json":
-        write_record(_track_row(track), form, out)
+        write_record(track_object(track), form, out)
     else:
-        row = _track_row(track) | {"duration_s": f"{track.duration_s:.3f}"}
+        row = track_object(track) | {"duration_s": f"{track.duration_s:.3f}"}
         write_record(row | row.pop("metadata"), form, out)
-
-
-def _track_row(track: Track) -> Row:
-    return asdict(track) | {
-        "added_at": track.added_at.isoformat(timespec="seconds"),
-        "metadata": dict(track.metadata),
-    }
 
 
 def write_stats(stats: Stats, form: str, out: IO[str]) -> None:

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import astound
-from astound.catalog import Catalog, identify
+from astound.catalog import Catalog
 from engine.audio import decode
 from engine.config import IngestConfig
 from engine.errors import (
@@ -507,16 +507,6 @@ def test_silence_is_refused(shelf: Catalog) -> None:
 def test_array_needs_its_rate(shelf: Catalog) -> None:
     with pytest.raises(ConfigError, match="sample_rate"):
         shelf.query(clip(0))
-
-
-def test_identify_turns_a_bad_file_into_a_result(shelf: Catalog, tmp_path: Path) -> None:
-    result = identify(shelf, str(tmp_path / "missing.wav"))
-    assert (result.status, result.matches) == ("error", ())
-    assert result.error
-    assert result.error["code"] == "unreadable_audio"
-    assert "No such file" in result.error["message"]
-    write_wav(tmp_path / "clip.wav", clip(0), RATE)
-    assert identify(shelf, str(tmp_path / "clip.wav"), max_matches=1).status == "match"
 
 
 def test_threads_get_the_same_answers_as_one_by_one(copy: Catalog) -> None:

@@ -1,0 +1,62 @@
+"""Queries and scans of many files, in which a bad file is a result with an error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import AudioError
+from engine.records import Entry, QueryResult, Timeline
+
+if TYPE_CHECKING:
+    from astound.catalog import Catalog
+
+
+def identify(catalog: Catalog, path: str, **options: Any) -> QueryResult:
+    """Query a file; a result of status "error" if it is not usable audio.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    path : str
+    options
+        Those of :meth:`Catalog.query`.
+    """
+    try:
+        return catalog.query(path, **options)
+    except AudioError as error:
+        return QueryResult(query=path, status="error", error=_error_object(error))
+
+
+def timeline(
+    catalog: Catalog,
+    path: str,
+    *,
+    on_entry: Callable[[Entry], None] = lambda entry: None,
+    **options: Any,
+) -> Timeline:
+    """Scan a file; a timeline with an error and the entries before it if it is not usable audio.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    path : str
+    on_entry : callable, optional
+        Called with each entry some time after it has ended.
+    options
+        Those of :meth:`Catalog.scan`.
+    """
+    entries: list[Entry] = []
+
+    def collect(entry: Entry) -> None:
+        entries.append(entry)
+        on_entry(entry)
+
+    try:
+        return catalog.scan(path, on_entry=collect, **options)
+    except AudioError as error:
+        return Timeline(recording=path, entries=tuple(entries), error=_error_object(error))
+
+
+def _error_object(error: AudioError) -> dict[str, str]:
+    return {"code": error.code, "message": str(error)}

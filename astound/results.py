@@ -1,0 +1,145 @@
+"""Results of the catalog: candidates joined with their tracks, and the JSON objects of results."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import printable
+from engine.records import Candidate, Entry, Match, QueryResult, SimilarTrack, Timeline, Track
+
+if TYPE_CHECKING:
+    from engine.scan.records import Appearance
+
+JsonObject = dict[str, Any]
+
+
+# -- candidates joined with their tracks -----------------------------------------------------
+
+
+def to_match(
+    rank: int, candidate: Candidate, confidence: float, track: Track, start_s: float
+) -> Match:
+    """Join a candidate of a query with its track.
+
+    Parameters
+    ----------
+    rank : int
+        From 1.
+    candidate : Candidate
+    confidence : float, in [0, 1]
+    track : Track
+    start_s : float
+        Where in the clip the query began, in seconds; the times of a match are those of the clip.
+    """
+    query_start_s = candidate.query_start_s + start_s
+    query_end_s = candidate.query_end_s + start_s
+    offset_s = candidate.offset_s - candidate.speed * start_s
+    reference_start_s = candidate.speed * query_start_s + offset_s
+    also_s = [reference_start_s + place_s - candidate.offset_s for place_s in candidate.also]
+    return Match(
+        rank=rank,
+        track_id=track.id,
+        path=track.path,
+        title=track.title,
+        artist=track.artist,
+        query_start_s=round(query_start_s, 3),
+        query_end_s=round(query_end_s, 3),
+        reference_start_s=round(max(reference_start_s, 0.0), 3),
+        reference_end_s=round(min(candidate.speed * query_end_s + offset_s, track.duration_s), 3),
+        offset_s=round(offset_s, 3) + 0.0,  # never -0.0
+        score=round(candidate.score, 4),
+        confidence=round(confidence, 4),
+        votes=candidate.votes,
+        coverage=round(candidate.coverage, 3),
+        speed=round(candidate.speed, 4),
+        margin=round(candidate.margin, 4),
+        tempo=round(candidate.speed, 4),
+        pitch=round(candidate.pitch, 2) + 0.0,
+        also_at_s=tuple(round(max(place_s, 0.0), 3) for place_s in also_s),
+    )
+
+
+def to_entry(span: Appearance, track: Track, start_s: float, scanned_s: float) -> Entry:
+    """Join a span of a scan with its track.
+
+    Parameters
+    ----------
+    span : Appearance
+    track : Track
+    start_s : float
+        Where in the recording the scan began, in seconds; the times of an entry are those of the
+        recording.
+    scanned_s : float
+        Seconds scanned so far, which bound the entry.
+    """
+    offset_s = span.line.at(-start_s)
+    return Entry(
+        track_id=track.id,
+        path=track.path,
+        title=track.title,
+        artist=track.artist,
+        query_start_s=round(max(span.start_s, 0.0) + start_s, 3),
+        query_end_s=round(min(span.end_s, scanned_s) + start_s, 3),
+        reference_start_s=round(max(span.reference_start_s, 0.0), 3),
+        reference_end_s=round(min(span.reference_end_s, track.duration_s), 3),
+        offset_s=round(offset_s, 3) + 0.0,  # never -0.0
+        score=round(span.score, 4),
+        confidence=round(span.confidence, 4),
+        speed=round(span.speed, 4),
+    )
+
+
+def to_similar_track(rank: int, track: Track, clip_score: float) -> SimilarTrack:
+    """Join a clip score with its track; `rank` counts from 1."""
+    return SimilarTrack(
+        rank=rank,
+        track_id=track.id,
+        path=track.path,
+        title=track.title,
+        artist=track.artist,
+        duration_s=track.duration_s,
+        clip_score=round(clip_score, 4),
+    )
+
+
+# -- JSON objects ----------------------------------------------------------------------------
+
+
+def track_object(track: Track) -> JsonObject:
+    """Return the JSON object of a track."""
+    return asdict(track) | {
+        "added_at": track.added_at.isoformat(timespec="seconds"),
+        "metadata": dict(track.metadata),
+    }
+
+
+def result_object(result: QueryResult) -> JsonObject:
+    """Return the JSON object of a query result."""
+    made: JsonObject = {
+        "query": printable(result.query),
+        "status": result.status,
+        "duration_s": result.duration_s,
+        "matches": [asdict(match) for match in result.matches],
+        "timings_ms": dict(result.timings_ms),
+    }
+    return made | ({"error": dict(result.error)} if result.error else {})
+
+
+def entry_object(recording: str, entry: Entry) -> JsonObject:
+    """Return the JSON object of one entry, which stands by itself in a stream of entries."""
+    return {"recording": printable(recording), "status": "entry"} | asdict(entry)
+
+
+def timeline_object(timeline: Timeline) -> JsonObject:
+    """Return the JSON object of a timeline."""
+    made: JsonObject = {
+        "recording": printable(timeline.recording),
+        "status": "error" if timeline.error else "done",
+        "start_s": timeline.start_s,
+        "duration_s": timeline.duration_s,
+        "n_entries": len(timeline.entries),
+        "entries": [asdict(entry) for entry in timeline.entries],
+        "gaps": [asdict(gap) for gap in timeline.gaps],
+    }
+    return made | ({"error": dict(timeline.error)} if timeline.error else {})
