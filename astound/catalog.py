@@ -167,11 +167,9 @@ class Catalog:
     def fingerprinter(self) -> AudioFingerprinter:
         """What makes its fingerprints; RecipeMismatchError when the catalog had another."""
         from engine.model.fingerprinter import Fingerprinter
-        from engine.model.weights import SHIPPED_WEIGHTS, load_encoder
 
         if self.model is None or isinstance(self.model, Path):
-            weights = self.model or SHIPPED_WEIGHTS
-            fingerprinter: AudioFingerprinter = Fingerprinter(load_encoder(weights, self.device))
+            fingerprinter: AudioFingerprinter = Fingerprinter.load(self.model, self.device)
         else:
             fingerprinter = self.model
         expected = self._store.settings().get("recipe_id")

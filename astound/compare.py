@@ -13,7 +13,6 @@ from engine.compare.passages import passages, similarity, told
 from engine.compare.repeats import repeats
 from engine.errors import AudioError
 from engine.model.fingerprinter import Fingerprinter
-from engine.model.weights import SHIPPED_WEIGHTS, load_encoder
 from engine.records import Fingerprint, Passage, Repeat
 
 # With astound-v1, of 27 excerpts of 10 s over a phone in a room with 0 dB of noise 15 are found,
@@ -66,7 +65,7 @@ def compare(
     AudioError
         A file cannot be read, is silent or too short.
     """
-    fingerprinter = Fingerprinter(load_encoder(model or SHIPPED_WEIGHTS, device))
+    fingerprinter = Fingerprinter.load(model, device)
     one, other = (_fingerprint(fingerprinter, path) for path in (first, second))
     n_least = _n_segments(min_length_s, one.segment_s)
     return Comparison(similarity(one, other), told(passages(one, other, n_least)))
@@ -107,7 +106,7 @@ def recurrence(
     AudioError
         A file cannot be read, is silent or too short, and there is no `on_error`.
     """
-    fingerprinter = Fingerprinter(load_encoder(model or SHIPPED_WEIGHTS, device))
+    fingerprinter = Fingerprinter.load(model, device)
     asked = list(dict.fromkeys(os.fspath(path) for path in paths))
     n_pairs = len(asked) * (len(asked) + 1) // 2
     read: dict[str, Fingerprint] = {}

@@ -1,4 +1,4 @@
-"""A picture drawn with matplotlib: begun, and written to a file."""
+"""Create a matplotlib figure and write it to a file."""
 
 from __future__ import annotations
 
@@ -11,46 +11,48 @@ from engine.errors import AstoundError, ConfigError, printable
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PICTURES = (".png", ".svg", ".pdf")
-"""Endings of the files that can be written."""
+FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
+"""Suffixes of the files that can be written."""
 
 
-def begin(path: Path, width: float = 9.0, height: float = 9.0) -> Figure:
-    """Begin a picture; before the work, to fail early.
+def new_figure(path: Path, width: float = 9.0, height: float = 9.0) -> Figure:
+    """Create a figure; call it before the work it shows, to fail early.
 
     Parameters
     ----------
     path : Path
-        Where it is going to be written; one of PICTURES by its ending.
+        The file to write later; its suffix must be one of FIGURE_SUFFIXES.
     width, height : float
         Inches.
 
     Raises
     ------
     ConfigError
-        The ending of the path is of no picture.
+        The path has another suffix.
     AstoundError
         matplotlib is not installed.
     """
-    if path.suffix.lower() not in PICTURES:
-        raise ConfigError.invalid("path", path.name, f"must end in one of {', '.join(PICTURES)}")
+    if path.suffix.lower() not in FIGURE_SUFFIXES:
+        requirement = f"must end in one of {', '.join(FIGURE_SUFFIXES)}"
+        raise ConfigError.invalid("path", path.name, requirement)
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise AstoundError("pictures need matplotlib: pip install 'astound[plot]'") from error
+        raise AstoundError("plots need matplotlib: pip install 'astound[plot]'") from error
     return Figure(figsize=(width, height), dpi=150, layout="constrained")
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a picture.
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure to a file.
 
     Raises
     ------
     AstoundError
-        It cannot be written.
+        The file cannot be written.
     """
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # titles in any script
+        # Titles may be in any script, but the fonts are not.
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         try:
             figure.savefig(path)
         except OSError as error:

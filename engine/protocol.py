@@ -1,4 +1,4 @@
-"""What anything must be able to do to fingerprint a catalog's audio."""
+"""The interface of everything that can fingerprint a catalog's audio."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from engine.records import Fingerprint
 
 @runtime_checkable
 class AudioFingerprinter(Protocol):
-    """Turns waveforms into fingerprints; a catalog takes any object that does.
+    """Converts waveforms to fingerprints; a catalog accepts any object with these members.
 
-    Its fingerprints must depend on nothing but each segment's own samples, or a clip would not
-    resemble the recording it comes from.
+    A segment's fingerprint must depend on that segment's samples only, or a clip would not match
+    the recording it comes from.
     """
 
     @property
     def recipe_id(self) -> str:
-        """Stands for all that changes its numbers: a catalog refuses any other."""
+        """Id of everything that changes the fingerprints; a catalog accepts one id only."""
 
     @property
     def sample_rate(self) -> int:
-        """Hz the waveforms must have."""
+        """Required sample rate of the waveforms in Hz."""
 
     @property
     def segment_s(self) -> float:
-        """Length of one segment in seconds: what it needs at least."""
+        """Length of one segment in seconds, the minimum length of a waveform."""
 
     def metadata(self) -> Mapping[str, Any]:
-        """Tell, in what JSON can hold, how it came about; kept in the catalog."""
+        """Return a description in JSON types; the catalog stores it."""
 
     def hop_within(self, hop_s: float, whole_s: float) -> float:
-        """Find the longest hop it can do that fits evenly into another and is at most `hop_s`.
+        """Find the longest supported hop that divides `whole_s` and is at most `hop_s`.
 
         Parameters
         ----------
@@ -45,6 +45,7 @@ class AudioFingerprinter(Protocol):
         Returns
         -------
         float
+            Seconds.
         """
 
     def fingerprint(
@@ -55,10 +56,11 @@ class AudioFingerprinter(Protocol):
         Parameters
         ----------
         blocks : iterable of float32 arrays of shape (n_samples,)
-            The waveform in pieces.
+            The waveform in blocks.
         segment_hop_s : float
+            Distance of the segments in seconds.
         source : str
-            What errors call it.
+            The recording's name in error messages.
 
         Raises
         ------

@@ -1,7 +1,8 @@
 """The recipe: every setting that changes a fingerprint's numbers.
 
-A field name here is part of every catalog's id: renaming one makes all catalogs and weights another
-recipe's. Settings of index, search and alignment are in :mod:`engine.config`.
+The recipe id is a hash over names and values. Renaming a field changes the id, so that existing
+catalogs and weights no longer match. Settings of index, search and alignment are in
+:mod:`engine.config`.
 """
 
 from __future__ import annotations
@@ -21,31 +22,31 @@ FRONT_ENDS = ("segment", "kaldi")
 
 @dataclass(frozen=True, kw_only=True)
 class SpectrogramConfig:
-    """How a waveform becomes a log-mel spectrogram, and how long a segment is.
+    """Settings of the log-mel spectrogram, and the length of a segment.
 
-    The defaults give 64 frames of 128 ms every 12.5 ms: a segment of 0.9155 s. 4 kHz carries what
-    survives phones, codecs and rooms, and the long window separates tones from noise
-    (Chang et al. 2021 use the same 1024 samples at 8 kHz).
+    The defaults give 64 frames of 128 ms every 12.5 ms, a segment of 0.9155 s. Phones, codecs and
+    rooms preserve little above 4 kHz, and the long window separates tones from noise (Chang et al.
+    2021 use the same 1024 samples at 8 kHz).
 
     Parameters
     ----------
     sample_rate : int
-        Hz; everything is resampled to it.
+        Hz; all audio is resampled to it.
     n_fft, hop_length : int
-        Window length and distance between frames, in samples.
+        Window length and distance of the frames, in samples.
     n_mels, f_min_hz, f_max_hz : int, float, float
         Number and range of the mel bands.
     n_frames : int
         Frames in one segment.
     floor_db : float
-        Log power is floored this far below the segment's own maximum.
+        Log power is limited to this range below the segment's own maximum.
     silence_db : float
         A segment whose loudest frame has a power below this (dB re full scale) is silent.
     front_end : {"segment", "kaldi"}
-        "segment" gives each segment zero mean and unit variance; "kaldi" is the filter bank of the
-        published models, see :mod:`engine.model.filter_bank`, with a fixed mean and deviation.
+        "segment" gives each segment zero mean and unit variance. "kaldi" is the filter bank of the
+        published models with a fixed mean and deviation; see :mod:`engine.model.spectrogram`.
     mean, deviation : float
-        What "kaldi" subtracts, and what it divides by twice of; those of AudioSet by default.
+        For "kaldi": the mean to subtract, and half the divisor; by default those of AudioSet.
     """
 
     sample_rate: int = 8000
@@ -82,7 +83,7 @@ class SpectrogramConfig:
 
     @classmethod
     def kaldi(cls, encoder: ASTConfig) -> SpectrogramConfig:
-        """Windows of 25 ms every 10 ms, as the published models read them."""
+        """Build the front end of the published models: windows of 25 ms every 10 ms."""
         return cls(
             sample_rate=encoder.sample_rate,
             n_fft=round(0.025 * encoder.sample_rate),
@@ -96,7 +97,7 @@ class SpectrogramConfig:
 
     @property
     def samples_per_segment(self) -> int:
-        """Samples one segment reads: its frames overlap, and none reaches beyond it."""
+        """Length of one segment in samples, from its first frame to the end of its last."""
         return (self.n_frames - 1) * self.hop_length + self.n_fft
 
     @property
@@ -105,7 +106,7 @@ class SpectrogramConfig:
         return self.samples_per_segment / self.sample_rate
 
     def frames_per_hop(self, hop_s: float) -> int:
-        """Spectrogram frames in `hop_s` seconds; ConfigError unless it is a whole number."""
+        """Convert a hop to frames; ConfigError unless it is a whole number of frames."""
         frames = hop_s * self.sample_rate / self.hop_length
         require(
             frames >= 1 and abs(frames - round(frames)) < 1e-6,
@@ -116,7 +117,7 @@ class SpectrogramConfig:
         return round(frames)
 
     def hop_within(self, hop_s: float, whole_s: float) -> float:
-        """Find the longest hop of whole frames, at most `hop_s`, that fits evenly into `whole_s`.
+        """Find the longest hop of whole frames, at most `hop_s`, that divides `whole_s`.
 
         Parameters
         ----------
@@ -126,11 +127,12 @@ class SpectrogramConfig:
         Returns
         -------
         float
+            Seconds.
         """
         whole = self.frames_per_hop(whole_s)
         frame_s = self.hop_length / self.sample_rate
-        at_most = max(int(hop_s / frame_s + 1e-6), 1)
-        return frame_s * max(n for n in range(1, min(at_most, whole) + 1) if whole % n == 0)
+        longest = max(int(hop_s / frame_s + 1e-6), 1)
+        return frame_s * max(n for n in range(1, min(longest, whole) + 1) if whole % n == 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,26 +144,29 @@ class ASTConfig:
     Parameters
     ----------
     sample_rate : int
-        Hz of the audio it hears.
+        Sample rate of the audio in Hz.
     num_classes : int
-        Size of the classification head; 0 for none.
-    embedding_dim, num_layers, num_heads, mlp_ratio, dropout : int, int, int, float, float
-        The transformer: size of its tokens, layers, heads of each, hidden width of each layer's
-        perceptron relative to the tokens', share of activations dropped in training.
+        Size of the classification head; 0 for no head.
+    embedding_dim, num_layers, num_heads : int
+        Size of a token, number of transformer layers, attention heads of each layer.
     patch_size, stride : int
-        Side of a square patch, distance between patches (10 overlaps, 16 does not).
+        Side of a square patch, and distance between patches: 10 overlaps, 16 does not.
     num_mel_bands, target_length : int
-        Mel bands and frames of the spectrogram it reads.
+        Mel bands and frames of the input spectrogram.
+    mlp_ratio : float
+        Hidden width of each layer's perceptron, relative to `embedding_dim`.
+    dropout : float
+        Probability that an activation is dropped in training.
     use_distillation : bool
-        A second class token, averaged with the first.
+        Whether there is a second class token, averaged with the first.
     multi_label : bool
-        Classes are independent of each other (sigmoid), else exactly one is right (softmax).
+        Whether the classes are independent (sigmoid); else exactly one is right (softmax).
     fingerprint_dim : int
-        Size of the projection head's unit-norm embedding; 0 for none.
+        Size of the projection head's unit-norm embedding; 0 for no head.
     projection_dim : int
         Hidden width of the projection head.
     norm_eps : float
-        Added to variances by the layer normalisations.
+        Added to the variance in layer normalisation.
     """
 
     sample_rate: int = 16000
@@ -213,12 +218,12 @@ class ASTConfig:
 
     @property
     def n_class_tokens(self) -> int:
-        """How many tokens stand before the patches."""
+        """Number of tokens before the patches."""
         return 2 if self.use_distillation else 1
 
     @property
     def fingerprint_length(self) -> int:
-        """Numbers in the embedding of one segment."""
+        """Length of the embedding of one segment."""
         return self.fingerprint_dim or self.embedding_dim
 
 
@@ -237,18 +242,18 @@ FINGERPRINT_AST = ASTConfig(
 
 @dataclass(frozen=True, kw_only=True)
 class ClipConfig:
-    """How consecutive segment embeddings become one clip-level embedding.
+    """Settings of the clip head, which pools segment embeddings to one clip-level embedding.
 
     Parameters
     ----------
     n_segments : int
-        Segments in one clip; 19 of them, 0.5 s apart, span 9.9 s.
+        Segments in one clip; 19 segments at 0.5 s span 9.9 s.
     segment_hop_s : float
         Distance of these segments in seconds.
     hop_segments : int
         Segments between the starts of two clips.
     n_heads : int
-        Heads of the attention that pools them.
+        Attention heads.
     """
 
     n_segments: int = 19
@@ -261,17 +266,18 @@ class ClipConfig:
             require(getattr(self, key) > 0, key, getattr(self, key), "must be positive")
 
 
+# Settings of the encoder that must equal those of the spectrogram.
 _SHARED = {"sample_rate": "sample_rate", "num_mel_bands": "n_mels", "target_length": "n_frames"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """All that changes a fingerprint's numbers.
+    """Every setting that changes a fingerprint's numbers.
 
     Parameters
     ----------
     spectrogram, encoder, clip
-        The settings of the three steps.
+        The settings of the three stages.
     weights_sha256 : str
         Hash of the encoder's weights; empty before they exist.
     """
@@ -282,23 +288,19 @@ class Recipe:
     weights_sha256: str = ""
 
     def __post_init__(self) -> None:
-        for key, of_spectrogram in _SHARED.items():
-            wanted = getattr(self.spectrogram, of_spectrogram)
-            require(
-                getattr(self.encoder, key) == wanted,
-                f"encoder.{key}",
-                getattr(self.encoder, key),
-                f"must equal the spectrogram's {wanted}",
-            )
+        for key, spectrogram_key in _SHARED.items():
+            value, required = getattr(self.encoder, key), getattr(self.spectrogram, spectrogram_key)
+            requirement = f"must equal spectrogram.{spectrogram_key} ({required})"
+            require(value == required, f"encoder.{key}", value, requirement)
 
     @cached_property
     def recipe_id(self) -> str:
-        """Sixteen hex digits that stand for this recipe."""
+        """Sixteen hex digits that identify this recipe."""
         canonical = json.dumps(dataclasses.asdict(self), sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain nested dict, for JSON."""
+        """Convert to a nested dict for JSON."""
         return dataclasses.asdict(self)
 
     @classmethod

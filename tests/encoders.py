@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from engine.model import spectrogram
-from engine.model.network import AST
-from engine.model.weights import Weights, new_models, save_weights
+from engine.model.network import AST, new_models
+from engine.model.weights import Weights, save_weights
 from engine.recipe import ASTConfig, Recipe
 from engine.search.calibration import Calibration
 from tests.audio_files import cached_tune

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from engine.config import AlignConfig, IndexConfig, SearchConfig
 from engine.errors import AudioError
 from engine.model.fingerprinter import Fingerprinter
-from engine.model.weights import load_encoder
 from engine.records import Candidate, Fingerprint, Placement
 from engine.search import candidates
 from engine.search.calibration import Answer, Calibration, learn
@@ -69,7 +68,7 @@ def calibrate(weights: Path, held_out: PairSampler, seed: int, device: str = "au
     -------
     Calibration
     """
-    fingerprinter = Fingerprinter(load_encoder(weights, device))
+    fingerprinter = Fingerprinter.load(weights, device)
     queries = list(_queries(fingerprinter, held_out, seed))
     with tempfile.TemporaryDirectory() as folder:
         shards = LocalStorage(Path(folder))

@@ -22,15 +22,9 @@ from torch import Tensor
 
 from engine.errors import ConfigError, ModelError
 from engine.model.ast_model import ASTModel
-from engine.model.network import AST, ClipHead
-from engine.model.weights import (
-    Weights,
-    load_weights,
-    new_clip_head,
-    new_models,
-    resolve_device,
-    save_weights,
-)
+from engine.model.fingerprinter import resolve_device
+from engine.model.network import AST, ClipHead, new_clip_head, new_models
+from engine.model.weights import Weights, load_weights, save_weights
 from engine.recipe import Recipe
 from engine.search.calibration import SHIPPED_CALIBRATION
 from training.augment.noise import Noises

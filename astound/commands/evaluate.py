@@ -64,10 +64,10 @@ def calibrate(session: Session, /, out: Path | None, dry_run: bool, **options: A
     """
     from astound.evaluation.calibrate import calibrate
     from astound.output.plots import draw_reliability
-    from engine.figure import begin
+    from engine.figure import new_figure
 
     if out is not None:
-        begin(out)  # fail before the work, not after it
+        new_figure(out)  # fail before the work, not after it
     with session.open() as catalog:
         with progress_bar("calibrating, files") as show:
             report = calibrate(catalog, on_progress=show, **drop_unset(options))

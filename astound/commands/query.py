@@ -167,9 +167,9 @@ def explain(
     _require_part(options)
     if out is not None:
         from astound.output.plots import draw_explanation
-        from engine.figure import begin
+        from engine.figure import new_figure
 
-        begin(out)  # fail before the search, not after it
+        new_figure(out)  # fail before the search, not after it
     key = None if track is None else track_key(track)
     with session.open() as catalog, spinner("explaining"):
         explanation = catalog.explain(clip, track=key, **options)

@@ -10,7 +10,7 @@ import numpy as np
 from astound.evaluation.statistics import Reliability
 from astound.output.terminal import label
 from engine.errors import ConfigError, printable
-from engine.figure import begin, save
+from engine.figure import new_figure, save_figure
 from engine.search.alignment_detail import Agreement, Votes
 from engine.search.explanation import Explanation, Subject
 
@@ -31,7 +31,7 @@ def draw_explanation(explanation: Explanation, path: Path) -> None:
     ----------
     explanation : Explanation
     path : Path
-        Output file; its suffix is one of engine.figure.PICTURES.
+        Output file; its suffix is one of engine.figure.FIGURE_SUFFIXES.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def draw_explanation(explanation: Explanation, path: Path) -> None:
     AstoundError
         matplotlib is not installed, or the picture cannot be written.
     """
-    figure = begin(path)
+    figure = new_figure(path)
     if explanation.subject is None:
         raise ConfigError("path", "nothing to draw: no track resembles the clip")
     figure.suptitle(_title(explanation, explanation.subject), parse_math=False, fontsize="medium")
@@ -53,7 +53,7 @@ def draw_explanation(explanation: Explanation, path: Path) -> None:
     panels["near"].set_ylabel("segments voting")
     _draw_similarity(panels["similarity"], agreement)
     _draw_cosines(panels["cosines"], agreement)
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def _title(explanation: Explanation, subject: Subject) -> str:
@@ -131,7 +131,7 @@ def draw_reliability(reliability: Reliability, path: Path) -> None:
     ----------
     reliability : Reliability
     path : Path
-        Output file; its suffix is one of engine.figure.PICTURES.
+        Output file; its suffix is one of engine.figure.FIGURE_SUFFIXES.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def draw_reliability(reliability: Reliability, path: Path) -> None:
     AstoundError
         matplotlib is not installed, or the picture cannot be written.
     """
-    figure = begin(path, width=6.0, height=7.0)
+    figure = new_figure(path, width=6.0, height=7.0)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     _draw_shares(above, reliability)
     middles = [(one.low + one.high) / 2 for one in reliability.bins]
@@ -148,7 +148,7 @@ def draw_reliability(reliability: Reliability, path: Path) -> None:
     below.bar(middles, [one.n for one in reliability.bins], width, color="tab:gray")
     below.set_ylabel("answers")
     below.set_xlabel("confidence")
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_shares(axes: Axes, reliability: Reliability) -> None:

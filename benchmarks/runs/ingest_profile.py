@@ -22,8 +22,7 @@ from engine.audio import decode
 from engine.audio.decode import Waveform
 from engine.config import IngestConfig
 from engine.errors import AudioError
-from engine.model.fingerprinter import Fingerprinter
-from engine.model.weights import Encoder
+from engine.model.fingerprinter import Encoder, Fingerprinter
 from engine.records import Fingerprint, NewTrack
 from engine.store.store import Store
 from engine.vectors.shard import write_shard

@@ -20,7 +20,7 @@ import torch
 
 from astound.demo import composer as tunes_of
 from engine.files import atomic_write
-from engine.model.weights import new_models
+from engine.model.network import new_models
 from engine.recipe import FINGERPRINT_AST, Recipe, SpectrogramConfig
 from training.augment.pool import AudioPool
 from training.augment.rng import Chance

@@ -21,7 +21,7 @@ from engine.audio import decode
 from engine.config import AlignConfig, IndexConfig, SearchConfig
 from engine.errors import AudioError, ConfigError
 from engine.model.fingerprinter import Fingerprinter
-from engine.model.weights import SHIPPED_WEIGHTS, load_encoder
+from engine.model.weights import SHIPPED_WEIGHTS
 from engine.records import Vectors
 from engine.search import alignment
 from training.validate import best_tracks
@@ -72,7 +72,7 @@ class EncoderConfig:
 
 def run(config: EncoderConfig) -> dict[str, Any]:
     """Measure, write the results and return them, as the plain dict of the JSON."""
-    fingerprinter = Fingerprinter(load_encoder(config.model, config.device))
+    fingerprinter = Fingerprinter.load(config.model, config.device)
     known = datasets.audio_files(config.references)
     paths = list(dict.fromkeys([*known, *datasets.audio_files(config.distractors)]))
     stored, owners = embedded(paths, fingerprinter)

@@ -19,9 +19,9 @@ from benchmarks.reports import report
 from benchmarks.runs.provenance import provenance
 from engine.config import IndexConfig
 from engine.model.ast_model import ASTModel
+from engine.model.fingerprinter import Encoder, resolve_device
 from engine.model.network import Network
 from engine.model.onnx import Graph
-from engine.model.weights import Encoder, resolve_device
 from engine.recipe import ASTConfig
 
 _TURN_S = 0.2

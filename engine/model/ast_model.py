@@ -1,4 +1,4 @@
-"""The Audio Spectrogram Transformer as a library of its own: classify, embed, fingerprint, train.
+"""The Audio Spectrogram Transformer as a library: classify, embed, fingerprint, train, export.
 
 Gong, Chung, Glass: AST: Audio Spectrogram Transformer. Interspeech 2021 (arXiv 2104.01778).
 """
@@ -23,21 +23,24 @@ from torch import Tensor, nn
 from engine.compare import passages
 from engine.errors import AudioError, AudioTooShortError, ConfigError, ModelError
 from engine.model import attribution, checkpoint, onnx, spectrogram
-from engine.model.fingerprinter import Fingerprinter
-from engine.model.network import AST, ClipHead, Network, check_features
-from engine.model.supervised import Learning, Loss, OptimizerOf
+from engine.model.fingerprinter import Encoder, Fingerprinter, resolve_device
+from engine.model.network import (
+    AST,
+    ClipHead,
+    Network,
+    check_features,
+    new_clip_head,
+    new_models,
+)
+from engine.model.supervised import Loss, OptimizerFactory, TrainableModel
 from engine.model.weights import (
     SHIPPED_WEIGHTS,
-    Encoder,
     Weights,
     from_bytes,
     load_weights,
-    new_clip_head,
-    new_models,
-    resolve_device,
     save_weights,
-    sealed,
     to_bytes,
+    with_weights_hash,
 )
 from engine.recipe import ASTConfig, Recipe, SpectrogramConfig
 from engine.records import Fingerprint, Passage
@@ -46,7 +49,7 @@ Audio: TypeAlias = "Tensor | NDArray[Any] | Sequence[float] | Sequence[Sequence[
 """A waveform in [-1, 1] at the model's sample rate, (n_samples,) or (batch, n_samples)."""
 
 
-class ASTModel(Learning):
+class ASTModel(TrainableModel):
     """An Audio Spectrogram Transformer with its front end, labels and optimizer.
 
     Parameters
@@ -54,21 +57,21 @@ class ASTModel(Learning):
     config : ASTConfig
         The published base model by default.
     spectrogram : SpectrogramConfig, optional
-        Its front end; the published one (25-ms windows every 10 ms, kaldi's filter bank) by
-        default.
+        The front end; by default the published one (windows of 25 ms every 10 ms, kaldi's filter
+        bank).
     labels : sequence of str, optional
         Names of the classes; "class 0", "class 1", ... by default.
     optimizer : callable, optional
-        Makes an optimizer of parameters; the published Adam by default.
+        Builds an optimizer of parameters; the published Adam by default.
     loss : callable, optional
-        Of (logits, targets); binary cross-entropy where classes are independent, else
-        cross-entropy by default.
+        Computes the loss from (logits, targets). By default binary cross-entropy if
+        `config.multi_label`, else cross-entropy.
     device : {"auto", "cpu", "cuda"}
 
     Raises
     ------
     ConfigError
-        Labels and classes differ in number, or the front end does not fit.
+        Labels and classes differ in number, or the front end does not fit the network.
 
     Examples
     --------
@@ -85,7 +88,7 @@ class ASTModel(Learning):
         *,
         spectrogram: SpectrogramConfig | None = None,
         labels: Sequence[str] | None = None,
-        optimizer: OptimizerOf | None = None,
+        optimizer: OptimizerFactory | None = None,
         loss: Loss | None = None,
         device: str = "auto",
     ) -> None:
@@ -93,29 +96,38 @@ class ASTModel(Learning):
         front_end = spectrogram or SpectrogramConfig.kaldi(encoder)
         recipe = Recipe(spectrogram=front_end, encoder=encoder)
         super().__init__(optimizer, loss)
-        self._take(*new_models(recipe), recipe, device)
-        self._noted({}, labels)
+        self._set_networks(*new_models(recipe), recipe, device)
+        self._describe({}, labels)
 
-    def _take(self, network: Network, clip_head: ClipHead, recipe: Recipe, device: str) -> None:
+    def _set_networks(
+        self, network: Network, clip_head: ClipHead, recipe: Recipe, device: str
+    ) -> None:
         self.device = torch.device(resolve_device(device))
         self._network: Network | None = network
         if isinstance(network, nn.Module):
             network.to(self.device).eval()
         self.clip_head = clip_head.to(self.device).eval()
-        self._recipe, self._sealed_at = recipe, -1
+        self._recipe, self._hashed_version = recipe, -1
 
-    # -- other beginnings -----------------------------------------------------------------------
+    def _describe(
+        self, training_record: Mapping[str, Any], labels: Sequence[str] | None
+    ) -> ASTModel:
+        self.training_record: dict[str, Any] = dict(training_record)
+        self.labels = _labels(labels, self.config)
+        return self
+
+    # -- constructors ---------------------------------------------------------------------------
 
     @classmethod
-    def of(cls, weights: Weights, *, device: str = "auto") -> ASTModel:
-        """Make one of weights that are in memory."""
-        network, clip_head, recipe, record, labels = weights
-        return cls._of(network, clip_head, recipe, device)._noted(record, labels)
+    def from_weights(cls, weights: Weights, *, device: str = "auto") -> ASTModel:
+        """Build a model of weights in memory."""
+        model = cls._from_networks(weights.network, weights.clip_head, weights.recipe, device)
+        return model._describe(weights.training_record, weights.labels)
 
     @classmethod
     def shipped(cls, *, device: str = "auto") -> ASTModel:
         """Load the fingerprint model astound ships."""
-        return cls.of(load_weights(SHIPPED_WEIGHTS), device=device)
+        return cls.from_weights(load_weights(SHIPPED_WEIGHTS), device=device)
 
     @classmethod
     def from_pretrained(
@@ -132,9 +144,9 @@ class ASTModel(Learning):
         ----------
         path : path-like
             A folder of Hugging Face's ``ASTForAudioClassification``, a ``.pth`` of the original
-            repository (read without running any of its code), or a file of :meth:`save`.
+            repository (no code in it is run), or a file of :meth:`save`.
         labels : sequence of str, optional
-            Names of the classes, for a checkpoint that has none.
+            Names of the classes, for a checkpoint without names.
         device : {"auto", "cpu", "cuda"}
         changes
             Fields of :class:`ASTConfig` to override. With ``target_length=100`` the positions are
@@ -144,14 +156,14 @@ class ASTModel(Learning):
         Raises
         ------
         ModelError
-            There is no such checkpoint, it is damaged, or cannot be given that shape.
+            The checkpoint is missing or damaged, or cannot be adapted to that shape.
         """
-        found = _checkpoint(Path(path))
-        config = _changed(found.config, changes)
-        front_end = dataclasses.replace(found.spectrogram, n_frames=config.target_length)
-        kept = labels or (found.labels if config.num_classes == found.config.num_classes else None)
-        model = cls(config, spectrogram=front_end, labels=kept, device=device)
-        return model.init_from(found)
+        source = _read_checkpoint(Path(path))
+        config = _override(source.config, changes)
+        front_end = dataclasses.replace(source.spectrogram, n_frames=config.target_length)
+        if not labels and config.num_classes == source.config.num_classes:
+            labels = source.labels
+        return cls(config, spectrogram=front_end, labels=labels, device=device).init_from(source)
 
     @classmethod
     def from_onnx(
@@ -161,15 +173,16 @@ class ASTModel(Learning):
         providers: Sequence[str] | None = None,
         session_options: Any = None,
     ) -> ASTModel:
-        """Run what :meth:`export_onnx` wrote, on onnxruntime.
+        """Load a graph that :meth:`export_onnx` wrote and run it on onnxruntime.
 
-        Everything but learning works; see :class:`engine.model.onnx.Graph` for the parameters.
+        Everything but training works. The parameters are those of
+        :class:`engine.model.onnx.Graph`.
 
         Raises
         ------
         FileNotFoundError
         ModelError
-            Not a graph of this kind; says what was expected.
+            The file is not such a graph.
         """
         network = onnx.Graph(Path(path), providers, session_options)
         try:
@@ -178,38 +191,35 @@ class ASTModel(Learning):
             clip_head = new_clip_head(recipe)
             clip_head.load_state_dict(load(base64.b64decode(network.metadata["clip_head"])))
         except (KeyError, ValueError, RuntimeError, SafetensorError) as error:
-            reason = f"its metadata lack what export_onnx notes in them ({error!r})"
+            reason = f"its metadata are not those that export_onnx writes ({error!r})"
             raise ModelError(path, reason) from error
-        return cls._of(network, clip_head, recipe, "cpu")._noted({}, labels)
+        return cls._from_networks(network, clip_head, recipe, "cpu")._describe({}, labels)
 
     @classmethod
-    def _of(cls, network: Network, clip_head: ClipHead, recipe: Recipe, device: str) -> ASTModel:
+    def _from_networks(
+        cls, network: Network, clip_head: ClipHead, recipe: Recipe, device: str
+    ) -> ASTModel:
         model = cls.__new__(cls)
-        Learning.__init__(model)
-        model._take(network, clip_head, recipe, device)
+        TrainableModel.__init__(model)
+        model._set_networks(network, clip_head, recipe, device)
         return model
 
-    def _noted(self, record: Mapping[str, Any], labels: Sequence[str] | None) -> ASTModel:
-        self.record: dict[str, Any] = dict(record)
-        self.labels = _labels(labels, self.config)
-        return self
-
     def new_instance(self) -> ASTModel:
-        """Make one of the same configuration with fresh weights."""
-        fresh = Weights(*new_models(self._recipe), self._recipe)
-        return self._alike(fresh)
+        """Build a model of the same configuration with fresh weights."""
+        return self._with_weights(Weights(*new_models(self._recipe), self._recipe))
 
     def clone(self) -> ASTModel:
-        """Make an independent one with the same weights."""
-        return self._alike(from_bytes(self.to_bytes()))
+        """Build an independent model with the same weights."""
+        return self._with_weights(from_bytes(self.to_bytes()))
 
-    def _alike(self, weights: Weights) -> ASTModel:
-        other = type(self).of(weights._replace(labels=self.labels), device=self.device.type)
-        other._optimizer_of, other._loss_of = self._optimizer_of, self._loss_of
+    def _with_weights(self, weights: Weights) -> ASTModel:
+        weights = weights._replace(labels=self.labels)
+        other = type(self).from_weights(weights, device=self.device.type)
+        other._optimizer_factory, other._loss = self._optimizer_factory, self._loss
         return other
 
     def init_from(self, source: str | os.PathLike[str] | checkpoint.Checkpoint) -> ASTModel:
-        """Begin with the weights of a checkpoint, its patches and positions adapted to this shape.
+        """Load the weights of a checkpoint, with patches and positions adapted to this shape.
 
         Parameters
         ----------
@@ -219,45 +229,46 @@ class ASTModel(Learning):
         Returns
         -------
         ASTModel
-            This one.
+            This model.
 
         Raises
         ------
         ModelError
-            Its width, layers or heads differ.
+            The checkpoint has another width, or another number of layers or heads.
         """
-        found = source if isinstance(source, checkpoint.Checkpoint) else _checkpoint(Path(source))
-        state = checkpoint.adapt(found.state, found.config, self.config)
-        self._learnable().load_state_dict(state, strict=False)
+        if not isinstance(source, checkpoint.Checkpoint):
+            source = _read_checkpoint(Path(source))
+        state = checkpoint.adapt(source.state, source.config, self.config)
+        self._trainable_network().load_state_dict(state, strict=False)
         return self
 
-    # -- what it is -----------------------------------------------------------------------------
+    # -- properties -----------------------------------------------------------------------------
 
     @property
     def network(self) -> Network:
-        """What computes; ModelError once it is closed."""
+        """The network; ModelError after :meth:`close`."""
         if self._network is None:
-            raise ModelError(self.name, "it is closed; make or load another")
+            raise ModelError(self.name, "it is closed; create or load another model")
         return self._network
 
     @property
     def config(self) -> ASTConfig:
-        """Its shape."""
+        """Shape of the network."""
         return self._recipe.encoder
 
     @property
     def embedding_dimension(self) -> int:
-        """Numbers in what :meth:`extract_embedding` gives."""
+        """Length of an embedding of :meth:`extract_embedding`."""
         return self.config.embedding_dim
 
     @property
     def fingerprint_length(self) -> int:
-        """Numbers in the fingerprint of one segment."""
+        """Length of the fingerprint of one segment."""
         return self.config.fingerprint_length
 
     @property
     def num_classes(self) -> int:
-        """Number of classes, 0 for none."""
+        """Number of classes; 0 without a classification head."""
         return self.config.num_classes
 
     @property
@@ -273,35 +284,37 @@ class ASTModel(Learning):
     @property
     def n_parameters(self) -> int:
         """Number of weights of the network."""
-        return sum(parameter.numel() for parameter in self._learnable().parameters())
+        return sum(parameter.numel() for parameter in self._trainable_network().parameters())
 
     @property
     def recipe(self) -> Recipe:
-        """All that changes a fingerprint's numbers, with the hash of the weights as they are."""
+        """The recipe with the hash of the current weights."""
         if isinstance(self.network, nn.Module):
             parameters = [*self.network.parameters(), *self.clip_head.parameters()]
-            changes = sum(one._version for one in parameters)  # counts changes in place
-            if self._sealed_at != changes:
-                self._recipe, self._sealed_at = sealed(self.weights()).recipe, changes
+            # torch counts the in-place changes of each tensor.
+            version = sum(parameter._version for parameter in parameters)
+            if self._hashed_version != version:
+                self._recipe = with_weights_hash(self.weights()).recipe
+                self._hashed_version = version
         return self._recipe
 
     @property
     def recipe_id(self) -> str:
-        """Stands for the recipe."""
+        """Id of the recipe; see :attr:`Recipe.recipe_id`."""
         return self.recipe.recipe_id
 
     @property
     def sample_rate(self) -> int:
-        """Hz the audio must have."""
+        """Required sample rate of the audio in Hz."""
         return self.config.sample_rate
 
     @property
     def segment_s(self) -> float:
-        """Seconds it reads at once."""
+        """Longest input of the network, in seconds."""
         return self._recipe.spectrogram.segment_s
 
     def metadata(self) -> dict[str, Any]:
-        """Tell name, shape, number of parameters, recipe, labels and how it was trained."""
+        """Return name, shape, number of parameters, recipe, labels and training record."""
         return {
             "name": self.name,
             "config": dataclasses.asdict(self.config),
@@ -309,38 +322,38 @@ class ASTModel(Learning):
             "recipe_id": self.recipe_id,
             "recipe": self.recipe.to_dict(),
             "labels": list(self.labels),
-            "training": self.record,
+            "training": self.training_record,
         }
 
     # -- inference ------------------------------------------------------------------------------
 
     def preprocess(self, audio: Audio) -> Tensor:
-        """Turn waveforms into what the network reads.
+        """Convert waveforms to the features that the network reads.
 
         Parameters
         ----------
         audio : array of shape (n_samples,) or (batch, n_samples), in [-1, 1]
-            Of no more than :attr:`segment_s` where a segment is normalised by itself.
+            Not longer than :attr:`segment_s` if segments are normalised individually.
 
         Returns
         -------
         float32 tensor of shape (batch, n_frames, n_mels)
-            On the model's device; as many frames as fit, nothing is padded.
+            On the model's device, with as many frames as fit. Nothing is padded.
 
         Raises
         ------
         AudioError
-            Not numbers, not finite, or of another shape.
+            The audio is not numeric, not finite, or has another shape.
         AudioTooShortError
-            Less than one patch.
+            The audio is shorter than one patch.
         """
         front_end = self._recipe.spectrogram
         waveforms = _waveforms(audio).to(self.device)
         features = spectrogram.log_mel(waveforms, front_end)
         if features.shape[1] < self.patch_size:
-            needed = (self.patch_size - 1) * front_end.hop_length + front_end.n_fft
-            seconds = (waveforms.shape[1] / self.sample_rate, needed / self.sample_rate)
-            raise AudioTooShortError("array", *seconds)
+            minimum = (self.patch_size - 1) * front_end.hop_length + front_end.n_fft
+            durations_s = waveforms.shape[1] / self.sample_rate, minimum / self.sample_rate
+            raise AudioTooShortError("array", *durations_s)
         return spectrogram.normalise(features, front_end)
 
     def predict(self, audio: Audio) -> Tensor:
@@ -349,8 +362,8 @@ class ASTModel(Learning):
         Parameters
         ----------
         audio : array of shape (n_samples,) or (batch, n_samples), or (batch, n_frames, n_mels)
-            Waveforms, or features of :meth:`preprocess`. Of a waveform that is longer than
-            :attr:`segment_s` consecutive segments are heard, and their logits averaged.
+            Waveforms, or features of :meth:`preprocess`. A waveform longer than
+            :attr:`segment_s` is read in consecutive segments whose logits are averaged.
 
         Returns
         -------
@@ -359,13 +372,13 @@ class ASTModel(Learning):
         Raises
         ------
         ModelError
-            It has no classes.
+            The model has no classes.
         """
         self._require_classes()
-        return self._pooled(audio, self.network)
+        return self._average(audio, self.network)
 
     def postprocess(self, logits: Tensor) -> Tensor:
-        """Turn logits into probabilities: each by itself if multi-label, else summing to 1.
+        """Convert logits to probabilities: independent ones if multi-label, else summing to 1.
 
         Parameters
         ----------
@@ -378,18 +391,18 @@ class ASTModel(Learning):
         return logits.sigmoid() if self.config.multi_label else logits.softmax(dim=-1)
 
     def classify(self, audio: Audio, top_k: int = 5) -> list[tuple[str, float]]:
-        """Name the likeliest classes.
+        """Find the most probable classes.
 
         Parameters
         ----------
         audio : array of shape (n_samples,)
         top_k : int
-            How many; all there are if fewer.
+            Number of classes to return, at most.
 
         Returns
         -------
         list of (label, probability)
-            The likeliest first.
+            Most probable first.
         """
         if top_k < 1:
             raise ConfigError.invalid("top_k", top_k, "must be at least 1")
@@ -399,34 +412,35 @@ class ASTModel(Learning):
         return [(self.labels[index], probability) for index, probability in pairs]
 
     def extract_embedding(self, audio: Audio) -> Tensor:
-        """Embed audio as a whole: the class token, averaged with the distillation token.
+        """Compute one embedding of the whole audio: the mean of the class tokens.
 
         Parameters
         ----------
-        audio : as for :meth:`predict`
+        audio : array
+            As for :meth:`predict`.
 
         Returns
         -------
         float32 tensor of shape (batch, embedding_dim), on the CPU
         """
-        return self._pooled(audio, self.network.summary)
+        return self._average(audio, self.network.summary)
 
-    def _pooled(self, audio: Audio, function: Callable[[Tensor], Tensor]) -> Tensor:
+    def _average(self, audio: Audio, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """Average what a function computes from each segment."""
         with torch.inference_mode():
-            return (
-                torch.stack([function(one).float() for one in self._windows(audio)]).mean(0).cpu()
-            )
+            outputs = [function(features).float() for features in self._segments(audio)]
+            return torch.stack(outputs).mean(0).cpu()
 
-    def _windows(self, audio: Audio) -> Iterator[Tensor]:
-        """Cut waveforms into consecutive segments, the last one ending where they end."""
+    def _segments(self, audio: Audio) -> Iterator[Tensor]:
+        """Yield the features of consecutive segments; the last one ends where the audio ends."""
         if getattr(audio, "ndim", 0) == 3:
             yield self._features(audio)
             return
         waveforms = _waveforms(audio)
-        n_samples, n_whole = waveforms.shape[1], self._recipe.spectrogram.samples_per_segment
-        last = max(n_samples - n_whole, 0)
-        for start in sorted({*range(0, last + 1, n_whole), last}):
-            yield self.preprocess(waveforms[:, start : start + n_whole])
+        n_samples, n_segment = waveforms.shape[1], self._recipe.spectrogram.samples_per_segment
+        last = max(n_samples - n_segment, 0)
+        for start in sorted({*range(0, last + 1, n_segment), last}):
+            yield self.preprocess(waveforms[:, start : start + n_segment])
 
     def _features(self, audio: Any) -> Tensor:
         features = torch.as_tensor(audio, dtype=torch.float32, device=self.device)
@@ -441,16 +455,16 @@ class ASTModel(Learning):
         segment_hop_s: float = 0.5,
         source: str = "array",
     ) -> Fingerprint:
-        """Fingerprint one recording, as the engine stores it.
+        """Fingerprint one recording as a catalog stores it.
 
         Parameters
         ----------
         audio : array of shape (n_samples,), or iterable of such arrays
-            The waveform, at once or in blocks as they are decoded.
+            The waveform, at once or in blocks.
         segment_hop_s : float
-            Distance of the segments; a whole number of frames, and a divisor of 0.5.
+            Distance of the segments in seconds; a whole number of frames, and a divisor of 0.5.
         source : str
-            What errors call the recording.
+            The recording's name in error messages.
 
         Returns
         -------
@@ -461,7 +475,9 @@ class ASTModel(Learning):
         AudioTooShortError, SilentAudioError
         """
         if isinstance(audio, (str, bytes, os.PathLike)):
-            raise AudioError(os.fspath(audio), "a path, not a waveform; read the file first")
+            raise AudioError(
+                os.fspath(audio), "this is a path, not a waveform; read the file first"
+            )
         blocks = [_one_waveform(audio, "fingerprint")] if _is_array(audio) else audio
         return self._fingerprinter().fingerprint(blocks, segment_hop_s, source)  # type: ignore[arg-type]
 
@@ -470,54 +486,54 @@ class ASTModel(Learning):
         return self._recipe.spectrogram.hop_within(hop_s, whole_s)
 
     def compute_similarity(self, first: Fingerprint, second: Fingerprint) -> float:
-        """Tell how much two fingerprints agree; see :func:`engine.compare.passages.similarity`."""
+        """Compute how much two recordings share; see :func:`engine.compare.passages.similarity`."""
         return passages.similarity(first, second)
 
     def find_matches(
         self, query: Fingerprint, reference: Fingerprint, min_match_length: int = 10
     ) -> list[Passage]:
-        """Find what two recordings have in common; see :func:`engine.compare.passages.passages`."""
+        """Find the passages two recordings share; see :func:`engine.compare.passages.passages`."""
         return passages.passages(query, reference, min_match_length)
 
     def _fingerprinter(self) -> Fingerprinter:
         return Fingerprinter(Encoder(self.network, self.clip_head, self.recipe, self.device))
 
-    # -- what matters to it ---------------------------------------------------------------------
+    # -- attribution ----------------------------------------------------------------------------
 
     def feature_importance(
         self, audio: Audio, method: str = "gradient", target: str | int | None = None
     ) -> NDArray[np.float32]:
-        """Tell which times and frequencies an answer rests on.
+        """Compute how much each time and frequency contributes to an output.
 
         Parameters
         ----------
-        audio : array of shape (n_samples,), no longer than one segment
+        audio : array of shape (n_samples,), not longer than one segment
         method : {"gradient", "rollout", "occlusion"}
-            Gradient times input, attention rollout (Abnar, Zuidema 2020), or what is lost when a
-            patch is hidden.
+            Gradient times input, attention rollout (Abnar, Zuidema 2020), or the loss of score when
+            a patch is masked.
         target : str or int, optional
-            Label or index of the class that is asked about: the likeliest one by default. Without
-            classes it is where the embedding points. Rollout asks about none.
+            Label or index of the class to attribute; the most probable one by default. A model
+            without classes attributes its embedding. Rollout ignores the target.
 
         Returns
         -------
         float32 array of shape (n_frames, n_mels), aligned with :meth:`preprocess`
         """
         features = self.preprocess(audio)
-        network = self._learnable()
+        network = self._trainable_network()
         if method == "rollout":
-            found = attribution.attention_rollout(network, features)
+            batch = attribution.attention_rollout(network, features)
         elif method == "gradient":
-            found = attribution.gradient_times_input(self._score(features, target), features)
+            batch = attribution.gradient_times_input(self._score(features, target), features)
         elif method == "occlusion":
             score, size = self._score(features, target), self.patch_size
-            found = attribution.occlusion(score, features, size, size)
+            batch = attribution.occlusion(score, features, size, size)
         else:
             raise ConfigError.invalid(
                 "method", method, "must be one of gradient, rollout, occlusion"
             )
-        of_one: NDArray[np.float32] = found[0]
-        return of_one
+        importance: NDArray[np.float32] = batch[0]
+        return importance
 
     def plot_importance(
         self,
@@ -526,12 +542,12 @@ class ASTModel(Learning):
         method: str = "gradient",
         target: str | int | None = None,
     ) -> None:
-        """Draw :meth:`feature_importance` below the spectrogram; the suffix chooses the format."""
-        weights = self.feature_importance(audio, method, target)
+        """Plot :meth:`feature_importance` below the spectrogram; the suffix sets the format."""
+        importance = self.feature_importance(audio, method, target)
         front_end = self._recipe.spectrogram
         attribution.plot(
             self.preprocess(audio)[0].cpu().numpy(),
-            weights,
+            importance,
             front_end.hop_length / front_end.sample_rate,
             spectrogram.band_centres_hz(front_end).numpy(),
             Path(path),
@@ -539,17 +555,17 @@ class ASTModel(Learning):
         )
 
     def _score(self, features: Tensor, target: str | int | None) -> Callable[[Tensor], Tensor]:
-        network = self._learnable()
+        network = self._trainable_network()
         if not self.num_classes:
-            return attribution.agreement(network, features)
+            return attribution.embedding_score(network, features)
         if target is not None:
-            index = self._class(target)
+            index = self._class_index(target)
         else:
             with torch.no_grad():
                 index = int(network(features)[0].argmax())
-        return lambda some: network(some)[:, index]
+        return lambda batch: network(batch)[:, index]
 
-    def _class(self, target: str | int) -> int:
+    def _class_index(self, target: str | int) -> int:
         if isinstance(target, str) and target in self.labels:
             return self.labels.index(target)
         if isinstance(target, int) and 0 <= target < self.num_classes:
@@ -558,30 +574,30 @@ class ASTModel(Learning):
             "target", target, f"must be one of the {self.num_classes} classes of the model"
         )
 
-    # -- other forms ----------------------------------------------------------------------------
+    # -- files and exports ----------------------------------------------------------------------
 
     def to_bytes(self) -> bytes:
-        """Write weights, recipe, labels and training record as safetensors."""
+        """Serialise weights, recipe, labels and training record as safetensors."""
         return to_bytes(self.weights())
 
     @classmethod
     def from_bytes(cls, content: bytes, *, device: str = "auto") -> ASTModel:
-        """Read what :meth:`to_bytes` wrote; ModelError when it is anything else or damaged."""
-        return cls.of(from_bytes(content), device=device)
+        """Read what :meth:`to_bytes` wrote; ModelError if it is damaged or something else."""
+        return cls.from_weights(from_bytes(content), device=device)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a weights file, as ``astound --model`` takes it."""
+        """Write a weights file, as ``astound --model`` reads it."""
         save_weights(Path(path), self.weights())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, device: str = "auto") -> ASTModel:
-        """Read a weights file; ModelError when it is none or damaged."""
-        return cls.of(load_weights(Path(path)), device=device)
+        """Read a weights file; ModelError if it is damaged or another file."""
+        return cls.from_weights(load_weights(Path(path)), device=device)
 
     def export_onnx(self, path: str | os.PathLike[str]) -> None:
-        """Write an ONNX graph for any batch and any length up to a segment's.
+        """Write an ONNX graph for any batch size and any length up to a segment.
 
-        What it computes is compared with this model's to 1e-4 before it is kept.
+        The file is kept only if its outputs equal this model's within 1e-4.
         """
         clip_head = {k: v.cpu().contiguous() for k, v in self.clip_head.state_dict().items()}
         metadata = {
@@ -589,14 +605,14 @@ class ASTModel(Learning):
             "labels": json.dumps(self.labels),
             "clip_head": base64.b64encode(save(clip_head)).decode(),
         }
-        onnx.export_graph(self._learnable(), Path(path), metadata)
+        onnx.export_graph(self._trainable_network(), Path(path), metadata)
 
     def export(self) -> torch.export.ExportedProgram:
-        """Trace the network with torch.export, for any batch and any length up to a segment's."""
-        return onnx.export_program(self._learnable())
+        """Trace the network with torch.export, for any batch size and length up to a segment."""
+        return onnx.export_program(self._trainable_network())
 
     def compile(self, **options: Any) -> ASTModel:
-        """Compile the network with torch.compile; its outputs stay the same.
+        """Compile the network with torch.compile; the outputs stay the same.
 
         Parameters
         ----------
@@ -606,14 +622,14 @@ class ASTModel(Learning):
         Returns
         -------
         ASTModel
-            This one.
+            This model.
         """
-        network = self._learnable()
+        network = self._trainable_network()
         network.summary = torch.compile(network.summary, **options)  # type: ignore[method-assign]
         return self
 
     def close(self) -> None:
-        """Let go of the weights and of the memory they take on the device."""
+        """Release the weights and their memory on the device."""
         self._network, self._optimizer = None, None
         self.clip_head.to("meta")
         if self.device.type == "cuda":
@@ -626,57 +642,58 @@ class ASTModel(Learning):
         self.close()
 
     def weights(self) -> Weights:
-        """All that a file of it holds."""
-        return Weights(self._learnable(), self.clip_head, self._recipe, self.record, self.labels)
+        """Return the content of the model's weights file."""
+        network = self._trainable_network()
+        return Weights(network, self.clip_head, self._recipe, self.training_record, self.labels)
 
-    def _learnable(self) -> AST:
+    def _trainable_network(self) -> AST:
         if not isinstance(self.network, AST):
-            raise ModelError(self.name, "an ONNX graph has no weights to look at or to change")
+            raise ModelError(self.name, "an ONNX graph has no weights to read or to change")
         return self.network
 
 
-def _checkpoint(path: Path) -> checkpoint.Checkpoint:
-    """Read any kind of checkpoint."""
+def _read_checkpoint(path: Path) -> checkpoint.Checkpoint:
+    """Read a weights file or a published checkpoint."""
     if path.suffix != ".safetensors":
         return checkpoint.read_checkpoint(path)
     network, _, recipe, _, labels = load_weights(path)
     return checkpoint.Checkpoint(recipe.encoder, recipe.spectrogram, network.state_dict(), labels)
 
 
-def _changed(config: ASTConfig, changes: Mapping[str, Any]) -> ASTConfig:
-    known = [one.name for one in dataclasses.fields(config)]
+def _override(config: ASTConfig, changes: Mapping[str, Any]) -> ASTConfig:
+    """Replace fields of a config; ConfigError if there is no such field."""
+    names = [field.name for field in dataclasses.fields(config)]
     for key in changes:
-        if key not in known:
-            raise ConfigError(key, f"unknown setting; choose from {', '.join(known)}")
+        if key not in names:
+            raise ConfigError(key, f"unknown setting; choose from {', '.join(names)}")
     return dataclasses.replace(config, **changes)
 
 
 def _labels(labels: Sequence[str] | None, config: ASTConfig) -> tuple[str, ...]:
-    given = tuple(labels or (f"class {n}" for n in range(config.num_classes)))
-    if len(given) != config.num_classes:
-        raise ConfigError.invalid(
-            "labels", given, f"must be {config.num_classes} labels, one for each class"
-        )
-    return given
+    names = tuple(labels or (f"class {n}" for n in range(config.num_classes)))
+    if len(names) != config.num_classes:
+        requirement = f"must be {config.num_classes}, one for each class"
+        raise ConfigError.invalid("len(labels)", len(names), requirement)
+    return names
 
 
 def _is_array(audio: Any) -> bool:
-    """Tell an array, or a sequence of numbers, from an iterable of blocks."""
+    """Distinguish an array, or a sequence of numbers, from an iterable of blocks."""
     if isinstance(audio, (Tensor, np.ndarray)):
         return True
     return isinstance(audio, Sequence) and (not audio or isinstance(audio[0], (int, float)))
 
 
-def _one_waveform(audio: Any, asked: str) -> NDArray[np.float32]:
+def _one_waveform(audio: Any, method: str) -> NDArray[np.float32]:
     batch = _waveforms(audio)
     if len(batch) != 1:
-        raise AudioError("array", f"got {len(batch)} waveforms, but {asked} takes one")
+        raise AudioError("array", f"got {len(batch)} waveforms, but {method} takes one")
     waveform: NDArray[np.float32] = batch[0].detach().cpu().numpy()
     return waveform
 
 
 def _waveforms(audio: Any) -> Tensor:
-    """Make a batch of waveforms of whatever is given."""
+    """Convert audio to a float32 batch of shape (batch, n_samples); AudioError if it is not."""
     if isinstance(audio, np.ndarray) and audio.dtype.kind in "iu":
         raise AudioError("array", f"invalid dtype {audio.dtype}: must be float in [-1, 1]")
     if not isinstance(audio, Tensor):
@@ -691,6 +708,6 @@ def _waveforms(audio: Any) -> Tensor:
         requirement = "must be (n_samples,) or (batch, n_samples)"
         raise AudioError("array", f"invalid shape {tuple(audio.shape)}: {requirement}")
     if not batch.isfinite().all():
-        raise AudioError("array", "it holds numbers that are not finite")
+        raise AudioError("array", "it contains samples that are not finite numbers")
     waveforms: Tensor = batch
     return waveforms

@@ -1,4 +1,4 @@
-"""Which parts of a spectrogram an answer rests on: three ways to tell, and a picture of it.
+"""Attribute an output of the network to parts of its input spectrogram, and plot the result.
 
 Gradient × input (Shrikumar et al. 2016, arXiv 1605.01713), attention rollout (Abnar and Zuidema
 2020, arXiv 2005.00928) and occlusion (Zeiler and Fergus 2014, arXiv 1311.2901).
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.errors import ConfigError
-from engine.figure import begin, save
+from engine.figure import new_figure, save_figure
 from engine.model.network import AST, Block
 
 if TYPE_CHECKING:
@@ -31,22 +31,23 @@ Score = Callable[[Tensor], Tensor]
 Patch = tuple[slice, slice]
 """Frames and bands of one patch."""
 
-# Inputs scored at once, so that memory does not grow with the number of patches.
 BATCH_SIZE = 16
+"""Inputs scored at once, so that memory does not grow with the number of patches."""
 
-# The colours leave this share of the values out, lest one outlier leave all others pale.
+# The colour scale leaves out this fraction of the values, so that one outlier does not make all
+# others pale.
 _OUTLIERS = 0.002
 
 _TICKS_HZ = (50, 100, 200, 500, 1000, 2000, 3000, 4000, 6000, 8000, 12000, 16000)
 
 
-# -- the three ways --------------------------------------------------------------------------
+# -- methods ---------------------------------------------------------------------------------
 
 
-def agreement(network: AST, features: Tensor) -> Score:
-    """Make the score that asks what an embedding rests on: its length along where it points now.
+def embedding_score(network: AST, features: Tensor) -> Score:
+    """Build a score for the embedding of one input: its length along its current direction.
 
-    The cosine would not do: with itself it is the largest there is, and its gradient 0.
+    The cosine is no use: an embedding's cosine with itself is the maximum, where the gradient is 0.
 
     Parameters
     ----------
@@ -61,8 +62,8 @@ def agreement(network: AST, features: Tensor) -> Score:
     with torch.inference_mode(False), torch.no_grad():
         direction = network.embed(features.clone())[0]
 
-    def score(some: Tensor) -> Tensor:
-        summary = network.summary(some)
+    def score(batch: Tensor) -> Tensor:
+        summary = network.summary(batch)
         projected = network.projection(summary) if network.config.fingerprint_dim else summary
         return projected.float() @ direction
 
@@ -70,18 +71,18 @@ def agreement(network: AST, features: Tensor) -> Score:
 
 
 def gradient_times_input(score: Score, features: Tensor) -> Importance:
-    """Multiply each value by how fast the score rises with it.
+    """Multiply each value by the gradient of the score with respect to it.
 
     Parameters
     ----------
     score : Score
-        Differentiable; without dropout, or the result is random.
+        Differentiable and without dropout.
     features : float32 tensor of shape (n, n_frames, n_mels), normalised
 
     Returns
     -------
     float32 array of shape (n, n_frames, n_mels)
-        Signed, negative where a value speaks against. Of a linear score they sum to the score.
+        Negative values lower the score. For a linear score they sum to the score.
     """
     with torch.inference_mode(False), torch.enable_grad():
         x = features.clone().detach().requires_grad_()
@@ -96,26 +97,26 @@ def attention_rollout(network: AST, features: Tensor) -> Importance:
     Parameters
     ----------
     network : AST
-        In evaluation mode, or the result is random.
+        In evaluation mode, because dropout would make the result random.
     features : float32 tensor of shape (n, n_frames, n_mels), normalised
         At most `network.config.target_length` frames.
 
     Returns
     -------
     float32 array of shape (n, n_frames, n_mels)
-        Not negative, and of no class in particular: it shows where the network looks. The mean
-        where patches overlap, 0 beyond the last patch.
+        Not negative and independent of any class. The mean where patches overlap, 0 beyond the
+        last patch.
     """
     n_class_tokens = network.config.n_class_tokens
-    seen = [
-        rollout(network, one)[:, :n_class_tokens, n_class_tokens:].mean(dim=1)
-        for one in features.split(1)  # n_tokens squared for each head: the base model has 1214
+    shares = [
+        rollout(network, single)[:, :n_class_tokens, n_class_tokens:].mean(dim=1)
+        for single in features.split(1)  # memory grows with n_tokens squared; the base model: 1214
     ]
-    return _array(_put_back(torch.cat(seen), _patches_of(network, features), features))
+    return _array(_put_back(torch.cat(shares), _patches_of(network, features), features))
 
 
 def rollout(network: AST, features: Tensor) -> Tensor:
-    """Share that each input token has in each output token, if attention were all there is.
+    """Compute the share of each input token in each output token from the attention alone.
 
     Parameters
     ----------
@@ -125,13 +126,14 @@ def rollout(network: AST, features: Tensor) -> Tensor:
     Returns
     -------
     float32 tensor of shape (n, n_tokens, n_tokens)
-        Row i holds the shares in output token i, which sum to 1; tokens as in `network.tokens`.
+        Row i holds the shares in output token i, which sum to 1. The tokens are those of
+        `network.tokens`.
     """
     x = network.tokens(features)
     shares = torch.eye(x.shape[1], device=x.device).expand(len(x), -1, -1)
     for block in network.blocks:
         assert isinstance(block, Block)
-        # Half of what a layer gives is its input, which passes by the attention unchanged.
+        # The residual connection passes the input on unchanged; it counts as one half.
         shares = (_attention(block, x) @ shares + shares) / 2
         x = block(x)
     return shares
@@ -139,7 +141,7 @@ def rollout(network: AST, features: Tensor) -> Tensor:
 
 @torch.no_grad()
 def occlusion(score: Score, features: Tensor, patch_size: int, stride: int) -> Importance:
-    """Replace one patch after the other by the mean of its input, and see how far the score drops.
+    """Compute the loss of score when one patch after the other is replaced by the input's mean.
 
     Parameters
     ----------
@@ -147,17 +149,17 @@ def occlusion(score: Score, features: Tensor, patch_size: int, stride: int) -> I
         Called with batches of up to `BATCH_SIZE` variants of one input.
     features : float32 tensor of shape (n, n_frames, n_mels), normalised
     patch_size, stride : int
-        Side of a patch and distance between patches; the last ones end where the features do.
+        Side of a patch and distance between patches. The last patches end where the features end.
 
     Returns
     -------
     float32 array of shape (n, n_frames, n_mels)
-        Signed, negative where hiding raised the score. The mean where patches overlap.
+        Negative where masking raised the score. The mean where patches overlap.
 
     Raises
     ------
     ConfigError
-        The patches are larger than the features, or leave some of them out.
+        The patches are larger than the features, or there are gaps between them.
     """
     _require_patches_fit(patch_size, stride, features)
     patches = [
@@ -165,7 +167,7 @@ def occlusion(score: Score, features: Tensor, patch_size: int, stride: int) -> I
         for band in _starts(features.shape[2], patch_size, stride)
         for frame in _starts(features.shape[1], patch_size, stride)
     ]
-    drops = [score(one) - _scores_without(score, one, patches) for one in features.split(1)]
+    drops = [score(single) - _masked_scores(score, single, patches) for single in features.split(1)]
     return _array(_put_back(torch.stack(drops), patches, features))
 
 
@@ -173,9 +175,9 @@ def occlusion(score: Score, features: Tensor, patch_size: int, stride: int) -> I
 
 
 def _attention(block: Block, x: Tensor) -> Tensor:
-    """Weights of one layer, mean over its heads, (n, n_tokens, width) to (n, n_tokens, n_tokens).
+    """Attention of one layer, mean over its heads, (n, n_tokens, width) to (n, n_tokens, n_tokens).
 
-    Computed again: the fused attention that the network uses does not give them out.
+    Computed again, because the fused attention of the network does not return it.
     """
     heads = block.attention.qkv(block.norm1(x)).unflatten(-1, (3, block.attention.num_heads, -1))
     q, k, _ = heads.permute(2, 0, 3, 1, 4)  # each (n, num_heads, n_tokens, width / num_heads)
@@ -199,20 +201,20 @@ def _starts(length: int, patch_size: int, stride: int) -> list[int]:
     return [*range(0, last, stride), last]
 
 
-def _scores_without(score: Score, one: Tensor, patches: list[Patch]) -> Tensor:
-    """Scores of one input, (1, n_frames, n_mels), with each patch hidden, to (n_patches,)."""
+def _masked_scores(score: Score, single: Tensor, patches: list[Patch]) -> Tensor:
+    """Score one input, (1, n_frames, n_mels), with each patch masked, to (n_patches,)."""
     scores = []
     for first in range(0, len(patches), BATCH_SIZE):
         batch = patches[first : first + BATCH_SIZE]
-        hidden = one.repeat(len(batch), 1, 1)
-        for variant, (frames, bands) in zip(hidden, batch, strict=True):
-            variant[frames, bands] = one.mean()
-        scores.append(score(hidden))
+        masked = single.repeat(len(batch), 1, 1)
+        for variant, (frames, bands) in zip(masked, batch, strict=True):
+            variant[frames, bands] = single.mean()
+        scores.append(score(masked))
     return torch.cat(scores)
 
 
 def _put_back(values: Tensor, patches: list[Patch], features: Tensor) -> Tensor:
-    """Values of patches, (n, n_patches), to the shape of the features: their mean in each place."""
+    """Average the values of patches, (n, n_patches), at each place of the features."""
     total = torch.zeros_like(features)
     n_over = torch.zeros_like(features[0])
     for column, (frames, bands) in zip(values.T, patches, strict=True):
@@ -234,7 +236,7 @@ def _array(values: Tensor) -> Importance:
     return values.detach().float().cpu().numpy()
 
 
-# -- the picture -----------------------------------------------------------------------------
+# -- plot ------------------------------------------------------------------------------------
 
 
 def plot(
@@ -245,7 +247,7 @@ def plot(
     path: Path,
     title: str = "",
 ) -> None:
-    """Draw a spectrogram and, below it, which parts of it are important.
+    """Plot a spectrogram and, below it, the importance of its parts.
 
     Parameters
     ----------
@@ -253,28 +255,28 @@ def plot(
     seconds_per_frame : float
         Distance of the frames.
     mel_hz : float array of shape (n_mels,), rising
-        Middle of each band.
+        Centre of each band.
     path : Path
-        What to write; one of engine.figure.PICTURES by its ending.
+        File to write, with a suffix of :data:`engine.figure.FIGURE_SUFFIXES`.
     title : str, optional
 
     Raises
     ------
     ConfigError
-        The ending of the path is of no picture.
+        The path has another suffix.
     AstoundError
-        matplotlib is not installed, or the picture cannot be written.
+        matplotlib is not installed, or the file cannot be written.
     """
-    figure = begin(path, height=6.0)
+    figure = new_figure(path, height=6.0)
     above, below = figure.subplots(2, 1, sharex=True, sharey=True)
     extent = (0.0, len(features) * seconds_per_frame, -0.5, len(mel_hz) - 0.5)
-    _draw(above, features, extent, "level, normalised", _span(features))
-    _draw(below, importance, extent, "importance", _balance(importance))
-    # A title is often a file's name, and a dollar sign in it begins no formula.
+    _draw(above, features, extent, "level, normalised", _sequential(features))
+    _draw(below, importance, extent, "importance", _diverging(importance))
+    # The title often contains a file name, in which a dollar sign does not start a formula.
     figure.suptitle(title, parse_math=False)
     below.set_xlabel("time (s)")
     _label_hz(below, mel_hz)
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw(
@@ -290,26 +292,26 @@ def _draw(
     axes.set_ylabel("frequency (Hz)")
 
 
-def _span(values: NDArray[np.float32]) -> dict[str, Any]:
+def _sequential(values: NDArray[np.float32]) -> dict[str, Any]:
     low, high = np.quantile(values, [_OUTLIERS, 1 - _OUTLIERS])
     return {"cmap": "magma", "vmin": low, "vmax": high}
 
 
-def _balance(values: NDArray[np.float32]) -> dict[str, Any]:
-    """White at 0, red for and blue against, where values can be negative."""
+def _diverging(values: NDArray[np.float32]) -> dict[str, Any]:
+    """Diverging colours around 0 if there are negative values, else a sequential scale."""
     if not (values < 0).any():
-        return _span(values)
+        return _sequential(values)
     high = np.quantile(np.abs(values), 1 - _OUTLIERS)
     return {"cmap": "RdBu_r", "vmin": -high, "vmax": high}
 
 
 def _label_hz(axes: Axes, mel_hz: NDArray[np.floating]) -> None:
-    """Name round frequencies where they lie among the bands, which are not evenly spaced."""
+    """Label round frequencies at their place among the bands, which are not evenly spaced."""
     bands = np.arange(len(mel_hz))
-    shown: list[tuple[float, str]] = []
+    ticks: list[tuple[float, str]] = []
     for hz in _TICKS_HZ:
         at = float(np.interp(hz, mel_hz, bands))
-        room = at - shown[-1][0] if shown else len(bands)
+        room = at - ticks[-1][0] if ticks else len(bands)
         if mel_hz[0] <= hz <= mel_hz[-1] and room > len(bands) / 20:  # or labels overlap
-            shown.append((at, f"{hz}"))
-    axes.set_yticks([at for at, _ in shown], [name for _, name in shown])
+            ticks.append((at, f"{hz}"))
+    axes.set_yticks([at for at, _ in ticks], [label for _, label in ticks])

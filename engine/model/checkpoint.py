@@ -1,7 +1,7 @@
-"""Published checkpoints of the Audio Spectrogram Transformer, read and fitted to other shapes.
+"""Read published checkpoints of the Audio Spectrogram Transformer and adapt them to other shapes.
 
-They come as folders of Hugging Face's ASTForAudioClassification and as ``.pth`` files of the
-original repository, which name the same weights differently.
+Two formats are read: folders of Hugging Face's ASTForAudioClassification and ``.pth`` files of the
+original repository. They name the same weights differently.
 
 Gong, Chung, Glass: AST: Audio Spectrogram Transformer. Interspeech 2021 (arXiv 2104.01778).
 """
@@ -20,20 +20,20 @@ from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.errors import AstoundError, ModelError
+from engine.errors import ModelError
 from engine.model.network import AST
+from engine.model.weights import DAMAGED_FILE_ERRORS
 from engine.recipe import ASTConfig, SpectrogramConfig
 
 State = dict[str, Tensor]
 
-_DAMAGES = (  # all that foreign or damaged files have been seen to raise
-    *(SafetensorError, AstoundError, OSError, EOFError, LookupError, ValueError, TypeError),
-    *(AttributeError, RuntimeError, ArithmeticError, AssertionError, MemoryError, struct.error),
+_DAMAGED_CHECKPOINT_ERRORS: tuple[type[Exception], ...] = (  # torch.load raises even more
+    *DAMAGED_FILE_ERRORS,
+    *(EOFError, ArithmeticError, AssertionError, MemoryError, struct.error),
 )
 _HUGGING_FACE_NAMES = {  # replaced in this order
     "audio_spectrogram_transformer.": "",
@@ -66,8 +66,8 @@ _ORIGINAL_NAMES = {
     "v.norm": "norm",
     "mlp_head": "classifier",
 }
-_UNUSED = ("v.head.", "v.head_dist.")  # classifiers of images
-_SETTINGS = {  # ours and Hugging Face's
+_UNUSED = ("v.head.", "v.head_dist.")  # image classifiers
+_HUGGING_FACE_SETTINGS = {  # by our names
     "embedding_dim": "hidden_size",
     "num_layers": "num_hidden_layers",
     "num_heads": "num_attention_heads",
@@ -79,17 +79,17 @@ _SETTINGS = {  # ours and Hugging Face's
     "norm_eps": "layer_norm_eps",
 }
 _MULTI_LABEL = "multi_label_classification"
-_KNOWN = {
+_SUPPORTED_SETTINGS = {
     "model_type": ("audio-spectrogram-transformer",),
     "hidden_act": ("gelu",),
     "problem_type": (None, "single_label_classification", _MULTI_LABEL),
 }
-_N_AUDIOSET_CLASSES = 527  # sounds that may occur together
+_N_AUDIOSET_CLASSES = 527  # several can be present at once: multi-label
 
-# What files of the original repository do not say about themselves.
-_WIDTH_OF_A_HEAD = 64
+# Settings that files of the original repository do not contain.
+_HEAD_DIM = 64
 _STRIDES = (10, 12, 14, 16)
-_STATISTICS = {  # mean and deviation by the frames of its recipes
+_STATISTICS = {  # mean and deviation of its data sets, by their number of frames
     1024: (SpectrogramConfig.mean, SpectrogramConfig.deviation),  # AudioSet
     512: (-6.6268077, 5.358466),  # ESC-50
     128: (-6.845978, 5.5654526),  # Speech Commands
@@ -97,7 +97,7 @@ _STATISTICS = {  # mean and deviation by the frames of its recipes
 
 
 class Checkpoint(NamedTuple):
-    """A trained network as it was published.
+    """A published network.
 
     Parameters
     ----------
@@ -105,9 +105,9 @@ class Checkpoint(NamedTuple):
     spectrogram : SpectrogramConfig
         The front end it was trained with.
     state : dict of str to float32 tensor
-        The weights by the names of :class:`engine.model.network.AST`.
+        The weights under the names of :class:`engine.model.network.AST`.
     labels : tuple of str, or None
-        What the classes are called, if the checkpoint says so.
+        Names of the classes, if the checkpoint contains them.
     """
 
     config: ASTConfig
@@ -117,12 +117,12 @@ class Checkpoint(NamedTuple):
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a published checkpoint; no code in it is ever run.
+    """Read a published checkpoint without running code in it.
 
     Parameters
     ----------
     path : Path
-        A folder with ``config.json``, ``model.safetensors`` and perhaps
+        A folder with ``config.json``, ``model.safetensors`` and optionally
         ``preprocessor_config.json``, or a ``.pth`` file.
 
     Returns
@@ -132,7 +132,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises
     ------
     ModelError
-        It is neither, is damaged, or is of a kind the network cannot be.
+        The checkpoint is neither, is damaged, or has a feature the network does not support.
     """
     if not path.exists():
         raise ModelError(path, "no such file or folder")
@@ -140,19 +140,19 @@ def read_checkpoint(path: Path) -> Checkpoint:
         return _read_folder(path) if path.is_dir() else _read_original(path)
     except ModelError:
         raise
-    except UnpicklingError as error:  # torch's own text would advise to run the code
-        reason = "it is no file of plain tensors, and nothing else is ever opened"
+    except UnpicklingError as error:  # torch's own message advises to allow running the code
+        reason = "it contains more than plain tensors, and is not opened for safety"
         raise ModelError(path, reason) from error
-    except _DAMAGES as error:
+    except _DAMAGED_CHECKPOINT_ERRORS as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ModelError(path, f"no published checkpoint, or damaged ({reason})") from error
+        raise ModelError(path, f"not a published checkpoint, or damaged ({reason})") from error
 
 
 def adapt(state: Mapping[str, Tensor], source: ASTConfig, target: ASTConfig) -> State:
-    """Fit weights to a network of another input, other patches or other heads.
+    """Adapt weights to a network with another input size, other patches or other heads.
 
-    Positions are cut from the middle where fewer are wanted and interpolated where more are. Heads
-    of another size are left out: the new network has fresh ones.
+    Positions are cut from the middle if the target has fewer, and interpolated if it has more.
+    Heads of another size are left out; the target keeps its fresh ones.
 
     Parameters
     ----------
@@ -171,59 +171,61 @@ def adapt(state: Mapping[str, Tensor], source: ASTConfig, target: ASTConfig) -> 
         The transformers differ in width, layers, heads or perceptrons.
     """
     for key in ("embedding_dim", "num_layers", "num_heads", "mlp_ratio"):
-        has, wanted = getattr(source, key), getattr(target, key)
-        if has != wanted:
-            raise ModelError("checkpoint", f"its {key} is {has}, which cannot become {wanted}")
-    fitted = {key: tensor for key, tensor in state.items() if _fits(key, source, target)}
-    fitted["class_tokens"] = _fit_classes(state["class_tokens"], target.n_class_tokens)
-    fitted["positions"] = _fit_positions(state["positions"], source, target)
-    fitted["patches.weight"] = _fit_kernel(state["patches.weight"], target.patch_size)
-    return fitted
+        value, required = getattr(source, key), getattr(target, key)
+        if value != required:
+            raise ModelError("checkpoint", f"its {key} is {value}, which cannot become {required}")
+    adapted = {key: tensor for key, tensor in state.items() if _is_kept(key, source, target)}
+    adapted["class_tokens"] = _adapt_class_tokens(state["class_tokens"], target.n_class_tokens)
+    adapted["positions"] = _adapt_positions(state["positions"], source, target)
+    adapted["patches.weight"] = _resize_kernel(state["patches.weight"], target.patch_size)
+    return adapted
+
+
+# -- Hugging Face ----------------------------------------------------------------------------
 
 
 def _read_folder(path: Path) -> Checkpoint:
     for name in ("config.json", "model.safetensors"):
         if not (path / name).is_file():
-            raise ModelError(path, f"there is no {name} in this folder")
+            raise ModelError(path, f"the folder has no {name}")
     settings = json.loads((path / "config.json").read_text("utf-8"))
     preprocessor = path / "preprocessor_config.json"
-    hearing = json.loads(preprocessor.read_text("utf-8")) if preprocessor.exists() else {}
-    _refuse_others(path, settings, hearing)
+    front_end = json.loads(preprocessor.read_text("utf-8")) if preprocessor.exists() else {}
+    _require_supported(path, settings, front_end)
     state = _translate(load_file(path / "model.safetensors"), _HUGGING_FACE_NAMES)
     num_classes = _num_classes(state)
     problem = settings.get("problem_type")
     config = ASTConfig(
-        **{ours: settings[theirs] for ours, theirs in _SETTINGS.items()},
-        sample_rate=hearing.get("sampling_rate", ASTConfig.sample_rate),
+        **{ours: settings[theirs] for ours, theirs in _HUGGING_FACE_SETTINGS.items()},
+        sample_rate=front_end.get("sampling_rate", ASTConfig.sample_rate),
         mlp_ratio=settings["intermediate_size"] / settings["hidden_size"],
         num_classes=num_classes,
         multi_label=problem == _MULTI_LABEL if problem else num_classes == _N_AUDIOSET_CLASSES,
     )
     _check(path, config, state)
     labels = _labels(path, settings.get("id2label") or {}, num_classes)
-    return Checkpoint(config, _front_end(config, hearing), state, labels)
+    return Checkpoint(config, _spectrogram_config(config, front_end), state, labels)
 
 
-def _refuse_others(path: Path, settings: dict[str, Any], hearing: dict[str, Any]) -> None:
-    """Raise ModelError on what the network cannot do and on files that contradict each other."""
-    for key, known in _KNOWN.items():
-        if settings.get(key) not in known:
-            raise ModelError(path, f"its {key} is {settings.get(key)!r}, known is {known[-1]!r}")
+def _require_supported(path: Path, settings: dict[str, Any], front_end: dict[str, Any]) -> None:
+    """Raise ModelError for unsupported settings and for files that contradict each other."""
+    for key, supported in _SUPPORTED_SETTINGS.items():
+        if (value := settings.get(key)) not in supported:
+            raise ModelError(path, f"its {key} is {value!r}, supported is {supported[-1]!r}")
     bands, times = settings["frequency_stride"], settings["time_stride"]
     if bands != times:
-        raise ModelError(
-            path, f"its stride is {bands} along frequency and {times} along time, one is supported"
-        )
+        reason = f"its strides differ: {bands} along frequency, {times} along time"
+        raise ModelError(path, f"{reason}; equal strides are supported")
     for key in ("num_mel_bins", "max_length"):
-        if hearing.get(key, settings[key]) != settings[key]:
+        if front_end.get(key, settings[key]) != settings[key]:
             raise ModelError(path, f"config.json and preprocessor_config.json differ in {key}")
 
 
-def _front_end(config: ASTConfig, hearing: dict[str, Any]) -> SpectrogramConfig:
+def _spectrogram_config(config: ASTConfig, front_end: dict[str, Any]) -> SpectrogramConfig:
     kaldi = SpectrogramConfig.kaldi(config)
-    if not hearing.get("do_normalize", True):
-        return replace(kaldi, mean=0.0, deviation=0.5)  # which change nothing
-    mean, deviation = hearing.get("mean", kaldi.mean), hearing.get("std", kaldi.deviation)
+    if not front_end.get("do_normalize", True):
+        return replace(kaldi, mean=0.0, deviation=0.5)  # the identity
+    mean, deviation = front_end.get("mean", kaldi.mean), front_end.get("std", kaldi.deviation)
     return replace(kaldi, mean=mean, deviation=deviation)
 
 
@@ -237,41 +239,47 @@ def _labels(path: Path, names: dict[str, str], num_classes: int) -> tuple[str, .
     return tuple(names[str(number)] for number in range(num_classes))
 
 
+# -- the original repository -----------------------------------------------------------------
+
+
 def _read_original(path: Path) -> Checkpoint:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about files that it then refuses
+        warnings.simplefilter("ignore")  # torch warns about files that it then refuses
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     state = _translate(tensors, _ORIGINAL_NAMES)
-    config = _infer(path, state)
+    config = _infer_config(path, state)
     _check(path, config, state)
     mean, deviation = _STATISTICS[config.target_length]
     kaldi = SpectrogramConfig.kaldi(config)
     return Checkpoint(config, replace(kaldi, mean=mean, deviation=deviation), state, None)
 
 
-def _infer(path: Path, state: State) -> ASTConfig:
-    """Infer the shape of the network from those of its tensors."""
+def _infer_config(path: Path, state: State) -> ASTConfig:
+    """Infer the shape of the network from the shapes of its tensors."""
     width = state["positions"].shape[2]
-    if width % _WIDTH_OF_A_HEAD:
-        raise ModelError(path, f"the width of its tokens, {width}, is no multiple of 64")
+    if width % _HEAD_DIM:
+        raise ModelError(path, f"its embedding_dim, {width}, is not a multiple of {_HEAD_DIM}")
     num_classes = _num_classes(state)
     any_length = ASTConfig(
         num_classes=num_classes,
         embedding_dim=width,
         num_layers=sum(key.endswith(".norm1.weight") for key in state),
-        num_heads=width // _WIDTH_OF_A_HEAD,
+        num_heads=width // _HEAD_DIM,
         patch_size=state["patches.weight"].shape[-1],
         mlp_ratio=state["blocks.0.mlp.0.weight"].shape[0] / width,
         multi_label=num_classes == _N_AUDIOSET_CLASSES,
     )
     n_patches = state["positions"].shape[1] - any_length.n_class_tokens
     shapes = product(_STRIDES, _STATISTICS)
-    known = [replace(any_length, stride=one, target_length=length) for one, length in shapes]
-    fitting = [config for config in known if math.prod(config.n_patches) == n_patches]
-    if len(fitting) == 1:
-        return fitting[0]
+    known = [replace(any_length, stride=stride, target_length=length) for stride, length in shapes]
+    matching = [config for config in known if math.prod(config.n_patches) == n_patches]
+    if len(matching) == 1:
+        return matching[0]
     expected = sorted(math.prod(config.n_patches) for config in known)
-    raise ModelError(path, f"it has {n_patches} patches, which tells its shape only for {expected}")
+    raise ModelError(path, f"it has {n_patches} patches; its shape is known only for {expected}")
+
+
+# -- tensors ---------------------------------------------------------------------------------
 
 
 def _num_classes(state: State) -> int:
@@ -279,7 +287,7 @@ def _num_classes(state: State) -> int:
 
 
 def _translate(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> State:
-    """Rename to the network's names, make float32, and join what it holds in one tensor."""
+    """Rename tensors to the network's names, convert to float32, and join split tensors."""
     state: State = {}
     for key, tensor in tensors.items():
         for theirs, ours in names.items():
@@ -300,53 +308,53 @@ def _join(state: State, whole: str, parts: Iterable[str], dim: int) -> None:
 def _check(path: Path, config: ASTConfig, state: State) -> None:
     """Raise ModelError unless these are exactly the weights of this network."""
     with torch.device("meta"):
-        wanted = AST(config).state_dict()
-    for key in sorted(wanted.keys() | state.keys()):
-        has, needed = (tuple(one[key].shape) if key in one else "absent" for one in (state, wanted))
-        if has != needed:
-            raise ModelError(path, f"its {key} is {has}, the network's {needed}")
+        expected = AST(config).state_dict()
+    for key in sorted(expected.keys() | state.keys()):
+        found, needed = (tuple(s[key].shape) if key in s else "absent" for s in (state, expected))
+        if found != needed:
+            raise ModelError(path, f"its {key} is {found}, the network's {needed}")
 
 
-def _fits(key: str, source: ASTConfig, target: ASTConfig) -> bool:
-    """Tell whether a tensor belongs to no head, or to one of the same size."""
+def _is_kept(key: str, source: ASTConfig, target: ASTConfig) -> bool:
+    """Whether a tensor belongs to no head, or to a head of the same size."""
     if key.startswith("classifier."):
         return source.num_classes == target.num_classes
     if key.startswith("projection."):
-        sizes = {(one.fingerprint_dim, one.projection_dim) for one in (source, target)}
+        sizes = {(config.fingerprint_dim, config.projection_dim) for config in (source, target)}
         return len(sizes) == 1
     return True
 
 
-def _fit_classes(tokens: Tensor, n_wanted: int) -> Tensor:
-    """Drop the distillation token, or make one like the class token; (1, n, dim)."""
-    kept = tokens[:, :n_wanted]
-    return torch.cat([kept, kept[:, : n_wanted - kept.shape[1]]], dim=1)
+def _adapt_class_tokens(tokens: Tensor, n_tokens: int) -> Tensor:
+    """Drop the distillation token, or copy the class token to make one; (1, n, dim)."""
+    kept = tokens[:, :n_tokens]
+    return torch.cat([kept, kept[:, : n_tokens - kept.shape[1]]], dim=1)
 
 
-def _fit_positions(positions: Tensor, source: ASTConfig, target: ASTConfig) -> Tensor:
+def _adapt_positions(positions: Tensor, source: ASTConfig, target: ASTConfig) -> Tensor:
     n_tokens = source.n_class_tokens
     classes, patches = positions[:, :n_tokens], positions[:, n_tokens:]
     grid = patches.unflatten(1, source.n_patches).permute(0, 3, 1, 2)  # (1, dim, n_bands, n_times)
-    for axis, n_wanted in enumerate(target.n_patches, start=2):
-        grid = _fit_axis(grid, axis, n_wanted)
-    fitted = grid.flatten(2).transpose(1, 2)
-    return torch.cat([_fit_classes(classes, target.n_class_tokens), fitted], dim=1)
+    for axis, n_patches in enumerate(target.n_patches, start=2):
+        grid = _resize_axis(grid, axis, n_patches)
+    adapted = grid.flatten(2).transpose(1, 2)
+    return torch.cat([_adapt_class_tokens(classes, target.n_class_tokens), adapted], dim=1)
 
 
-def _fit_axis(grid: Tensor, axis: int, n_wanted: int) -> Tensor:
-    """Cut from the middle or interpolate, whatever happens to the other axis."""
-    n_known = grid.shape[axis]
-    if n_wanted <= n_known:
-        return grid.narrow(axis, n_known // 2 - n_wanted // 2, n_wanted)
-    size = [n_wanted if one == axis else grid.shape[one] for one in (2, 3)]
-    return F.interpolate(grid, size, mode="bilinear")
+def _resize_axis(grid: Tensor, axis: int, size: int) -> Tensor:
+    """Cut one axis from the middle if it gets shorter, else interpolate it."""
+    known = grid.shape[axis]
+    if size <= known:
+        return grid.narrow(axis, known // 2 - size // 2, size)
+    sizes = [size if other == axis else grid.shape[other] for other in (2, 3)]
+    return F.interpolate(grid, sizes, mode="bilinear")
 
 
-def _fit_kernel(kernel: Tensor, size: int) -> Tensor:
-    """Resize the patches' weights so that an enlarged patch gives the token of the patch it was.
+def _resize_kernel(kernel: Tensor, size: int) -> Tensor:
+    """Resize the patch weights so that an enlarged patch gives the same token as before.
 
-    By the pseudo-inverse of bilinear interpolation (Beyer et al.: FlexiViT. CVPR 2023), for with
-    more numbers in a patch plainly interpolated weights would give larger tokens.
+    Uses the pseudo-inverse of bilinear interpolation (Beyer et al.: FlexiViT. CVPR 2023).
+    Interpolated weights would give larger tokens, because a larger patch has more values to sum.
     """
     known = kernel.shape[-1]
     if size == known:

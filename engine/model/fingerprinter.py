@@ -1,30 +1,100 @@
-"""Waveform to Fingerprint: spectrogram and encoder joined, block by block."""
+"""Convert waveforms to fingerprints, block by block: spectrogram, encoder, clip head."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from engine.audio.decode import Waveform
 from engine.audio.source import AudioSource
-from engine.errors import AudioTooShortError, ConfigError, SilentAudioError
+from engine.errors import AudioTooShortError, ConfigError, ModelError, SilentAudioError
 from engine.model import spectrogram
-from engine.model.weights import Encoder, load_encoder
+from engine.model.network import ClipHead, Network
+from engine.model.weights import SHIPPED_WEIGHTS, load_weights
 from engine.recipe import Recipe
 from engine.records import Fingerprint, Vectors
 
-# No spectrogram is longer than this, whatever comes in at once.
 PIECE_S = 60.0
-# Segments the encoder takes at once: more is not faster on a CPU, and memory stays flat.
+"""Longest spectrogram computed at once, in seconds, however long a block is."""
+
 BATCH_SIZE = 128
+"""Segments encoded at once: a larger batch is not faster on a CPU, and needs more memory."""
+
+CLIP_BATCH_SIZE = 256
+"""Clips pooled at once, so that a day of audio needs no more memory than an hour."""
+
+
+class Encoder:
+    """The network and the clip head on a device, with the recipe they belong to.
+
+    Parameters
+    ----------
+    network : Network
+    clip_head : ClipHead
+    recipe : Recipe
+    device : str or torch.device
+
+    Attributes
+    ----------
+    half : bool
+        Whether segments are encoded in bfloat16; by default if the device is fast at it.
+    """
+
+    def __init__(
+        self, network: Network, clip_head: ClipHead, recipe: Recipe, device: str | torch.device
+    ) -> None:
+        self.device = torch.device(device)
+        # Only modules can be moved; an ONNX graph chooses its own device.
+        self.network = network.to(self.device).eval() if isinstance(network, nn.Module) else network
+        self.clip_head = clip_head.to(self.device).eval()
+        self.recipe = recipe
+        self.half = _has_fast_bfloat16(self.device)
+
+    @classmethod
+    def load(cls, path: Path | None = None, device: str = "auto") -> Encoder:
+        """Read a weights file; see :meth:`Fingerprinter.load`."""
+        weights = load_weights(path or SHIPPED_WEIGHTS)
+        return cls(weights.network, weights.clip_head, weights.recipe, resolve_device(device))
+
+    @torch.inference_mode()
+    def embed_segments(self, features: Tensor) -> Tensor:
+        """Embed normalised segments.
+
+        Parameters
+        ----------
+        features : float32 tensor of shape (n, n_frames, n_mels)
+
+        Returns
+        -------
+        float32 tensor of shape (n, fingerprint_length), unit norm, on the CPU
+        """
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            return self.network.embed(features.to(self.device)).cpu()
+
+    @torch.inference_mode()
+    def embed_clips(self, embeddings: Tensor, absent: Tensor) -> Tensor:
+        """Pool clips of consecutive segment embeddings; see :meth:`ClipHead.forward`.
+
+        Returns
+        -------
+        float32 tensor of shape (n_clips, fingerprint_length), unit norm, on the CPU
+        """
+        batches = zip(embeddings.split(CLIP_BATCH_SIZE), absent.split(CLIP_BATCH_SIZE), strict=True)
+        return torch.cat(
+            [self.clip_head(e.to(self.device), a.to(self.device)).cpu() for e, a in batches]
+        )
 
 
 class Fingerprinter:
-    """Turns waveforms of the recipe's sample rate into fingerprints.
+    """Converts waveforms at the recipe's sample rate to fingerprints.
+
+    Implements :class:`engine.protocol.AudioFingerprinter`.
 
     Parameters
     ----------
@@ -36,23 +106,31 @@ class Fingerprinter:
         self.recipe: Recipe = encoder.recipe
 
     @classmethod
-    def shipped(cls, device: str = "auto") -> Fingerprinter:
-        """Make one with the encoder astound ships.
+    def load(cls, path: Path | None = None, device: str = "auto") -> Fingerprinter:
+        """Build one from a weights file.
 
         Parameters
         ----------
+        path : Path, optional
+            The weights astound ships by default.
         device : {"auto", "cpu", "cuda"}
+            "auto" uses CUDA if it is available.
+
+        Raises
+        ------
+        ModelError
+            The file is missing, damaged or another file, or there is no CUDA device.
         """
-        return cls(load_encoder(device=device))
+        return cls(Encoder.load(path, device))
 
     @property
     def recipe_id(self) -> str:
-        """Stands for all that changes its numbers."""
+        """Id of the recipe; see :attr:`Recipe.recipe_id`."""
         return self.recipe.recipe_id
 
     @property
     def sample_rate(self) -> int:
-        """Hz the waveforms must have."""
+        """Required sample rate of the waveforms in Hz."""
         return self.recipe.spectrogram.sample_rate
 
     @property
@@ -61,7 +139,7 @@ class Fingerprinter:
         return self.recipe.spectrogram.segment_s
 
     def metadata(self) -> dict[str, Any]:
-        """Tell its recipe, as a nested dict."""
+        """Return the recipe as a nested dict."""
         return self.recipe.to_dict()
 
     def hop_within(self, hop_s: float, whole_s: float) -> float:
@@ -76,22 +154,23 @@ class Fingerprinter:
         Parameters
         ----------
         blocks : iterable of float32 arrays of shape (n_samples,)
-            The waveform, in pieces of any size; they may come as they are decoded.
+            The waveform in blocks of any size, read as they come.
         segment_hop_s : float
-            Distance of the segments.
+            Distance of the segments in seconds.
         source : str
-            What errors call the recording.
+            The recording's name in error messages.
 
         Returns
         -------
         Fingerprint
+            Silent segments and clips have zero vectors.
 
         Raises
         ------
         AudioTooShortError
-            Less than one segment.
+            The recording is shorter than one segment.
         SilentAudioError
-            No audible segment.
+            No segment is audible.
         """
         recording = AudioSource(source, blocks, self.sample_rate)
         parts = list(self._embed(recording, segment_hop_s))
@@ -106,41 +185,44 @@ class Fingerprinter:
             segment_hop_s=segment_hop_s,
             segment_s=self.segment_s,
             duration_s=recording.duration_s,
-            recipe_id=self.recipe.recipe_id,
+            recipe_id=self.recipe_id,
         )
 
     def _embed(self, blocks: Iterable[Waveform], segment_hop_s: float) -> Iterator[Vectors]:
+        """Embed all segments of a recording, in parts of shape (n_segments, dim)."""
         config = self.recipe.spectrogram
         hop_frames = config.frames_per_hop(segment_hop_s)
         hop = hop_frames * config.hop_length
         pending = np.zeros(0, np.float32)
-        for block in _pieces(blocks, round(PIECE_S * self.sample_rate)):
+        for block in _split(blocks, round(PIECE_S * self.sample_rate)):
             pending = np.concatenate([pending, block]) if len(pending) else block
             n_segments = (len(pending) - config.samples_per_segment) // hop + 1
             if n_segments > 0:
-                reach = (n_segments - 1) * hop + config.samples_per_segment
-                yield self._embed_stretch(pending[:reach], hop_frames)
+                n_samples = (n_segments - 1) * hop + config.samples_per_segment
+                yield self._embed_piece(pending[:n_samples], hop_frames)
                 pending = pending[n_segments * hop :]
 
-    def _embed_stretch(self, waveform: Waveform, hop_frames: int) -> Vectors:
+    def _embed_piece(self, waveform: Waveform, hop_frames: int) -> Vectors:
         config = self.recipe.spectrogram
-        # A copy only of arrays that torch refuses to share: read-only or strided ones.
+        # Copies only arrays that torch cannot share: read-only or strided ones.
         samples = torch.from_numpy(np.require(waveform, np.float32, ["C", "W"]))
-        mel = spectrogram.log_mel(samples, config)
-        raw = spectrogram.segments(mel, hop_frames, config)
+        raw = spectrogram.segments(spectrogram.log_mel(samples, config), hop_frames, config)
         batches = [
             self.encoder.embed_segments(spectrogram.normalise(batch, config))
             for batch in raw.split(BATCH_SIZE)
         ]
-        return _zeroed(torch.cat(batches), spectrogram.silent(raw, config))
+        return _zero_where(spectrogram.silent(raw, config), torch.cat(batches))
 
     def _embed_clips(self, embeddings: Vectors, segment_hop_s: float) -> Vectors:
-        """Pool clips that overlap by half; the last may be shorter than the rest."""
+        """Pool overlapping clips; the last one may be shorter than the others."""
         clip = self.recipe.clip
         stride = round(clip.segment_hop_s / segment_hop_s)
         if abs(stride * segment_hop_s - clip.segment_hop_s) > 1e-6:
-            requirement = f"must divide {clip.segment_hop_s} s, the hop of the clip head"
-            raise ConfigError.invalid("segment_hop_s", segment_hop_s, requirement)
+            raise ConfigError.invalid(
+                "segment_hop_s",
+                segment_hop_s,
+                f"must divide {clip.segment_hop_s} s, the hop of the clip head",
+            )
         spaced = embeddings[::stride]
         starts = range(0, max(len(spaced) - clip.n_segments // 2, 1), clip.hop_segments)
         padded = np.zeros((len(starts), clip.n_segments, embeddings.shape[1]), np.float32)
@@ -151,15 +233,32 @@ class Fingerprinter:
         silent: NDArray[np.bool_] = np.all(absent, axis=1)
         absent[silent] = False
         pooled = self.encoder.embed_clips(torch.from_numpy(padded), torch.from_numpy(absent))
-        return _zeroed(pooled, torch.from_numpy(silent))
+        return _zero_where(torch.from_numpy(silent), pooled)
 
 
-def _pieces(blocks: Iterable[Waveform], n_samples: int) -> Iterator[Waveform]:
+def resolve_device(device: str) -> str:
+    """Replace "auto" by "cuda" or "cpu"; ModelError for "cuda" without a CUDA device."""
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise ModelError(
+            "cuda", "no CUDA device, or torch was installed without CUDA; use --device cpu"
+        )
+    return ("cuda" if available else "cpu") if device == "auto" else device
+
+
+def _has_fast_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported())  # torch has no public test for it
+
+
+def _split(blocks: Iterable[Waveform], n_samples: int) -> Iterator[Waveform]:
+    """Split blocks that are longer than `n_samples`."""
     for block in blocks:
         for start in range(0, len(block), n_samples):
             yield block[start : start + n_samples]
 
 
-def _zeroed(embeddings: torch.Tensor, silent: torch.Tensor) -> Vectors:
-    """Give silence the zero vector, which resembles nothing."""
+def _zero_where(silent: Tensor, embeddings: Tensor) -> Vectors:
+    """Replace embeddings of silence by the zero vector, whose cosine with anything is 0."""
     return np.where(silent.numpy()[:, None], np.float32(0), embeddings.numpy())

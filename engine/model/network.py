@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.errors import ConfigError
-from engine.recipe import ASTConfig, ClipConfig
+from engine.recipe import ASTConfig, ClipConfig, Recipe
 
 
 class Network(Protocol):
-    """What an :class:`AST` computes, by torch or by anything else; its methods say what they do."""
+    """The computations of an :class:`AST`, by torch or by another runtime."""
 
     def summary(self, features: Tensor) -> Tensor:
         """Mean of the class tokens, float tensor of shape (n, embedding_dim)."""
@@ -37,20 +37,20 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, n_wanted: int) -> Tensor:
-        """Mix tokens, (n, n_tokens, width) to (n, n_wanted, width)."""
+    def forward(self, x: Tensor, n_out: int) -> Tensor:
+        """Mix tokens, (n, n_tokens, width) to the first n_out of them, (n, n_out, width)."""
         n, t, w = x.shape  # n segments, t tokens, w width
-        if n_wanted == t:
+        if n_out == t:
             q, k, v = self.qkv(x).split(w, dim=2)
         else:
             weight, bias = self.qkv.weight, self.qkv.bias
-            first = x[:, :n_wanted].clone(memory_format=torch.contiguous_format)
+            first = x[:, :n_out].clone(memory_format=torch.contiguous_format)
             q = F.linear(first, weight[:w], bias[:w])
             k, v = F.linear(x, weight[w:], bias[w:]).split(w, dim=2)
-        q, k, v = (one.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for one in (q, k, v))
+        q, k, v = (y.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for y in (q, k, v))
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
-        out: Tensor = self.out(mixed.transpose(1, 2).reshape(n, n_wanted, w))
+        out: Tensor = self.out(mixed.transpose(1, 2).reshape(n, n_out, w))
         return out
 
 
@@ -71,10 +71,10 @@ class Block(nn.Module):
             nn.Dropout(config.dropout),
         )
 
-    def forward(self, x: Tensor, n_wanted: int | None = None) -> Tensor:
-        """Transform tokens, (n, n_tokens, width) to the same shape, or the first of them only."""
-        n_wanted = n_wanted or x.shape[1]
-        x = x[:, :n_wanted] + self.attention(self.norm1(x), n_wanted)
+    def forward(self, x: Tensor, n_out: int | None = None) -> Tensor:
+        """Transform tokens, (n, n_tokens, width) to the same shape, or to the first n_out only."""
+        n_out = n_out or x.shape[1]
+        x = x[:, :n_out] + self.attention(self.norm1(x), n_out)
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
 
@@ -82,8 +82,8 @@ class Block(nn.Module):
 class AST(nn.Module):
     """Patches of a spectrogram, class tokens, transformer layers, and up to two heads.
 
-    It reads spectrograms of up to `config.target_length` frames: for shorter ones the positions are
-    cut, never the input padded.
+    Reads spectrograms of up to `config.target_length` frames. For shorter ones the position
+    embeddings are cut; the input is never padded.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ class AST(nn.Module):
         nn.init.trunc_normal_(self.positions, std=0.02)
 
     def tokens(self, features: Tensor) -> Tensor:
-        """Cut into patches, and put positions and the class tokens to them.
+        """Cut features into patches, prepend the class tokens and add the positions.
 
         Parameters
         ----------
@@ -138,7 +138,7 @@ class AST(nn.Module):
         return out
 
     def summary(self, features: Tensor) -> Tensor:
-        """Mean of the class tokens after the last layer.
+        """Compute the mean of the class tokens after the last layer.
 
         Parameters
         ----------
@@ -152,12 +152,12 @@ class AST(nn.Module):
         *blocks, last = self.blocks
         for block in blocks:
             x = block(x)
-        # Of the last layer nobody reads the other tokens.
+        # Only the class tokens of the last layer are used.
         tokens: Tensor = self.norm(last(x, self.config.n_class_tokens))
         return tokens.mean(dim=1)
 
     def embed(self, features: Tensor) -> Tensor:
-        """Unit-norm embedding from the projection head, of the summary itself if there is none.
+        """Compute unit-norm embeddings: the projected summary, or the summary without that head.
 
         Parameters
         ----------
@@ -170,7 +170,7 @@ class AST(nn.Module):
         return self.project(self.summary(features))
 
     def project(self, summary: Tensor) -> Tensor:
-        """Unit-norm embedding of summaries.
+        """Compute the unit-norm embeddings of summaries.
 
         Parameters
         ----------
@@ -184,7 +184,7 @@ class AST(nn.Module):
         return F.normalize(projected.float(), dim=-1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits of the classification head.
+        """Compute the logits of the classification head.
 
         Parameters
         ----------
@@ -199,7 +199,7 @@ class AST(nn.Module):
 
 
 class ClipHead(nn.Module):
-    """Attention over consecutive segment embeddings that gives one clip-level embedding.
+    """Pools consecutive segment embeddings into one clip-level embedding by attention.
 
     Parameters
     ----------
@@ -224,37 +224,47 @@ class ClipHead(nn.Module):
         ----------
         embeddings : float tensor of shape (n_clips, n_segments, dim)
         absent : bool tensor of shape (n_clips, n_segments)
-            True where a clip has no (audible) segment; at least one must be present.
+            True where a clip has no (audible) segment; each clip needs at least one.
 
         Returns
         -------
         float32 tensor of shape (n_clips, dim), unit norm
         """
         pooled = self._attend(embeddings, absent)
-        # The plain mean is already a fair summary; attention and perceptron learn what it lacks.
+        # The mean alone is a fair summary; attention and perceptron learn the rest.
         present = (~absent).unsqueeze(-1)
         mean = (embeddings * present).sum(1) / present.sum(1)
         x = mean + pooled[:, 0]
         return F.normalize((x + self.mlp(x)).float(), dim=-1)
 
     def _attend(self, embeddings: Tensor, absent: Tensor) -> Tensor:
-        """Do as `self.attention`, whose own forward imports sympy: half a second more at first."""
-        own, n = self.attention, len(embeddings)
+        """Compute `self.attention`; its own forward imports sympy, half a second on first use."""
+        attention = self.attention
         keys = embeddings + self.positions[:, : embeddings.shape[1]]
-        each = self.query.expand(n, -1, -1), keys, embeddings
-        assert own.in_proj_weight is not None
-        projections = own.in_proj_weight.chunk(3), own.in_proj_bias.chunk(3)
+        inputs = self.query.expand(len(embeddings), -1, -1), keys, embeddings
+        assert attention.in_proj_weight is not None
+        weights, biases = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
         q, k, v = (
-            F.linear(one, weight, bias).unflatten(2, (own.num_heads, -1)).transpose(1, 2)
-            for one, weight, bias in zip(each, *projections, strict=True)
+            F.linear(x, weight, bias).unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
+            for x, weight, bias in zip(inputs, weights, biases, strict=True)
         )
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=~absent[:, None, None])
-        pooled: Tensor = own.out_proj(mixed.transpose(1, 2).flatten(2))
+        pooled: Tensor = attention.out_proj(mixed.transpose(1, 2).flatten(2))
         return pooled
 
 
+def new_models(recipe: Recipe) -> tuple[AST, ClipHead]:
+    """Build both networks of a recipe with fresh weights."""
+    return AST(recipe.encoder), new_clip_head(recipe)
+
+
+def new_clip_head(recipe: Recipe) -> ClipHead:
+    """Build the clip head of a recipe with fresh weights."""
+    return ClipHead(recipe.encoder.fingerprint_length, recipe.clip)
+
+
 def cut_positions(positions: Tensor, config: ASTConfig, n_times: int) -> Tensor:
-    """Keep the middle of the positions, as published for inputs that are shorter.
+    """Keep the middle of the position embeddings, as published for shorter inputs.
 
     Parameters
     ----------
@@ -270,7 +280,7 @@ def cut_positions(positions: Tensor, config: ASTConfig, n_times: int) -> Tensor:
     """
     n_bands, n_known = config.n_patches
     classes, patches = positions.split([config.n_class_tokens, n_bands * n_known], dim=1)
-    # Not a slice: torch.export cannot prove that its end is inside for every length.
+    # Not a slice, because torch.export cannot prove that its end is inside for every length.
     times = n_known // 2 - n_times // 2 + torch.arange(n_times, device=positions.device)
     kept = patches.unflatten(1, (n_bands, n_known)).index_select(2, times)
     return torch.cat([classes, kept.flatten(1, 2)], dim=1)
@@ -285,11 +295,8 @@ def initialise(module: nn.Module) -> None:
 
 def check_features(features: Tensor, config: ASTConfig) -> None:
     """Raise ConfigError unless a network of this shape can read the features."""
-    n_bands, n_frames = config.num_mel_bands, (config.patch_size, config.target_length)
+    n_bands, shortest, longest = config.num_mel_bands, config.patch_size, config.target_length
     shape = tuple(features.shape)
-    if len(shape) != 3 or shape[2] != n_bands or not n_frames[0] <= shape[1] <= n_frames[1]:
-        raise ConfigError.invalid(
-            "features.shape",
-            shape,
-            f"must be (batch, n_frames, {n_bands}) with {n_frames[0]} to {n_frames[1]} frames",
-        )
+    if len(shape) != 3 or shape[2] != n_bands or not shortest <= shape[1] <= longest:
+        requirement = f"must be (batch, n_frames, {n_bands}) with {shortest} to {longest} frames"
+        raise ConfigError.invalid("features.shape", shape, requirement)

@@ -1,4 +1,4 @@
-"""The network as a graph of its own: traced by torch.export, written and run as ONNX."""
+"""Trace the network with torch.export, write it as an ONNX graph, and run that graph."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from engine.model.network import AST, check_features
 from engine.recipe import ASTConfig
 
 TOLERANCE = 1e-4
-MAX_WEIGHTS_BYTES = 2_000_000_000  # a file of protobuf holds 2 GiB, with all that is beside them
+MAX_WEIGHTS_BYTES = 2_000_000_000  # a protobuf file is limited to 2 GiB, everything included
 
 Shape = tuple[int | str, ...]
 
@@ -35,14 +35,14 @@ _FLOAT = "tensor(float)"
 
 
 class _Outputs(nn.Module):
-    """All that a network gives, from one pass."""
+    """Computes all outputs of a network in one pass."""
 
     def __init__(self, network: AST) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
-        """(n, n_frames, n_mels) to whatever :func:`_output_shapes` names."""
+        """Map features (n, n_frames, n_mels) to the outputs of :func:`_output_shapes`."""
         summary = self.network.summary(features)
         outputs = {"summary": summary, "embedding": self.network.project(summary)}
         if self.network.config.num_classes:
@@ -51,19 +51,19 @@ class _Outputs(nn.Module):
 
 
 def export_program(network: AST) -> ExportedProgram:
-    """Trace the network, in float32 and without dropout, with torch.export.
+    """Trace the network with torch.export, in float32 and without dropout.
 
     Parameters
     ----------
     network : AST
-        Left as it is; the program has weights of its own, on the same device.
+        Not modified; the program has its own copy of the weights, on the same device.
 
     Returns
     -------
     ExportedProgram
-        From features, a float32 tensor of shape (n, n_frames, n_mels), for any n and for n_frames
-        from `patch_size` to `target_length`, to a dict: "summary" (n, embedding_dim), "embedding"
-        (n, fingerprint_length) and, if there are classes, "logits" (n, num_classes).
+        Maps features, a float32 tensor of shape (n, n_frames, n_mels), to a dict of "summary"
+        (n, embedding_dim), "embedding" (n, fingerprint_length) and, if there are classes, "logits"
+        (n, num_classes). n is arbitrary, n_frames is from `patch_size` to `target_length`.
     """
     config = network.config
     network = copy.deepcopy(network).float().eval()
@@ -71,37 +71,37 @@ def export_program(network: AST) -> ExportedProgram:
         2, config.target_length, config.num_mel_bands, device=network.positions.device
     )
     n_frames: Any = Dim.STATIC
-    if _varies(config):
+    if _has_variable_length(config):
         n_frames = Dim("n_frames", min=config.patch_size, max=config.target_length)
-    # Without it a lone patch along time, or a lone input, would need a program of its own.
-    with tracing.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]  # is put there
+    # Otherwise torch would specialise the program for sizes of 1 along time or the batch.
+    with tracing.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]  # set at import
         return torch.export.export(
             _Outputs(network), (example,), dynamic_shapes=({0: Dim("batch"), 1: n_frames},)
         )
 
 
 def export_graph(network: AST, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write the network as one ONNX file, and compare what it computes; see :class:`Graph`.
+    """Write the network as one ONNX file and verify its outputs; :class:`Graph` reads it.
 
     Parameters
     ----------
     network : AST
-        Left as it is.
+        Not modified.
     path : Path
-        Nothing is left half written; what stood there stays if the export fails.
+        Written atomically; an existing file stays if the export fails.
     metadata : mapping of str to str
-        Goes into the file, beside the network's configuration under "config".
+        Stored in the file, next to the network's configuration under "config".
 
     Raises
     ------
     ModelError
-        The graph's outputs are not the network's, or its weights do not fit into one file.
+        The graph's outputs differ from the network's, or its weights do not fit into one file.
     AstoundError
         The libraries of the extra ``onnx`` are not installed.
     """
     _require_libraries("onnx", "onnxscript", "onnxruntime")
-    if sum(one.numel() for one in network.parameters()) * 4 > MAX_WEIGHTS_BYTES:
-        raise ModelError(path, "an ONNX file holds no more than 2 GB of weights")
+    if sum(weight.numel() for weight in network.parameters()) * 4 > MAX_WEIGHTS_BYTES:
+        raise ModelError(path, "the weights exceed 2 GB, the limit of an ONNX file")
     network = copy.deepcopy(network).cpu().float().eval()
     with atomic_write(path) as partial:
         _write(network, partial, metadata)
@@ -109,30 +109,30 @@ def export_graph(network: AST, path: Path, metadata: Mapping[str, str]) -> None:
 
 
 class Graph:
-    """A network from an ONNX file, run by onnxruntime.
+    """A network in an ONNX file, run by onnxruntime; a :class:`engine.model.network.Network`.
 
     Parameters
     ----------
     path : Path
-        What :func:`export_graph` wrote.
+        A file of :func:`export_graph`.
     providers : sequence of str, optional
-        What runs it, the preferred first, in onnxruntime's words; the CPU by default.
+        Names of onnxruntime's execution providers, the preferred first; the CPU by default.
     session_options : onnxruntime.SessionOptions, optional
 
     Attributes
     ----------
     config : ASTConfig
     metadata : dict of str to str
-        What was given to :func:`export_graph`, and "config".
+        The metadata passed to :func:`export_graph`, and "config".
 
     Raises
     ------
     FileNotFoundError
     ModelError
-        Not an ONNX file, damaged, or another graph than expected.
+        The file is not an ONNX file, is damaged, or contains another graph.
     ConfigError
-        A provider that is not available here. From the methods: features of another shape than the
-        network reads, and logits of a network without classes.
+        A provider is not available. Raised by the methods: the features have another shape than
+        the network reads, or there is no classification head.
     AstoundError
         onnxruntime is not installed.
     """
@@ -146,10 +146,12 @@ class Graph:
         runtime = _require_libraries("onnxruntime")
         if not path.exists():
             raise FileNotFoundError(errno.ENOENT, "no such ONNX file", str(path))
-        providers = _known(providers or ["CPUExecutionProvider"], runtime.get_available_providers())
+        providers = _require_available(
+            providers or ["CPUExecutionProvider"], runtime.get_available_providers()
+        )
         try:
             self._session = runtime.InferenceSession(path, session_options, providers)
-        except Exception as error:  # its errors have no other root
+        except Exception as error:  # onnxruntime has no narrower base class
             raise ModelError(path, f"not an ONNX graph, or damaged ({error})") from error
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         self.config = _config_of(self.metadata, path)
@@ -177,8 +179,8 @@ class Graph:
         return torch.from_numpy(output).to(features.device)
 
 
-def _varies(config: ASTConfig) -> bool:
-    """Whether the network reads more lengths than one."""
+def _has_variable_length(config: ASTConfig) -> bool:
+    """Whether the network reads inputs of different lengths."""
     return config.patch_size < config.target_length
 
 
@@ -186,7 +188,7 @@ def _varies(config: ASTConfig) -> bool:
 
 
 def _write(network: AST, path: Path, metadata: Mapping[str, str]) -> None:
-    names = {0: "batch", 1: "n_frames"} if _varies(network.config) else {0: "batch"}
+    names = {0: "batch", 1: "n_frames"} if _has_variable_length(network.config) else {0: "batch"}
     with _quiet():
         program = torch.onnx.export(
             export_program(network),
@@ -203,18 +205,18 @@ def _write(network: AST, path: Path, metadata: Mapping[str, str]) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what the exporter says of itself."""
-    talkers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
-    levels = [talker.level for talker in talkers]
+    """Suppress the messages of the exporter."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
     try:
-        for talker in talkers:
-            talker.setLevel(logging.ERROR)
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)`", FutureWarning)
             yield
     finally:
-        for talker, level in zip(talkers, levels, strict=True):
-            talker.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @torch.inference_mode()
@@ -224,24 +226,26 @@ def _compare(network: AST, graph: Graph, path: Path) -> None:
     for n, n_frames in ((1, config.target_length), (3, config.patch_size)):
         features = torch.randn(n, n_frames, config.num_mel_bands, generator=random)
         for name, expected in _Outputs(network)(features).items():
-            found = graph._run(name, features)
-            if not torch.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE):
-                worst = float((found - expected).abs().max())
-                raise ModelError(path, f"the graph's {name} is off the network's by {worst:.2g}")
+            output = graph._run(name, features)
+            if not torch.allclose(output, expected, rtol=TOLERANCE, atol=TOLERANCE):
+                worst = float((output - expected).abs().max())
+                raise ModelError(
+                    path, f"the graph's {name} differs by {worst:.2g} from the network's"
+                )
 
 
 # -- checks ----------------------------------------------------------------------------------
 
 
 def _require_libraries(*names: str) -> ModuleType:
-    """Import the libraries; give the last."""
+    """Import the libraries and return the last one; AstoundError if one is missing."""
     try:
         return [importlib.import_module(name) for name in names][-1]
     except ImportError as error:
         raise AstoundError(f"ONNX needs {error.name}: pip install 'astound[onnx]'") from error
 
 
-def _known(providers: Sequence[str], available: Sequence[str]) -> list[str]:
+def _require_available(providers: Sequence[str], available: Sequence[str]) -> list[str]:
     for name in providers:
         if name not in available:
             raise ConfigError.invalid("providers", name, f"must be one of {', '.join(available)}")
@@ -250,15 +254,15 @@ def _known(providers: Sequence[str], available: Sequence[str]) -> list[str]:
 
 def _config_of(metadata: Mapping[str, str], path: Path) -> ASTConfig:
     if "config" not in metadata:
-        raise ModelError(path, 'an ASTConfig as JSON is expected under "config" in its metadata')
+        raise ModelError(path, 'its metadata have no "config" with an ASTConfig as JSON')
     try:
         return load(ASTConfig, json.loads(metadata["config"]))
     except (ValueError, TypeError, AttributeError) as error:
-        raise ModelError(path, f'"config" in its metadata is no ASTConfig ({error})') from error
+        raise ModelError(path, f'"config" in its metadata is not an ASTConfig ({error})') from error
 
 
 def _input_shapes(config: ASTConfig) -> dict[str, Shape]:
-    n_frames = "n_frames" if _varies(config) else config.target_length
+    n_frames = "n_frames" if _has_variable_length(config) else config.target_length
     return {"features": ("batch", n_frames, config.num_mel_bands)}
 
 
@@ -273,23 +277,23 @@ def _output_shapes(config: ASTConfig) -> dict[str, Shape]:
 
 
 def _check_nodes(kind: str, expected: dict[str, Shape], nodes: Sequence[Any], path: Path) -> None:
-    """Compare what a graph says of its inputs or outputs with what it must say."""
-    fit = {node.name for node in nodes} == expected.keys() and all(
+    """Raise ModelError unless a graph has the expected inputs or outputs."""
+    fits = {node.name for node in nodes} == expected.keys() and all(
         node.type == _FLOAT and _fits(node.shape, expected[node.name]) for node in nodes
     )
-    if not fit:
-        wanted = [_described(name, _FLOAT, shape) for name, shape in expected.items()]
-        found = [_described(node.name, node.type, node.shape) for node in nodes]
-        raise ModelError(path, f"{kind} expected: {', '.join(wanted)}; found: {', '.join(found)}")
+    if not fits:
+        needed = ", ".join(_describe(name, _FLOAT, shape) for name, shape in expected.items())
+        found = ", ".join(_describe(node.name, node.type, node.shape) for node in nodes)
+        raise ModelError(path, f"{kind} expected: {needed}; found: {found}")
 
 
 def _fits(found: Sequence[int | str | None], expected: Shape) -> bool:
-    """Whether sizes are those expected; a name stands for any size."""
+    """Whether sizes are as expected; a name stands for any size."""
     return len(found) == len(expected) and all(
-        have == want if isinstance(want, int) else not isinstance(have, int)
-        for have, want in zip(found, expected, strict=True)
+        size == needed if isinstance(needed, int) else not isinstance(size, int)
+        for size, needed in zip(found, expected, strict=True)
     )
 
 
-def _described(name: str, kind: str, shape: Sequence[int | str | None]) -> str:
+def _describe(name: str, kind: str, shape: Sequence[int | str | None]) -> str:
     return f"{name} of shape ({', '.join(map(str, shape))}), {kind}"

@@ -1,9 +1,13 @@
-"""Waveform to normalised log-mel segments, each a function of its own samples only.
+"""Convert a waveform to normalised log-mel segments; each depends on its own samples only.
 
-Frames are never centred or padded, and level and range are normalised per segment, so the same
-second of music gives the same numbers in a long track and in a short clip. The front end "kaldi"
-is that of the published models: :mod:`engine.model.filter_bank`, and one normalisation for all
-segments.
+Frames are neither centred nor padded, and level and range are normalised per segment. The same
+second of music therefore gives the same numbers in a long track and in a short clip.
+
+The front end "kaldi" computes the filter bank of the published models with one fixed normalisation
+(Povey et al.: The Kaldi Speech Recognition Toolkit. ASRU 2011), as Hugging Face's feature extractor
+does. The models' original repository first subtracts the mean of the whole waveform. That is left
+out here: each frame loses its own mean anyway, and features must not depend on samples outside
+their segment. Nothing is padded for the same reason.
 """
 
 from __future__ import annotations
@@ -13,11 +17,13 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from engine.model.filter_bank import fbank, mel
 from engine.recipe import SpectrogramConfig
 
 _LOG10_TO_NATS = 0.2302585092994046  # ln(10) / 10: dB of power to nats
-_SMALLEST_POWER = 1e-12
+_MIN_POWER = 1e-12
+
+_KALDI_MIN_POWER = torch.finfo(torch.float32).eps
+_KALDI_PRE_EMPHASIS = 0.97
 
 
 def log_mel(waveform: Tensor, config: SpectrogramConfig) -> Tensor:
@@ -31,19 +37,19 @@ def log_mel(waveform: Tensor, config: SpectrogramConfig) -> Tensor:
     Returns
     -------
     float32 tensor of shape (..., n_frames, n_mels), natural log of power
-        ``n_frames = (n_samples - n_fft) // hop_length + 1``; none when the waveform is shorter
-        than one window.
+        ``n_frames = (n_samples - n_fft) // hop_length + 1``; 0 if the waveform is shorter than
+        one window.
     """
     if config.front_end == "kaldi":
-        return fbank(waveform, config)
+        return kaldi_log_mel(waveform, config)
     if waveform.shape[-1] < config.n_fft:
         return waveform.new_zeros((*waveform.shape[:-1], 0, config.n_mels))
-    window, filters = _analysis(config, waveform.device)
+    window, filters = _window_and_filters(config, waveform.device)
     frames = waveform.unfold(-1, config.n_fft, config.hop_length) * window
     spectrum = torch.fft.rfft(frames)
     power = spectrum.real.square() + spectrum.imag.square()  # abs() takes roots, 30 times as long
     bands: Tensor = power @ filters
-    return bands.clamp(min=_SMALLEST_POWER).log()
+    return bands.clamp(min=_MIN_POWER).log()
 
 
 def segments(spectrogram: Tensor, hop_frames: int, config: SpectrogramConfig) -> Tensor:
@@ -58,7 +64,8 @@ def segments(spectrogram: Tensor, hop_frames: int, config: SpectrogramConfig) ->
 
     Returns
     -------
-    float32 tensor of shape (n_segments, config.n_frames, n_mels); a view, not yet normalised
+    float32 tensor of shape (n_segments, config.n_frames, n_mels)
+        A view, not yet normalised.
     """
     if spectrogram.shape[0] < config.n_frames:
         return spectrogram.new_zeros((0, config.n_frames, config.n_mels))
@@ -68,7 +75,7 @@ def segments(spectrogram: Tensor, hop_frames: int, config: SpectrogramConfig) ->
 def normalise(raw: Tensor, config: SpectrogramConfig) -> Tensor:
     """Floor each segment below its own maximum, then give it zero mean and unit variance.
 
-    With the front end "kaldi" subtract the configured mean, and divide by twice the deviation.
+    With the front end "kaldi", subtract the configured mean and divide by twice the deviation.
 
     Parameters
     ----------
@@ -77,7 +84,8 @@ def normalise(raw: Tensor, config: SpectrogramConfig) -> Tensor:
 
     Returns
     -------
-    float32 tensor of the same shape; with "segment" close to zero where a segment is constant
+    float32 tensor of the same shape
+        With the front end "segment", a constant segment is close to zero.
     """
     if config.front_end == "kaldi":
         return (raw - config.mean) / (2 * config.deviation)
@@ -89,7 +97,7 @@ def normalise(raw: Tensor, config: SpectrogramConfig) -> Tensor:
 
 
 def silent(raw: Tensor, config: SpectrogramConfig) -> Tensor:
-    """Tell which segments hold nothing to recognise.
+    """Find the segments without an audible frame.
 
     Parameters
     ----------
@@ -106,15 +114,22 @@ def silent(raw: Tensor, config: SpectrogramConfig) -> Tensor:
     return loudest < full_scale * 10 ** (config.silence_db / 10)
 
 
-@lru_cache(maxsize=8)
-@torch.inference_mode(False)  # what is kept must serve a later backward pass too
-def _analysis(config: SpectrogramConfig, device: torch.device) -> tuple[Tensor, Tensor]:
-    window = torch.hann_window(config.n_fft, device=device)
-    return window, mel_filters(config).to(device)
+def mel(hz: Tensor) -> Tensor:
+    """Convert frequencies to the mel scale (O'Shaughnessy 1987).
+
+    Parameters
+    ----------
+    hz : float tensor of any shape
+
+    Returns
+    -------
+    float tensor of the same shape
+    """
+    return 1127.0 * (1.0 + hz / 700.0).log()
 
 
 def mel_filters(config: SpectrogramConfig) -> Tensor:
-    """Make triangular filters, equally spaced on the mel scale (O'Shaughnessy 1987).
+    """Compute triangular filters that are equally spaced on the mel scale.
 
     Returns
     -------
@@ -122,19 +137,80 @@ def mel_filters(config: SpectrogramConfig) -> Tensor:
     """
     hz = torch.arange(config.n_fft // 2 + 1, dtype=torch.float64)
     hz *= config.sample_rate / config.n_fft
-    edges = _band_edges_hz(config)
-    rising = (hz[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - hz[:, None]) / (edges[2:] - edges[1:-1])
-    return torch.minimum(rising, falling).clamp(min=0).float()
+    return _triangles(hz, _band_edges_hz(config)).float()
 
 
 def band_centres_hz(config: SpectrogramConfig) -> Tensor:
-    """Where each mel band is most sensitive, float64 tensor of shape (n_mels,)."""
+    """Compute the peak frequency of each mel band, float64 tensor of shape (n_mels,)."""
     return _band_edges_hz(config)[1:-1]
 
 
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)  # the cached tensors must also serve a later backward pass
+def _window_and_filters(config: SpectrogramConfig, device: torch.device) -> tuple[Tensor, Tensor]:
+    return torch.hann_window(config.n_fft, device=device), mel_filters(config).to(device)
+
+
 def _band_edges_hz(config: SpectrogramConfig) -> Tensor:
-    """Equally spaced on the mel scale, the ends included; (n_mels + 2,)."""
+    return 700.0 * ((_band_edges_mel(config) / 1127.0).exp() - 1.0)
+
+
+def _band_edges_mel(config: SpectrogramConfig) -> Tensor:
+    """Space the edges of all bands equally on the mel scale, both ends included; (n_mels + 2,)."""
     low, high = mel(torch.tensor([config.f_min_hz, config.f_max_hz], dtype=torch.float64))
-    mels = torch.linspace(float(low), float(high), config.n_mels + 2, dtype=torch.float64)
-    return 700.0 * ((mels / 1127.0).exp() - 1.0)
+    return torch.linspace(float(low), float(high), config.n_mels + 2, dtype=torch.float64)
+
+
+def _triangles(bins: Tensor, edges: Tensor) -> Tensor:
+    """Evaluate the triangles between each three edges, of shape (n_bins, n_mels), peak 1."""
+    rising = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
+    return torch.minimum(rising, falling).clamp(min=0)
+
+
+# -- the filter bank of the published models -------------------------------------------------
+
+
+def kaldi_log_mel(waveform: Tensor, config: SpectrogramConfig) -> Tensor:
+    """Compute kaldi's log mel filter bank; differentiable with respect to the waveform.
+
+    Parameters
+    ----------
+    waveform : float tensor of shape (..., n_samples), in [-1, 1]
+        Not scaled to the range of 16 bits, as in the training of the published models.
+    config : SpectrogramConfig
+
+    Returns
+    -------
+    float tensor of shape (..., n_frames, n_mels), natural log of power
+        ``n_frames = (n_samples - n_fft) // hop_length + 1``; 0 if the waveform is shorter than
+        one window.
+    """
+    if waveform.shape[-1] < config.n_fft:
+        return waveform.new_zeros((*waveform.shape[:-1], 0, config.n_mels))
+    window, filters = _kaldi_window_and_filters(config, waveform.device, waveform.dtype)
+    frames = waveform.unfold(-1, config.n_fft, config.hop_length)
+    frames = frames - frames.mean(dim=-1, keepdim=True)
+    previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)  # the first precedes itself
+    emphasised = (frames - _KALDI_PRE_EMPHASIS * previous) * window
+    spectrum = torch.fft.rfft(emphasised, _kaldi_fft_length(config))
+    power = spectrum.real.square() + spectrum.imag.square()
+    bands: Tensor = power @ filters
+    return bands.clamp(min=_KALDI_MIN_POWER).log()
+
+
+def _kaldi_fft_length(config: SpectrogramConfig) -> int:
+    """Next power of two."""
+    return 1 << (config.n_fft - 1).bit_length()
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)  # the cached tensors must also serve a later backward pass
+def _kaldi_window_and_filters(
+    config: SpectrogramConfig, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    window = torch.hann_window(config.n_fft, periodic=False, dtype=torch.float64)
+    n_bins = _kaldi_fft_length(config) // 2 + 1
+    bins = mel(torch.linspace(0, config.sample_rate / 2, n_bins, dtype=torch.float64))
+    filters = _triangles(bins, _band_edges_mel(config))  # straight on the mel scale, unlike ours
+    return window.to(device, dtype), filters.to(device, dtype)

@@ -1,4 +1,10 @@
-"""What a model needs to learn classes: steps, gradients, its weights as a vector, its state."""
+"""Training with labels: optimizer steps, gradients, mixup, SpecAugment, targets and losses.
+
+The defaults are those of the published models (Gong, Chung, Glass 2021, arXiv 2104.01778): mixup
+(Tokozume et al. 2018, arXiv 1711.10282) of half the inputs, and SpecAugment (Park et al. 2019,
+arXiv 1904.08779) with one mask along each axis. Random numbers come from a generator on the CPU,
+so one seed gives the same result on every device.
+"""
 
 from __future__ import annotations
 
@@ -10,64 +16,65 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import ArrayLike
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.utils.data import DataLoader
 
 from engine.errors import ConfigError, ModelError
 from engine.files import atomic_write
-from engine.model import supervision
 from engine.model.network import AST
 from engine.recipe import ASTConfig
 
-OptimizerOf = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-class Learning(ABC):
-    """The half of :class:`engine.model.ast_model.ASTModel` that changes its weights.
+class TrainableModel(ABC):
+    """The part of :class:`engine.model.ast_model.ASTModel` that changes its weights.
 
     Parameters
     ----------
     optimizer : callable, optional
-        Makes an optimizer of parameters; Adam with the published settings by default.
+        Builds an optimizer of parameters; Adam with the published settings by default.
     loss : callable, optional
-        Of (logits, targets); binary cross-entropy where classes are independent, else
-        cross-entropy by default.
+        Computes the loss from (logits, targets). By default binary cross-entropy if
+        `config.multi_label`, else cross-entropy.
     """
 
-    def __init__(self, optimizer: OptimizerOf | None = None, loss: Loss | None = None) -> None:
-        self._optimizer_of, self._loss_of = optimizer or _published_adam, loss
+    def __init__(self, optimizer: OptimizerFactory | None = None, loss: Loss | None = None) -> None:
+        self._optimizer_factory, self._loss = optimizer or _published_adam, loss
         self._optimizer: torch.optim.Optimizer | None = None
 
     @property
     @abstractmethod
     def config(self) -> ASTConfig:
-        """Its shape."""
+        """Shape of the network."""
 
     @abstractmethod
     def preprocess(self, audio: Any) -> Tensor:
-        """Turn waveforms into what the network reads."""
+        """Convert waveforms to features."""
 
     @abstractmethod
-    def _learnable(self) -> AST:
-        """Give the network; ModelError when it cannot learn."""
+    def _trainable_network(self) -> AST:
+        """Return the network; ModelError if it has no weights to train."""
 
     # -- weights as one vector ------------------------------------------------------------------
 
     def parameters_vector(self) -> Tensor:
-        """All weights of the network, one behind the other.
+        """Return all weights of the network, concatenated.
 
         Returns
         -------
         float32 tensor of shape (n_parameters,), on the CPU
         """
-        return parameters_to_vector(self._learnable().parameters()).detach().cpu()
+        return parameters_to_vector(self._trainable_network().parameters()).detach().cpu()
 
     def update_parameters(self, vector: Tensor) -> None:
-        """Set all weights from what :meth:`parameters_vector` gave.
+        """Set all weights from a vector as :meth:`parameters_vector` returns it.
 
         Parameters
         ----------
@@ -76,15 +83,17 @@ class Learning(ABC):
         Raises
         ------
         ConfigError
-            It has another size.
+            The vector has another size.
         """
-        parameters = list(self._learnable().parameters())
+        parameters = list(self._trainable_network().parameters())
         values = torch.as_tensor(vector, dtype=torch.float32, device=parameters[0].device)
-        n_wanted = sum(one.numel() for one in parameters)
-        if values.shape != (n_wanted,):
-            raise ConfigError.invalid("vector.shape", tuple(values.shape), f"must be ({n_wanted},)")
+        n_parameters = sum(parameter.numel() for parameter in parameters)
+        if values.shape != (n_parameters,):
+            raise ConfigError.invalid(
+                "vector.shape", tuple(values.shape), f"must be ({n_parameters},)"
+            )
         with torch.no_grad():
-            copies = [torch.empty_like(one) for one in parameters]
+            copies = [torch.empty_like(parameter) for parameter in parameters]
             vector_to_parameters(values, copies)
             for parameter, value in zip(parameters, copies, strict=True):
                 parameter.copy_(value)
@@ -92,7 +101,7 @@ class Learning(ABC):
     # -- gradients ------------------------------------------------------------------------------
 
     def compute_gradients(self, audio: Any, targets: Any) -> Tensor:
-        """Compute the loss's gradient on all weights; nothing changes.
+        """Compute the gradient of the loss with respect to all weights, without a step.
 
         Parameters
         ----------
@@ -102,26 +111,28 @@ class Learning(ABC):
         Returns
         -------
         float32 tensor of shape (n_parameters,), on the CPU
-            In the order of :meth:`parameters_vector`; zero for weights the loss does not see.
+            In the order of :meth:`parameters_vector`; zero for weights that the loss does not
+            depend on.
         """
-        parameters = list(self._learnable().parameters())
+        parameters = list(self._trainable_network().parameters())
         loss = self.loss(self.preprocess(audio), targets)
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-        return torch.cat([one.flatten() for one in gradients]).cpu()
+        return torch.cat([gradient.flatten() for gradient in gradients]).cpu()
 
     def input_gradients(self, audio: Tensor, targets: Any) -> tuple[Tensor, Tensor]:
-        """Compute the loss's gradient on what is heard.
+        """Compute the gradient of the loss with respect to the input.
 
         Parameters
         ----------
         audio : array of shape (n_samples,) or (batch, n_samples)
-            No longer than one segment.
-        targets : as for :meth:`compute_gradients`
+            Not longer than one segment.
+        targets : array
+            As for :meth:`compute_gradients`.
 
         Returns
         -------
-        of_features : float32 tensor of shape (batch, n_frames, n_mels)
-        of_waveform : float32 tensor of the shape of `audio`
+        feature_gradient : float32 tensor of shape (batch, n_frames, n_mels)
+        waveform_gradient : float32 tensor of the shape of `audio`
         """
         waveform = torch.as_tensor(audio, dtype=torch.float32).clone().requires_grad_()
         features = self.preprocess(waveform)
@@ -130,18 +141,22 @@ class Learning(ABC):
         return of_features.cpu(), of_waveform.cpu()
 
     def loss(self, features: Tensor, targets: Any) -> Tensor:
-        """Compute the loss of a batch, a tensor of no dimensions.
+        """Compute the loss of a batch.
 
         Parameters
         ----------
         features : float32 tensor of shape (batch, n_frames, n_mels)
-        targets : as for :meth:`compute_gradients`
+        targets : array
+            As for :meth:`compute_gradients`.
+
+        Returns
+        -------
+        float tensor of shape ()
         """
-        network = self._learnable()
+        network = self._trainable_network()
         self._require_classes()
-        loss_of = self._loss_of or supervision.default_loss(self.config)
-        wanted = supervision.as_targets(targets, self.config).to(features.device)
-        return loss_of(network(features), wanted)
+        compute = self._loss or default_loss(self.config)
+        return compute(network(features), as_targets(targets, self.config).to(features.device))
 
     # -- steps ----------------------------------------------------------------------------------
 
@@ -161,7 +176,7 @@ class Learning(ABC):
         return self._step(self.preprocess(audio), targets)
 
     def _step(self, features: Tensor, targets: Any) -> float:
-        network, optimizer = self._learnable(), self._current_optimizer()
+        network, optimizer = self._trainable_network(), self._current_optimizer()
         network.train()
         try:
             loss = self.loss(features, targets)
@@ -178,27 +193,27 @@ class Learning(ABC):
         *,
         n_epochs: int = 5,
         batch_size: int = 12,
-        mixup_share: float = 0.5,
+        mixup_prob: float = 0.5,
         freq_mask: int = 48,
         time_mask: int = 192,
         seed: int = 0,
         on_step: Callable[[int, float], None] = lambda step, loss: None,
     ) -> list[float]:
-        """Train on labelled audio, as Gong et al. 2021 do: mixup of waveforms, then SpecAugment.
+        """Train on labelled audio with mixup of the waveforms and SpecAugment of the features.
 
         Parameters
         ----------
         dataset : sequence of (waveform, target)
             Waveforms of equal length, (n_samples,); targets are class indices or (num_classes,).
         n_epochs, batch_size : int
-        mixup_share : float
-            Share of the examples that are mixed with another.
+        mixup_prob : float
+            Probability that an example is mixed with another one.
         freq_mask, time_mask : int
-            Mel bands and frames that are hidden at most.
+            Maximum number of mel bands and frames to mask.
         seed : int
-            Of order, mixup and masks.
+            Of the order, mixup and the masks.
         on_step : callable
-            Told the number of each step and its loss.
+            Called with the number of each step and its loss.
 
         Returns
         -------
@@ -210,12 +225,12 @@ class Learning(ABC):
         means, step = [], 0
         for _ in range(n_epochs):
             losses = []
-            for audio, targets in loader:
-                wanted = supervision.as_targets(targets, self.config)
-                mixed, wanted = supervision.mixup(audio.float(), wanted, generator, mixup_share)
+            for waveforms, labels in loader:
+                targets = as_targets(labels, self.config)
+                mixed, targets = mixup(waveforms.float(), targets, generator, mixup_prob)
                 features = self.preprocess(mixed)
-                hidden = supervision.spec_augment(features, generator, freq_mask, time_mask)
-                losses.append(self._step(hidden, wanted))
+                masked = spec_augment(features, generator, freq_mask, time_mask)
+                losses.append(self._step(masked, targets))
                 on_step(step, losses[-1])
                 step += 1
             means.append(sum(losses) / max(len(losses), 1))
@@ -223,35 +238,33 @@ class Learning(ABC):
 
     def _require_classes(self) -> None:
         if not self.config.num_classes:
-            raise ModelError(
-                "the model", "it has no classes; num_classes in its config gives it some"
-            )
+            raise ModelError("the model", "it has no classes; set num_classes in its config")
 
     def _current_optimizer(self) -> torch.optim.Optimizer:
         if self._optimizer is None:
-            self._optimizer = self._optimizer_of(self._learnable().parameters())
+            self._optimizer = self._optimizer_factory(self._trainable_network().parameters())
         return self._optimizer
 
     # -- state ----------------------------------------------------------------------------------
 
     def save_state(self, path: str | os.PathLike[str]) -> None:
-        """Write weights and the optimizer's state, to go on later as if nothing had happened."""
+        """Write weights and optimizer state, so that training can be resumed exactly."""
         groups = self._current_optimizer().state_dict()["param_groups"]
-        tensors = {f"network.{k}": v for k, v in self._learnable().state_dict().items()}
+        tensors = {f"network.{k}": v for k, v in self._trainable_network().state_dict().items()}
         tensors |= optimizer_tensors(self._current_optimizer(), "optimizer.")
         tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
         with atomic_write(Path(path)) as partial:
             save_file(tensors, partial, {"param_groups": json.dumps(groups)})
 
     def load_state(self, path: str | os.PathLike[str]) -> None:
-        """Go back to what :meth:`save_state` wrote.
+        """Restore what :meth:`save_state` wrote.
 
         Raises
         ------
         ModelError
-            The file is damaged, or of a model of another shape.
+            The file is damaged, or belongs to a model of another shape.
         """
-        network = self._learnable()
+        network = self._trainable_network()
         try:
             tensors = load_file(path)
             with safe_open(path, framework="pt") as file:
@@ -270,11 +283,11 @@ class Learning(ABC):
             ValueError,
             RuntimeError,
         ) as error:
-            raise ModelError(path, f"no state of this model ({error})") from error
+            raise ModelError(path, f"not a saved state of this model ({error})") from error
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
-    """Name what an optimizer remembers of each parameter, for a file of tensors."""
+    """Name the state that an optimizer keeps for each parameter, for a file of tensors."""
     return {
         f"{prefix}{index}.{name}": torch.as_tensor(value)
         for index, values in optimizer.state_dict()["state"].items()
@@ -284,7 +297,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str
 
 
 def optimizer_state(tensors: Mapping[str, Tensor], prefix: str) -> dict[int, dict[str, Tensor]]:
-    """Put together again what :func:`optimizer_tensors` named, the "state" of a state dict."""
+    """Collect what :func:`optimizer_tensors` named into the "state" of a state dict."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         if key.startswith(prefix):
@@ -294,5 +307,156 @@ def optimizer_state(tensors: Mapping[str, Tensor], prefix: str) -> dict[int, dic
 
 
 def _published_adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Make what the original repository trains on AudioSet with."""
+    """Build Adam with the settings that the original repository uses on AudioSet."""
     return torch.optim.Adam(parameters, lr=1e-5, weight_decay=5e-7, betas=(0.95, 0.999))
+
+
+# -- inputs ----------------------------------------------------------------------------------
+
+
+def mixup(
+    waveforms: Tensor, targets: Tensor, generator: Generator, prob: float = 0.5
+) -> tuple[Tensor, Tensor]:
+    """Mix some waveforms of a batch with others of it, and their targets in the same way.
+
+    A mixed waveform is ``weight * first + (1 - weight) * second`` with a weight from Beta(10, 10).
+
+    Parameters
+    ----------
+    waveforms : float tensor of shape (n, n_samples)
+    targets : float tensor of shape (n, num_classes)
+        As :func:`as_targets` returns them.
+    generator : torch.Generator
+    prob : float
+        Probability that a waveform is mixed, in [0, 1].
+
+    Returns
+    -------
+    waveforms : float tensor of shape (n, n_samples)
+    targets : float tensor of shape (n, num_classes)
+    """
+    if not 0 <= prob <= 1:
+        raise ConfigError.invalid("prob", prob, "must be in [0, 1]")
+    n = len(waveforms)
+    partners = torch.randperm(n, generator=generator)
+    # The median of 19 uniform numbers follows Beta(10, 10).
+    weights = torch.rand(n, 19, generator=generator).median(dim=1).values
+    weights[torch.rand(n, generator=generator) >= prob] = 1.0
+    return _mix(waveforms, partners, weights), _mix(targets, partners, weights)
+
+
+def _mix(values: Tensor, partners: Tensor, weights: Tensor) -> Tensor:
+    weights = weights[:, None].to(values)
+    return weights * values + (1 - weights) * values[partners.to(values.device)]
+
+
+def spec_augment(
+    features: Tensor, generator: Generator, freq_mask: int = 48, time_mask: int = 192
+) -> Tensor:
+    """Mask one range of bands and one range of frames in each input.
+
+    Parameters
+    ----------
+    features : float tensor of shape (n, n_frames, n_mels), normalised
+    generator : torch.Generator
+    freq_mask, time_mask : int
+        Maximum number of bands and frames to mask. The number is drawn uniformly from 0 on. The
+        defaults are the published ones for 128 bands and 1024 frames.
+
+    Returns
+    -------
+    float tensor of shape (n, n_frames, n_mels)
+        Masked values are 0, the mean of normalised features.
+
+    Raises
+    ------
+    ConfigError
+        A mask is negative or larger than the features.
+    """
+    n, n_frames, n_mels = features.shape
+    _require_mask_fits("time_mask", time_mask, n_frames)
+    _require_mask_fits("freq_mask", freq_mask, n_mels)
+    frames = _draw_range(n, n_frames, time_mask, generator)
+    bands = _draw_range(n, n_mels, freq_mask, generator)
+    masked = frames[:, :, None] | bands[:, None, :]
+    return features.masked_fill(masked.to(features.device), 0.0)
+
+
+def _require_mask_fits(key: str, mask: int, length: int) -> None:
+    if not 0 <= mask <= length:
+        raise ConfigError.invalid(key, mask, f"must be from 0 to {length}")
+
+
+def _draw_range(n: int, length: int, max_size: int, generator: Generator) -> Tensor:
+    """Draw n ranges of 0 to `max_size` of `length` positions, bool tensor of shape (n, length)."""
+    size = torch.randint(max_size + 1, (n, 1), generator=generator)
+    first = (torch.rand(n, 1, generator=generator) * (length - size + 1)).long()
+    positions = torch.arange(length)
+    return (positions >= first) & (positions < first + size)
+
+
+# -- targets and losses ----------------------------------------------------------------------
+
+
+def default_loss(config: ASTConfig) -> nn.Module:
+    """Build binary cross-entropy for independent classes, else cross-entropy.
+
+    Returns
+    -------
+    torch.nn.Module
+        Computes the mean loss from logits and targets, both of shape (n, num_classes).
+    """
+    return nn.BCEWithLogitsLoss() if config.multi_label else nn.CrossEntropyLoss()
+
+
+def as_targets(targets: Tensor | ArrayLike, config: ASTConfig) -> Tensor:
+    """Convert class indices or probabilities to the form that losses and :func:`mixup` take.
+
+    Parameters
+    ----------
+    targets : array-like of shape (n,) or (n, num_classes)
+        The class index of each input, or the probability of each class in [0, 1]. The
+        probabilities of an input sum to 1 unless `config.multi_label`.
+    config : ASTConfig
+
+    Returns
+    -------
+    float32 tensor of shape (n, num_classes)
+
+    Raises
+    ------
+    ConfigError
+        The targets are neither of both, or the model has no classes.
+    """
+    if not config.num_classes:
+        raise ConfigError.invalid("num_classes", 0, "must be positive to learn from targets")
+    try:
+        values = torch.as_tensor(targets)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError("targets", f"must be numbers of one shape ({error})") from error
+    if values.ndim == 1 and not values.is_floating_point():
+        return _one_hot(values, config.num_classes)
+    return _as_probabilities(values.float(), config)
+
+
+def _one_hot(indices: Tensor, num_classes: int) -> Tensor:
+    wrong = indices[(indices < 0) | (indices >= num_classes)]
+    if len(wrong):
+        raise ConfigError.invalid("targets", int(wrong[0]), f"must be from 0 to {num_classes - 1}")
+    return F.one_hot(indices.long(), num_classes).float()
+
+
+def _as_probabilities(values: Tensor, config: ASTConfig) -> Tensor:
+    if values.ndim != 2 or values.shape[1] != config.num_classes:
+        raise ConfigError.invalid(
+            "targets.shape",
+            tuple(values.shape),
+            f"must be (n,) for indices or (n, {config.num_classes}) for probabilities",
+        )
+    if not ((values >= 0) & (values <= 1)).all():
+        raise ConfigError("targets", "must be in [0, 1]")
+    if not config.multi_label and not torch.allclose(
+        values.sum(dim=1), torch.ones_like(values[:, 0]), atol=1e-3
+    ):
+        raise ConfigError("targets", "each row must sum to 1, because exactly one class is right")
+    return values

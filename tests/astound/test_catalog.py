@@ -28,7 +28,8 @@ from engine.errors import (
     StoreError,
     TrackNotFoundError,
 )
-from engine.model.weights import Weights, new_models, save_weights
+from engine.model.network import new_models
+from engine.model.weights import Weights, save_weights
 from engine.recipe import Recipe
 from engine.records import Match, QueryResult
 from engine.search.calibration import N_FEATURES, Calibration

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.model.network import ClipHead
-from engine.model.weights import new_models
+from engine.model.network import ClipHead, new_models
 from tests.audio_files import cached_tune
 from tests.training.sounds import CONFIG, RECIPE, only, pool_of, sampler_of
 from training import clip_head

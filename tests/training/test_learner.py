@@ -15,7 +15,7 @@ from torch import Tensor
 
 import engine
 from engine.errors import ModelError
-from engine.model.weights import new_models
+from engine.model.network import new_models
 from tests.training.sounds import RATE, RECIPE, music, only
 from training import learner as learner_module
 from training.augment.rng import Chance

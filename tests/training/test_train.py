@@ -18,7 +18,7 @@ from safetensors import safe_open
 import engine
 from engine.errors import ConfigError, ModelError
 from engine.model.fingerprinter import Fingerprinter
-from engine.model.weights import load_encoder, load_weights
+from engine.model.weights import load_weights
 from engine.recipe import Recipe
 from engine.search.calibration import Calibration
 from tests.audio_files import cached_tune, write_wav
@@ -89,7 +89,7 @@ def finished(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def test_train_gives_weights_that_fingerprint(finished: Path) -> None:
-    fingerprinter = Fingerprinter(load_encoder(finished, "cpu"))
+    fingerprinter = Fingerprinter.load(finished, "cpu")
     fingerprint = fingerprinter.fingerprint([cached_tune(1, 6.0)], 0.5)
     assert fingerprint.embeddings.shape[1] == RECIPE.encoder.fingerprint_dim
     assert np.isfinite(fingerprint.clip_embeddings).all()
@@ -122,7 +122,7 @@ def test_train_shows_its_curves_in_tensorboard(finished: Path) -> None:
 
 def test_train_record_keeps_the_config_and_every_validation(finished: Path) -> None:
     with safe_open(finished, framework="pt") as file:
-        record = json.loads(file.metadata()["record"])
+        record = json.loads(file.metadata()["training_record"])
     assert record["config"]["learning_rate"] == 3e-3
     assert record["config"]["augment"]["shift_s"] == 0.25
     assert [n_steps for n_steps, _ in record["validations"]] == [4, 8]
@@ -232,7 +232,7 @@ def test_train_in_two_processes(sources: Sources, tmp_path: Path, unused_port: i
         _, said = one.communicate(timeout=280)
         assert one.returncode == 0, said
     assert [step for step, _ in logged(tmp_path)] == list(range(8))
-    assert load_encoder(tmp_path / "weights.safetensors", "cpu").recipe.weights_sha256
+    assert load_weights(tmp_path / "weights.safetensors").recipe.weights_sha256
     assert (tmp_path / "calibration.json").exists()
     assert len(list((tmp_path / "tensorboard").iterdir())) <= 1
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from engine.model.fingerprinter import Fingerprinter
+from engine.model.fingerprinter import Encoder, Fingerprinter
 from engine.model.network import AST
-from engine.model.weights import Encoder, load_weights
+from engine.model.weights import load_weights
 from engine.recipe import ASTConfig, Recipe, SpectrogramConfig
 from tests.audio_files import cached_tune
 from tests.training.sounds import RECIPE, only, pool_of, sampler_of, tone

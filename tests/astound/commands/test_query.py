@@ -16,7 +16,7 @@ from click.testing import Result
 
 import astound
 from engine.config import IngestConfig
-from engine.figure import PICTURES
+from engine.figure import FIGURE_SUFFIXES
 from tests.astound.commands.conftest import CLIP_AT_S, RATE, Run
 from tests.audio_files import cached_tune, write_wav
 
@@ -272,7 +272,7 @@ def test_explain_of_bad_input_is_one_line(
 BEGINNINGS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
 
 
-@pytest.mark.parametrize("suffix", PICTURES)
+@pytest.mark.parametrize("suffix", FIGURE_SUFFIXES)
 def test_explain_picture_is_drawn(explain: Run, tmp_path: Path, suffix: str) -> None:
     result = explain("known.wav", "-o", f"why{suffix}")
     assert result.exit_code == 0

@@ -15,7 +15,7 @@ import astound
 import training.config
 from astound.commands.main import cli
 from engine.errors import RecipeMismatchError
-from engine.model.weights import load_encoder
+from engine.model.weights import load_weights
 from engine.search.calibration import Calibration
 from tests.training.sounds import N_TRACKS, RECIPE, be_brief, write_sources
 from training.config import TrainConfig
@@ -66,7 +66,7 @@ def test_train_from_folders_to_weights(sources: Sources, tmp_path: Path) -> None
     result = run(sources, out, "--steps", 3, "--seed", 5, "--learning-rate", 1e-3)
     assert result.exit_code == 0, result.stderr
     assert result.stdout == f"{out / 'weights.safetensors'}\n"
-    assert load_encoder(Path(result.stdout.strip()), "cpu").recipe.encoder == RECIPE.encoder
+    assert load_weights(Path(result.stdout.strip())).recipe.encoder == RECIPE.encoder
     assert (out / "calibration.json").exists()
     assert (out / "log.jsonl").read_text().count('"loss"') == 3
     # The same command has nothing left to do but the end, a longer one goes on.
@@ -92,9 +92,7 @@ def test_train_follows_the_shape_of_the_weights_it_begins_with(
 ) -> None:
     result = run(sources, tmp_path / "run", "--init-from", tiny_model)
     assert result.exit_code == 0, result.stderr
-    trained, tiny = (
-        load_encoder(Path(one), "cpu").recipe for one in (result.stdout.strip(), tiny_model)
-    )
+    trained, tiny = (load_weights(Path(one)).recipe for one in (result.stdout.strip(), tiny_model))
     assert trained.encoder == tiny.encoder
     assert trained.weights_sha256 != tiny.weights_sha256
 
@@ -107,7 +105,7 @@ def test_published_checkpoint_becomes_a_catalog_of_its_own(
     result = run(sources, tmp_path / "run", "--init-from", tmp_path / "ast")
     assert result.exit_code == 0, result.stderr
     weights = Path(result.stdout.strip())
-    recipe = load_encoder(weights, "cpu").recipe
+    recipe = load_weights(weights).recipe
     assert (recipe.spectrogram.front_end, recipe.spectrogram.sample_rate) == ("kaldi", 16000)
     assert recipe.spectrogram.segment_s == pytest.approx(1.015)
     assert recipe.encoder.fingerprint_dim == 128

@@ -9,7 +9,6 @@ import pytest
 from benchmarks.suites.encoder import EncoderConfig, embedded, run
 from engine.errors import ConfigError
 from engine.model.fingerprinter import Fingerprinter
-from engine.model.weights import load_encoder
 
 
 def test_every_cell_is_asked_and_written(sounds: Path, tiny_model: Path) -> None:
@@ -42,7 +41,7 @@ def test_file_in_both_folders_counts_as_a_reference(
 
 
 def test_what_cannot_be_decoded_is_left_out(sounds: Path, tiny_model: Path, tmp_path: Path) -> None:
-    fingerprinter = Fingerprinter(load_encoder(tiny_model, "cpu"))
+    fingerprinter = Fingerprinter.load(tiny_model, "cpu")
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFF")
     whole = next(path for path in sorted((sounds / "music").iterdir()))

@@ -268,7 +268,7 @@ def test_similarity_takes_the_best_of_the_finer_ones_beginnings() -> None:
 
 @pytest.fixture(scope="module")
 def fingerprinter() -> Fingerprinter:
-    return Fingerprinter.shipped("cpu")
+    return Fingerprinter.load(device="cpu")
 
 
 def _of(fingerprinter: Fingerprinter, *waveforms: Waveform) -> Fingerprint:

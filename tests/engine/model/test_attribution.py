@@ -13,8 +13,8 @@ from engine.errors import AstoundError, ConfigError
 from engine.model import attribution
 from engine.model.attribution import (
     Score,
-    agreement,
     attention_rollout,
+    embedding_score,
     gradient_times_input,
     occlusion,
     rollout,
@@ -108,7 +108,7 @@ def test_gradient_leaves_network_and_features_alone(network: AST, features: Tens
 def test_agreement_asks_what_an_embedding_rests_on(features: Tensor, fingerprint_dim: int) -> None:
     network = _network(dataclasses.replace(SMALL, fingerprint_dim=fingerprint_dim))
     with torch.inference_mode():
-        score = agreement(network, features[:1])
+        score = embedding_score(network, features[:1])
     with torch.no_grad():
         summary = network.summary(features)
         lengths = (network.projection(summary) if fingerprint_dim else summary).norm(dim=1)

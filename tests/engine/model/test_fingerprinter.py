@@ -5,12 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
-from engine.errors import AudioTooShortError, ConfigError, SilentAudioError
-from engine.model.fingerprinter import Fingerprinter
-from engine.model.weights import load_encoder
+from engine.errors import AudioTooShortError, ConfigError, ModelError, SilentAudioError
+from engine.model.fingerprinter import Encoder, Fingerprinter, resolve_device
+from engine.model.network import new_models
+from engine.recipe import Recipe
 from engine.records import Fingerprint, Vectors
 from tests.audio_files import Waveform, cached_tune
 
@@ -22,7 +25,7 @@ HOP = 1000
 
 @pytest.fixture(scope="module")
 def fingerprinter(tiny_model: Path) -> Fingerprinter:
-    return Fingerprinter(load_encoder(tiny_model, "cpu"))
+    return Fingerprinter.load(tiny_model, "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -177,3 +180,92 @@ def test_fingerprint_leaves_the_waveform_as_it_was(fingerprinter: Fingerprinter)
     waveform = cached_tune(1, 3.0).copy()
     fingerprinter.fingerprint([waveform], HOP_S)
     np.testing.assert_array_equal(waveform, cached_tune(1, 3.0))
+
+
+# -- encoder ----------------------------------------------------------------------------------
+
+
+def segments_like_music(n: int) -> Tensor:
+    """Normalised features: each segment has its own tones that come and go."""
+    torch.manual_seed(3)
+    bands, times = torch.rand(n, 1, 128).pow(8), torch.rand(n, 64, 4)
+    shapes = torch.rand(n, 4, 128).pow(8)
+    raw = 4 * bands + 8 * times @ shapes + 0.5 * torch.randn(n, 64, 128)
+    return (raw - raw.mean((1, 2), keepdim=True)) / raw.std((1, 2), keepdim=True)
+
+
+def worst_cosine_of(first: Tensor, second: Tensor) -> float:
+    return worst_cosine(first.numpy(), second.numpy())
+
+
+@pytest.fixture(scope="module", params=["tiny", "fingerprint"])
+def encoder(request: pytest.FixtureRequest, tiny_model: Path) -> Encoder:
+    if request.param == "tiny":
+        return Encoder.load(tiny_model, "cpu")
+    torch.manual_seed(0)
+    return Encoder(*new_models(Recipe()), Recipe(), "cpu")
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_embed_segments_company_changes_nothing(encoder: Encoder, half: bool) -> None:
+    encoder.half = half
+    features = segments_like_music(33)
+    together = encoder.embed_segments(features)
+    for size in (1, 2, 7, 32):
+        apart = torch.cat([encoder.embed_segments(part) for part in features.split(size)])
+        assert worst_cosine_of(apart, together) >= 0.9999
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_embed_segments_gives_unit_norm_float32(encoder: Encoder, half: bool) -> None:
+    encoder.half = half
+    embeddings = encoder.embed_segments(segments_like_music(5))
+    assert embeddings.dtype == torch.float32
+    assert embeddings.shape == (5, encoder.recipe.encoder.fingerprint_dim)
+    torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(5), atol=1e-4, rtol=0)
+
+
+def test_embed_segments_half_precision_is_close_to_single(encoder: Encoder) -> None:
+    features = segments_like_music(16)
+    embeddings = []
+    for half in (False, True):
+        encoder.half = half
+        embeddings.append(encoder.embed_segments(features))
+    assert not torch.equal(*embeddings)
+    assert worst_cosine_of(*embeddings) >= 0.999
+
+
+def test_embed_segments_twice_gives_the_same_bits(encoder: Encoder) -> None:
+    features = segments_like_music(9)
+    first, second = (encoder.embed_segments(features) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_embed_segments_none_gives_none(encoder: Encoder) -> None:
+    dim = encoder.recipe.encoder.fingerprint_dim
+    assert encoder.embed_segments(torch.zeros(0, 64, 128)).shape == (0, dim)
+
+
+def test_embed_clips_ignores_absent_segments(encoder: Encoder) -> None:
+    torch.manual_seed(0)
+    dim = encoder.recipe.encoder.fingerprint_dim
+    segments = torch.nn.functional.normalize(torch.randn(4, 19, dim), dim=2)
+    absent = torch.zeros(4, 19, dtype=torch.bool)
+    absent[:, 11:] = True
+    other = segments.clone()
+    other[:, 11:] = 7.0
+    pooled = encoder.embed_clips(segments, absent)
+    assert pooled.shape == (4, dim)
+    torch.testing.assert_close(pooled.norm(dim=1), torch.ones(4))
+    torch.testing.assert_close(encoder.embed_clips(other, absent), pooled)
+    assert not torch.allclose(encoder.embed_clips(segments, ~absent), pooled, atol=1e-3)
+
+
+def test_resolve_device_cuda_without_a_device_is_refused() -> None:
+    assert resolve_device("cpu") == "cpu"
+    if torch.cuda.is_available():
+        assert resolve_device("auto") == resolve_device("cuda") == "cuda"
+        return
+    assert resolve_device("auto") == "cpu"
+    with pytest.raises(ModelError, match="--device cpu"):
+        resolve_device("cuda")

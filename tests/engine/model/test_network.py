@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from engine.model.network import AST, ClipHead, cut_positions
-from engine.recipe import ASTConfig, ClipConfig
+from engine.recipe import FINGERPRINT_AST, ASTConfig, ClipConfig
 from tests.encoders import TINY_AST
 
 
@@ -121,10 +121,16 @@ def test_clip_head_attends_as_torch_does() -> None:
 
 def test_encoding_does_not_wait_for_sympy() -> None:
     code = (
-        "import sys, numpy, astound; from engine.model.weights import load_encoder;"
+        "import sys, numpy, astound;"
         "from engine.model.fingerprinter import Fingerprinter;"
-        "one = Fingerprinter(load_encoder(device='cpu'));"
+        "one = Fingerprinter.load(device='cpu');"
         "one.fingerprint([numpy.random.rand(16000).astype('f')], 0.5);"
         "assert 'sympy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_fingerprint_model_is_small() -> None:
+    with torch.device("meta"):
+        model = AST(FINGERPRINT_AST)
+    assert sum(one.numel() for one in model.parameters()) < 4_000_000

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from engine.model import spectrogram
-from engine.model.weights import SHIPPED_WEIGHTS, Encoder, load_encoder, load_weights
+from engine.model.fingerprinter import Encoder
+from engine.model.weights import SHIPPED_WEIGHTS, load_weights
 from engine.recipe import FINGERPRINT_AST
 from engine.search.calibration import SHIPPED_CALIBRATION, Calibration
 from tests.audio_files import Waveform, cached_tune
@@ -15,7 +16,7 @@ from tests.audio_files import Waveform, cached_tune
 
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
-    return load_encoder(SHIPPED_WEIGHTS, "cpu")
+    return Encoder.load(device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -25,20 +26,20 @@ def music() -> torch.Tensor:
 
 def features(waveform: Waveform) -> torch.Tensor:
     """Normalised segments, half a second apart."""
-    config = load_weights(SHIPPED_WEIGHTS)[2].spectrogram
+    config = load_weights(SHIPPED_WEIGHTS).recipe.spectrogram
     mel = spectrogram.log_mel(torch.from_numpy(waveform), config)
     return spectrogram.normalise(spectrogram.segments(mel, 40, config), config)
 
 
 def test_shipped_weights_load_and_are_small() -> None:
-    recipe = load_weights(SHIPPED_WEIGHTS)[2]
+    recipe = load_weights(SHIPPED_WEIGHTS).recipe
     assert recipe.encoder == FINGERPRINT_AST
     assert SHIPPED_WEIGHTS.stat().st_size < 16e6
 
 
 def test_shipped_calibration_belongs_to_the_weights() -> None:
     assert SHIPPED_CALIBRATION.is_file()
-    assert Calibration.load().recipe_id == load_weights(SHIPPED_WEIGHTS)[2].recipe_id
+    assert Calibration.load().recipe_id == load_weights(SHIPPED_WEIGHTS).recipe.recipe_id
 
 
 @pytest.mark.parametrize("half", [False, True])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from functools import cache
 
 import numpy as np
@@ -11,9 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
+from transformers import ASTFeatureExtractor
 
-from engine.model.filter_bank import fbank
-from engine.model.spectrogram import log_mel, mel_filters, normalise, segments, silent
+from engine.model.spectrogram import (
+    kaldi_log_mel,
+    log_mel,
+    mel_filters,
+    normalise,
+    segments,
+    silent,
+)
 from engine.recipe import ASTConfig, SpectrogramConfig
 from tests.audio_files import cached_tune
 
@@ -193,9 +201,11 @@ def test_mel_filters_peaks_rise() -> None:
     assert (mel_filters(CONFIG).argmax(dim=0).diff() > 0).all()
 
 
-def test_log_mel_kaldi_is_the_filter_bank() -> None:
+def test_log_mel_front_end_kaldi_is_kaldi_log_mel() -> None:
     waveform = music(1, 2.0)
-    torch.testing.assert_close(log_mel(waveform, KALDI), fbank(waveform, KALDI), atol=0, rtol=0)
+    torch.testing.assert_close(
+        log_mel(waveform, KALDI), kaldi_log_mel(waveform, KALDI), atol=0, rtol=0
+    )
     assert log_mel(torch.zeros(399), KALDI).shape == (0, 128)
 
 
@@ -215,7 +225,7 @@ def test_silent_kaldi_tells_silence_from_music(gain: float, expected: bool) -> N
     assert silent(raw, KALDI).tolist() == [expected]
 
 
-def test_log_mel_first_heard_in_inference_mode_still_has_gradients() -> None:
+def test_log_mel_cached_in_inference_mode_still_has_gradients() -> None:
     config = dataclasses.replace(CONFIG, n_mels=31)  # not yet in any cache
     with torch.inference_mode():
         log_mel(chirp(), config)
@@ -223,3 +233,142 @@ def test_log_mel_first_heard_in_inference_mode_still_has_gradients() -> None:
     log_mel(waveform, config).sum().backward()
     assert waveform.grad is not None
     assert waveform.grad.abs().sum() > 0
+
+
+# -- the filter bank of the published models -------------------------------------------------
+
+PUBLISHED = SpectrogramConfig.kaldi(ASTConfig())
+OTHER = SpectrogramConfig(
+    sample_rate=8000, n_fft=256, hop_length=100, n_mels=23, f_min_hz=100.0, f_max_hz=3700.0
+)
+FLOOR = math.log(np.finfo(np.float32).eps)
+
+
+def fast_music(seed: int, duration_s: float = 1.0) -> Tensor:
+    """A tune read at 16 kHz instead of 8 kHz."""
+    return torch.from_numpy(cached_tune(seed, 2 * duration_s).copy())
+
+
+def hum_and_noise() -> Tensor:
+    """A loud low tone with an offset, and noise far below it."""
+    rng = np.random.default_rng(0)
+    time_s = np.arange(16000) / 16000
+    wave = 0.2 + 0.7 * np.sin(2 * np.pi * 60 * time_s) + 3e-4 * rng.standard_normal(16000)
+    return torch.from_numpy(wave.astype(np.float32))
+
+
+def kaldi(waveform: NDArray[np.float64], config: SpectrogramConfig) -> NDArray[np.float64]:
+    """The filter bank in plain loops and double precision, after kaldi's feature-window.cc."""
+    n = config.n_fft
+    padded = next(2**k for k in range(20) if 2**k >= n)
+
+    def mel(hz: float) -> float:
+        return 1127 * math.log(1 + hz / 700)
+
+    low, high = mel(config.f_min_hz), mel(config.f_max_hz)
+    step = (high - low) / (config.n_mels + 1)
+    rows = []
+    for start in range(0, len(waveform) - n + 1, config.hop_length):
+        frame = waveform[start : start + n] - waveform[start : start + n].mean()
+        for i in range(n - 1, 0, -1):
+            frame[i] -= 0.97 * frame[i - 1]
+        frame[0] -= 0.97 * frame[0]
+        for i in range(n):
+            frame[i] *= 0.5 - 0.5 * math.cos(2 * math.pi * i / (n - 1))
+        power = np.abs(np.fft.rfft(frame, padded)) ** 2
+        bands = np.zeros(config.n_mels)
+        for k in range(padded // 2):  # kaldi leaves the last bin out
+            at = (mel(k * config.sample_rate / padded) - low) / step
+            for band in range(config.n_mels):
+                bands[band] += power[k] * max(0.0, 1 - abs(at - band - 1))
+        rows.append(np.log(np.maximum(bands, np.finfo(np.float32).eps)))
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("config", [PUBLISHED, OTHER], ids=["published", "other"])
+@pytest.mark.parametrize(
+    ("wave", "atol"),
+    [(fast_music(1, 0.2), 1e-3), (hum_and_noise()[:3000], 1e-2)],
+    ids=["music", "hum"],
+)
+def test_kaldi_log_mel_equals_the_definition(
+    config: SpectrogramConfig, wave: Tensor, atol: float
+) -> None:
+    expected = kaldi(wave.numpy().astype(np.float64), config)
+    assert (expected > FLOOR).mean() > 0.3
+    np.testing.assert_allclose(kaldi_log_mel(wave.double(), config).numpy(), expected, atol=1e-9)
+    np.testing.assert_allclose(kaldi_log_mel(wave, config).numpy(), expected, atol=atol)
+
+
+@pytest.mark.parametrize(
+    ("wave", "atol"),
+    [(fast_music(2), 1e-3), (fast_music(2).double(), 1e-4), (hum_and_noise().double(), 1e-4)],
+    ids=["music", "music, double", "hum, double"],
+)
+def test_kaldi_log_mel_equals_the_published_extractor(wave: Tensor, atol: float) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "At least one mel filter has all zero values")
+        extractor = ASTFeatureExtractor(do_normalize=False, max_length=98)
+    expected = extractor(
+        wave.float().numpy(), sampling_rate=16000, return_tensors="pt"
+    ).input_values[0]
+    assert expected.shape == (98, 128)
+    torch.testing.assert_close(kaldi_log_mel(wave, PUBLISHED).float(), expected, atol=atol, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "n_frames"), [(0, 0), (1, 0), (399, 0), (400, 1), (559, 1), (560, 2), (16000, 98)]
+)
+def test_kaldi_log_mel_returns_whole_frames_only(n_samples: int, n_frames: int) -> None:
+    assert kaldi_log_mel(torch.zeros(n_samples), PUBLISHED).shape == (n_frames, 128)
+    assert kaldi_log_mel(torch.zeros(2, 3, n_samples), PUBLISHED).shape == (2, 3, n_frames, 128)
+
+
+def test_kaldi_log_mel_batch_equals_one_by_one() -> None:
+    waves = torch.stack([fast_music(seed, 0.3) for seed in (1, 2, 3)])
+    expected = torch.stack([kaldi_log_mel(wave, PUBLISHED) for wave in waves])
+    torch.testing.assert_close(kaldi_log_mel(waves, PUBLISHED), expected, atol=1e-5, rtol=0)
+
+
+@given(first=st.integers(0, 50), n_frames=st.integers(1, 20), loud=st.floats(-1, 1))
+@settings(deadline=None, max_examples=10)
+def test_kaldi_log_mel_frame_depends_on_its_own_samples_only(
+    first: int, n_frames: int, loud: float
+) -> None:
+    begin, end = first * 160, (first + n_frames - 1) * 160 + 400
+    surrounded = torch.full((16000,), loud)
+    surrounded[begin:end] = fast_music(3)[begin:end]
+    found = kaldi_log_mel(surrounded, PUBLISHED)[first : first + n_frames]
+    torch.testing.assert_close(
+        found, kaldi_log_mel(fast_music(3)[begin:end], PUBLISHED), atol=1e-5, rtol=0
+    )
+
+
+def test_kaldi_log_mel_constant_offset_changes_nothing() -> None:
+    wave = 0.3 * fast_music(4)
+    torch.testing.assert_close(
+        kaldi_log_mel(wave.double() + 0.5, PUBLISHED), kaldi_log_mel(wave.double(), PUBLISHED)
+    )
+
+
+def test_kaldi_log_mel_silence_is_the_floor() -> None:
+    silence = kaldi_log_mel(torch.zeros(16000), PUBLISHED)
+    torch.testing.assert_close(silence, torch.full((98, 128), FLOOR))
+
+
+def test_kaldi_log_mel_gradient_is_that_of_small_differences() -> None:
+    config = dataclasses.replace(OTHER, n_fft=48, hop_length=20, n_mels=4)
+    wave = fast_music(5, 0.05)[:70].double() + 0.01 * torch.randn(70, dtype=torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda x: kaldi_log_mel(x, config), wave.requires_grad_(), fast_mode=True
+    )
+
+
+def test_kaldi_log_mel_cached_in_inference_mode_still_has_gradients() -> None:
+    config = dataclasses.replace(PUBLISHED, n_mels=31)  # not yet in any cache
+    with torch.inference_mode():
+        kaldi_log_mel(fast_music(6), config)
+    wave = fast_music(6).requires_grad_()
+    kaldi_log_mel(wave, config).sum().backward()
+    assert wave.grad is not None
+    assert wave.grad.abs().sum() > 0

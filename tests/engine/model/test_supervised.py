@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from torch import Generator, Tensor
 
 from engine.errors import ConfigError
-from engine.model.supervision import as_targets, default_loss, mixup, spec_augment
+from engine.model.supervised import as_targets, default_loss, mixup, spec_augment
 from engine.recipe import ASTConfig
 from tests.encoders import TINY_AST
 
@@ -33,7 +33,7 @@ def _partner_and_weight(mixed: Tensor, one: int) -> tuple[int, float]:
 
 def test_mixup_mixes_two_of_the_batch_and_their_targets_alike() -> None:
     waveforms, targets = torch.eye(40), 2 * torch.eye(40)
-    mixed, mixed_targets = mixup(waveforms, targets, _seeded(), share=1.0)
+    mixed, mixed_targets = mixup(waveforms, targets, _seeded(), prob=1.0)
     n_mixed = 0
     for one, row in enumerate(mixed):
         if row[one] == 1:  # its own partner
@@ -48,31 +48,31 @@ def test_mixup_mixes_two_of_the_batch_and_their_targets_alike() -> None:
 
 def test_mixup_weights_follow_the_published_distribution() -> None:
     n = 2000
-    mixed, _ = mixup(torch.eye(n), torch.zeros(n, 1), _seeded(), share=1.0)
+    mixed, _ = mixup(torch.eye(n), torch.zeros(n, 1), _seeded(), prob=1.0)
     weights = mixed.diagonal()
     weights = weights[weights < 1]
     assert float(weights.mean()) == pytest.approx(0.5, abs=0.01)
     assert float(weights.std()) == pytest.approx(np.sqrt(1 / 84), abs=0.005)  # of Beta(10, 10)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_mixup_leaves_the_rest_as_it_was(share: float) -> None:
+@pytest.mark.parametrize("prob", [0.0, 0.5, 1.0])
+def test_mixup_leaves_the_rest_as_it_was(prob: float) -> None:
     n = 2000
-    mixed, _ = mixup(torch.eye(n), torch.zeros(n, 1), _seeded(), share)
+    mixed, _ = mixup(torch.eye(n), torch.zeros(n, 1), _seeded(), prob)
     untouched = (mixed == torch.eye(n)).all(dim=1)
-    assert float(untouched.float().mean()) == pytest.approx(1 - share, abs=0.04)
+    assert float(untouched.float().mean()) == pytest.approx(1 - prob, abs=0.04)
 
 
 def test_mixup_does_not_change_what_it_is_given() -> None:
     waveforms, targets = torch.eye(5), torch.eye(5)
-    mixup(waveforms, targets, _seeded(), share=1.0)
+    mixup(waveforms, targets, _seeded(), prob=1.0)
     assert torch.equal(waveforms, torch.eye(5))
     assert torch.equal(targets, torch.eye(5))
 
 
-def test_mixup_refuses_a_share_that_is_none() -> None:
-    with pytest.raises(ConfigError, match=r"share=1.5: must be in"):
-        mixup(torch.eye(2), torch.eye(2), _seeded(), share=1.5)
+def test_mixup_invalid_probability_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"prob=1.5: must be in"):
+        mixup(torch.eye(2), torch.eye(2), _seeded(), prob=1.5)
 
 
 # -- masks -----------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ def test_as_targets_takes_several_classes_where_they_are_independent() -> None:
         ([-1], "=-1: must be from 0 to 2"),
         ([0.5], r"shape=\(1,\): must be"),
         (1, r"shape=\(\): must be"),
-        ([[0, 1]], r"shape=\(1, 2\): must be .* or \(n, 3\) for numbers"),
+        ([[0, 1]], r"shape=\(1, 2\): must be .* or \(n, 3\) for probabilities"),
         ([[0, 2, 0]], r"must be in \[0, 1\]"),
         ([[0, float("nan"), 0]], r"must be in \[0, 1\]"),
         ([[1, 0, 0], [1, 0]], "must be numbers of one shape"),

@@ -10,7 +10,6 @@ import pytest
 from engine.audio import decode
 from engine.config import AlignConfig, SearchConfig
 from engine.model.fingerprinter import Fingerprinter
-from engine.model.weights import load_encoder
 from engine.records import Candidate
 from engine.search import candidates
 from engine.search.candidates import Stopwatch
@@ -29,7 +28,7 @@ SEARCH = SearchConfig()
 
 @pytest.fixture(scope="module")
 def fingerprinter(tiny_model: Path) -> Fingerprinter:
-    return Fingerprinter(load_encoder(tiny_model, "cpu"))
+    return Fingerprinter.load(tiny_model, "cpu")
 
 
 def part(start_s: float, end_s: float, speed: float = 1.0) -> Waveform:
@@ -87,6 +86,6 @@ def test_speeds_and_pitches_of_the_two_ways_are_opposite(
 def test_pitch_between_the_steps_is_measured(tmp_path: Path, semitones: float) -> None:
     """With the shipped encoder; random weights are no measure of pitch."""
     changed = part(2.0, 9.0, 2 ** (semitones / 12))
-    best = found_in(part(1.0, 9.0), changed, Fingerprinter.shipped("cpu"), tmp_path)
+    best = found_in(part(1.0, 9.0), changed, Fingerprinter.load(device="cpu"), tmp_path)
     step = -12 * math.log2(best.resampled)
     assert abs(best.pitch - semitones) < min(abs(step - semitones), 0.2)

@@ -10,7 +10,6 @@ import pytest
 from engine.audio import decode
 from engine.config import AlignConfig, SearchConfig
 from engine.model.fingerprinter import Fingerprinter
-from engine.model.weights import load_encoder
 from engine.records import Candidate, Fingerprint
 from engine.search import candidates
 from engine.search.candidates import Stopwatch
@@ -31,7 +30,7 @@ SEARCH = SearchConfig()
 def variants(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Variants:
     """Over an index of four tunes, with ids 1 to 4."""
     shards = LocalStorage(tmp_path_factory.mktemp("shards"))
-    fingerprinter = Fingerprinter(load_encoder(tiny_model, "cpu"))
+    fingerprinter = Fingerprinter.load(tiny_model, "cpu")
     prints = [fingerprinter.fingerprint([cached_tune(s, TUNE_S)], HOP_S) for s in SEEDS]
     placements = write_shard(shards, prints).placements(range(1, len(prints) + 1))
     index = Index(shards, placements, fingerprinter.recipe.recipe_id)
