@@ -25,7 +25,7 @@ def spinner(doing: str) -> Status:
 
 @contextmanager
 def progress_bar(
-    doing: str, console: Console | None = None
+    doing: str, console: Console | None = None, *, n_before: int = 0
 ) -> Iterator[Callable[[int, int], None]]:
     """Show the progress of a task while the ``with`` block runs.
 
@@ -35,17 +35,20 @@ def progress_bar(
         The task, such as "merging".
     console : Console, optional
         stderr by default.
+    n_before : int
+        Number of items done in an earlier run.
 
     Yields
     ------
     callable
-        To be called with the number of items done and in total.
+        To be called with the number of items done, those of earlier runs included, and in total.
     """
     with _open_bar(doing, console) as bar:
         start_s = time.monotonic()
 
         def update(n_done: int, n_all: int) -> None:
-            left = _left(time.monotonic() - start_s, n_done, n_all)
+            elapsed_s = time.monotonic() - start_s
+            left = _left(elapsed_s, n_done - n_before, n_all - n_before)
             bar.update(f"{doing}: {n_done}/{n_all}{left}", n_done, n_all)
 
         yield update

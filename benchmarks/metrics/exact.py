@@ -1,6 +1,6 @@
-"""The search that any other is measured against: every stored segment is compared with the query.
+"""Exact search: every stored segment is compared with the query, as an oracle for other searches.
 
-It looks at the vectors that candidates are rescored on, so that what differs is the search alone.
+It reads the vectors that candidates are rescored on, so that only the search differs.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from engine.vectors.index import Index
 _BLOCK = 1 << 16
 
 
-class Exact(Index):
-    """An index that looks at all there is; it is built like any other."""
+class ExactIndex(Index):
+    """An index that compares a query with every stored segment."""
 
     hits: Hits
-    """What it found last."""
+    """Result of the last search."""
 
     def search(
         self, queries: Vectors, top_k: int, *, n_rescored: int = 0, n_probe: int | None = None
@@ -32,7 +32,7 @@ class Exact(Index):
         queries : float32 array of shape (n_queries, dim), unit norm
         top_k : int
         n_rescored, n_probe : int, int or None
-            For nothing: there are no short codes and no lists.
+            Ignored: there are no codes and no lists.
 
         Returns
         -------
@@ -44,13 +44,13 @@ class Exact(Index):
             cosines=np.full((len(queries), top_k), -np.inf, np.float32),
         )
         for addresses, vectors in self._blocks():
-            hits = _joined(hits, addresses, queries @ vectors.T)
+            hits = _merged(hits, addresses, queries @ vectors.T)
         order = np.argsort(-hits.cosines, axis=1, kind="stable")
         self.hits = _chosen(hits.addresses, hits.cosines, order)
         return self.hits
 
     def _blocks(self) -> Iterator[tuple[Addresses, Vectors]]:
-        """Yield the addresses and vectors of several tracks at once, with bounded memory."""
+        """Yield addresses and vectors of several tracks at a time, in bounded memory."""
         addresses: list[Addresses] = []
         vectors: list[Vectors] = []
         for track_id in self.track_ids:
@@ -64,10 +64,10 @@ class Exact(Index):
             yield np.concatenate(addresses), np.concatenate(vectors)
 
 
-def _joined(hits: Hits, addresses: Addresses, cosines: NDArray[np.float32]) -> Hits:
-    """Keep the nearest of the hits so far and of a block's segments, in any order."""
-    everywhere = np.broadcast_to(addresses, cosines.shape)
-    both = np.concatenate([hits.addresses, everywhere], axis=1)
+def _merged(hits: Hits, addresses: Addresses, cosines: NDArray[np.float32]) -> Hits:
+    """Merge the hits so far with a block of segments; keep the nearest, in any order."""
+    block_addresses = np.broadcast_to(addresses, cosines.shape)
+    both = np.concatenate([hits.addresses, block_addresses], axis=1)
     values = np.concatenate([hits.cosines, cosines], axis=1)
     top_k = hits.cosines.shape[1]
     return _chosen(both, values, np.argpartition(-values, top_k - 1, axis=1)[:, :top_k])
@@ -81,7 +81,7 @@ def _chosen(addresses: Addresses, cosines: NDArray[np.float32], columns: NDArray
 
 
 def share_found(exact: Hits, found: Hits) -> float:
-    """Share of the exact neighbours that another search found too, in [0, 1]."""
+    """Return the share of the exact neighbours that another search found too, in [0, 1]."""
     pairs = zip(exact.addresses, found.addresses, strict=True)
-    both = sum(len(np.intersect1d(one[one != NO_ADDRESS], other)) for one, other in pairs)
-    return both / max(int((exact.addresses != NO_ADDRESS).sum()), 1)
+    n_found = sum(len(np.intersect1d(row[row != NO_ADDRESS], other)) for row, other in pairs)
+    return n_found / max(int((exact.addresses != NO_ADDRESS).sum()), 1)

@@ -1,4 +1,4 @@
-"""Telling known music from unknown: what each threshold accepts wrongly and rejects wrongly."""
+"""Known or unknown music: false accept and false reject rates of each threshold."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ONE_PERCENT = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class OperatingPoint:
-    """What happens at one threshold.
+    """Error rates at one threshold.
 
     Parameters
     ----------
@@ -25,8 +25,8 @@ class OperatingPoint:
     false_accept_rate : Share
         Queries of absent music that get any match.
     false_reject_rate : Share
-        Queries of present music that do not get the right match, because it is below the threshold
-        or because another track is the best.
+        Queries of present music that do not get the right match: it is below the threshold, or
+        another track is best.
     """
 
     threshold: float
@@ -36,13 +36,13 @@ class OperatingPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenSet:
-    """The default threshold, the lowest one with at most 1 % of false accepts, and all others.
+    """The default threshold, the lowest one with at most 1 % of false accepts, and the curve.
 
     Parameters
     ----------
     default, one_percent : OperatingPoint
     curve : tuple of (threshold, false accept rate, false reject rate)
-        By rising threshold.
+        By threshold, ascending.
     """
 
     default: OperatingPoint
@@ -51,7 +51,7 @@ class OpenSet:
 
 
 def open_set(outcomes: Sequence[Outcome], min_confidence: float, seed: int = 0) -> OpenSet | None:
-    """Measure what thresholds do.
+    """Compute the error rates over all thresholds.
 
     Parameters
     ----------
@@ -59,12 +59,12 @@ def open_set(outcomes: Sequence[Outcome], min_confidence: float, seed: int = 0) 
     min_confidence : float
         The default threshold.
     seed : int
-        Of the intervals.
+        Seed of the bootstrap.
 
     Returns
     -------
     OpenSet or None
-        None unless both present and absent music were asked for.
+        None unless there are queries of both present and absent music.
     """
     present = [o for o in outcomes if o.present]
     absent = [o for o in outcomes if not o.present]
@@ -73,28 +73,28 @@ def open_set(outcomes: Sequence[Outcome], min_confidence: float, seed: int = 0) 
     return OpenSet(
         default=_point(present, absent, min_confidence, seed),
         one_percent=_point(present, absent, _one_percent(absent), seed),
-        curve=_curve(_right(present), _any(absent)),
+        curve=_curve(_right(present), _answered(absent)),
     )
 
 
 def _right(present: Sequence[Outcome]) -> NDArray[np.float64]:
-    """Confidence of each right best answer, -1 where there is none."""
+    """Return the confidence of each right best answer, -1 without one."""
     return np.array([o.confidence if o.hit else -1.0 for o in present])
 
 
-def _any(absent: Sequence[Outcome]) -> NDArray[np.float64]:
+def _answered(absent: Sequence[Outcome]) -> NDArray[np.float64]:
     return np.array([o.confidence if o.answer is not None else -1.0 for o in absent])
 
 
 def _one_percent(absent: Sequence[Outcome]) -> float:
-    highest = np.sort(_any(absent))[::-1]
+    highest = np.sort(_answered(absent))[::-1]
     return max(float(np.nextafter(highest[int(ONE_PERCENT * len(absent))], 2.0)), 0.0)
 
 
 def _point(
     present: Sequence[Outcome], absent: Sequence[Outcome], threshold: float, seed: int
 ) -> OperatingPoint:
-    accepts = (_any(absent) >= threshold).tolist()
+    accepts = (_answered(absent) >= threshold).tolist()
     rejects = (_right(present) < threshold).tolist()
     return OperatingPoint(
         threshold=threshold,

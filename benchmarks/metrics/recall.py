@@ -1,4 +1,4 @@
-"""What catalogs of all sizes are asked, and how their search compares with an exact one."""
+"""Recall of catalogs of all sizes: the same queries for each, compared with an exact search."""
 
 from __future__ import annotations
 
@@ -12,81 +12,73 @@ import numpy as np
 import soundfile
 
 from astound.catalog import Catalog
-from benchmarks.metrics.exact import Exact, share_found
-from benchmarks.metrics.outcomes import Outcome, outcome
-from benchmarks.queries import cells, conditions, datasets
-from benchmarks.queries.cells import Cell
-from benchmarks.queries.datasets import Waveform
-from benchmarks.queries.questions import Question, questions
-from engine.audio import decode
+from benchmarks.metrics.exact import ExactIndex, share_found
+from benchmarks.metrics.outcomes import Outcome, run_query, unanswered
+from benchmarks.queries import datasets
+from benchmarks.queries.conditions import CELL_SETS, Cell, make_cells
+from benchmarks.queries.datasets import Sounds, Waveform
+from benchmarks.queries.questions import Question, fingerprint, questions
 from engine.config import SearchConfig
 from engine.errors import AudioError
 from engine.protocol import AudioFingerprinter
-from engine.records import Fingerprint, Vectors
+from engine.records import Vectors
 from engine.search import alignment, candidates
 from engine.search.candidates import Stopwatch
 
 LABELS = ("noise0", "noise-5", "room5")
 DURATIONS_S = (3.0, 5.0, 10.0)
-EXACT_S = 5.0
-"""Length of the queries whose search is compared with an exact one."""
+COMPARED_S = 5.0
+"""Duration of the queries that are compared with an exact search."""
 TIMED = ("clean", "noise0")
 TIMED_S = 5.0
 N_PROBES = (4, 8, 16, 32, 64, 128)
 
-_HEARD = ("clean", "noise0", "noise-5", "room5")
+_EMBEDDED = ("clean", "noise0", "noise-5", "room5")
 _MAX_MATCHES = 5
 
 
-class Quiz:
-    """The same questions for every catalog that holds some tracks.
+class QuerySet:
+    """The same queries for every catalog that contains some tracks.
 
     Parameters
     ----------
     paths : sequence of Path
         The tracks.
-    noises, rooms : Recordings, Rooms
+    sounds : Sounds
+        Noises and room responses.
     n_questions, seed : int
     """
 
-    def __init__(
-        self,
-        paths: Sequence[Path],
-        noises: datasets.Recordings,
-        rooms: datasets.Rooms,
-        n_questions: int,
-        seed: int,
-    ) -> None:
+    def __init__(self, paths: Sequence[Path], sounds: Sounds, n_questions: int, seed: int) -> None:
         self.paths, self.n_questions, self.seed = paths, n_questions, seed
-        draws = {conditions.NOISE: noises.draw, conditions.ROOMS: rooms.draw}
-        every = cells.make(cells.SETS["full"], draws)
-        self._every = {(cell.label, cell.duration_s): cell for cell in every}
+        cells = make_cells(CELL_SETS["full"], sounds.sources)
+        self._all_cells = {cell.key: cell for cell in cells}
 
     @property
     def cells(self) -> list[Cell]:
-        """What is measured of every question."""
+        """The cells that recall is measured in."""
         return [self.cell(label, seconds) for label in LABELS for seconds in DURATIONS_S]
 
     def cell(self, label: str, duration_s: float) -> Cell:
-        """Look up one distortion at one length."""
-        return self._every[label, duration_s]
+        """Return one distortion at one query length."""
+        return self._all_cells[label, duration_s]
 
     def questions(self, n_questions: int | None = None) -> Iterator[Question]:
-        """Ask them, or only the first few."""
+        """Yield all questions, or the first `n_questions`."""
         n = self.n_questions if n_questions is None else n_questions
         return questions("present", self.paths, n, self.cells, self.seed)
 
     def waveform(self, question: Question, cell: Cell) -> Waveform:
-        """Distort a question."""
+        """Return the query of a question in a cell."""
         return question.waveform(cell, self.seed)
 
     def write_clips(self, folder: Path, n_clips: int) -> dict[str, list[Path]]:
-        """Write clips to time queries with; those that are there are left.
+        """Write clips to time queries with.
 
         Returns
         -------
         dict
-            Paths by what was done to the clips.
+            Paths by distortion.
         """
         written: dict[str, list[Path]] = {label: [] for label in TIMED}
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,66 +92,79 @@ class Quiz:
     def embeddings(
         self, fingerprinter: AudioFingerprinter, segment_hop_s: float
     ) -> dict[str, Vectors]:
-        """Embed questions of five seconds, audible segments only, by what was done to them."""
-        found: dict[str, list[Vectors]] = {label: [] for label in _HEARD}
+        """Embed the audible segments of queries of five seconds, by distortion."""
+        found: dict[str, list[Vectors]] = {label: [] for label in _EMBEDDED}
         for question in self.questions():
-            for label, heard in found.items():
-                waveform = self.waveform(question, self.cell(label, EXACT_S))
+            for label, embeddings in found.items():
+                waveform = self.waveform(question, self.cell(label, COMPARED_S))
                 try:
-                    fingerprint = _fingerprint(fingerprinter, waveform, segment_hop_s)
-                except AudioError:  # silent where it was cut
+                    query = fingerprint(fingerprinter, waveform, segment_hop_s)
+                except AudioError:  # silent
                     continue
-                heard.append(fingerprint.embeddings[fingerprint.audible])
-        return {label: np.concatenate(heard) for label, heard in found.items() if heard}
+                embeddings.append(query.embeddings[query.audible])
+        return {label: np.concatenate(arrays) for label, arrays in found.items() if arrays}
 
 
-def outcomes(quiz: Quiz, catalog: Catalog, track_ids: Mapping[Path, int]) -> Iterator[Outcome]:
-    """Ask a catalog everything, as users do."""
-    for question in quiz.questions():
-        for cell in quiz.cells:
-            yield _outcome(quiz, catalog, track_ids, question, cell)
-
-
-def _outcome(
-    quiz: Quiz,
+def answer(
     catalog: Catalog,
-    track_ids: Mapping[Path, int],
     question: Question,
     cell: Cell,
+    seed: int,
+    true_id: int | None,
+    search: SearchConfig | None = None,
 ) -> Outcome:
-    cut = question.excerpt.cut
-    asked = Outcome(
-        query_id=question.query_id,
-        cell=cell.name,
-        present=True,
-        true_track=cut.path.name,
-        true_start_s=cut.start_s,
+    """Query a catalog with a question in a cell.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    question : Question
+    cell : Cell
+    seed : int
+    true_id : int or None
+        Id of the true track; None if the catalog does not contain it.
+    search : SearchConfig, optional
+    """
+    return run_query(
+        unanswered(question, cell),
+        lambda: catalog.query(
+            question.waveform(cell, seed),
+            sample_rate=datasets.RATE,
+            max_matches=_MAX_MATCHES,
+            min_confidence=0.0,
+            search=search,
+        ),
+        true_id,
+        catalog.min_confidence,
     )
-    result = catalog.query(
-        quiz.waveform(question, cell),
-        sample_rate=datasets.RATE,
-        max_matches=_MAX_MATCHES,
-        min_confidence=0.0,
-    )
-    return outcome(asked, result, track_ids[cut.path], catalog.min_confidence)
 
 
-# -- against an exact search ---------------------------------------------------------------------
+def outcomes(
+    queries: QuerySet, catalog: Catalog, track_ids: Mapping[Path, int]
+) -> Iterator[Outcome]:
+    """Query a catalog with all questions in all cells."""
+    for question in queries.questions():
+        true_id = track_ids[question.excerpt.cut.path]
+        for cell in queries.cells:
+            yield answer(catalog, question, cell, queries.seed, true_id)
+
+
+# -- comparison with an exact search -------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
-class Effort:
-    """How a search fared against the exact one, looking into some number of lists.
+class SearchComparison:
+    """A search with some number of probed lists, compared with an exact one.
 
     Parameters
     ----------
     cell : str
     n_probe : int or None
-        None for as many as it chooses itself.
+        None for the number that the index chooses.
     n : int
-        Queries, played at no other speed.
+        Number of queries, searched at their own speed only.
     neighbours_found : float
-        Mean share of the exact neighbours that it found too, in [0, 1].
+        Mean share of the exact neighbours that the search found too, in [0, 1].
     n_right, n_right_exact : int
         Queries whose best candidate is the right track, by this search and by the exact one.
     search_ms : float
@@ -175,77 +180,74 @@ class Effort:
     search_ms: float
 
 
-def efforts(
-    quiz: Quiz,
+def compare_with_exact(
+    queries: QuerySet,
     catalog: Catalog,
-    exact: Exact,
+    exact: ExactIndex,
     track_ids: Mapping[Path, int],
     n_questions: int,
     n_probes: Sequence[int | None],
-) -> list[Effort]:
+) -> list[SearchComparison]:
     """Compare the search of a catalog with an exact one over the same vectors."""
     rows = []
     for label in LABELS:
-        cell = quiz.cell(label, EXACT_S)
-        looks: dict[int | None, list[_Look]] = {n_probe: [] for n_probe in n_probes}
-        for question in quiz.questions(n_questions):
-            right = track_ids[question.excerpt.cut.path]
-            comparison = _Comparison(catalog, exact, quiz.waveform(question, cell), right)
-            for n_probe, found in looks.items():
-                found.append(comparison.look(n_probe))
-        rows += [_effort(cell.name, n_probe, found) for n_probe, found in looks.items()]
+        cell = queries.cell(label, COMPARED_S)
+        results: dict[int | None, list[_SearchResult]] = {n_probe: [] for n_probe in n_probes}
+        for question in queries.questions(n_questions):
+            true_id = track_ids[question.excerpt.cut.path]
+            query = _ExactQuery(catalog, exact, queries.waveform(question, cell), true_id)
+            for n_probe, found in results.items():
+                found.append(query.search(n_probe))
+        rows += [_comparison(cell.name, n_probe, found) for n_probe, found in results.items()]
     return rows
 
 
 @dataclass(frozen=True)
-class _Look:
-    share: float
-    right: bool
-    right_exact: bool
+class _SearchResult:
+    share_found: float
+    is_right: bool
+    is_right_exact: bool
     search_ms: float
 
 
-class _Comparison:
-    """One query, searched exactly."""
+class _ExactQuery:
+    """A query that has been searched exactly."""
 
-    def __init__(self, catalog: Catalog, exact: Exact, waveform: Waveform, right: int) -> None:
+    def __init__(
+        self, catalog: Catalog, exact: ExactIndex, waveform: Waveform, true_id: int
+    ) -> None:
         self.searcher = catalog.searcher(SearchConfig(speeds=()))
         hop_s = self.searcher.query_hop_s
-        self.fingerprint = _fingerprint(catalog.fingerprinter, waveform, hop_s)
-        self.sharp = alignment.sharpen(self.fingerprint, self.searcher.alignment)
-        self.right = right
-        self.found_exactly = self._is_found(exact, self.searcher.search, Stopwatch())
+        self.fingerprint = fingerprint(catalog.fingerprinter, waveform, hop_s)
+        self.vectors = alignment.sharpen(self.fingerprint, self.searcher.alignment)
+        self.true_id = true_id
+        self.is_right_exact = self._is_right(exact, self.searcher.search, Stopwatch())
         self.exact_hits = exact.hits
 
-    def look(self, n_probe: int | None) -> _Look:
+    def search(self, n_probe: int | None) -> _SearchResult:
         search = SearchConfig(speeds=(), n_probe=n_probe)
         stopwatch = Stopwatch()
-        right = self._is_found(self.searcher.index, search, stopwatch)
-        hits = self.searcher.index.search(self.sharp, search.top_k, n_probe=n_probe)
+        is_right = self._is_right(self.searcher.index, search, stopwatch)
+        hits = self.searcher.index.search(self.vectors, search.top_k, n_probe=n_probe)
         share = share_found(self.exact_hits, hits)
-        return _Look(share, right, self.found_exactly, stopwatch.timings_ms["search"])
+        return _SearchResult(share, is_right, self.is_right_exact, stopwatch.timings_ms["search"])
 
-    def _is_found(self, index: Any, search: SearchConfig, stopwatch: Stopwatch) -> bool:
+    def _is_right(self, index: Any, search: SearchConfig, stopwatch: Stopwatch) -> bool:
         searcher = self.searcher
         settings = search, searcher.alignment, stopwatch
         found = candidates.find(self.fingerprint, index, searcher.reference_hop_s, *settings)
-        return bool(found) and found[0].track_id == self.right
+        return bool(found) and found[0].track_id == self.true_id
 
 
-def _effort(cell: str, n_probe: int | None, looks: Sequence[_Look]) -> Effort:
-    return Effort(
+def _comparison(
+    cell: str, n_probe: int | None, results: Sequence[_SearchResult]
+) -> SearchComparison:
+    return SearchComparison(
         cell=cell,
         n_probe=n_probe,
-        n=len(looks),
-        neighbours_found=mean(one.share for one in looks),
-        n_right=sum(one.right for one in looks),
-        n_right_exact=sum(one.right_exact for one in looks),
-        search_ms=median(one.search_ms for one in looks),
+        n=len(results),
+        neighbours_found=mean(result.share_found for result in results),
+        n_right=sum(result.is_right for result in results),
+        n_right_exact=sum(result.is_right_exact for result in results),
+        search_ms=median(result.search_ms for result in results),
     )
-
-
-def _fingerprint(
-    fingerprinter: AudioFingerprinter, waveform: Waveform, segment_hop_s: float
-) -> Fingerprint:
-    played = decode.resample(waveform, datasets.RATE, fingerprinter.sample_rate)
-    return fingerprinter.fingerprint([played], segment_hop_s)

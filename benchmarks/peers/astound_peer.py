@@ -1,4 +1,4 @@
-"""astound, asked as its peers are."""
+"""astound as a system to compare with others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Astound:
     Parameters
     ----------
     model : Path or None
-        Weights to encode with, instead of those it ships.
+        Weights to encode with; the shipped ones by default.
     device : {"auto", "cpu", "cuda"}
     """
 
@@ -32,7 +32,7 @@ class Astound:
     device: Device = "auto"
 
     def about(self) -> About:
-        """Describe it; its version stands for all code that its answers depend on."""
+        """Describe it; the version contains a hash of the code that answers depend on."""
         options = f"--device {self.device}" + (f" --model {self.model.name}" if self.model else "")
         version = f"{astound.__version__} ({code_id(())})"
         return About(version=version, options=options, asked="in-process")
@@ -42,14 +42,14 @@ class Astound:
         with self._open(folder, create=True) as catalog:
             catalog.add(references, config=IngestConfig(n_jobs=n_jobs))
 
-    def ask(self, queries: Sequence[Path], folder: Path) -> Iterator[Answer]:
-        """Give the best match that passes the catalog's threshold."""
+    def query(self, queries: Sequence[Path], folder: Path) -> Iterator[Answer]:
+        """Return the best match above the catalog's threshold."""
         with self._open(folder, create=False) as catalog:
             for query in queries:
                 yield _answer(catalog, query)
 
     def recipe_id(self, folder: Path) -> str:
-        """Name the recipe of what was built."""
+        """Return the recipe of the index."""
         with self._open(folder, create=False) as catalog:
             return catalog.recipe_id
 
@@ -58,12 +58,12 @@ class Astound:
 
 
 def _answer(catalog: Catalog, query: Path) -> Answer:
-    began = time.perf_counter()
+    start = time.perf_counter()
     try:
         best = catalog.query(query, max_matches=1).best
     except AudioError as error:
         return Answer(error=str(error))
-    taken_s = time.perf_counter() - began
+    taken_s = time.perf_counter() - start
     if best is None:
         return Answer(taken_s=taken_s)
     return Answer(reference=Path(best.path), offset_s=best.offset_s, taken_s=taken_s)

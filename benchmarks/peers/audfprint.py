@@ -11,12 +11,13 @@ from benchmarks.peers.peer import About, Answer
 from benchmarks.runs.program import Program, ProgramError
 
 _DATABASE = "landmarks.pklz"
-# 16 bits of time last for 25 minutes, not six. The default density of 20 is for large collections.
+# 16 bits of time are enough for 25 minutes instead of six; the default density of 20 is meant for
+# large collections.
 _DENSE = ("--density", "70", "--maxtimebits", "16")
-# With these its author entered MIREX 2014 (config.txt in its sources), where no query is of unknown
-# music. Buckets stay at their default: 500 entries are for 10,000 songs.
+# Options of its entry to MIREX 2014 (config.txt in its sources), a task without unknown music. The
+# bucket size stays at its default: 500 entries are for 10,000 songs.
 _MIREX = ("--fanout", "8")
-_MIREX_ASKED = ("--search-depth", "2000")
+_MIREX_QUERY = ("--search-depth", "2000")
 _MATCHED = re.compile(
     r"^Matched (?P<query>.+) -?[\d.]+ sec \d+ raw hashes as (?P<reference>.+) "
     r"at +(?P<offset_s>-?[\d.]+) s with "
@@ -24,7 +25,7 @@ _MATCHED = re.compile(
 _AUDFPRINT = Program(
     name="audfprint",
     names=("audfprint.py",),
-    hint="it comes as sources; give --command audfprint='python .../audfprint.py'",
+    hint="get its sources and give --command audfprint='python .../audfprint.py'",
 )
 
 
@@ -37,34 +38,34 @@ class Audfprint:
     program : Program
         `audfprint.py`.
     options : tuple of str
-        For all it does.
-    ask_options : tuple of str
-        For queries besides.
+        For all calls.
+    query_options : tuple of str
+        Additional ones for queries.
     """
 
     program: Program = _AUDFPRINT
     options: tuple[str, ...] = _DENSE
-    ask_options: tuple[str, ...] = ()
+    query_options: tuple[str, ...] = ()
 
     @classmethod
     def mirex(cls) -> Audfprint:
-        """Make one that finds more and accepts more, as it was entered in a contest."""
-        return cls(options=(*_DENSE, *_MIREX), ask_options=_MIREX_ASKED)
+        """Return the configuration of its entry to MIREX, which finds and accepts more."""
+        return cls(options=(*_DENSE, *_MIREX), query_options=_MIREX_QUERY)
 
     def about(self) -> About:
         """Describe it."""
         version = self.program.run(["--version"]).strip()
-        options = " ".join((*self.options, *self.ask_options))
+        options = " ".join((*self.options, *self.query_options))
         return About(version=version, options=options, asked="one command for all queries")
 
     def build(self, references: Sequence[Path], folder: Path, n_jobs: int) -> None:
-        """Make a hash table."""
+        """Write a hash table."""
         self._call("new", references, folder, "--ncores", str(n_jobs))
 
-    def ask(self, queries: Sequence[Path], folder: Path) -> Iterator[Answer]:
-        """Give the match with the most landmarks; there is none below five."""
+    def query(self, queries: Sequence[Path], folder: Path) -> Iterator[Answer]:
+        """Return the match with the most landmarks, at least five."""
         written = folder / "matches.txt"
-        self._call("match", queries, folder, *self.ask_options, "--opfile", str(written))
+        self._call("match", queries, folder, *self.query_options, "--opfile", str(written))
         answers = matches(written.read_text(errors="surrogateescape"))
         for query in queries:
             yield answers.get(str(query), Answer())
@@ -81,21 +82,21 @@ class Audfprint:
         ]
         self.program.run([verb, listed, *common, *options])
         if verb == "new" and not (folder / _DATABASE).is_file():
-            raise ProgramError(self.program.name, "it wrote no database")
+            raise ProgramError(self.program.name, "wrote no database")
 
 
 def matches(report: str) -> dict[str, Answer]:
-    """Read what `audfprint match` reports.
+    """Parse the report of `audfprint match`.
 
     Parameters
     ----------
     report : str
-        With a line for each query, of which those without a match are left out.
+        A line for each query.
 
     Returns
     -------
     dict of Answer
-        By the path of the query.
+        By the path of the query; without a match there is none.
     """
     found = [match for line in report.splitlines() if (match := _MATCHED.match(line))]
     return {

@@ -1,8 +1,8 @@
-"""Chromaprint: codes by its own `fpcalc`, found again by an inverted index and bit errors.
+"""Chromaprint: codes by its own `fpcalc`, searched by an inverted index and bit errors.
 
-Chromaprint ships no index for clips. Like its own matcher of two files, the search here aligns
-clip and recording where the upper twelve bits of their codes agree, and accepts an alignment at
-which ten of the 32 bits differ at most.
+Chromaprint has no index for clips. Like its own matcher of two files, the search here aligns clip
+and recording where the upper twelve bits of their codes agree, and accepts an alignment with at
+most ten differing bits of 32.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.runs.program import Program, ProgramError
 Codes = NDArray[np.uint32]
 
 ITEM_S = 1365 / 11025
-"""Seconds from one code to the next: a third of a frame of 4096 samples at 11025 Hz."""
+"""Seconds between codes: a third of a frame of 4096 samples at 11025 Hz."""
 
 _KEY_SHIFT = np.uint32(20)
 _N_ALIGNMENTS = 200
@@ -33,14 +33,14 @@ _INDEX = "codes.npz"
 _FPCALC = Program(
     name="chromaprint",
     names=("fpcalc",),
-    hint="Debian has it in libchromaprint-tools; or give --command chromaprint=...",
+    hint="install libchromaprint-tools (Debian), or give --command chromaprint=...",
 )
-# fpcalc ends with 3 where the last frame of a file is cut, and has written all codes by then.
-_WORKS = (0, 3)
+# fpcalc exits with 3 if the last frame of a file is truncated, after writing all codes.
+_SUCCESS_CODES = (0, 3)
 
 
 class Alignment(NamedTuple):
-    """Where a clip lies best: index of the track, offset in codes, differing bits of 32."""
+    """The best alignment of a clip: track index, offset in codes, mean number of differing bits."""
 
     track: int
     offset: int
@@ -48,14 +48,14 @@ class Alignment(NamedTuple):
 
 
 class CodeIndex:
-    """Codes of several tracks, found by their upper bits.
+    """Inverted index of the codes of several tracks by their upper bits.
 
     Parameters
     ----------
     codes : uint32 array of shape (n_codes,)
-        Of all tracks, one after the other.
+        Codes of all tracks, concatenated.
     starts : int64 array of shape (n_tracks + 1,)
-        Where in `codes` each track begins; the last is n_codes.
+        Start of each track in `codes`; the last is n_codes.
     """
 
     def __init__(self, codes: Codes, starts: NDArray[np.int64]) -> None:
@@ -65,7 +65,7 @@ class CodeIndex:
         self._keys = keys[self._order]
 
     def find(self, clip: Codes) -> Alignment | None:
-        """Look for a clip.
+        """Find the best alignment of a clip.
 
         Parameters
         ----------
@@ -74,18 +74,18 @@ class CodeIndex:
         Returns
         -------
         Alignment or None
-            The one with the fewest bit errors of those at which most keys agree; None where no key
-            does, or half of the clip would lie outside of the track.
+            Of the alignments at which most keys agree, the one with the fewest bit errors. None if
+            no key agrees, or if half of the clip would lie outside of the track.
         """
         found = [
             alignment
-            for track, offset in self._likely(clip)
+            for track, offset in self._candidates(clip)
             if (alignment := self._compare(clip, track, offset)) is not None
         ]
         return min(found, key=lambda alignment: alignment.n_bits, default=None)
 
-    def _likely(self, clip: Codes) -> list[tuple[int, int]]:
-        """Give the (track, offset) at which most keys agree."""
+    def _candidates(self, clip: Codes) -> list[tuple[int, int]]:
+        """Return the (track, offset) pairs at which most keys agree."""
         keys = clip >> _KEY_SHIFT
         first = np.searchsorted(self._keys, keys, side="left")
         last = np.searchsorted(self._keys, keys, side="right")
@@ -139,15 +139,15 @@ class Chromaprint:
             paths=np.array([str(path) for path in references]),
         )
 
-    def ask(self, queries: Sequence[Path], folder: Path) -> Iterator[Answer]:
-        """Give the alignment with the fewest bit errors, if it has few."""
+    def query(self, queries: Sequence[Path], folder: Path) -> Iterator[Answer]:
+        """Return the alignment with the fewest bit errors, if they are few."""
         with np.load(folder / _INDEX) as loaded:
             index = CodeIndex(loaded["codes"], loaded["starts"])
             paths = [Path(str(path)) for path in loaded["paths"]]
         for query in queries:
-            began = time.perf_counter()
+            start = time.perf_counter()
             found = index.find(self.codes(query))
-            taken_s = time.perf_counter() - began
+            taken_s = time.perf_counter() - start
             if found is None or found.n_bits > _MAX_BITS:
                 yield Answer(taken_s=taken_s)
             else:
@@ -155,24 +155,24 @@ class Chromaprint:
                 yield Answer(reference=paths[found.track], offset_s=offset_s, taken_s=taken_s)
 
     def codes(self, path: Path) -> Codes:
-        """Let `fpcalc` listen to a file.
+        """Run `fpcalc` on a file.
 
         Returns
         -------
         uint32 array of shape (n_codes,)
-            None for less than about three seconds.
+            Empty for less than about three seconds of audio.
 
         Raises
         ------
         ProgramError
-            It cannot be read.
+            The file cannot be read.
         """
         try:
-            written = self.program.run(["-raw", "-length", "0", path], works=_WORKS)
+            output = self.program.run(["-raw", "-length", "0", path], success_codes=_SUCCESS_CODES)
         except ProgramError as error:
             if "Empty fingerprint" in error.reason:
                 return np.zeros(0, np.uint32)
             raise
-        lines = dict(line.partition("=")[::2] for line in written.splitlines())
+        lines = dict(line.partition("=")[::2] for line in output.splitlines())
         numbers = lines.get("FINGERPRINT", "").split(",")
         return np.array([int(number) for number in numbers if number], dtype=np.uint32)

@@ -17,7 +17,7 @@ _HOME = "home"
 _OLAF = Program(
     name="olaf",
     names=("olaf",),
-    hint="build it from its sources with zig; or give --command olaf=...",
+    hint="build it from its sources with zig, or give --command olaf=...",
 )
 
 
@@ -34,28 +34,28 @@ class Olaf:
     program: Program = _OLAF
 
     def about(self) -> About:
-        """Describe it; called without a command, it says its version and fails."""
-        said = self.program.run([], works=(0, 1))
-        version = said.partition(" - ")[0].removeprefix("Olaf").strip() or "unknown"
-        return About(version=version, options="as it comes", asked="a command per query")
+        """Describe it; called without a command, it prints its version and fails."""
+        output = self.program.run([], success_codes=(0, 1))
+        version = output.partition(" - ")[0].removeprefix("Olaf").strip() or "unknown"
+        return About(version=version, options="defaults", asked="a command per query")
 
     def build(self, references: Sequence[Path], folder: Path, n_jobs: int) -> None:
-        """Store references in a database of its own, not that in the user's home."""
+        """Store references in a database in the folder, not that in the user's home."""
         _configure(folder)
         listed = folder / "references.txt"
         listed.write_text("".join(f"{path}\n" for path in references), errors="surrogateescape")
         self._call(folder, "store", "--threads", n_jobs, listed)
 
-    def ask(self, queries: Sequence[Path], folder: Path) -> Iterator[Answer]:
-        """Give the match with the most fingerprints; there is none below six."""
+    def query(self, queries: Sequence[Path], folder: Path) -> Iterator[Answer]:
+        """Return the match with the most fingerprints, at least six."""
         for query in queries:
-            began = time.perf_counter()
+            start = time.perf_counter()
             try:
-                said = self._call(folder, "query", "--format", "json", query)
+                output = self._call(folder, "query", "--format", "json", query)
             except ProgramError as error:
                 yield Answer(error=str(error))
             else:
-                yield answer(said, time.perf_counter() - began)
+                yield parse_answer(output, time.perf_counter() - start)
 
     def _call(self, folder: Path, *arguments: Any) -> str:
         home = {"HOME": str(folder.resolve() / _HOME)}
@@ -70,14 +70,14 @@ def _configure(folder: Path) -> None:
     settings = {
         "db_folder": f"{database}/",
         "cache_folder": f"{cache}/",
-        # It decodes whatever ffmpeg does, but refuses most endings unless they are listed.
+        # It decodes with ffmpeg, but rejects most extensions unless they are listed.
         "allowed_audio_file_extensions": [f".{ending}" for ending in sorted(EXTENSIONS)],
     }
     (home / ".olaf" / "olaf_config.json").write_text(json.dumps(settings))
 
 
-def answer(said: str, taken_s: float | None = None) -> Answer:
-    """Read what `olaf query --format json` says of one query.
+def parse_answer(output: str, taken_s: float | None = None) -> Answer:
+    """Parse the output of `olaf query --format json` for one query.
 
     Raises
     ------
@@ -85,9 +85,9 @@ def answer(said: str, taken_s: float | None = None) -> Answer:
         It is not JSON.
     """
     try:
-        found = json.loads(said)["matches"]
+        found = json.loads(output)["matches"]
     except (ValueError, KeyError) as error:
-        raise ProgramError("olaf", f"what it says cannot be read ({said[:80]!r})") from error
+        raise ProgramError("olaf", f"invalid output {output[:80]!r}") from error
     if not found:
         return Answer(taken_s=taken_s)
     best = max(found, key=lambda match: match["match_count"])

@@ -1,4 +1,4 @@
-"""What a system that recognises recordings is here: it builds an index and answers queries."""
+"""Interface of a system that recognises recordings: it builds an index and answers queries."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Protocol
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """What a table says of a system.
+    """Description of a system for tables.
 
     Parameters
     ----------
     version : str
     options : str
-        All that was not left as it comes, as one would type it.
+        Options that differ from its defaults, as typed in a shell.
     asked : str
-        How it is asked, which is what its latency means.
+        How it is queried, which decides what its latency includes.
     """
 
     version: str
@@ -28,18 +28,18 @@ class About:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a system says of one query, as its user would get it: below its threshold, nothing.
+    """Answer of a system to a query, as its user gets it: nothing below its threshold.
 
     Parameters
     ----------
     reference : Path or None
-        The best reference, None where it names none.
+        The best reference; None without a match.
     offset_s : float or None
-        Where in the reference the query's second 0 lies.
+        Position in the reference of the query's second 0.
     taken_s : float or None
-        How long it took; None where it answers many queries at once.
+        Time taken; None if the system answers all queries in one call.
     error : str or None
-        Why there is no answer.
+        Why the query failed.
     """
 
     reference: Path | None = None
@@ -49,10 +49,10 @@ class Answer:
 
 
 class Peer(Protocol):
-    """A system; it moves between processes and keeps nothing but what it writes to a folder."""
+    """A system. It is sent between processes; its only state is what it writes to a folder."""
 
     def about(self) -> About:
-        """Describe it.
+        """Describe the system.
 
         Raises
         ------
@@ -62,9 +62,9 @@ class Peer(Protocol):
         ...
 
     def build(self, references: Sequence[Path], folder: Path, n_jobs: int) -> None:
-        """Make an index of recordings in an empty folder, with some processes at most."""
+        """Build an index of recordings in an empty folder, with at most `n_jobs` processes."""
         ...
 
-    def ask(self, queries: Sequence[Path], folder: Path) -> Iterator[Answer]:
-        """Answer files, in their order."""
+    def query(self, queries: Sequence[Path], folder: Path) -> Iterator[Answer]:
+        """Answer queries, given as files, in order."""
         ...

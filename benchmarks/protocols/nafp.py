@@ -1,20 +1,20 @@
 """The test of "Neural Audio Fingerprint" (Chang et al. 2021, arXiv 2010.11910).
 
-Its data set has queries and the recordings they were made of, file by file and as long as each
-other, and many more recordings, the dummies. A test id counts segments of one second, half a
-second apart, through all query files. From each, queries of 1, 3, 5, 9, 11 and 19 segments are
-asked, which are 1, 2, 3, 5, 6 and 10 s.
+Its data set contains queries, the recordings they were made from, file by file and of equal length,
+and many more recordings, the dummies. A test id is the index of a segment of one second, half a
+second apart, counted through all query files. Queries of 1, 3, 5, 9, 11 and 19 segments start
+there: 1, 2, 3, 5, 6 and 10 s.
 
-There, an answer is the id of the best segment; it is exact if it is the right one, and near if it
-is that or one beside it. Here, an answer has a time: it is exact within 0.25 s, which is what the
-right segment is nearest to, and near within 0.5 s. `song` is the right recording at any time. As
-there, every query gets an answer, however unsure.
+In the paper, an answer is the id of the best segment: exact if it is the right one, near if it is
+that or a neighbour. Here, an answer is a time: exact within 0.25 s, the range in which the right
+segment is nearest, and near within 0.5 s. `song` is the right recording at any time. As in the
+paper, every query gets an answer, at any confidence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,11 @@ from numpy.typing import NDArray
 
 import astound
 from astound.catalog import Catalog, Device
-from benchmarks.metrics.outcomes import CellMetrics, Outcome, outcome, summarise
+from benchmarks.metrics.outcomes import CellMetrics, Outcome, by_cell, run_query, summarise
 from benchmarks.queries import datasets
 from benchmarks.reports import report
-from benchmarks.runs import library
-from benchmarks.runs.journal import Journal
-from benchmarks.runs.progress import followed
+from benchmarks.runs import catalogs
+from benchmarks.runs.journal import Journal, collect_outcomes
 from benchmarks.runs.provenance import code_id, digest, provenance
 from engine.audio import decode
 from engine.errors import AudioError, ConfigError
@@ -38,7 +37,7 @@ from engine.errors import AudioError, ConfigError
 HOP_S = 0.5
 SEGMENT_S = 1.0
 N_SEGMENTS = (1, 3, 5, 9, 11, 19)
-"""Lengths of the queries."""
+"""Lengths of the queries in segments."""
 
 _HEAD = ["query", "n", "top-1 exact %", "top-1 near %", "top-1 song %"]
 _MODULES = ("protocols/nafp", "queries/datasets", "metrics/outcomes")
@@ -46,26 +45,26 @@ _MODULES = ("protocols/nafp", "queries/datasets", "metrics/outcomes")
 
 @dataclass(frozen=True, kw_only=True)
 class NafpConfig:
-    """What to measure.
+    """Settings of the test.
 
     Parameters
     ----------
     data : Path
         The data set or its folder `music`, with `test-query-db-*/query`, `test-query-db-*/db` and
-        `test-dummy-db-*`; or a folder with `query`, `db` and `dummy`. Dummies may be missing.
+        `test-dummy-db-*`; or a folder with `query`, `db` and `dummy`. Dummies are optional.
     out : Path
-        Folder for the catalog and nafp.json, in which a run that was cut short goes on.
+        Folder for the catalog and nafp.json; an interrupted run resumes there.
     test_ids : Path or None
-        A NumPy file of ids, such as the authors' test_ids_icassp2021.npy. Those whose longest
-        query would run into the next file are left out.
+        A NumPy file of ids, such as the authors' test_ids_icassp2021.npy. Ids whose longest query
+        would exceed its file are left out.
     n_queries : int
-        How many ids to draw where there is no such file.
+        Number of ids to draw without such a file.
     seed : int
     model : Path or None
-        Weights to encode with; those astound ships by default.
+        Weights to encode with; the shipped ones by default.
     device : str
     jobs : int or None
-        Processes that decode recordings.
+        Number of decoder processes.
     """
 
     data: Path
@@ -80,7 +79,7 @@ class NafpConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """The files of the data set; queries and references belong together one by one."""
+    """Files of the data set; the nth query belongs to the nth reference."""
 
     queries: Sequence[Path]
     references: Sequence[Path]
@@ -89,58 +88,55 @@ class Layout:
 
 @dataclass(frozen=True, order=True)
 class Start:
-    """Where queries begin: index of the file, and of the segment in it."""
+    """Start of queries: index of the file, and of the segment in it."""
 
     file: int
     segment: int
 
     @property
     def start_s(self) -> float:
-        """Seconds from the beginning of the file."""
+        """Seconds from the start of the file."""
         return self.segment * HOP_S
 
 
 def run(config: NafpConfig) -> dict[str, Any]:
-    """Measure, write nafp.json and return what it holds.
+    """Run the test, write nafp.json and return its content.
 
     Raises
     ------
     AstoundError
-        The folders are not there or do not fit each other, ids are no ids, or what an earlier run
-        left was measured with other settings.
+        The data set is missing or inconsistent, the ids are invalid, or an earlier run in
+        `config.out` had other settings.
     """
-    found = layout(config.data)
-    n_segments = [_n_segments(path) for path in found.queries]
-    chosen, n_left_out = _starts(config, n_segments)
+    files = layout(config.data)
+    starts, n_left_out = _starts(config, [_n_segments(path) for path in files.queries])
     with astound.open(config.out / "catalog", model=config.model, device=config.device) as catalog:
-        library.fill(catalog, [*found.references, *found.dummies], config.jobs)
-        about = {**provenance(), **library.describe(catalog)}
-        journal = Journal(
-            config.out / "nafp.jsonl", _settings(config, catalog, found, chosen), len(N_SEGMENTS)
-        )
-        n_done = len(journal.outcomes) // len(N_SEGMENTS)
-        asked = journal.note(_asked(catalog, found, chosen[n_done:]))
-        for _ in followed(asked, "test ids", len(chosen), n_done):
-            pass
-    rows = [_summary(n, journal.outcomes) for n in N_SEGMENTS]
+        catalogs.fill(catalog, [*files.references, *files.dummies], config.jobs)
+        about = {**provenance(), **catalogs.describe(catalog)}
+        settings = _settings(config, catalog, files, starts)
+        journal = Journal(config.out / "nafp.jsonl", settings, len(N_SEGMENTS))
+        answers = _answers(catalog, files, starts[journal.n_groups :])
+        outcomes = collect_outcomes(journal, answers, "test ids", len(starts))
+    groups = by_cell(outcomes)
+    cells = [summarise(name := _name(n), groups[name]) for n in N_SEGMENTS]
     results = about | {
-        "n_dummies": len(found.dummies),
-        "n_test_ids": len(chosen),
+        "n_dummies": len(files.dummies),
+        "n_test_ids": len(starts),
         "n_left_out": n_left_out,
-        "cells": [asdict(row) for row in rows],
-        "table": report.table(_HEAD, [_row(row) for row in rows]),
+        "cells": [asdict(cell) for cell in cells],
+        "table": report.table(_HEAD, [_row(cell) for cell in cells]),
     }
     report.write(config.out / "nafp.json", results)
     return results
 
 
 def layout(data: Path) -> Layout:
-    """Find the files.
+    """Find the files of the data set.
 
     Raises
     ------
     ConfigError
-        There are no queries, or not as many recordings.
+        There are no queries, or the number of references differs.
     """
     roots = [
         data,
@@ -149,19 +145,19 @@ def layout(data: Path) -> Layout:
     ]
     tests = [root for root in roots if (root / "query").is_dir() and (root / "db").is_dir()]
     if len(tests) != 1:
-        reason = f"{data} has {len(tests)} folders with query and db in it, not one"
+        reason = f"{data} contains {len(tests)} folders with query and db instead of one"
         raise ConfigError("data", reason)
     test = tests[0]
     dummies = [test / "dummy"] if test == data else sorted(test.parent.glob("test-dummy-db-*"))
-    found = Layout(
+    files = Layout(
         queries=datasets.audio_files([test / "query"]),
         references=datasets.audio_files([test / "db"]),
         dummies=datasets.audio_files([folder for folder in dummies if folder.is_dir()]),
     )
-    if not found.queries or len(found.queries) != len(found.references):
-        counts = f"{len(found.queries)} queries and {len(found.references)} recordings"
-        raise ConfigError("data", f"{test} has {counts}; as many of both are needed")
-    return found
+    if not files.queries or len(files.queries) != len(files.references):
+        counts = f"{len(files.queries)} queries and {len(files.references)} references"
+        raise ConfigError("data", f"{test} contains {counts}; the numbers must be equal")
+    return files
 
 
 def _n_segments(path: Path) -> int:
@@ -173,7 +169,7 @@ def _n_segments(path: Path) -> int:
 
 
 def _starts(config: NafpConfig, n_segments: Sequence[int]) -> tuple[list[Start], int]:
-    """Choose where queries begin; tell how many ids were left out."""
+    """Choose the starts of queries; also return the number of ids left out."""
     every = [Start(file, segment) for file, n in enumerate(n_segments) for segment in range(n)]
     fits = np.array([one.segment + max(N_SEGMENTS) <= n_segments[one.file] for one in every])
     if config.test_ids is not None:
@@ -183,7 +179,7 @@ def _starts(config: NafpConfig, n_segments: Sequence[int]) -> tuple[list[Start],
         ids = drawn[: config.n_queries]
     kept = ids[fits[ids]]
     if not len(kept):
-        raise ConfigError("data", f"no query is as long as {max(N_SEGMENTS)} segments")
+        raise ConfigError("data", f"no query has {max(N_SEGMENTS)} segments")
     return sorted(every[i] for i in kept), len(ids) - len(kept)
 
 
@@ -191,23 +187,25 @@ def _read_ids(path: Path, n_ids: int) -> NDArray[np.int64]:
     try:
         ids = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise ConfigError("test_ids", f"{path} is no NumPy file") from error
+        raise ConfigError("test_ids", f"{path} is not a NumPy file") from error
     if ids.ndim != 1 or ids.dtype.kind not in "iu" or not ((ids >= 0) & (ids < n_ids)).all():
-        raise ConfigError("test_ids", f"{path} needs whole numbers below {n_ids}, one dimension")
+        raise ConfigError(
+            "test_ids", f"{path} must contain one dimension of integers below {n_ids}"
+        )
     return np.unique(ids).astype(np.int64)
 
 
 def _settings(
-    config: NafpConfig, catalog: Catalog, found: Layout, chosen: Sequence[Start]
+    config: NafpConfig, catalog: Catalog, files: Layout, starts: Sequence[Start]
 ) -> dict[str, Any]:
-    """Collect all that outcomes depend on."""
+    """Return everything that outcomes depend on."""
     tracks = [f"{track.path} {track.content_hash}" for track in catalog.tracks()]
     return {
         "recipe_id": catalog.recipe_id,
         "device": config.device,
         "tracks": digest(tracks),
-        "queries": digest(map(str, found.queries)),
-        "test_ids": digest(map(str, chosen)),
+        "queries": digest(map(str, files.queries)),
+        "test_ids": digest(map(str, starts)),
         "code": code_id(_MODULES),
     }
 
@@ -215,41 +213,43 @@ def _settings(
 # -- queries ---------------------------------------------------------------------------------
 
 
-def _asked(catalog: Catalog, found: Layout, chosen: Sequence[Start]) -> Iterator[list[Outcome]]:
-    track_ids = library.track_ids(catalog)
+def _answers(catalog: Catalog, files: Layout, starts: Sequence[Start]) -> Iterator[list[Outcome]]:
+    track_ids = catalogs.track_ids(catalog)
     rate = catalog.fingerprinter.sample_rate
-    for file, starts in groupby(chosen, key=lambda start: start.file):
-        waveform = decode.read(found.queries[file], rate)
-        reference = found.references[file]
-        for start in starts:
+    for file, group in groupby(starts, key=lambda start: start.file):
+        waveform = decode.read(files.queries[file], rate)
+        reference = files.references[file]
+        true_id = track_ids.get(reference)
+        for start in group:
             rest = waveform[round(start.start_s * rate) :]
+            clips = [rest[: round(_length_s(n) * rate)] for n in N_SEGMENTS]
+            queries = [_unanswered(start, n, reference) for n in N_SEGMENTS]
             yield [
-                _ask(catalog, rest[: round(_length_s(n) * rate)], start, n, reference, track_ids)
-                for n in N_SEGMENTS
+                _answer(catalog, query, clip, true_id)
+                for query, clip in zip(queries, clips, strict=True)
             ]
 
 
-def _ask(
-    catalog: Catalog,
-    clip: datasets.Waveform,
-    start: Start,
-    n_segments: int,
-    reference: Path,
-    track_ids: dict[Path, int],
-) -> Outcome:
-    asked = Outcome(
+def _unanswered(start: Start, n_segments: int, reference: Path) -> Outcome:
+    return Outcome(
         query_id=f"{start.file}-{start.segment}",
         cell=_name(n_segments),
         present=True,
         true_track=reference.name,
         true_start_s=start.start_s,
     )
+
+
+def _answer(
+    catalog: Catalog, unanswered: Outcome, clip: datasets.Waveform, true_id: int | None
+) -> Outcome:
     rate = catalog.fingerprinter.sample_rate
-    try:
-        result = catalog.query(clip, sample_rate=rate, max_matches=1, min_confidence=0.0)
-    except AudioError as error:
-        return replace(asked, error=str(error))
-    return outcome(asked, result, track_ids.get(reference), 0.0)
+    return run_query(
+        unanswered,
+        lambda: catalog.query(clip, sample_rate=rate, max_matches=1, min_confidence=0.0),
+        true_id,
+        0.0,
+    )
 
 
 def _length_s(n_segments: int) -> float:
@@ -260,16 +260,7 @@ def _name(n_segments: int) -> str:
     return f"{_length_s(n_segments):g} s"
 
 
-# -- results ---------------------------------------------------------------------------------
-
-
-def _summary(n_segments: int, outcomes: Sequence[Outcome]) -> CellMetrics:
-    name = _name(n_segments)
-    return summarise(name, [one for one in outcomes if one.cell == name])
-
-
 def _row(cell: CellMetrics) -> list[str]:
     assert cell.present is not None
     shares = cell.present.exact, cell.present.near, cell.present.hit_rate
-    shown = [report.percent(share) for share in shares]
-    return [cell.cell, str(cell.present.hit_rate.n), *shown]
+    return [cell.cell, str(cell.present.hit_rate.n), *(report.percent(share) for share in shares)]

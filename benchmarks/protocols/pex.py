@@ -1,8 +1,8 @@
-"""The Pex audio fingerprinting benchmark: long queries made of pieces of known recordings.
+"""The Pex audio fingerprinting benchmark: long queries composed of pieces of known recordings.
 
 A data set of the toolkit is a folder with `references`, `queries` and `annotations.csv`; files are
-known by their names without endings. Queries are taken apart as long recordings are, for each
-holds several pieces.
+identified by their names without suffixes. Queries are scanned like long recordings, as each
+contains several pieces.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from benchmarks.protocols import pex_score
 from benchmarks.protocols.pex_score import Score
 from benchmarks.queries import datasets
 from benchmarks.reports import report
-from benchmarks.runs import library
-from benchmarks.runs.progress import followed
+from benchmarks.runs import catalogs
+from benchmarks.runs.progress import track
 from benchmarks.runs.provenance import provenance
 from engine.errors import AudioError
 from engine.records import Timeline
@@ -33,28 +33,28 @@ LEVELS = {
     "segments, bounding boxes": pex_score.box_score,
     "segments, lengths": pex_score.length_score,
 }
-"""The toolkit's three evaluations, by what tables call them."""
+"""The three evaluations of the toolkit, by their names in tables."""
 
 _HEAD = ["level", "recall %", "precision %", "F %", "TP", "UP", "FP", "FN"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PexConfig:
-    """What to measure.
+    """Settings of the benchmark.
 
     Parameters
     ----------
     annotations : Path
-        The CSV of what the queries are made of.
+        CSV file of the ground truth.
     references, queries : Path
         Folders of audio.
     out : Path
         Folder for the catalog, matches.csv and pex.json.
     model : Path or None
-        Weights to encode with; those astound ships by default.
+        Weights to encode with; the shipped ones by default.
     device : str
     jobs : int or None
-        Processes that decode the references.
+        Number of decoder processes.
     """
 
     annotations: Path
@@ -67,7 +67,7 @@ class PexConfig:
 
 
 def run(config: PexConfig) -> dict[str, Any]:
-    """Match, write the toolkit's matches file and the scores, and return what the JSON holds.
+    """Scan all queries, write matches.csv and pex.json, and return the content of the latter.
 
     Raises
     ------
@@ -77,14 +77,14 @@ def run(config: PexConfig) -> dict[str, Any]:
     annotated = pex_score.read_spans(config.annotations)
     queries = datasets.audio_files([config.queries])
     if not queries:
-        raise AudioError(config.queries, "no audio files in it")
+        raise AudioError(config.queries, "contains no audio files")
     failed: list[str] = []
     matches = config.out / "matches.csv"
     with astound.open(config.out / "catalog", model=config.model, device=config.device) as catalog:
-        library.fill(catalog, datasets.audio_files([config.references]), config.jobs)
-        results = {**provenance(), **library.describe(catalog)}
+        catalogs.fill(catalog, datasets.audio_files([config.references]), config.jobs)
+        results = {**provenance(), **catalogs.describe(catalog)}
         with matches.open("w", encoding="utf-8", newline="") as file:
-            timelines = followed(_scanned(catalog, queries, failed), "queries", len(queries))
+            timelines = track(_scanned(catalog, queries, failed), "queries", len(queries))
             write_timelines(timelines, "pexafb", file)
     matched = pex_score.read_spans(matches)
     scores = {level: score(annotated, matched) for level, score in LEVELS.items()}
@@ -99,12 +99,12 @@ def run(config: PexConfig) -> dict[str, Any]:
 
 
 def _scanned(catalog: Catalog, queries: Sequence[Path], failed: list[str]) -> Iterator[Timeline]:
-    """Take queries apart; one that cannot be read has no matches, and is noted."""
+    """Scan queries. One that cannot be read has no matches, and is added to `failed`."""
     for query in queries:
         try:
             yield catalog.scan(query)
         except AudioError as error:
-            log.warning("no matches: %s", error)
+            log.warning("skipped: %s", error)
             failed.append(query.name)
             yield Timeline(recording=str(query), start_s=0.0, duration_s=0.0, entries=())
 

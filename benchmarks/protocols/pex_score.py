@@ -1,12 +1,12 @@
-"""How the Pex audio fingerprinting benchmark toolkit scores matches against annotations.
+"""Scores of the Pex audio fingerprinting benchmark toolkit, from matches and annotations.
 
 The definitions are those of `evaluate_matches.py` of the toolkit as of 19 December 2023 (commit
-25ae1ed), whose totals these scores equal: every pair of a query and a reference that is annotated
-or matched has a recall and a precision of its own, and the totals are their means over all pairs.
-So a pair that is only matched counts with recall 0, one that is only annotated with precision 1,
-and the F-score weighs precision nine times as much as recall. The toolkit's break-down by kinds of
-modification is left out. Where its README and its program differ, the program counts: seconds of
-a match with a reference that is not annotated are those of the reference.
+25ae1ed), and the totals are equal. Every pair of a query and a reference that is annotated or
+matched has its own recall and precision; totals are means over all pairs. A pair that is only
+matched has recall 0, one that is only annotated has precision 1, and the F-score weights precision
+nine times as much as recall. The breakdown by kinds of modification is left out. Where the
+toolkit's README and program differ, this follows the program: seconds of a match with a reference
+that is not annotated are seconds of the reference.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """What agrees in a query and a reference: a row of annotations or of matches.
+    """Matching stretches of a query and a reference: a row of annotations or of matches.
 
     Parameters
     ----------
     query, reference : frozenset of int
-        The whole seconds that agree.
+        The matching seconds, as integers.
     tempo : float
-        Of an annotation: reference seconds per query second.
+        Of annotations: reference seconds per query second.
     """
 
     query: frozenset[int]
@@ -51,13 +51,13 @@ Spans = Mapping[Pair, Sequence[Span]]
 
 @dataclass(frozen=True, kw_only=True)
 class Tally:
-    """What was found of one pair, in files or in seconds.
+    """Counts of one pair, in files or in seconds.
 
     Parameters
     ----------
     true, unknown, false : int
-        Positives. Unknown are those which may be right, as the query is annotated there with
-        another part of the same reference.
+        Positives. Unknown ones may be right, as the query is annotated there with another part of
+        the same reference.
     missed : int
         False negatives.
     """
@@ -69,20 +69,20 @@ class Tally:
 
     @property
     def recall(self) -> float:
-        """Share of what is annotated that was found, 0 where nothing is."""
+        """Share of the annotated items that were found; 0 without any."""
         annotated = self.true + self.missed
         return self.true / annotated if annotated else 0.0
 
     @property
     def precision(self) -> float:
-        """Share of what was found that is right, 1 where nothing was."""
+        """Share of the found items that are right; 1 without any."""
         found = self.true + self.false
         return self.true / found if found else 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """Means over all pairs, in [0, 1], and sums over all pairs, None where nothing is counted."""
+    """Means over all pairs, in [0, 1], and counts over all pairs; None if not counted."""
 
     recall: float
     precision: float
@@ -99,13 +99,13 @@ def read_spans(path: Path) -> dict[Pair, list[Span]]:
     Parameters
     ----------
     path : Path
-        CSV with a header; of the columns of annotations besides the ids and the four times, only
-        `tempo` (per cent of the original) is looked at. It is 100 where it is not a whole number.
+        CSV file with a header. Besides the ids and the four times, only the column `tempo` is read
+        (per cent of the original); values that are not integers count as 100.
 
     Raises
     ------
     ConfigError
-        It cannot be read, lacks a column or has a time that is not a whole number.
+        The file cannot be read, a column is missing, or a time is not an integer.
     """
     spans: dict[Pair, list[Span]] = {}
     try:
@@ -114,9 +114,9 @@ def read_spans(path: Path) -> dict[Pair, list[Span]]:
                 spans.setdefault((row["query_id"], row["reference_id"]), []).append(_span(row))
     except KeyError as error:
         needed = ", ".join(_COLUMNS)
-        raise ConfigError(str(path), f"it has no column {error}; needed are {needed}") from error
+        raise ConfigError(str(path), f"column {error} is missing; needed are {needed}") from error
     except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise ConfigError(str(path), f"cannot be read as annotations ({error})") from error
+        raise ConfigError(str(path), f"invalid annotations ({error})") from error
     return spans
 
 
@@ -130,12 +130,12 @@ def _span(row: Mapping[str, str]) -> Span:
 
 
 def file_score(annotated: Spans, matched: Spans) -> Score:
-    """Score which files match, whatever the times."""
+    """Score which files match, at any time."""
     return _tallied(annotated, matched, _files)
 
 
 def length_score(annotated: Spans, matched: Spans) -> Score:
-    """Score how many seconds match: "segment-level evaluation based on segment lengths"."""
+    """Score matching seconds: "segment-level evaluation based on segment lengths"."""
     return _tallied(annotated, matched, _seconds)
 
 
@@ -148,7 +148,7 @@ def box_score(annotated: Spans, matched: Spans) -> Score:
 
 
 def f_score(recall: float, precision: float) -> float:
-    """Weigh precision nine times as much as recall."""
+    """Compute the F-score that weights precision nine times as much as recall."""
     if recall + precision == 0:
         return 0.0
     return 10 * recall * precision / (9 * recall + precision)
@@ -196,9 +196,9 @@ def _files(annotated: Sequence[Span], matched: Sequence[Span]) -> Tally:
 
 
 def _shared(span: Span, others: Sequence[Span]) -> Span:
-    """Keep what of a span lies in any of those that it meets in both times."""
-    meeting = [(span.query & other.query, span.reference & other.reference) for other in others]
-    both = [(query, reference) for query, reference in meeting if query and reference]
+    """Return the part of a span inside others that overlap it in both query and reference."""
+    overlaps = [(span.query & other.query, span.reference & other.reference) for other in others]
+    both = [(query, reference) for query, reference in overlaps if query and reference]
     return Span(
         query=frozenset().union(*(query for query, _ in both)),
         reference=frozenset().union(*(reference for _, reference in both)),
@@ -206,7 +206,7 @@ def _shared(span: Span, others: Sequence[Span]) -> Span:
 
 
 def _covered(spans: Sequence[Span], others: Sequence[Span], if_none: float) -> float:
-    """Share of the query time of some spans that others cover, times that of reference time."""
+    """Return the share of query time that others cover, times that of reference time."""
     shared = [_shared(span, others) for span in spans]
     n_query, n_reference = _lengths(spans)
     n_shared_query, n_shared_reference = _lengths(shared)
@@ -239,9 +239,9 @@ def _found_and_missed(span: Span, matched: Sequence[Span]) -> tuple[int, int]:
 
 def _unknown_and_false(span: Span, annotated: Sequence[Span]) -> tuple[int, int]:
     n_reference, n_query = len(span.reference), len(span.query)
-    heard = [one for one in annotated if one.query & span.query]
-    tempo = heard[-1].tempo if heard else n_reference / n_query if n_query else 1.0
-    in_query = span.query.intersection(frozenset().union(*(one.query for one in heard)))
+    overlapping = [other for other in annotated if other.query & span.query]
+    tempo = overlapping[-1].tempo if overlapping else n_reference / n_query if n_query else 1.0
+    in_query = span.query.intersection(frozenset().union(*(other.query for other in overlapping)))
     query_s = _rounded(len(in_query) * tempo, n_reference)
     reference_s = len(_shared(span, annotated).reference)
     surplus_s = max(0, n_reference - max(reference_s, query_s))

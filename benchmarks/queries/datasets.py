@@ -1,4 +1,4 @@
-"""Which excerpts of which tracks become queries, and the sounds that are laid over them."""
+"""Excerpts of tracks that become queries, and the noises and room responses added to them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.queries.conditions import NOISE, ROOMS, SoundSources
 from engine.audio import decode
 from engine.errors import AudioError
 
@@ -23,13 +24,13 @@ Waveform = NDArray[np.float32]
 log = logging.getLogger(__name__)
 
 RATE = 16_000
-"""Hz of all queries: wide enough for codecs to have something to remove."""
+"""Sample rate of all queries in Hz: wide enough for codecs to remove something."""
 
 CONTEXT_S = 1.0
-"""What an excerpt holds before its cut, so that the music before it reverberates into it."""
+"""Seconds of an excerpt before its cut, so that earlier music reverberates into it."""
 
 TAIL_S = 0.5
-"""What an excerpt holds after its cut, for distortions that look ahead."""
+"""Seconds of an excerpt after its cut, for distortions with look-ahead."""
 
 _SILENCE_DBFS = -60.0
 _N_TRIES = 20
@@ -39,7 +40,7 @@ _N_CACHED_RECORDINGS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """A stretch of a track: the truth about a query."""
+    """A stretch of a track: the ground truth of a query."""
 
     path: Path
     start_s: float
@@ -48,13 +49,13 @@ class Cut:
 
 @dataclass(frozen=True, kw_only=True)
 class Excerpt:
-    """A cut with its sound.
+    """A cut with its audio.
 
     Parameters
     ----------
     cut : Cut
     waveform : float32 array of shape (n_samples,)
-        At RATE, from CONTEXT_S before the cut to TAIL_S after it, zeros where the track has ended.
+        At RATE, from CONTEXT_S before the cut to TAIL_S after it; zeros outside of the track.
     """
 
     cut: Cut
@@ -62,7 +63,7 @@ class Excerpt:
 
 
 def generator(seed: int, *names: str) -> np.random.Generator:
-    """Random numbers of their own for every combination of a seed and names."""
+    """Return an independent random generator for a seed and names."""
     return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])
 
 
@@ -77,13 +78,13 @@ def audio_files(folders: Iterable[Path]) -> list[Path]:
 
 
 def hold_out(paths: Sequence[Path], share: float, seed: int) -> tuple[list[Path], list[Path]]:
-    """Split tracks into those a catalog gets and those it must not know.
+    """Split tracks into those for the catalog and those to keep out of it.
 
     Parameters
     ----------
     paths : sequence of Path
     share : float
-        The part to hold out, in [0, 1].
+        Fraction to hold out, in [0, 1].
     seed : int
 
     Returns
@@ -102,8 +103,8 @@ def excerpts(
 ) -> Iterator[Excerpt]:
     """Cut excerpts at random: uniform over the tracks that are long enough, then over time.
 
-    No track is used again before all others were. Every file is decoded once, and one decoded file
-    is held at a time; what cannot be decoded is left out with a warning.
+    No track is used twice before all others were used once. Every file is decoded once, and only
+    one decoded file is in memory. Files that cannot be decoded are skipped with a warning.
 
     Parameters
     ----------
@@ -113,7 +114,7 @@ def excerpts(
         Length of each cut in seconds.
     seed : int
     audible_s : float
-        The first seconds of a cut that must not be silent: the length of the shortest query.
+        Seconds at the start of a cut that must not be silent: the length of the shortest query.
 
     Yields
     ------
@@ -123,12 +124,12 @@ def excerpts(
     rng = generator(seed, "cuts")
     chosen = sorted(islice(_rounds(paths, duration_s, rng), n_excerpts))
     if not chosen and n_excerpts:
-        raise AudioError("audio", f"no track of at least {duration_s:g} s to cut queries from")
+        raise AudioError("audio", f"no track is at least {duration_s:g} s long; queries need it")
     for path, group in groupby(chosen):
         try:
             waveform = decode.read(path, RATE)
         except AudioError as error:
-            log.warning("left out: %s", error)
+            log.warning("skipped: %s", error)
             continue
         for _ in group:
             if (excerpt := _cut(path, waveform, duration_s, audible_s, rng)) is not None:
@@ -136,7 +137,7 @@ def excerpts(
 
 
 def _rounds(paths: Sequence[Path], minimum_s: float, rng: np.random.Generator) -> Iterator[Path]:
-    """Give every long enough track once, then all again in another order, without end."""
+    """Yield every track that is long enough once, then all again in another order, endlessly."""
     pool = list(paths)
     while pool:
         long_enough = []
@@ -148,7 +149,7 @@ def _rounds(paths: Sequence[Path], minimum_s: float, rng: np.random.Generator) -
 
 
 def _declared_s(path: Path) -> float:
-    """Duration the file's header promises, 0 if it is not audio."""
+    """Return the duration in the file's header, 0 if it is not audio."""
     try:
         with av.open(str(path), metadata_errors="ignore") as container:
             return float((container.duration or 0) / av.time_base)
@@ -164,12 +165,12 @@ def _cut(
         start = int(rng.integers(n_starts))
         if level_dbfs(waveform[start : start + round(audible_s * RATE)]) >= _SILENCE_DBFS:
             cut = Cut(path=path, start_s=start / RATE, duration_s=duration_s)
-            return Excerpt(cut=cut, waveform=_with_surroundings(waveform, start, duration_s))
-    log.warning("left out: %s is too short or silent", path.name)
+            return Excerpt(cut=cut, waveform=_with_context(waveform, start, duration_s))
+    log.warning("skipped: %s is too short or silent", path.name)
     return None
 
 
-def _with_surroundings(waveform: Waveform, start: int, duration_s: float) -> Waveform:
+def _with_context(waveform: Waveform, start: int, duration_s: float) -> Waveform:
     first = start - round(CONTEXT_S * RATE)
     last = start + round((duration_s + TAIL_S) * RATE)
     inside = waveform[max(first, 0) : last]
@@ -178,13 +179,13 @@ def _with_surroundings(waveform: Waveform, start: int, duration_s: float) -> Wav
 
 
 def level_dbfs(waveform: Waveform) -> float:
-    """Root mean square of a waveform in dB re full scale, -inf for digital silence."""
+    """Return the root mean square of a waveform in dB re full scale, -inf for digital silence."""
     power = float(np.mean(np.square(waveform, dtype=np.float64))) if len(waveform) else 0.0
     return 10 * np.log10(power) if power > 0 else -np.inf
 
 
-class Recordings:
-    """Noises to draw from: the first minute of every file of a folder, read when needed.
+class Noises:
+    """Noises to draw from: the first minute of every file in a folder, read on demand.
 
     Parameters
     ----------
@@ -194,10 +195,10 @@ class Recordings:
     def __init__(self, folder: Path) -> None:
         self.paths = audio_files([folder])
         if not self.paths:
-            raise AudioError(folder, "no audio files in it")
+            raise AudioError(folder, "contains no audio files")
 
     def draw(self, rng: np.random.Generator) -> Waveform:
-        """Choose one recording, float32 array of shape (n_samples,) at RATE."""
+        """Draw one noise, float32 array of shape (n_samples,) at RATE."""
         return _recording(self.paths[int(rng.integers(len(self.paths)))])
 
 
@@ -212,20 +213,20 @@ class Rooms:
     Parameters
     ----------
     folder : Path
-        Collections hold convolved music beside the responses it was convolved with; what does not
-        decay like a room is refused and listed in `refused`.
+        Files that do not decay like a room are rejected and listed in `refused`: collections also
+        contain music convolved with the responses.
     """
 
     def __init__(self, folder: Path) -> None:
         self.paths = audio_files([folder])
-        read = {path: from_onset(decode.read(path, RATE)) for path in self.paths}
-        self.responses = [response for response in read.values() if decays(response)]
-        self.refused = [path for path, response in read.items() if not decays(response)]
+        decoded = {path: from_onset(decode.read(path, RATE)) for path in self.paths}
+        self.responses = [response for response in decoded.values() if decays(response)]
+        self.refused = [path for path, response in decoded.items() if not decays(response)]
         if not self.responses:
-            raise AudioError(folder, "no room responses in it")
+            raise AudioError(folder, "contains no room responses")
 
     def draw(self, rng: np.random.Generator) -> Waveform:
-        """Choose one response, float32 array of shape (n_samples,) at RATE."""
+        """Draw one response, float32 array of shape (n_samples,) at RATE."""
         return self.responses[int(rng.integers(len(self.responses)))]
 
 
@@ -238,7 +239,36 @@ def from_onset(response: Waveform) -> Waveform:
 def decays(response: Waveform) -> bool:
     """Whether a response, cut at its onset, loses 10 dB of energy in its first second.
 
-    Rooms with less than six seconds of reverberation do; music and speech do not.
+    Rooms with a reverberation time below six seconds do; music and speech do not.
     """
     energy = np.square(response, dtype=np.float64)
     return bool(energy.sum() > 0 and energy[RATE:].sum() < 0.1 * energy.sum())
+
+
+class Sounds:
+    """Noises and room responses of a benchmark.
+
+    Parameters
+    ----------
+    noise, rooms : Path or None
+        Their folders; None if the benchmark does without.
+
+    Attributes
+    ----------
+    rooms : Rooms or None
+    sources : SoundSources
+        Functions that draw the sounds there are.
+    paths : list of Path
+        Files of both folders.
+    """
+
+    def __init__(self, noise: Path | None, rooms: Path | None) -> None:
+        self.rooms = None if rooms is None else Rooms(rooms)
+        noises = None if noise is None else Noises(noise)
+        found = {
+            name: sounds
+            for name, sounds in ((NOISE, noises), (ROOMS, self.rooms))
+            if sounds is not None
+        }
+        self.sources: SoundSources = {name: sounds.draw for name, sounds in found.items()}
+        self.paths = [path for sounds in found.values() for path in sounds.paths]

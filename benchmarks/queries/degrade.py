@@ -1,6 +1,6 @@
-"""What happens to music on its way to a query: noise, rooms, codecs, speed, pitch and tempo.
+"""Distortions that turn an excerpt into a query: noise, rooms, codecs, speed, pitch and tempo.
 
-Written apart from the training's augmentation on purpose: an error made in one is not repeated in
+Independent of the training's augmentation on purpose, so that an error in one is not repeated in
 the other. Every step is a pure function of a waveform, its sample rate and a random generator.
 """
 
@@ -23,8 +23,8 @@ from engine.errors import AudioError
 Waveform = NDArray[np.float32]
 Generator = np.random.Generator
 Step = Callable[[Waveform, int, Generator], Waveform]
-Draw = Callable[[Generator], Waveform]
-"""Chooses one of many sounds, all at the rate of the queries."""
+DrawSound = Callable[[Generator], Waveform]
+"""Draws one of several sounds, all at the sample rate of the queries."""
 
 _PHONE_HZ = (300.0, 3400.0)
 _N_TRIES = 20
@@ -38,17 +38,17 @@ class Distortion:
     Parameters
     ----------
     name : str
-    played : tuple of Step
-        Steps that need what comes before and after the query: rooms, codecs, changes of speed.
-    recorded : tuple of Step
-        Steps that see the query alone, so that a signal-to-noise ratio is that of the query.
+    context_steps : tuple of Step
+        Applied first, with the audio before and after the query: rooms, codecs, speed changes.
+    query_steps : tuple of Step
+        Applied to the query alone, so that a signal-to-noise ratio is that of the query.
     speed : float
-        Reference seconds that pass in one second of the query.
+        Reference seconds per query second.
     """
 
     name: str
-    played: tuple[Step, ...] = ()
-    recorded: tuple[Step, ...] = ()
+    context_steps: tuple[Step, ...] = ()
+    query_steps: tuple[Step, ...] = ()
     speed: float = 1.0
 
     def query(
@@ -68,10 +68,10 @@ class Distortion:
         excerpt : float32 array of shape (n_samples,)
             At least ``context_s + duration_s * speed + tail_s`` seconds.
         rate : int
-            Hz.
+            Sample rate in Hz.
         rng : Generator
         context_s, duration_s, tail_s : float
-            Seconds before the query, of the query, and after it.
+            Seconds before the query, of the query, and after the query.
 
         Returns
         -------
@@ -79,12 +79,12 @@ class Distortion:
         """
         needed_s = context_s + duration_s * self.speed + tail_s
         waveform = excerpt[: round(needed_s * rate)]
-        for step in self.played:
+        for step in self.context_steps:
             waveform = step(_within_full_scale(waveform), rate, rng)
         first, n_samples = round(context_s / self.speed * rate), round(duration_s * rate)
         waveform = waveform[first : first + n_samples]
         assert len(waveform) == n_samples, f"{self.name}: {len(waveform)} of {n_samples} samples"
-        for step in self.recorded:
+        for step in self.query_steps:
             waveform = step(waveform, rate, rng)
         return _within_full_scale(waveform)
 
@@ -97,8 +97,8 @@ def _within_full_scale(waveform: Waveform) -> Waveform:
 # -- noise and rooms -------------------------------------------------------------------------
 
 
-def add_noise(draw: Draw, snr_db: float) -> Step:
-    """Lay a random stretch of a noise over the music, looped where it is too short.
+def add_noise(draw: DrawSound, snr_db: float) -> Step:
+    """Add a random stretch of a noise, looped if it is too short.
 
     Parameters
     ----------
@@ -115,22 +115,22 @@ def add_noise(draw: Draw, snr_db: float) -> Step:
     return step
 
 
-def _stretch(draw: Draw, n_samples: int, rng: Generator) -> Waveform:
+def _stretch(draw: DrawSound, n_samples: int, rng: Generator) -> Waveform:
     for _ in range(_N_TRIES):
         noise = draw(rng)
         first = int(rng.integers(max(len(noise) - n_samples, 0) + 1))
         stretch = np.resize(noise[first : first + n_samples], n_samples)
         if _rms(stretch) > _INAUDIBLE:
             return stretch
-    raise AudioError("noise", f"silent in {_N_TRIES} random places")
+    raise AudioError("noise", f"silent at {_N_TRIES} random positions")
 
 
 def _rms(waveform: Waveform) -> float:
     return float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64))))
 
 
-def reverberate(draw: Draw) -> Step:
-    """Play the waveform in a room, at the loudness it had."""
+def reverberate(draw: DrawSound) -> Step:
+    """Convolve with a room response; the loudness stays."""
 
     def step(waveform: Waveform, rate: int, rng: Generator) -> Waveform:
         wet = signal.oaconvolve(waveform, draw(rng))[: len(waveform)]
@@ -140,7 +140,7 @@ def reverberate(draw: Draw) -> Step:
 
 
 def band(low_hz: float, high_hz: float) -> Step:
-    """Keep what lies between two frequencies (Butterworth, fourth order on both sides)."""
+    """Keep the band between two frequencies (Butterworth, fourth order on both sides)."""
 
     def step(waveform: Waveform, rate: int, rng: Generator) -> Waveform:
         sections = _band_filter(low_hz, high_hz, rate)
@@ -155,14 +155,14 @@ def _band_filter(low_hz: float, high_hz: float, rate: int) -> NDArray[np.float64
 
 
 band_pass = band(*_PHONE_HZ)
-"""Keeps what a telephone keeps."""
+"""Keeps the band of a telephone."""
 
 
 # -- loudness --------------------------------------------------------------------------------
 
 
 def gain(gain_db: float) -> Step:
-    """Make the waveform louder or quieter; a :class:`Distortion` lets nothing leave full scale."""
+    """Change the level; a :class:`Distortion` scales down what exceeds full scale."""
 
     def step(waveform: Waveform, rate: int, rng: Generator) -> Waveform:
         return (waveform * np.float32(10 ** (gain_db / 20))).astype(np.float32)
@@ -171,7 +171,7 @@ def gain(gain_db: float) -> Step:
 
 
 def clipped(over_db: float) -> Step:
-    """Record too loud: the peak would lie so many dB over full scale, and is cut off there."""
+    """Raise the peak to `over_db` dB over full scale, and clip at full scale."""
 
     def step(waveform: Waveform, rate: int, rng: Generator) -> Waveform:
         peak = max(float(np.abs(waveform).max(initial=0.0)), _INAUDIBLE)
@@ -185,12 +185,12 @@ def clipped(over_db: float) -> Step:
 
 
 def coded(codec: str, container: str, bit_rate: int) -> Step:
-    """Encode and decode in memory; the container tells the decoder what delay to drop.
+    """Encode and decode in memory; the container carries the codec delay to remove.
 
     Parameters
     ----------
     codec, container : str
-        As FFmpeg calls them.
+        FFmpeg names.
     bit_rate : int
         Bits per second.
     """
@@ -235,7 +235,7 @@ def _frame(waveform: Waveform, rate: int) -> av.AudioFrame:
 
 
 def change_speed(factor: float) -> Step:
-    """Play `factor` times as fast: tempo and pitch change together, as on a turntable."""
+    """Multiply tempo and pitch by `factor`, as a turntable does."""
 
     def step(waveform: Waveform, rate: int, rng: Generator) -> Waveform:
         return np.asarray(soxr.resample(waveform, rate * factor, rate), np.float32)
@@ -244,7 +244,7 @@ def change_speed(factor: float) -> Step:
 
 
 def change_tempo(factor: float) -> Step:
-    """Play `factor` times as fast at the same pitch (FFmpeg's atempo, a WSOLA)."""
+    """Multiply the tempo by `factor` at the same pitch (FFmpeg's atempo, a WSOLA)."""
     return partial(_change_tempo, factor)
 
 
@@ -266,7 +266,7 @@ def _change_tempo(factor: float, waveform: Waveform, rate: int, rng: Generator) 
 
 
 def change_pitch(semitones: float) -> Step:
-    """Shift the pitch at the same tempo: change the speed, then take the change of tempo back."""
+    """Shift the pitch at the same tempo: change the speed, then undo the change of tempo."""
     factor = 2 ** (semitones / 12)
     faster, slower = change_speed(factor), change_tempo(1 / factor)
 

@@ -1,4 +1,4 @@
-"""A long recording composed of excerpts of known and unknown music, with the truth about it."""
+"""A long mix of known music, unknown music and speech, with its ground truth."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _SOFTEST_DB = 25.0
 _N_KNOWN_PER_UNKNOWN = 5
 _SPEECH_OVER_S = (10.0, 25.0)
 _RMS = 0.1
-# How far music is turned down while someone speaks, relative to the speech.
 _UNDER_SPEECH_DB = -6.0
+"""Level of music under speech, relative to the speech."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,16 +39,16 @@ class Part:
     ----------
     path : Path
     present : bool
-        Whether the catalog knows the track.
+        Whether the catalog contains the track.
     start_s, end_s : float
-        Where it sounds in the mix, the fades included.
+        Position in the mix, including the fades.
     fade_in_s, fade_out_s : float
     reference_start_s : float
-        Where in the track it begins.
+        Start of the excerpt in the track.
     speed : float
-        Seconds of the track in one of the mix.
+        Seconds of the track per second of the mix.
     speech_s : tuple of float
-        Where in the mix someone speaks over it; empty if nobody does.
+        Start and end of speech over it, in the mix; empty without.
     """
 
     path: Path
@@ -64,14 +64,14 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Mix:
-    """What sounds when.
+    """The plan of a mix.
 
     Parameters
     ----------
     parts : tuple of Part
-        In the order they begin.
+        By start.
     talks : tuple of (float, float)
-        Where there is speech and no music, as start and end.
+        Start and end of speech without music.
     duration_s : float
     """
 
@@ -83,19 +83,24 @@ class Mix:
 def plan(
     known: Sequence[Path], unknown: Sequence[Path], n_tracks: int, duration_s: float, seed: int
 ) -> Mix:
-    """Decide what sounds when.
+    """Plan a mix.
 
-    Half of the parts fade into each other; a third are apart by speech, the rest by a hard cut.
+    Half of the parts fade into each other, a third are separated by speech, the rest by hard cuts.
 
     Parameters
     ----------
     known, unknown : sequence of Path
-        Tracks to choose from, those below MIN_TRACK_S left out; none is chosen twice.
+        Tracks to choose from, each at most once. Tracks shorter than MIN_TRACK_S are ignored.
     n_tracks : int
-        Of the known ones; one unknown is added for five of them.
+        Number of known tracks. For every five, one unknown track is added.
     duration_s : float
-        What the music does not fill is speech between it.
+        Length of the mix. What music does not fill is speech.
     seed : int
+
+    Raises
+    ------
+    ConfigError
+        There are not enough tracks.
     """
     rng = datasets.generator(seed, "mix")
     n_unknown = -(-n_tracks // _N_KNOWN_PER_UNKNOWN) if unknown else 0
@@ -110,7 +115,7 @@ def plan(
 def _drawn(
     paths: Sequence[Path], n: int, slot_s: float, *, present: bool, rng: Generator
 ) -> list[Part]:
-    """Choose excerpts of as many tracks; they have no place in the mix yet."""
+    """Choose excerpts of `n` tracks; all start at 0 s."""
     tried = (_excerpt(paths[i], present, slot_s, rng) for i in rng.permutation(len(paths)))
     found = list(islice((part for part in tried if part is not None), n))
     if len(found) < n:
@@ -120,7 +125,7 @@ def _drawn(
 
 
 def _excerpt(path: Path, present: bool, slot_s: float, rng: Generator) -> Part | None:
-    """Cut an excerpt that is nowhere silent, None if that does not come off."""
+    """Cut an excerpt without silence; None if the tries are used up."""
     waveform = decode.read(path, RATE)
     if len(waveform) < MIN_TRACK_S * RATE:
         return None
@@ -146,7 +151,7 @@ def _excerpt(path: Path, present: bool, slot_s: float, rng: Generator) -> Part |
 
 
 def _is_audible(waveform: Waveform) -> bool:
-    """Whether no two seconds lie far below the whole: the truth is when music is to be heard."""
+    """Whether every two seconds are about as loud as the whole excerpt."""
     n = round(_STRETCH_S * RATE)
     stretches = [waveform[i : i + n] for i in range(0, len(waveform) - n + 1, n)] + [waveform[-n:]]
     softest = min(map(datasets.level_dbfs, stretches))
@@ -154,12 +159,12 @@ def _is_audible(waveform: Waveform) -> bool:
 
 
 def _joined(parts: Sequence[Part], duration_s: float, rng: Generator) -> Mix:
-    """Give the parts their places; what time is left over is speech."""
-    ways = rng.choice(["fade", "talk", "cut"], size=len(parts) - 1, p=[1 / 2, 1 / 3, 1 / 6])
-    ways = np.array(["talk", *ways, "talk"])
-    fades_s = np.where(ways == "fade", rng.uniform(*FADE_S, size=len(ways)), 0.0)
-    left_s = max(duration_s - sum(one.end_s for one in parts) + float(fades_s.sum()), 0.0)
-    shares = np.where(ways == "talk", rng.uniform(0.5, 1.5, size=len(ways)), 0.0)
+    """Place the parts one after the other; the remaining time is speech."""
+    transitions = rng.choice(["fade", "talk", "cut"], size=len(parts) - 1, p=[1 / 2, 1 / 3, 1 / 6])
+    transitions = np.array(["talk", *transitions, "talk"])
+    fades_s = np.where(transitions == "fade", rng.uniform(*FADE_S, size=len(transitions)), 0.0)
+    left_s = max(duration_s - sum(part.end_s for part in parts) + float(fades_s.sum()), 0.0)
+    shares = np.where(transitions == "talk", rng.uniform(0.5, 1.5, size=len(transitions)), 0.0)
     talks_s = left_s * shares / shares.sum()
     placed, talks, now_s = [], [(0.0, float(talks_s[0]))], float(talks_s[0])
     for i, part in enumerate(parts):
@@ -180,7 +185,7 @@ def _joined(parts: Sequence[Part], duration_s: float, rng: Generator) -> Mix:
 
 
 def _spoken(part: Part, rng: Generator) -> Part:
-    """Let someone speak over every third part."""
+    """Add speech over every third part."""
     length_s = float(rng.uniform(*_SPEECH_OVER_S))
     first_s, last_s = part.start_s + part.fade_in_s, part.end_s - part.fade_out_s - length_s
     if rng.random() > 1 / 3 or last_s <= first_s:
@@ -193,81 +198,83 @@ def _spoken(part: Part, rng: Generator) -> Part:
 
 
 def write(mix: Mix, speech: Sequence[Path], out: Path, seed: int) -> None:
-    """Write a mix to a file, a part at a time.
+    """Render a mix to a file, one part at a time.
 
     Parameters
     ----------
     mix : Mix
     speech : sequence of Path
-        Recordings of speech; where there are none, nobody speaks and nothing sounds.
+        Recordings of speech. Without any, speech is silence.
     out : Path
-        As FLAC or WAV, by its ending.
+        A FLAC or WAV file, by its suffix.
     seed : int
     """
-    voice = _Voice(speech, datasets.generator(seed, "speech"))
+    source = _SpeechSource(speech, datasets.generator(seed, "speech"))
     with soundfile.SoundFile(out, "w", RATE, 1) as file:
-        for block in _overlaid(_sounds(mix, voice), round(mix.duration_s * RATE)):
+        for block in _overlaid(_sounds(mix, source), round(mix.duration_s * RATE)):
             file.write(block.clip(-1, 1))
 
 
-def _sounds(mix: Mix, voice: _Voice) -> Iterator[tuple[int, Waveform]]:
-    """Give where each part and each talk begins, and its waveform, in the order they begin."""
-    whats: list[tuple[float, Part | tuple[float, float]]] = [
+def _sounds(mix: Mix, speech: _SpeechSource) -> Iterator[tuple[int, Waveform]]:
+    """Yield the first sample and the waveform of each part and talk, by start."""
+    items: list[tuple[float, Part | tuple[float, float]]] = [
         *((part.start_s, part) for part in mix.parts),
         *((talk[0], talk) for talk in mix.talks),
     ]
-    for start_s, what in sorted(whats, key=lambda one: one[0]):
-        if isinstance(what, Part):
-            yield round(start_s * RATE), _music(what, voice)
+    for start_s, item in sorted(items, key=lambda pair: pair[0]):
+        if isinstance(item, Part):
+            yield round(start_s * RATE), _music(item, speech)
         else:
-            yield round(start_s * RATE), voice.speak(round((what[1] - what[0]) * RATE))
+            yield round(start_s * RATE), speech.read(round((item[1] - item[0]) * RATE))
 
 
-def _music(part: Part, voice: _Voice) -> Waveform:
+def _music(part: Part, speech: _SpeechSource) -> Waveform:
     length_s = part.end_s - part.start_s
     end_s = part.reference_start_s + length_s * part.speed + 0.5
     cut = decode.read(part.path, RATE, start_s=part.reference_start_s, end_s=end_s)
-    played = _loud(decode.change_speed(cut, RATE, part.speed))[: round(length_s * RATE)]
+    played = _normalised(decode.change_speed(cut, RATE, part.speed))[: round(length_s * RATE)]
     for fade_s, end in ((part.fade_in_s, slice(None)), (part.fade_out_s, slice(None, None, -1))):
         ramp = np.linspace(0, np.pi / 2, min(round(fade_s * RATE), len(played)))
         played[end][: len(ramp)] *= np.sin(ramp).astype(np.float32)
     if part.speech_s:
         first, last = (round((at_s - part.start_s) * RATE) for at_s in part.speech_s)
         played[first:last] *= np.float32(10 ** (_UNDER_SPEECH_DB / 20))
-        spoken = voice.speak(last - first)
+        spoken = speech.read(last - first)
         played[first : first + len(spoken)] += spoken[: len(played) - first]
     return played
 
 
-class _Voice:
-    """Someone who speaks on and on: recordings of speech in random order, one after the other."""
+class _SpeechSource:
+    """An endless stream of speech: recordings in random order."""
 
     def __init__(self, paths: Sequence[Path], rng: Generator) -> None:
         self.paths, self.rng = paths, rng
         self.pending = np.zeros(0, np.float32)
 
-    def speak(self, n_samples: int) -> Waveform:
+    def read(self, n_samples: int) -> Waveform:
         if not self.paths:
             return np.zeros(n_samples, np.float32)
         while len(self.pending) < n_samples:
             path = self.paths[int(self.rng.integers(len(self.paths)))]
-            self.pending = np.concatenate([self.pending, _loud(decode.read(path, RATE))])
+            self.pending = np.concatenate([self.pending, _normalised(decode.read(path, RATE))])
         spoken, self.pending = self.pending[:n_samples], self.pending[n_samples:]
         return spoken.copy()
 
 
-def _loud(waveform: Waveform) -> Waveform:
-    """Bring a waveform to the loudness that all parts have."""
+def _normalised(waveform: Waveform) -> Waveform:
+    """Scale to the loudness of all parts."""
     rms = float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64))))
     return (waveform * np.float32(_RMS / max(rms, 1e-6))).astype(np.float32)
 
 
 def _overlaid(sounds: Iterable[tuple[int, Waveform]], n_samples: int) -> Iterator[Waveform]:
-    """Add up waveforms that overlap, holding no more than what still may change."""
-    held, first = np.zeros(0, np.float32), 0
+    """Sum overlapping waveforms; yield samples as soon as they are final."""
+    pending, first = np.zeros(0, np.float32), 0
     for start, waveform in sounds:
-        yield np.pad(held, (0, max(start - first - len(held), 0)))[: start - first]
-        held = np.pad(held[start - first :], (0, max(len(waveform) - len(held) + start - first, 0)))
-        held[: len(waveform)] += waveform
+        yield np.pad(pending, (0, max(start - first - len(pending), 0)))[: start - first]
+        pending = np.pad(
+            pending[start - first :], (0, max(len(waveform) - len(pending) + start - first, 0))
+        )
+        pending[: len(waveform)] += waveform
         first = start
-    yield np.pad(held, (0, max(n_samples - first - len(held), 0)))[: n_samples - first]
+    yield np.pad(pending, (0, max(n_samples - first - len(pending), 0)))[: n_samples - first]

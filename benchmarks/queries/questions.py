@@ -1,15 +1,18 @@
-"""What is asked: excerpts with a number, and the query that each of them becomes in a cell."""
+"""Questions: numbered excerpts, each of which becomes one query in every cell."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 from benchmarks.queries import datasets
-from benchmarks.queries.cells import Cell
+from benchmarks.queries.conditions import Cell
 from benchmarks.queries.datasets import Excerpt, Waveform
+from engine.audio import decode
+from engine.protocol import AudioFingerprinter
+from engine.records import Fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +22,9 @@ class Question:
     Parameters
     ----------
     kind : str
-        "present" or "absent": whether the catalog knows its track.
+        "present" or "absent": whether the catalog contains its track.
     number : int
-        Counts the questions of a kind from 0.
+        Index of the question among those of its kind.
     excerpt : Excerpt
     """
 
@@ -31,11 +34,11 @@ class Question:
 
     @property
     def query_id(self) -> str:
-        """Kind and number."""
+        """Kind and number, such as "present-00007"."""
         return f"{self.kind}-{self.number:05d}"
 
     def waveform(self, cell: Cell, seed: int) -> Waveform:
-        """Distort the excerpt; its second 0 is where the cut begins.
+        """Distort the excerpt. The query's second 0 is the start of the cut.
 
         Returns
         -------
@@ -54,14 +57,16 @@ class Question:
 def questions(
     kind: str, paths: Sequence[Path], n_questions: int, cells: Sequence[Cell], seed: int
 ) -> Iterator[Question]:
-    """Cut the excerpts that are asked for in all cells, so that cells differ by nothing else.
+    """Cut excerpts and number them. All cells use the same ones, so that cells are comparable.
 
     Parameters
     ----------
     kind : str
+        "present" or "absent".
     paths : sequence of Path
+        Tracks to cut from.
     n_questions : int
-        There are fewer when files cannot be decoded or are silent.
+        Fewer are returned if files cannot be decoded or are silent.
     cells : sequence of Cell
     seed : int
     """
@@ -69,3 +74,47 @@ def questions(
     cuts = datasets.excerpts(paths, n_questions, max(spans_s), seed, audible_s=min(spans_s))
     for number, excerpt in enumerate(cuts):
         yield Question(kind=kind, number=number, excerpt=excerpt)
+
+
+def remaining_questions(
+    paths: Mapping[str, Sequence[Path]],
+    n_questions: Mapping[str, int],
+    cells: Sequence[Cell],
+    seed: int,
+    n_done: Mapping[str, int],
+) -> Iterator[Question]:
+    """Yield the questions of a run that are not finished yet, those of present music first.
+
+    Parameters
+    ----------
+    paths : mapping
+        Tracks to cut from, by "present" and "absent". Absent ones may be missing.
+    n_questions, n_done : mapping
+        Number of questions of each kind, and of those that are finished.
+    cells : sequence of Cell
+    seed : int
+    """
+    for kind, n in n_questions.items():
+        if n_done.get(kind, 0) < n and (kind == "present" or paths[kind]):
+            all_questions = questions(kind, paths[kind], n, cells, seed)
+            yield from islice(all_questions, n_done.get(kind, 0), None)
+
+
+def fingerprint(
+    fingerprinter: AudioFingerprinter, waveform: Waveform, segment_hop_s: float
+) -> Fingerprint:
+    """Fingerprint a query.
+
+    Parameters
+    ----------
+    fingerprinter : AudioFingerprinter
+    waveform : float32 array of shape (n_samples,) at datasets.RATE
+    segment_hop_s : float
+
+    Raises
+    ------
+    AudioError
+        It is silent or shorter than one segment.
+    """
+    resampled = decode.resample(waveform, datasets.RATE, fingerprinter.sample_rate)
+    return fingerprinter.fingerprint([resampled], segment_hop_s)

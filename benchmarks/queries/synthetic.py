@@ -1,4 +1,4 @@
-"""Made-up tracks as a source that a catalog takes over, as it does the tracks of another one."""
+"""Synthetic tracks as a source to merge into a catalog, like the tracks of another catalog."""
 
 from __future__ import annotations
 
@@ -13,24 +13,29 @@ from engine.recipe import ClipConfig
 from engine.records import NewTrack, StoredVectors, Vectors
 
 PREFIX = "/made-up/"
-"""What the paths of made-up tracks begin with."""
+"""Prefix of the paths of synthetic tracks."""
 
 _BATCH_TRACKS = 500
 
 
-class MadeUp:
-    """Made-up tracks; the same for a seed whatever their number, so that a larger one has more.
+class SyntheticTracks:
+    """Synthetic tracks. With the same seed, more tracks begin with the same ones as fewer.
 
     Parameters
     ----------
     distractors : Distractors
     settings : mapping
-        Those of the catalog they were fitted to.
+        Settings of the catalog that `distractors` was fitted to.
     n_tracks : int
     seed : int
+
+    Attributes
+    ----------
+    draw_s : float
+        Seconds spent on drawing embeddings so far.
     """
 
-    name = "made-up music"
+    name = "synthetic tracks"
 
     def __init__(
         self, distractors: Distractors, settings: Mapping[str, str], n_tracks: int, seed: int
@@ -42,17 +47,17 @@ class MadeUp:
     @classmethod
     def filling(
         cls, n_segments: int, distractors: Distractors, settings: Mapping[str, str], seed: int
-    ) -> MadeUp:
-        """Make up as many tracks as have no more than some segments together."""
+    ) -> SyntheticTracks:
+        """Make as many tracks as fit into `n_segments`."""
         return cls(distractors, settings, max(n_segments, 0) // TRACK_SEGMENTS, seed)
 
-    def batches(self) -> Iterator[MadeUpBatch]:
+    def batches(self) -> Iterator[SyntheticBatch]:
         """Yield all tracks, 200,000 segments at a time."""
         for first in range(0, self.n_tracks, _BATCH_TRACKS):
-            yield MadeUpBatch(self, first, min(_BATCH_TRACKS, self.n_tracks - first))
+            yield SyntheticBatch(self, first, min(_BATCH_TRACKS, self.n_tracks - first))
 
     def draw(self, first: int) -> Vectors:
-        """Draw the tracks of a batch, of shape (n_tracks, n_segments, dim)."""
+        """Draw the embeddings of a batch, shape (n_tracks, n_segments, dim)."""
         began = time.perf_counter()
         rng = np.random.default_rng([self.seed, first])
         drawn = self.distractors.tracks(_BATCH_TRACKS, TRACK_SEGMENTS, rng)
@@ -60,10 +65,10 @@ class MadeUp:
         return drawn
 
 
-class MadeUpBatch:
-    """Some made-up tracks, drawn when the first of them is wanted."""
+class SyntheticBatch:
+    """Some synthetic tracks. Their embeddings are drawn when the first of them is read."""
 
-    def __init__(self, source: MadeUp, first: int, n_tracks: int) -> None:
+    def __init__(self, source: SyntheticTracks, first: int, n_tracks: int) -> None:
         self._source, self._first = source, first
         self._hop_s = float(source.settings["segment_hop_s"])
         self._drawn: Vectors | None = None
@@ -82,7 +87,7 @@ class MadeUpBatch:
         )
 
     def read(self, number: int) -> StoredVectors:
-        """Give the vectors of ``tracks[number]``."""
+        """Return the vectors of ``tracks[number]``."""
         if self._drawn is None:
             self._drawn = self._source.draw(self._first)
         embeddings = np.ascontiguousarray(self._drawn[number])
@@ -100,7 +105,7 @@ def _clip_starts(n_segments: int) -> range:
 
 
 def _clips(embeddings: Vectors) -> Vectors:
-    """Pool clips, as many as real tracks have; plain means, for no query here looks at them."""
+    """Pool as many clips as real tracks have. Plain means do, as no benchmark queries them."""
     length = ClipConfig().n_segments
     starts = _clip_starts(len(embeddings))
     means = np.stack([embeddings[start : start + length].mean(axis=0) for start in starts])

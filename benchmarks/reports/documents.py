@@ -1,7 +1,7 @@
-"""Tables in the documentation that are written from the results, so that both say the same.
+"""Generated tables in the documentation, from benchmarks/results/*.json.
 
-A page holds marks; what stands between them is written here and nowhere else. One more table is
-one more line in TABLES, and a pair of marks in a page.
+Each table stands between a pair of marks in a page. For a new table, add a line to TABLES and a
+pair of marks to a page.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.reports import peer_tables, speed_tables
 from benchmarks.reports.report import table
 from engine.errors import ConfigError
 
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/benchmarks.md", "docs/peers.md")
 
 Results = Mapping[str, Any]
-Show = Callable[[Results], str]
+Format = Callable[[Results], str]
 
 _MARKED = re.compile(r"(<!-- begin: (\S+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
 
@@ -35,44 +36,49 @@ _ROWS: Mapping[str, Sequence[str]] = {
     "pitch ± 1 semitone; ± 2": ("pitch±1", "pitch±2"),
     "tempo ± 8 %; ± 20 %": ("tempo±8", "tempo±20"),
 }
-"""What README shows, in its words."""
+"""Rows of the table in README.md, with the labels of their cells."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Generated:
-    """A table: the file of results it comes from, and how it is written."""
+    """A table: its file of results, and the function that formats it."""
 
     source: str
-    show: Show
+    format: Format
 
 
-def own_table(results: Results) -> str:
-    """Show the table that a measurement wrote itself, below the command that made it."""
+def main_table(results: Results) -> str:
+    """Return the table of a measurement, below its command."""
     return f"{command(results)}\n\n{results['table']}"
 
 
-def kept_table(name: str) -> Show:
-    """Show one of several tables of a measurement, below the command that made it."""
+def below_command(format_table: Format) -> Format:
+    """Return a function that formats a table below the command of its measurement."""
+    return lambda results: f"{command(results)}\n\n{format_table(results)}"
+
+
+def named_table(name: str) -> Format:
+    """Return one of the tables of a measurement, below its command."""
     return lambda results: f"{command(results)}\n\n{results['tables'][name]}"
 
 
 def command(results: Results) -> str:
-    """Show how results came about: the command, the commit, the recipe and the machine."""
+    """Format the provenance of results: command, machine, recipe and commit."""
     machine = results["machine"]
-    said = [f"{machine['n_cpus']} cores of {machine['cpu']}"]
-    said += [f"recipe `{results['recipe_id']}`"] if "recipe_id" in results else []
-    said += [f"commit `{results['commit'][:12]}`"] if results["commit"] else []
-    return f"    {results['command']}\n\n{', '.join(said)}."
+    parts = [f"{machine['n_cpus']} cores of {machine['cpu']}"]
+    parts += [f"recipe `{results['recipe_id']}`"] if "recipe_id" in results else []
+    parts += [f"commit `{results['commit'][:12]}`"] if results["commit"] else []
+    return f"    {results['command']}\n\n{', '.join(parts)}."
 
 
 def accuracy(results: Results) -> str:
-    """Show the hit rates that README names, whole per cents, in words for everyone."""
+    """Format the hit rates for README.md in whole per cent."""
     rates = _hit_rates(results)
     durations = list(dict.fromkeys(duration for _, duration in rates))
     rows = []
     for title, labels in _ROWS.items():
-        shown = ([f"{100 * rates[label, s]:.0f}" for label in labels] for s in durations)
-        rows.append([title, *("; ".join(dict.fromkeys(values)) for values in shown)])
+        columns = ([f"{100 * rates[label, s]:.0f}" for label in labels] for s in durations)
+        rows.append([title, *("; ".join(dict.fromkeys(values)) for values in columns)])
     return table(["query", *durations], rows)
 
 
@@ -85,19 +91,19 @@ def _hit_rates(results: Results) -> dict[tuple[str, str], float]:
 
 
 TABLES: Mapping[str, Generated] = {
-    "accuracy": Generated(source="encoder.json", show=accuracy),
-    "hits": Generated(source="encoder.json", show=kept_table("hits")),
-    "acceptance": Generated(source="accuracy.json", show=kept_table("acceptance")),
-    "peers": Generated(source="peers.json", show=own_table),
-    "clips": Generated(source="clips.json", show=own_table),
-    "scan": Generated(source="scan.json", show=own_table),
-    "speed": Generated(source="speed.json", show=own_table),
-    "ingest": Generated(source="speed.json", show=lambda results: str(results["tables"]["ingest"])),
-    "query": Generated(source="speed.json", show=lambda results: str(results["tables"]["query"])),
-    "askers": Generated(source="speed.json", show=lambda results: str(results["tables"]["askers"])),
-    "model": Generated(source="model.json", show=own_table),
+    "accuracy": Generated(source="encoder.json", format=accuracy),
+    "hits": Generated(source="encoder.json", format=named_table("hits")),
+    "acceptance": Generated(source="accuracy.json", format=named_table("acceptance")),
+    "peers": Generated(source="peers.json", format=below_command(peer_tables.tables)),
+    "clips": Generated(source="clips.json", format=main_table),
+    "scan": Generated(source="scan.json", format=below_command(speed_tables.scan_table)),
+    "speed": Generated(source="speed.json", format=below_command(speed_tables.summary_table)),
+    "ingest": Generated(source="speed.json", format=speed_tables.ingest_table),
+    "query": Generated(source="speed.json", format=speed_tables.query_table),
+    "askers": Generated(source="speed.json", format=speed_tables.concurrency_table),
+    "model": Generated(source="model.json", format=main_table),
 }
-"""All tables by the name in their marks."""
+"""Tables by the name in their marks."""
 
 
 def write(root: Path = ROOT) -> list[str]:
@@ -106,7 +112,7 @@ def write(root: Path = ROOT) -> list[str]:
     Returns
     -------
     list of str
-        The pages that have changed.
+        Pages that changed.
     """
     changed = differing(root)
     for page, text in changed.items():
@@ -115,16 +121,16 @@ def write(root: Path = ROOT) -> list[str]:
 
 
 def differing(root: Path = ROOT) -> dict[str, str]:
-    """Give the pages that do not hold what the results say, with the text they should have.
+    """Return the pages whose tables differ from the results, with their new text.
 
     Raises
     ------
     ConfigError
-        A page has marks for a table that does not exist, or whose results are not there.
+        A page has marks of an unknown table, or the file of results is missing.
     """
     pages = {page: (root / page).read_text() for page in PAGES}
-    wanted = {page: _MARKED.sub(lambda m: _filled(m, root), text) for page, text in pages.items()}
-    return {page: text for page, text in wanted.items() if text != pages[page]}
+    filled = {page: _MARKED.sub(lambda m: _filled(m, root), text) for page, text in pages.items()}
+    return {page: text for page, text in filled.items() if text != pages[page]}
 
 
 def _filled(marked: re.Match[str], root: Path) -> str:
@@ -135,4 +141,4 @@ def _filled(marked: re.Match[str], root: Path) -> str:
     source = root / "benchmarks" / "results" / generated.source
     if not source.exists():
         raise ConfigError("tables", f"{name!r} needs benchmarks/results/{generated.source}")
-    return f"{begin}\n{generated.show(json.loads(source.read_text()))}\n\n{end}"
+    return f"{begin}\n{generated.format(json.loads(source.read_text()))}\n\n{end}"

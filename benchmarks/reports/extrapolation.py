@@ -1,19 +1,19 @@
-"""What catalogs larger than any measured would take: an estimate on paper, from measured growth.
+"""Estimates for catalogs larger than any measured, by linear extrapolation.
 
-Nothing here was run. With N segments, and `small` and `large` the two largest catalogs measured
-that are searched by lists, all quantities are straight lines:
+Nothing here was run. With N segments, and `small` and `large` the two largest measured catalogs
+with inverted lists, all quantities are straight lines:
 
-* bytes(N) = N · bytes(large) / N(large); of the database, N · tracks a segment · bytes a track,
-  both of real music, whose tracks and paths are what people have.
-* memory(N) = memory(large) + slope · (N − N(large)), slope from small to large: what a process
-  owns after queries.
-* open(N), the same line through both times of opening.
-* codes(N) = shards · (nlist + probes · rows / nlist), what a query segment is compared with, with
-  rows = N / shards, and nlist and probes those of :mod:`engine.vectors.quantizer` for so many rows.
-* latency(N) = encode + align + search, with search the line through both measured times over their
-  codes; m machines share the codes, and what does not depend on them stays.
-* build(N) = hours of music / speed of adding on one machine of those measured, and the time of
-  compaction: training, which happens once, and the rest, which grows with N.
+* bytes(N) = N · bytes(large) / N(large). Of the database: N · tracks per segment · bytes per track,
+  both of the catalog of real music, whose tracks and paths are realistic.
+* memory(N) = memory(large) + slope · (N − N(large)), with the slope from small to large: memory
+  that a process owns after queries.
+* open(N): the line through both opening times.
+* codes(N) = shards · (nlist + probes · rows / nlist): comparisons per query segment, with
+  rows = N / shards, and nlist and probes as :mod:`engine.vectors.quantizer` chooses them.
+* latency(N) = encode + align + search, with search on the line through both search times over their
+  codes. m machines share the codes; the rest stays the same.
+* build(N) = hours of music / speed of adding on one machine, and the time of compaction: training,
+  which happens once, and the rest, which grows with N.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ Results = Mapping[str, Any]
 N_SEGMENTS = (10**8, 10**9, 10**10)
 RAM_GB = (64, 256)
 USABLE = 0.75
-"""Share of a machine's memory for what its process owns; the rest caches files."""
+"""Fraction of a machine's memory for the process; the rest caches files."""
 _GB = 10**9
 _HOUR_S = 3600.0
-_WANTED_MS = 1000.0
-_OPENING_S = 10.0
+_MAX_QUERY_MS = 1000.0
+_MAX_OPENING_S = 10.0
 _YEAR_H = 8766.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Forecast:
-    """An estimate for one size.
+class Estimate:
+    """Estimated costs at one size.
 
     Parameters
     ----------
@@ -52,16 +52,16 @@ class Forecast:
     audio_h : float
         Hours of music.
     index_bytes, vector_bytes, clip_bytes, database_bytes : float
-        On disk: codes with their ids, whole vectors, clip-level vectors, the database.
+        On disk: codes with ids, whole vectors, clip-level vectors, the database.
     memory_bytes : float
-        What one process that holds all of it owns.
+        Memory that one process with the whole catalog owns.
     machines : mapping of int to int
-        Machines by the GB of memory each has, so that what they own fits.
+        Number of machines needed, by the GB of memory of each.
     n_shards : int
     query_ms, wide_query_ms : float
-        Of a 5-s query on one machine; with the largest shards lists allow, too.
+        Latency of a 5-s query on one machine; the same with the widest shards.
     machines_for_speed : int
-        Machines of the kind measured that answer within a second.
+        Machines like the measured one that answer within a second.
     open_s : float
     add_h, compact_h : float
         On one machine.
@@ -86,54 +86,54 @@ class Forecast:
 
 @dataclass(frozen=True, kw_only=True)
 class Limit:
-    """Where something ends.
+    """A limit.
 
     Parameters
     ----------
     what : str
     n_segments : float
-        Size of the catalog that reaches it; inf for never.
+        Size of the catalog that reaches it; inf if none does.
     """
 
     what: str
     n_segments: float
 
 
-class Growth:
-    """Straight lines through what was measured.
+class Extrapolation:
+    """Straight lines through the measured catalogs.
 
     Parameters
     ----------
     results : mapping
-        Of `bench scale`.
+        Results of `bench scale`.
 
     Raises
     ------
     ConfigError
-        Fewer than two catalogs were measured that have lists.
+        Fewer than two catalogs with lists were measured.
     """
 
     def __init__(self, results: Results) -> None:
         listed = _listed(results)
         if len(listed) < 2:
-            raise ConfigError("n_segments", "an estimate needs two catalogs that have lists")
+            raise ConfigError("n_segments", "estimates need two catalogs with lists")
         self.small, self.large = listed[-2:]
         self.real = next(one for one in results["sizes"] if one["name"] == "real")
         self.empty = results["empty"]
 
-    def forecast(self, n_segments: int) -> Forecast:
-        """Estimate what so many segments take."""
+    def estimate(self, n_segments: int) -> Estimate:
+        """Estimate the costs of `n_segments`."""
         memory_bytes = self.memory_bytes(n_segments)
         n_bytes = self.large["n_bytes"]
         each = {name: n_bytes.get(name, 0) / _size(self.large) * n_segments for name in _FILES}
         audio_h = self.real["duration_s"] / _size(self.real) * n_segments / _HOUR_S
-        return Forecast(
+        return Estimate(
             n_segments=n_segments,
             audio_h=audio_h,
             index_bytes=each["segments.faiss"],
             vector_bytes=each["segments.i8"],
             clip_bytes=each["clips.i8"],
-            database_bytes=self.n_tracks(n_segments) * self._bytes_a_track(),
+            database_bytes=self.n_tracks(n_segments) * self._bytes_per_track(),
             memory_bytes=memory_bytes,
             machines={gb: self._machines(n_segments, gb * _GB * USABLE) for gb in RAM_GB},
             n_shards=n_shards(n_segments),
@@ -146,35 +146,35 @@ class Growth:
         )
 
     def limits(self) -> list[Limit]:
-        """List what ends, the first to end first."""
+        """Return the limits by size, ascending."""
         gb = min(RAM_GB)
-        add_h = self.forecast(_size(self.large)).add_h / _size(self.large)
+        add_h = self.estimate(_size(self.large)).add_h / _size(self.large)
         found = {
-            f"a 5-s query takes {_WANTED_MS / 1000:.0f} s on one machine": self._codes_within(),
-            f"opening takes {_OPENING_S:.0f} s": self._at("open_s", _OPENING_S),
+            f"a 5-s query takes {_MAX_QUERY_MS / 1000:.0f} s on one machine": self._codes_within(),
+            f"opening takes {_MAX_OPENING_S:.0f} s": self._at("open_s", _MAX_OPENING_S),
             f"memory of one machine with {gb} GB": self._at("memory", gb * _GB * USABLE),
             "one writer adds for a year": _YEAR_H / add_h,
-            f"ids of tracks, {LARGEST_ID:,}": LARGEST_ID / self._tracks_a_segment(),
+            f"track ids, {LARGEST_ID:,}": LARGEST_ID / self._tracks_per_segment(),
             f"lists of a single shard, {quantizer.n_lists(2**62):,}": float(WIDEST),
-            "ids of vectors, 64 bits": 2.0**63 / 2**POSITION_BITS / self._tracks_a_segment(),
+            "vector ids, 64 bits": 2.0**63 / 2**POSITION_BITS / self._tracks_per_segment(),
         }
         limits = [Limit(what=what, n_segments=n) for what, n in found.items()]
         return sorted(limits, key=lambda one: one.n_segments)
 
     def n_tracks(self, n_segments: int) -> float:
-        """Estimate how many tracks have so many segments together."""
-        return n_segments * self._tracks_a_segment()
+        """Estimate the number of tracks."""
+        return n_segments * self._tracks_per_segment()
 
     def memory_bytes(self, n_segments: float) -> float:
-        """Estimate what a process owns after queries."""
+        """Estimate the memory that a process owns after queries."""
         return self._line("memory", n_segments)
 
     def open_s(self, n_segments: float) -> float:
-        """Estimate how long opening takes."""
+        """Estimate the time to open the catalog."""
         return self._line("open_s", n_segments)
 
     def query_ms(self, n_codes: float, n_machines: int = 1) -> float:
-        """Estimate a 5-s query whose segments are each compared with so many codes."""
+        """Estimate the latency of a 5-s query, with `n_codes` comparisons per segment."""
         steps_ms = self.large["latency"]["clean"]["median_step_ms"]
         fixed_ms, code_ms = self._search()
         rest_ms = sum(ms for step, ms in steps_ms.items() if step != "search")
@@ -187,7 +187,7 @@ class Growth:
         return float(high + (high - low) / (large - small) * (n_segments - large))
 
     def _at(self, what: str, value: float) -> float:
-        """Where a line reaches a value."""
+        """Return the size at which a line reaches a value."""
         at_zero, slope = self._line(what, 0), self._line(what, 1) - self._line(what, 0)
         return (value - at_zero) / slope if slope > 0 else inf
 
@@ -196,32 +196,32 @@ class Growth:
         return self.small, self.large
 
     def _search(self) -> tuple[float, float]:
-        """Milliseconds of a search without codes, and of each code."""
+        """Return the milliseconds of a search without codes, and those of each code."""
         low, high = (one["latency"]["clean"]["median_step_ms"]["search"] for one in self._both)
         few, many = (codes(_size(one)) for one in self._both)
         code_ms = max((high - low) / (many - few), 0.0)
         return high - code_ms * many, code_ms
 
     def _machines(self, n_segments: int, owned_bytes: float) -> int:
-        """Machines whose parts of the segments fit, each with what the first byte costs."""
+        """Return the number of machines, each with the memory of an empty catalog."""
         return max(ceil(n_segments / self._at("memory", owned_bytes)), 1)
 
     def _fast_machines(self, n_segments: int) -> int:
         return max(ceil(n_segments / self._codes_within()), 1)
 
     def _codes_within(self) -> float:
-        """Segments whose codes are searched within the time wanted, in shards of full size."""
+        """Return the number of segments that are searched in time, in shards of full size."""
         _, code_ms = self._search()
-        left_ms = _WANTED_MS - self.query_ms(0)
+        left_ms = _MAX_QUERY_MS - self.query_ms(0)
         if code_ms == 0:
             return inf
         full = IndexConfig().max_shard_segments
         return max(left_ms, 0.0) / code_ms * full / codes(full)
 
-    def _tracks_a_segment(self) -> float:
+    def _tracks_per_segment(self) -> float:
         return float(self.real["n_tracks"] / _size(self.real))
 
-    def _bytes_a_track(self) -> float:
+    def _bytes_per_track(self) -> float:
         return float(self.real["n_bytes"]["catalog.db"] / self.real["n_tracks"])
 
     def _compact_h(self, n_segments: int) -> float:
@@ -231,7 +231,7 @@ class Growth:
 
 
 WIDEST = quantizer.n_lists(2**62) * quantizer.N_PER_LIST
-"""Segments in a shard that has as many lists as there may be, filled as others are."""
+"""Segments in a shard with the maximum number of lists, filled as usual."""
 
 _FILES = ("segments.faiss", "segments.i8", "clips.i8")
 _MEASURED: Mapping[str, Callable[[Results], float]] = {
@@ -240,39 +240,39 @@ _MEASURED: Mapping[str, Callable[[Results], float]] = {
 }
 
 
-def n_shards(n_segments: int, largest: int | None = None) -> int:
-    """Count the shards that compaction makes of so many segments."""
-    return ceil(n_segments / (largest or IndexConfig().max_shard_segments))
+def n_shards(n_segments: int, max_shard_segments: int | None = None) -> int:
+    """Return the number of shards that compaction makes."""
+    return ceil(n_segments / (max_shard_segments or IndexConfig().max_shard_segments))
 
 
-def codes(n_segments: int, largest: int | None = None) -> float:
-    """Count what a query segment is compared with: the lists, then the codes in those chosen.
+def codes(n_segments: int, max_shard_segments: int | None = None) -> float:
+    """Return the comparisons per query segment: list centres, and codes in the probed lists.
 
     Parameters
     ----------
     n_segments : int
-    largest : int, optional
-        Segments in a shard at most; as compaction makes them by default.
+    max_shard_segments : int, optional
+        As compaction uses by default.
     """
-    shards = n_shards(n_segments, largest)
+    shards = n_shards(n_segments, max_shard_segments)
     rows = n_segments / shards
     nlist = quantizer.n_lists(int(rows))
     return shards * (nlist + quantizer.n_probes(nlist) * rows / nlist)
 
 
 def is_possible(results: Results) -> bool:
-    """Whether enough was measured for an estimate: two catalogs that have lists."""
+    """Whether two catalogs with lists were measured, as estimates need."""
     return len(_listed(results)) >= 2
 
 
-def forecasts(results: Results, sizes: Sequence[int] = N_SEGMENTS) -> list[Forecast]:
+def estimates(results: Results, sizes: Sequence[int] = N_SEGMENTS) -> list[Estimate]:
     """Estimate several sizes."""
-    growth = Growth(results)
-    return [growth.forecast(one) for one in sizes]
+    extrapolation = Extrapolation(results)
+    return [extrapolation.estimate(n_segments) for n_segments in sizes]
 
 
 def _listed(results: Results) -> list[Results]:
-    """Give the catalogs that are searched by lists, by their size."""
+    """Return the catalogs with lists, by size."""
     listed = [one for one in results["sizes"] if set(one["n_shards"]) != {"flat"}]
     return sorted({_size(one): one for one in listed}.values(), key=_size)
 

@@ -1,17 +1,17 @@
-"""astound and its peers as Markdown tables: what they find, what they cost, how they were asked."""
+"""Markdown tables of `bench peers`: accuracy, costs, and how each system is queried."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.reports import report
+from benchmarks.reports.report import percent, table
 
 
 def tables(results: Mapping[str, Any]) -> str:
-    """Show accuracy, costs and how each system was asked as Markdown tables."""
+    """Format all tables."""
     systems = results["systems"]
-    parts = [_accuracy(systems), _costs(systems), _asked(systems, results["left_out"])]
+    parts = [_accuracy(systems), _costs(systems), _systems(systems, results["left_out"])]
     return "\n\n".join(parts)
 
 
@@ -21,7 +21,7 @@ def _accuracy(systems: Mapping[str, Any]) -> str:
         for cell in system["cells"]:
             rows.setdefault(cell["cell"], []).append(_right(cell))
     head = ["right / within 0.5 s / within 0.25 s / wrong; absent answered, %", *systems]
-    return report.table(head, [[name, *entries] for name, entries in rows.items()])
+    return table(head, [[name, *entries] for name, entries in rows.items()])
 
 
 def _right(cell: Mapping[str, Any]) -> str:
@@ -34,7 +34,7 @@ def _right(cell: Mapping[str, Any]) -> str:
 
 
 def _percent(share: Mapping[str, Any]) -> str:
-    return "-" if share["value"] is None else f"{100 * share['value']:.0f}"
+    return percent(share, digits=0, interval=False)
 
 
 def _costs(systems: Mapping[str, Any]) -> str:
@@ -42,22 +42,22 @@ def _costs(systems: Mapping[str, Any]) -> str:
         "system", "ingest, × real time", "query, median / 95 % / mean, ms",
         "peak memory, ingest / queries, MiB", "index, bytes per second of audio",
     ]  # fmt: skip
-    return report.table(head, [[name, *_cost(one)] for name, one in systems.items()])
+    return table(head, [[name, *_cost(one)] for name, one in systems.items()])
 
 
 def _cost(system: Mapping[str, Any]) -> list[str]:
     latency = system["latency"]
-    taken = (latency.get(key) for key in ("median_ms", "p95_ms", "mean_ms"))
+    latencies_ms = (latency.get(key) for key in ("median_ms", "p95_ms", "mean_ms"))
     memory = (system[f"{step}_peak_rss_bytes"] / 2**20 for step in ("ingest", "ask"))
     return [
         f"{system['ingest_realtime_factor']:.0f}",
-        " / ".join("-" if one is None else f"{one:.0f}" for one in taken),
+        " / ".join("-" if ms is None else f"{ms:.0f}" for ms in latencies_ms),
         " / ".join(f"{one:.0f}" for one in memory),
         f"{system['bytes_per_audio_s']:.0f}",
     ]
 
 
-def _asked(systems: Mapping[str, Any], left_out: Mapping[str, str]) -> str:
+def _systems(systems: Mapping[str, Any], left_out: Mapping[str, str]) -> str:
     rows = [[name, one["version"], one["asked"], one["options"]] for name, one in systems.items()]
     rows += [[name, "-", "not measured", reason] for name, reason in left_out.items()]
-    return report.table(["system", "version", "asked by", "with"], rows)
+    return table(["system", "version", "queried by", "options"], rows)

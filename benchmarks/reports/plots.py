@@ -1,4 +1,4 @@
-"""A run of retrieval as pictures: SVG texts that take the colour of the text around them."""
+"""Plots of a retrieval run, as SVG text in the colour of the surrounding text."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ if TYPE_CHECKING:
 
 Results = Mapping[str, Any]
 
-# Stands for the colour of the text: no plot uses it otherwise.
+# Placeholder for the text colour; not used otherwise.
 _INK = "#010203"
 _WIDE, _SQUARE = (8.4, 3.8), (5.2, 4.2)
 _N_LABELLED = 12
-_APART = 0.008
+_SHIFT = 0.008
 
 
 def hit_rates(results: Results) -> str:
-    """Draw the hit rate over the duration, a line with its 95 % intervals for each distortion."""
+    """Draw hit rate over query length with 95 % intervals, a line for each distortion."""
     rows = _present(results)
 
     def draw(axes: Axes) -> None:
         for i, (label, cells) in enumerate(rows.items()):
             shares = [cell["present"]["hit_rate"] for cell in cells]
-            # A little apart, for intervals would hide each other.
-            seconds = [cell["duration_s"] * (1 + _APART * i) for cell in cells]
+            # Shifted, as intervals would hide each other.
+            seconds = [cell["duration_s"] * (1 + _SHIFT * i) for cell in cells]
             values = [100 * share["value"] for share in shares]
             lows = [100 * (share["value"] - share["low"]) for share in shares]
             highs = [100 * (share["high"] - share["value"]) for share in shares]
             style = ("-", "--", ":")[i // 10 % 3]
             axes.errorbar(
-                seconds, values, (_clear(lows), _clear(highs)), label=label, marker="o",
-                markersize=4, linestyle=style, color=f"C{i % 10}", capsize=2, elinewidth=0.8,
+                seconds, values, (_non_negative(lows), _non_negative(highs)), label=label,
+                marker="o", markersize=4, linestyle=style, color=f"C{i % 10}", capsize=2,
+                elinewidth=0.8,
             )  # fmt: skip
         every = sorted({cell["duration_s"] for cells in rows.values() for cell in cells})
         axes.set_xscale("log")
@@ -46,7 +47,7 @@ def hit_rates(results: Results) -> str:
 
 
 def offset_errors(results: Results) -> str:
-    """Draw how far from the truth the times of right tracks are: shares within 0.25 and 0.5 s."""
+    """Draw the shares of queries with an offset error within 0.25 and 0.5 s."""
     rows = _present(results)
 
     def draw(axes: Axes) -> None:
@@ -81,7 +82,7 @@ def thresholds(results: Results) -> str:
                 marker, color="C1" if key == "default" else "C2",
                 label=f"{name}: confidence {point['threshold']:.2f}", linestyle="none",
             )  # fmt: skip
-        # Linear up to 1 %, for the rates that matter may well be 0.
+        # Linear up to 1 %, as the rates of interest may be 0.
         axes.set_xscale("symlog", linthresh=1.0)
         axes.set_xticks([0, 1, 10, 100], ["0", "1", "10", "100"])
         axes.minorticks_off()
@@ -93,11 +94,11 @@ def thresholds(results: Results) -> str:
 
 
 def reliability(results: Results) -> str:
-    """Draw what answers of similar confidence promise and keep."""
+    """Draw the reliability diagram."""
     bins = [one for one in results["calibration"]["bins"] if one["n"]]
 
     def draw(axes: Axes) -> None:
-        axes.plot([0, 1], [0, 1], "--", color=_INK, linewidth=0.8, label="as promised")
+        axes.plot([0, 1], [0, 1], "--", color=_INK, linewidth=0.8, label="calibrated")
         middles = [(one["low"] + one["high"]) / 2 for one in bins]
         rights = [one["share_right"] for one in bins]
         axes.bar(middles, rights, 0.09, color="C0", alpha=0.5, label="share right")
@@ -112,7 +113,7 @@ def reliability(results: Results) -> str:
 
 
 def _present(results: Results) -> dict[str, list[Any]]:
-    """Cells that present music was asked for in, by label."""
+    """Return the cells with queries of present music, by label."""
     rows: dict[str, list[Any]] = {}
     for cell in sorted(results["cells"], key=lambda cell: cell["duration_s"]):
         if cell["present"]:
@@ -120,13 +121,13 @@ def _present(results: Results) -> dict[str, list[Any]]:
     return rows
 
 
-def _clear(lengths: list[float]) -> list[float]:
-    """Take out what rounding leaves below zero."""
+def _non_negative(lengths: list[float]) -> list[float]:
+    """Replace negative rounding errors by 0."""
     return [max(length, 0.0) for length in lengths]
 
 
 def _svg(draw: Any, size: tuple[float, float], name: str) -> str:
-    """Draw on one pair of axes and give the <svg> element."""
+    """Draw on one pair of axes and return the <svg> element."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -142,7 +143,7 @@ def _svg(draw: Any, size: tuple[float, float], name: str) -> str:
         axes.set_axisbelow(True)
         draw(axes)
         memory = io.StringIO()
-        # Without a date and random names, the same results give the same picture.
+        # No date and no random names: the same results give the same picture.
         figure.savefig(memory, format="svg", transparent=True, metadata={"Date": None})
     text = memory.getvalue()
     return text[text.index("<svg") :].replace(_INK, "currentColor")

@@ -1,4 +1,4 @@
-"""Results of growing catalogs as plots."""
+"""Plots of `bench scale`."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any, cast
 Results = Mapping[str, Any]
 
 COST_PLOT = "scale-cost.svg"
-FOUND_PLOT = "scale-found.svg"
+RECALL_PLOT = "scale-recall.svg"
 
 _MIB = 2**20
 
 
 def plot(results: Results, folder: Path) -> None:
-    """Draw what catalogs cost and find by their size, as two small SVG files."""
+    """Draw costs and recall over the size of the catalog, as two small SVG files."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    # Without dates and random names, the same results give the same file.
+    # No dates and no random names: the same results give the same file.
     with mpl.rc_context({"svg.hashsalt": "scale", "svg.fonttype": "none", "font.size": 9}):
-        for name, draw in ((COST_PLOT, _draw_costs), (FOUND_PLOT, _draw_found)):
+        for name, draw in ((COST_PLOT, _draw_costs), (RECALL_PLOT, _draw_recall)):
             figure = Figure(figsize=(9, 3), layout="constrained")
             draw(results, figure)
             figure.savefig(folder / name, metadata={"Date": None})
@@ -37,15 +37,15 @@ def _draw_costs(results: Results, figure: Any) -> None:
             _curve(latency, results, _of("latency", kind, value), style, label)
     for kind in ("anonymous", "file"):
         _curve(memory, results, _of("memory_bytes", "asked", kind, unit=_MIB), "o-", kind)
-    _curve(space, results, _bytes_a_segment, "o-", "all files")
+    _curve(space, results, _bytes_per_segment, "o-", "all files")
     latency.set(title="5-s query, ms", yscale="log")
     memory.set(title="resident memory, MiB", ylim=(0, None))
-    space.set(title="bytes a segment", ylim=(0, None))
+    space.set(title="bytes per segment", ylim=(0, None))
     latency.legend()
     memory.legend()
 
 
-def _draw_found(results: Results, figure: Any) -> None:
+def _draw_recall(results: Results, figure: Any) -> None:
     cells = list(enumerate(results["sizes"][0]["cells"]))
     labels = dict.fromkeys(cell["label"] for _, cell in cells)
     (panels,) = figure.subplots(1, len(labels), sharey=True, squeeze=False)
@@ -60,7 +60,7 @@ def _draw_found(results: Results, figure: Any) -> None:
 
 
 def _of(*keys: str | int, unit: int = 1) -> Callable[[Results], float]:
-    """Look one value of a catalog up, in some unit."""
+    """Return a function that reads one value of a catalog's results, in a unit."""
 
     def value(one: Results) -> float:
         found: Any = reduce(getitem, keys, cast(Any, one))
@@ -69,17 +69,17 @@ def _of(*keys: str | int, unit: int = 1) -> Callable[[Results], float]:
     return value
 
 
-def _bytes_a_segment(one: Results) -> float:
+def _bytes_per_segment(one: Results) -> float:
     return float(sum(one["n_bytes"].values()) / one["n_segments"])
 
 
 def _curve(
     axes: Any, results: Results, value: Callable[[Results], float], style: str, label: str
 ) -> None:
-    """Join what is made up by a line, and mark the catalog of real music with a cross."""
-    made_up = [one for one in results["sizes"] if one["name"] != "real"]
-    sizes = [one["n_segments"] for one in made_up]
-    (line,) = axes.plot(sizes, list(map(value, made_up)), style, label=label, markersize=3)
+    """Draw padded catalogs as a line, and the catalog of real music as a cross."""
+    padded = [one for one in results["sizes"] if one["name"] != "real"]
+    sizes = [one["n_segments"] for one in padded]
+    (line,) = axes.plot(sizes, list(map(value, padded)), style, label=label, markersize=3)
     for one in results["sizes"]:
         if one["name"] == "real":
             axes.plot(one["n_segments"], value(one), "x", color=line.get_color())

@@ -1,4 +1,4 @@
-"""Results of growing catalogs as Markdown tables."""
+"""Markdown tables of `bench scale`."""
 
 from __future__ import annotations
 
@@ -8,77 +8,79 @@ from math import isinf
 from statistics import mean
 from typing import Any
 
-from benchmarks.reports.extrapolation import RAM_GB, Forecast, Growth, forecasts
-from benchmarks.reports.report import table
+from benchmarks.reports.extrapolation import RAM_GB, Estimate, Extrapolation, estimates
+from benchmarks.reports.report import percent, table
 
 Results = Mapping[str, Any]
 
 _MIB = 2**20
 _GB = 10**9
 _EXTRAPOLATED = 2
-"""Catalogs are marked that are so many times as large as the music they are made like."""
+"""Catalogs larger than this multiple of the music that the model was fitted to get a star."""
 _FILES = {
     "segments.faiss": "index",
-    "segments.i8": "vectors to rescore on",
+    "segments.i8": "vectors for rescoring",
     "clips.i8": "clip-level vectors",
 }
 _COUNTS = ("n_right", "n_right_exact", "n")
 
 
 def cost_table(results: Results) -> str:
-    """Show a column for each catalog and a row for each cost, as a Markdown table."""
+    """Format a column for each catalog and a row for each cost."""
     rows = [[what, *map(show, results["sizes"])] for what, show in _COSTS.items()]
     return table(["", *_heads(results)], rows)
 
 
-def found_table(results: Results) -> str:
-    """Show the hit rate of each cell in each catalog, in per cent, as a Markdown table."""
+def recall_table(results: Results) -> str:
+    """Format the hit rate of each cell in each catalog, in per cent."""
     labels = [cell["cell"] for cell in results["sizes"][0]["cells"]]
     rows = [
-        [label, *(_percent(one["cells"][i]["present"]["hit_rate"]) for one in results["sizes"])]
+        [label, *(_hit_rate(catalog["cells"][i]) for catalog in results["sizes"])]
         for i, label in enumerate(labels)
     ]
     return table(["right track, %", *_heads(results)], rows)
 
 
-def effort_table(results: Results) -> str:
-    """Compare searches with the exact one: a row for each catalog and number of lists."""
-    head = ["catalog", "lists looked into", "neighbours found", "right", "exact", "of", "search"]
+def comparison_table(results: Results) -> str:
+    """Format the comparison with an exact search: a row for each catalog and number of lists."""
+    head = [
+        "catalog", "probed lists", "neighbours found", "right", "right, exact", "queries", "search",
+    ]  # fmt: skip
     rows = [
-        [_head(results, one), "all it chooses" if n_probe is None else str(n_probe), *columns]
+        [_head(results, one), "default" if n_probe is None else str(n_probe), *columns]
         for one in results["sizes"]
-        for n_probe, columns in _efforts(one["efforts"])
+        for n_probe, columns in _comparisons(one["efforts"])
     ]
     return table(head, rows)
 
 
-def likeness_table(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Show how near made-up music comes to queries, and how near real music does."""
-    head = ["query", "segments", "neighbour", "real music", "made up", "difference"]
-    return table(head, [_likeness(row) for row in rows])
+def realism_table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Format how near synthetic and real music come to queries."""
+    head = ["query", "segments", "neighbour", "real music", "synthetic", "difference"]
+    return table(head, [_realism(row) for row in rows])
 
 
-def forecast_table(results: Results) -> str:
-    """Show estimates for catalogs larger than any measured: a column for each size."""
-    sizes = forecasts(results)
-    rows = [[what, *map(show, sizes)] for what, show in _FORECASTS.items()]
+def estimate_table(results: Results) -> str:
+    """Format estimates for catalogs larger than any measured: a column for each size."""
+    sizes = estimates(results)
+    rows = [[what, *map(show, sizes)] for what, show in _ESTIMATES.items()]
     return table(["estimated", *(f"{one.n_segments:,} segments" for one in sizes)], rows)
 
 
 def limits_table(results: Results) -> str:
-    """Show what ends at which size, the first to end first."""
-    limits = Growth(results).limits()
-    return table(["what ends", "segments"], [[one.what, _power(one.n_segments)] for one in limits])
+    """Format the limits and the sizes that reach them, ascending."""
+    limits = Extrapolation(results).limits()
+    return table(["limit", "segments"], [[one.what, _power(one.n_segments)] for one in limits])
 
 
-def _likeness(row: Mapping[str, Any]) -> list[str]:
+def _realism(row: Mapping[str, Any]) -> list[str]:
     sides = (" / ".join(f"{one:.2f}" for one in row[side]) for side in ("real", "made_up"))
     place = [row["query"], f"{row['n_segments']:,}", str(row["rank"])]
     return [*place, *sides, f"{row['difference']:+.3f}"]
 
 
-def _efforts(rows: Sequence[Mapping[str, Any]]) -> Iterable[tuple[int | None, list[str]]]:
-    """Join the cells of each number of lists."""
+def _comparisons(rows: Sequence[Mapping[str, Any]]) -> Iterable[tuple[int | None, list[str]]]:
+    """Sum over the cells for each number of lists."""
     for n_probe in dict.fromkeys(row["n_probe"] for row in rows):
         chosen = [row for row in rows if row["n_probe"] == n_probe]
         right, exact, n = (sum(row[key] for row in chosen) for key in _COUNTS)
@@ -92,19 +94,19 @@ def _heads(results: Results) -> list[str]:
 
 
 def _head(results: Results, one: Results) -> str:
-    """Say how large a catalog is and what of; with a star where that is far beyond real music."""
-    kind = "made up" if one["name"].startswith("made-up") else one["name"]
+    """Format size and kind of a catalog, with a star if it is far larger than the real music."""
+    kind = "synthetic" if one["name"].startswith("made-up") else one["name"]
     star = " *" if is_extrapolated(results, one) else ""
     return f"{one['n_segments']:,} {kind}{star}"
 
 
 def is_extrapolated(results: Results, one: Results) -> bool:
-    """Whether a catalog is far larger than the music its tracks were made like."""
+    """Whether a catalog is far larger than the music that the model was fitted to."""
     return bool(one["n_segments"] > _EXTRAPOLATED * results["others"]["n_segments"])
 
 
-def _percent(share: Mapping[str, Any]) -> str:
-    return f"{share['value'] * 100:.0f} ({share['low'] * 100:.0f}-{share['high'] * 100:.0f})"
+def _hit_rate(cell: Mapping[str, Any]) -> str:
+    return percent(cell["present"]["hit_rate"], digits=0)
 
 
 def _bytes_per_segment(one: Results) -> str:
@@ -127,8 +129,8 @@ def _steps(one: Results) -> str:
 
 
 def _writing(one: Results) -> str:
-    at_once = one["build"]["n_segments"] == one["n_segments"]  # or else a run was cut short
-    return f"{one['build']['write_s']:.1f} s" if at_once else "-"
+    is_complete = one["build"]["n_segments"] == one["n_segments"]  # not if the run was resumed
+    return f"{one['build']['write_s']:.1f} s" if is_complete else "-"
 
 
 def _deleting(one: Results) -> str:
@@ -138,19 +140,19 @@ def _deleting(one: Results) -> str:
 
 _COSTS: dict[str, Callable[[Results], str]] = {
     "hours of music": lambda one: f"{one['duration_s'] / 3600:,.0f}",
-    "writing it": _writing,
-    "compacting it": lambda one: f"{one['compact']['compact_s']:.1f} s",
-    "before its first segment: training": lambda one: f"{one['compact']['train_s']:.1f} s",
-    "peak memory of that": lambda one: f"{one['compact']['peak_rss_bytes'] / _MIB:,.0f} MiB",
+    "writing": _writing,
+    "compaction": lambda one: f"{one['compact']['compact_s']:.1f} s",
+    "of that, training": lambda one: f"{one['compact']['train_s']:.1f} s",
+    "peak memory of compaction": lambda one: f"{one['compact']['peak_rss_bytes'] / _MIB:,.0f} MiB",
     "shards": lambda one: ", ".join(f"{n} {kind}" for kind, n in one["n_shards"].items()),
-    f"bytes a segment: {' + '.join(_FILES.values())} + rest": _bytes_per_segment,
+    f"bytes per segment: {' + '.join(_FILES.values())} + rest": _bytes_per_segment,
     "bytes per second of audio": lambda one: (
         f"{sum(one['n_bytes'].values()) / one['duration_s']:.0f}"
     ),
-    "opening it": lambda one: f"{one['open_s']:.2f} s",
-    "memory before that": _resident("before", "rss"),
+    "opening": lambda one: f"{one['open_s']:.2f} s",
+    "memory before opening": _resident("before", "rss"),
     "own memory after queries": _resident("asked", "anonymous"),
-    "mapped files in memory then": _resident("asked", "file"),
+    "mapped files in memory after queries": _resident("asked", "file"),
     "5-s query, clean, median / p95": _latency("clean"),
     "encode + search + align, median": _steps,
     "5-s query, noise 0 dB, median / p95": _latency("noise0"),
@@ -160,7 +162,7 @@ _COSTS: dict[str, Callable[[Results], str]] = {
 
 
 def _power(n_segments: float) -> str:
-    """Write a size with two digits, as estimates deserve no more."""
+    """Format a size with two digits, the precision of an estimate."""
     if isinf(n_segments):
         return "never"
     digits, exponent = f"{n_segments:.1e}".split("e")
@@ -175,23 +177,21 @@ def _gigabytes(n_bytes: float) -> str:
     return f"{n_bytes / _GB:,.1f} GB"
 
 
-_FORECASTS: dict[str, Callable[[Forecast], str]] = {
+_ESTIMATES: dict[str, Callable[[Estimate], str]] = {
     "hours of music": lambda one: f"{one.audio_h:,.0f}",
-    "codes and their ids, on disk": lambda one: _gigabytes(one.index_bytes),
+    "codes and ids, on disk": lambda one: _gigabytes(one.index_bytes),
     "whole vectors, on disk": lambda one: _gigabytes(one.vector_bytes),
     "clip-level vectors, on disk": lambda one: _gigabytes(one.clip_bytes),
     "database": lambda one: _gigabytes(one.database_bytes),
-    "memory one process would own": lambda one: _gigabytes(one.memory_bytes),
+    "own memory of one process": lambda one: _gigabytes(one.memory_bytes),
     **{
-        f"machines of {gb} GB that hold it": partial(lambda gb, one: str(one.machines[gb]), gb)
+        f"machines of {gb} GB needed": partial(lambda gb, one: str(one.machines[gb]), gb)
         for gb in RAM_GB
     },
     "shards": lambda one: f"{one.n_shards:,}",
     "5-s query on one machine": lambda one: f"{one.query_ms / 1000:,.1f} s",
-    "machines for an answer within a second": lambda one: f"{one.machines_for_speed:,}",
-    "5-s query on one machine, in the widest shards": lambda one: (
-        f"{one.wide_query_ms / 1000:,.1f} s"
-    ),
+    "machines for answers within a second": lambda one: f"{one.machines_for_speed:,}",
+    "5-s query on one machine, widest shards": lambda one: f"{one.wide_query_ms / 1000:,.1f} s",
     "opening on one machine": lambda one: f"{one.open_s:,.0f} s",
     "adding on one machine": lambda one: _duration(one.add_h),
     "compacting on one machine": lambda one: _duration(one.compact_h),

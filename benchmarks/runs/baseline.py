@@ -1,4 +1,4 @@
-"""What was reached once, for every query, and whether as much is reached now."""
+"""Baseline of the regression gate: former answers and costs, compared with those of now."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.metrics.outcomes import Outcome
+from benchmarks.metrics.outcomes import EXACT_S, Outcome, by_cell
 from benchmarks.runs.provenance import digest
 from engine.errors import ConfigError
 from engine.files import atomic_write
 
 SIGNIFICANT, SIGNIFICANT_IN_ALL = 0.001, 0.01
-"""How rarely chance alone may turn so many more right answers wrong than wrong ones right: in one
-of the many cells, and in all of them together."""
+"""Significance levels of the sign test: in a single cell, and in all cells together."""
 
-COSTLIER, COSTLIER_QUERY = 0.2, 0.75
-"""Share by which a cost may rise, and that of a query, which depends on what else uses the memory;
-runs of the same code differ by less (docs/benchmarks.md)."""
+MAX_RISE, MAX_RISE_QUERY = 0.2, 0.75
+"""Fractions by which costs may rise, and those of queries, which also depend on what else uses the
+memory. Runs of the same code differ by less (docs/benchmarks.md#the-gate)."""
 
 _ALL = "all"
 
 _MEASURES: Mapping[str, tuple[bool, Callable[[Outcome], bool]]] = {
     "right track": (True, lambda o: o.hit),
-    "right track within 0.25 s": (True, lambda o: o.within(0.25)),
+    "right track within 0.25 s": (True, lambda o: o.within(EXACT_S)),
     "right track accepted": (True, lambda o: o.hit and o.accepted),
     "absent music rejected": (False, lambda o: not o.accepted),
 }
@@ -33,18 +32,18 @@ _MEASURES: Mapping[str, tuple[bool, Callable[[Outcome], bool]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
-    """Right or wrong for every query, and what pieces of work cost.
+    """Right or wrong for every query, and the costs of pieces of work.
 
     Parameters
     ----------
     questions : str
-        Stands for all that was asked; only the same questions can be compared.
+        Hash of all queries. Only baselines of the same queries can be compared.
     right : mapping
-        By measure and cell, a text of one 0 or 1 for each query.
+        By measure and cell, a string of one 0 or 1 for each query.
     costs : mapping of float
-        By work, in yardsticks.
+        By piece of work, as multiples of the reference work.
     about : mapping
-        Where it comes from.
+        Provenance.
     """
 
     questions: str
@@ -56,20 +55,20 @@ class Baseline:
 def baseline(
     outcomes: Sequence[Outcome], costs: Mapping[str, float], about: Mapping[str, Any]
 ) -> Baseline:
-    """Sum up a run."""
+    """Make the baseline of a run."""
     right = {
-        measure: _by_cell([o for o in outcomes if o.present == of_present], is_right)
+        measure: _flags([o for o in outcomes if o.present == of_present], is_right)
         for measure, (of_present, is_right) in _MEASURES.items()
     }
-    asked = digest(f"{o.query_id} {o.cell} {o.true_track} {o.true_start_s:.4f}" for o in outcomes)
-    return Baseline(questions=asked, right=right, costs=dict(costs), about=dict(about))
+    questions = digest(
+        f"{o.query_id} {o.cell} {o.true_track} {o.true_start_s:.4f}" for o in outcomes
+    )
+    return Baseline(questions=questions, right=right, costs=dict(costs), about=dict(about))
 
 
-def _by_cell(outcomes: Sequence[Outcome], is_right: Callable[[Outcome], bool]) -> dict[str, str]:
-    names = dict.fromkeys(o.cell for o in outcomes)
-    return {
-        name: "".join(str(int(is_right(o))) for o in outcomes if o.cell == name) for name in names
-    }
+def _flags(outcomes: Sequence[Outcome], is_right: Callable[[Outcome], bool]) -> dict[str, str]:
+    cells = by_cell(outcomes)
+    return {name: "".join(str(int(is_right(o))) for o in cell) for name, cell in cells.items()}
 
 
 def read(path: Path) -> Baseline:
@@ -78,53 +77,54 @@ def read(path: Path) -> Baseline:
     Raises
     ------
     ConfigError
-        There is none.
+        The file does not exist or is not a baseline.
     """
     try:
         return Baseline(**json.loads(path.read_text()))
     except FileNotFoundError as error:
-        raise ConfigError(
-            "baseline", f"there is no {path.name}; write one with --update"
-        ) from error
+        reason = f"{path.name} does not exist; write one with --update"
+        raise ConfigError("baseline", reason) from error
     except (TypeError, ValueError) as error:
-        raise ConfigError("baseline", f"{path.name} is none; write one with --update") from error
+        raise ConfigError(
+            "baseline", f"{path.name} is not a baseline; write one with --update"
+        ) from error
 
 
-def write(path: Path, one: Baseline) -> None:
+def write(path: Path, baseline: Baseline) -> None:
     """Write a baseline as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as partial:
-        partial.write_text(json.dumps(asdict(one), indent=1, allow_nan=False) + "\n")
+        partial.write_text(json.dumps(asdict(baseline), indent=1, allow_nan=False) + "\n")
 
 
 def losses(former: Baseline, now: Baseline) -> list[str]:
-    """Say what is lost, a line each.
+    """Describe each loss in a line.
 
-    The same questions are asked each time, so what counts is how many answers changed: a sign test
-    (exact McNemar) on those that were right before or are right now, but not both.
+    The queries are the same, so the answers that changed decide: a sign test (exact McNemar) on
+    those that were right before or are right now, but not both.
 
     Raises
     ------
     ConfigError
-        The two do not ask the same questions or time the same work.
+        The two are of different queries or of different work.
     """
     if (former.questions, former.costs.keys()) != (now.questions, now.costs.keys()):
-        reason = "it holds answers to other questions; write a new one with --update"
+        reason = "it is of other queries; write a new one with --update"
         raise ConfigError("baseline", reason)
-    return [*_wronger(former, now), *_costlier(former, now)]
+    return [*_lost_answers(former, now), *_risen_costs(former, now)]
 
 
-def _wronger(former: Baseline, now: Baseline) -> Iterator[str]:
+def _lost_answers(former: Baseline, now: Baseline) -> Iterator[str]:
     from scipy.stats import binomtest
 
     for measure in former.right:
         before, after = _with_all(former.right[measure]), _with_all(now.right[measure])
         for cell, was in before.items():
             pairs = list(zip(was, after[cell], strict=True))
-            n_lost, n_won = pairs.count(("1", "0")), pairs.count(("0", "1"))
+            n_lost, n_gained = pairs.count(("1", "0")), pairs.count(("0", "1"))
             if not n_lost:
                 continue
-            chance = binomtest(n_lost, n_lost + n_won, alternative="greater").pvalue
+            chance = binomtest(n_lost, n_lost + n_gained, alternative="greater").pvalue
             if chance < (SIGNIFICANT_IN_ALL if cell == _ALL else SIGNIFICANT):
                 yield (
                     f"{cell}: {measure} fell from {was.count('1')} to {after[cell].count('1')} "
@@ -132,11 +132,11 @@ def _wronger(former: Baseline, now: Baseline) -> Iterator[str]:
                 )
 
 
-def _costlier(former: Baseline, now: Baseline) -> Iterator[str]:
+def _risen_costs(former: Baseline, now: Baseline) -> Iterator[str]:
     for name, was in former.costs.items():
-        noise = COSTLIER_QUERY if name.startswith("query") else COSTLIER
-        if now.costs[name] > was * (1 + noise):
-            yield f"{name}: costs {now.costs[name]:.2f} yardsticks instead of {was:.2f}"
+        max_rise = MAX_RISE_QUERY if name.startswith("query") else MAX_RISE
+        if now.costs[name] > was * (1 + max_rise):
+            yield f"{name}: costs rose from {was:.2f} to {now.costs[name]:.2f} reference units"
 
 
 def _with_all(right: Mapping[str, str]) -> dict[str, str]:
@@ -144,7 +144,7 @@ def _with_all(right: Mapping[str, str]) -> dict[str, str]:
 
 
 def rows(former: Baseline | None, now: Baseline) -> list[list[str]]:
-    """Show both side by side: the measure, the cell, before, now."""
+    """Return the rows of a table: measure and cell, before, now."""
     shown = []
     for measure, right in now.right.items():
         before = _with_all(former.right.get(measure, {})) if former else {}
@@ -152,7 +152,9 @@ def rows(former: Baseline | None, now: Baseline) -> list[list[str]]:
             shown.append([f"{measure}, {cell}", _count(before.get(cell)), _count(flags)])
     for name, cost in now.costs.items():
         was = former.costs.get(name) if former else None
-        shown.append([f"{name}, yardsticks", "-" if was is None else f"{was:.2f}", f"{cost:.2f}"])
+        shown.append(
+            [f"{name}, reference units", "-" if was is None else f"{was:.2f}", f"{cost:.2f}"]
+        )
     return shown
 
 

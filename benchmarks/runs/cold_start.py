@@ -1,7 +1,6 @@
-"""What a catalog costs a process that begins afresh: time to open, memory, time to answer.
+"""Costs of a catalog in a fresh process: time to open, memory, time to answer, compaction.
 
-Run as ``python -m benchmarks.runs.cold_start compact|ask JSON``, it does one of these and prints
-JSON.
+``python -m benchmarks.runs.cold_start compact|query JSON`` does one of these and prints JSON.
 """
 
 from __future__ import annotations
@@ -16,6 +15,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
+import numpy as np
+
 Storage = Literal["full", "compact"]
 
 N_WARM_UP = 5
@@ -25,8 +26,8 @@ _STEPS = ("encode", "search", "align")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opening:
-    """How to open a catalog.
+class OpenOptions:
+    """Arguments to open an existing catalog; can be sent to another process.
 
     Parameters
     ----------
@@ -38,39 +39,39 @@ class Opening:
     model: str | None
     device: str
 
-    def options(self) -> dict[str, Any]:
-        """Give the keyword arguments of :func:`astound.open`."""
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of :func:`astound.open`."""
         return {**asdict(self), "create": False}
 
 
-def compact(opening: Opening, storage: Storage) -> dict[str, Any]:
+def compact(options: OpenOptions, storage: Storage) -> dict[str, Any]:
     """Compact a catalog in a process of its own.
 
     Returns
     -------
     dict
-        compact_s; train_s of it, until the first segment is written; peak_rss_bytes of the process.
+        compact_s; train_s of it, before the first segment is written; peak_rss_bytes.
     """
-    return _in_child("compact", {"opening": asdict(opening), "storage": storage})
+    return _in_child("compact", {"options": asdict(options), "storage": storage})
 
 
-def ask(opening: Opening, clips: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
-    """Open a catalog in a process of its own and ask it for clips, one after the other.
+def query(options: OpenOptions, clips: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
+    """Open a catalog in a process of its own and query it with clips, one after the other.
 
     Parameters
     ----------
-    opening : Opening
+    options : OpenOptions
     clips : mapping
-        Audio files by what was done to them.
+        Audio files by distortion.
 
     Returns
     -------
     dict
-        model_s and open_s (the first after its libraries are loaded), memory_bytes before the index
-        is opened, once it is and after all queries, and for each kind of clip what latency says.
+        model_s and open_s, without the import of libraries; memory_bytes before the index is
+        opened, after that, and after all queries; latency of each kind of clip.
     """
     paths = {kind: [str(path) for path in files] for kind, files in clips.items()}
-    return _in_child("ask", {"opening": asdict(opening), "clips": paths})
+    return _in_child("query", {"options": asdict(options), "clips": paths})
 
 
 def _in_child(verb: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -84,12 +85,12 @@ def _in_child(verb: str, request: dict[str, Any]) -> dict[str, Any]:
 # -- in the child ------------------------------------------------------------------------------
 
 
-def _compact(opening: Opening, storage: Storage) -> dict[str, Any]:
+def _compact(options: OpenOptions, storage: Storage) -> dict[str, Any]:
     import astound
 
-    with astound.open(**opening.options()) as catalog:
+    with astound.open(**options.arguments()) as catalog:
         times_s = [time.perf_counter()]
-        # Nothing is written before the quantizer is trained.
+        # The first call of the callback marks the end of the training.
         catalog.compact(storage=storage, on_progress=lambda *_: times_s.append(time.perf_counter()))
         compact_s = time.perf_counter() - times_s[0]
     return {
@@ -99,11 +100,11 @@ def _compact(opening: Opening, storage: Storage) -> dict[str, Any]:
     }
 
 
-def _ask(opening: Opening, clips: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def _query(options: OpenOptions, clips: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     import astound
 
-    with astound.open(**opening.options()) as catalog:
-        began = time.perf_counter()
+    with astound.open(**options.arguments()) as catalog:
+        start = time.perf_counter()
         catalog.fingerprinter  # noqa: B018 - loads the model
         loaded = time.perf_counter()
         memory = {"before": memory_bytes()}
@@ -112,13 +113,13 @@ def _ask(opening: Opening, clips: Mapping[str, Sequence[str]]) -> dict[str, Any]
         memory["opened"] = memory_bytes()
         for path in next(iter(clips.values()))[:N_WARM_UP]:
             catalog.query(path)
-        found = {kind: _latency(catalog, paths) for kind, paths in clips.items()}
+        latency = {kind: _latency(catalog, paths) for kind, paths in clips.items()}
     memory["asked"] = memory_bytes()
     return {
-        "model_s": loaded - began,
+        "model_s": loaded - start,
         "open_s": opened - loaded,
         "memory_bytes": memory,
-        "latency": found,
+        "latency": latency,
     }
 
 
@@ -126,28 +127,32 @@ def _latency(catalog: Any, paths: Sequence[str]) -> dict[str, Any]:
     taken_ms: list[float] = []
     steps_ms: list[Mapping[str, float]] = []
     for path in paths:
-        began = time.perf_counter()
+        start = time.perf_counter()
         result = catalog.query(path)
-        taken_ms.append((time.perf_counter() - began) * 1000)
+        taken_ms.append((time.perf_counter() - start) * 1000)
         steps_ms.append(result.timings_ms)
     return {
         "n": len(taken_ms),
         "median_ms": median(taken_ms),
-        "p95_ms": sorted(taken_ms)[int(0.95 * (len(taken_ms) - 1) + 0.5)],
-        "median_step_ms": {step: median(one.get(step, 0.0) for one in steps_ms) for step in _STEPS},
+        "p95_ms": float(np.percentile(taken_ms, 95)),
+        "median_step_ms": {
+            step: median(timings.get(step, 0.0) for timings in steps_ms) for step in _STEPS
+        },
     }
 
 
 def memory_bytes() -> dict[str, int]:
-    """Memory of this process that is resident: all, its peak, its own, and that of mapped files."""
+    """Return the resident memory of this process: all, its peak, anonymous, and of mapped files."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    found = dict(line.split(":", 1) for line in lines)
-    return {name: int(found[key].split()[0]) * 1024 for key, name in _KEYS.items()}
+    fields = dict(line.split(":", 1) for line in lines)
+    return {name: int(fields[key].split()[0]) * 1024 for key, name in _KEYS.items()}
 
 
 def _main(verb: str, request: dict[str, Any]) -> dict[str, Any]:
-    opening = Opening(**request.pop("opening"))
-    return _compact(opening, **request) if verb == "compact" else _ask(opening, **request)
+    options = OpenOptions(**request.pop("options"))
+    function = _compact if verb == "compact" else _query
+    result: dict[str, Any] = function(options, **request)
+    return result
 
 
 if __name__ == "__main__":

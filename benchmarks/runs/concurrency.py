@@ -1,4 +1,4 @@
-"""Many askers of one open catalog, each a thread that asks again as soon as it is answered."""
+"""Concurrent queries: several threads query one open catalog, each without a pause."""
 
 from __future__ import annotations
 
@@ -12,85 +12,91 @@ import numpy as np
 
 import astound
 from astound.catalog import Catalog
-from benchmarks.runs.cold_start import Opening
+from benchmarks.runs.cold_start import OpenOptions
 from engine.records import Match, QueryResult
 
-N_ASKERS = (1, 2, 4, 8, 16, 32, 64)
-N_EACH = 4
-"""Queries of each asker, at least."""
+N_THREADS = (1, 2, 4, 8, 16, 32, 64)
+MIN_QUERIES = 4
+"""Minimum number of queries per thread."""
 _N_WARM_UP = 3
 
 Answer = tuple[str, tuple[Match, ...]]
-"""Status and matches: what must not depend on who else is asking."""
+"""Status and matches, which must not depend on concurrent queries."""
 
 
 def answer(result: QueryResult) -> Answer:
-    """Leave out what differs from time to time."""
+    """Reduce a result to its answer, without timings."""
     return result.status, tuple(result.matches)
 
 
-def ask(
-    opening: Opening, clips: Sequence[Path], alone: Sequence[Answer], n_askers: int, n_queries: int
+def open_and_run(
+    options: OpenOptions,
+    clips: Sequence[Path],
+    expected: Sequence[Answer],
+    n_threads: int,
+    n_queries: int,
 ) -> dict[str, Any]:
-    """Open a catalog and let several ask at once. Call it in a process of its own.
+    """Open a catalog and run concurrent queries. To be called in a process of its own.
 
     Parameters
     ----------
-    opening : Opening
-    clips : sequence of Path
-    alone : sequence of Answer
-        What each of the clips was answered when nobody else asked.
-    n_askers, n_queries : int
-        The queries are those of all askers together; clips are asked for again when they run out.
+    options : OpenOptions
+    clips, expected, n_threads, n_queries
+        As in :func:`run`.
 
     Returns
     -------
     dict
-        What :func:`crowd` gives.
+        The result of :func:`run`.
     """
-    with astound.open(**opening.options()) as catalog:
+    with astound.open(**options.arguments()) as catalog:
         for clip in clips[:_N_WARM_UP]:
             catalog.query(clip)
-        return crowd(catalog, clips, alone, n_askers, n_queries)
+        return run(catalog, clips, expected, n_threads, n_queries)
 
 
-def crowd(
+def run(
     catalog: Catalog,
     clips: Sequence[Path],
-    alone: Sequence[Answer],
-    n_askers: int,
+    expected: Sequence[Answer],
+    n_threads: int,
     n_queries: int,
 ) -> dict[str, Any]:
-    """Let several threads ask one open catalog.
+    """Query one open catalog from several threads.
 
     Parameters
     ----------
     catalog : Catalog
-    clips, alone, n_askers, n_queries
-        As in :func:`ask`.
+    clips : sequence of Path
+        Used in turn.
+    expected : sequence of Answer
+        Answer to each clip without concurrent queries.
+    n_threads : int
+    n_queries : int
+        Number of queries of all threads together; at least MIN_QUERIES per thread are run.
 
     Returns
     -------
     dict
-        n_askers; n, how many queries; queries_per_s; p50_ms, p95_ms and p99_ms of their latency;
-        cpu_ms, processor time of this process for each; n_different, how many were answered
-        otherwise than alone.
+        n_askers, the number of threads; n, the number of queries; queries_per_s; p50_ms, p95_ms and
+        p99_ms of the latency; cpu_ms, processor time of this process per query; n_different, the
+        number of answers that differ from the expected ones.
     """
 
-    def ask_one(number: int) -> tuple[float, bool]:
-        which = number % len(clips)
-        began = time.perf_counter()
-        result = catalog.query(clips[which])
-        return (time.perf_counter() - began) * 1000, answer(result) == alone[which]
+    def query(number: int) -> tuple[float, bool]:
+        i = number % len(clips)
+        start = time.perf_counter()
+        result = catalog.query(clips[i])
+        return (time.perf_counter() - start) * 1000, answer(result) == expected[i]
 
-    n_all = max(n_queries, N_EACH * n_askers)
-    began, cpu_began = time.perf_counter(), time.process_time()
-    with ThreadPoolExecutor(n_askers) as askers:
-        done = list(askers.map(ask_one, range(n_all)))
-    wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
+    n_all = max(n_queries, MIN_QUERIES * n_threads)
+    start, cpu_start = time.perf_counter(), time.process_time()
+    with ThreadPoolExecutor(n_threads) as threads:
+        done = list(threads.map(query, range(n_all)))
+    wall_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu_start
     p50, p95, p99 = np.percentile([taken_ms for taken_ms, _ in done], [50, 95, 99]).tolist()
     return {
-        "n_askers": n_askers,
+        "n_askers": n_threads,
         "n": n_all,
         "queries_per_s": n_all / wall_s,
         "p50_ms": p50,

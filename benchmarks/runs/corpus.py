@@ -1,4 +1,4 @@
-"""The music that catalogs of all sizes are made of: references, and tracks of another catalog."""
+"""The real music for catalogs of all sizes: references, and tracks of another catalog."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from engine.records import Placement, Vectors
 from engine.store.store import Store
 from indexer.sources import CatalogSource
 
-_MOST_OTHERS = 400_000
+_MAX_OTHERS = 400_000
 
 
-class Stock:
-    """Two catalogs to take tracks from.
+class Corpus:
+    """Tracks of two catalogs.
 
     Parameters
     ----------
     references, others : Path
-        Their folders; tracks that both know are references.
+        Folders of the catalogs. Tracks in both are references.
     n_segments : int
-        References are as many as have no more segments than this together.
+        Upper limit for the segments of all references together.
     seed : int
-        Which ones these are.
+        Seed for choosing references.
 
     Raises
     ------
     ConfigError
-        Not even one of them is as short as that.
+        Every reference is longer than `n_segments`.
     RecipeMismatchError
-        The catalogs were made by different encoders.
+        The catalogs were made with different recipes.
     """
 
     def __init__(self, references: Path, others: Path, n_segments: int, seed: int) -> None:
         self._stack = ExitStack()
-        own, foreign = (self._open(folder) for folder in (references, others))
+        own, other = (self._open(folder) for folder in (references, others))
         placements = own.placements()
-        wanted = _some(placements, n_segments, seed)
+        wanted = _choose(placements, n_segments, seed)
         if not wanted:
             raise ConfigError.invalid(
                 "n_segments", n_segments, "must be at least the length of one reference"
@@ -51,11 +51,11 @@ class Stock:
         self.paths = sorted(Path(track.path).resolve() for track in own.tracks(wanted))
         self.n_references = _n_segments(placements, wanted)
         known = {track.content_hash for track in own.tracks()}
-        unknown = {track.id for track in foreign.tracks() if track.content_hash not in known}
-        left = [one for one in foreign.placements() if one.track_id in unknown]
-        chosen = _some(left, _MOST_OTHERS, seed)
-        self.others = CatalogSource(f"catalog {others}", foreign, local_shards(others), chosen)
-        self.n_others = _n_segments(left, chosen)
+        unknown = {track.id for track in other.tracks() if track.content_hash not in known}
+        remaining = [placement for placement in other.placements() if placement.track_id in unknown]
+        chosen = _choose(remaining, _MAX_OTHERS, seed)
+        self.others = CatalogSource(f"catalog {others}", other, local_shards(others), chosen)
+        self.n_others = _n_segments(remaining, chosen)
         self._require_same_recipe()
 
     def _open(self, folder: Path) -> Store:
@@ -66,7 +66,7 @@ class Stock:
         if expected != found:
             raise RecipeMismatchError(expected, found, self.others.name)
 
-    def __enter__(self) -> Stock:
+    def __enter__(self) -> Corpus:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -74,17 +74,17 @@ class Stock:
 
     @property
     def recipe_id(self) -> str:
-        """Id of the recipe of all fingerprints."""
+        """Recipe of all fingerprints."""
         return self.references.settings["recipe_id"]
 
     @property
     def segment_hop_s(self) -> float:
-        """Distance of the segments in seconds."""
+        """Seconds between the starts of two segments."""
         return float(self.references.settings["segment_hop_s"])
 
     @property
     def about(self) -> dict[str, Any]:
-        """Count the music, as a plain dict for JSON."""
+        """Describe the music, as a dict for JSON."""
         return {
             "recipe_id": self.recipe_id,
             "references": {"n_tracks": len(self.paths), "n_segments": self.n_references},
@@ -100,11 +100,11 @@ class Stock:
         ]
 
 
-def _some(placements: Sequence[Placement], most: int, seed: int) -> list[int]:
-    """Choose tracks at random that have no more segments than `most` together."""
+def _choose(placements: Sequence[Placement], max_segments: int, seed: int) -> list[int]:
+    """Choose random tracks with at most `max_segments` segments together."""
     chosen, n_segments = [], 0
     for i in np.random.default_rng(seed).permutation(len(placements)):
-        if n_segments + placements[i].n_segments <= most:
+        if n_segments + placements[i].n_segments <= max_segments:
             chosen.append(placements[i].track_id)
             n_segments += placements[i].n_segments
     return chosen

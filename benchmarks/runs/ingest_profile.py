@@ -1,4 +1,4 @@
-"""What adding recordings spends, and what each part of it takes alone."""
+"""Costs of ingest: a real run, and each of its parts measured alone."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ N_TRACKS = 20
 _WARM_UP_S = 10.0
 
 DECODERS = ("decode", "resample", "start, hash, tags")
-"""Parts that run in processes of their own."""
+"""Parts that run in the decoder processes."""
 _TIMED = (
     "decode", "resample", "pipe", "features", "network", "clip head", "index write", "database",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
-class Intake:
-    """Recordings on their way into a catalog.
+class Ingest:
+    """Recordings to add to a catalog.
 
     Parameters
     ----------
     folder : Path
-        The catalog, made if there is none.
+        The catalog; created if it does not exist.
     paths : sequence of Path
     model : Path or None
-        Weights to encode with; those astound ships by default.
+        Weights to encode with; the shipped ones by default.
     device : str
     jobs : int or None
-        Processes that decode.
+        Number of decoder processes.
     """
 
     folder: Path
@@ -66,19 +66,19 @@ class Intake:
         return astound.open(self.folder, model=self.model, device=cast("Device", self.device))
 
 
-def add(intake: Intake) -> dict[str, Any]:
-    """Add recordings, once the encoder is loaded.
+def add(ingest: Ingest) -> dict[str, Any]:
+    """Add recordings. To be called in a process of its own.
 
     Returns
     -------
     dict
-        n_added, n_failed, audio_s and add_s; cpu_s, the processor seconds of this process ("own")
-        and of those that decode ("decoders"). Call it in a process of its own.
+        n_added, n_failed, audio_s and add_s, without loading the encoder; cpu_s, the processor
+        seconds of this process ("own") and of the decoder processes ("decoders").
     """
-    with intake.open() as catalog:
-        catalog.fingerprinter  # noqa: B018 - loading it is no part of adding
+    with ingest.open() as catalog:
+        catalog.fingerprinter  # noqa: B018 - loads it before the measurement
         before = os.times()
-        report = catalog.add(intake.paths, config=IngestConfig(n_jobs=intake.jobs))
+        report = catalog.add(ingest.paths, config=IngestConfig(n_jobs=ingest.jobs))
         after = os.times()
     return {
         "n_added": len(report.added),
@@ -92,24 +92,24 @@ def add(intake: Intake) -> dict[str, Any]:
     }
 
 
-def parts(catalog: Catalog, folder: Path, jobs: int | None) -> dict[str, Any]:
-    """Time each part of adding alone, one after the other, over some tracks of a catalog.
+def profile_parts(catalog: Catalog, folder: Path, jobs: int | None) -> dict[str, Any]:
+    """Measure each part of ingest alone, one after the other, over some tracks of a catalog.
 
     Parameters
     ----------
     catalog : Catalog
-        Of audio files that are still there, with an encoder of astound's.
+        A catalog with an encoder of astound's, whose audio files still exist.
     folder : Path
-        For what is written.
+        Folder to write to.
     jobs : int or None
-        Processes that decode.
+        Number of decoder processes.
 
     Returns
     -------
     dict
-        audio_s; parts, by name the wall_s and cpu_s of each, processor seconds of all threads.
-        What decoders do beside decoding, "start, hash, tags", has no time of its own but the
-        processor seconds they spend beyond it.
+        audio_s; parts, with the wall_s and cpu_s of each part by name. cpu_s counts all threads.
+        The part "start, hash, tags" is what decoder processes do besides decoding: it has no
+        wall_s, and cpu_s is the difference.
     """
     fingerprinter = catalog.fingerprinter
     assert isinstance(fingerprinter, Fingerprinter)
@@ -131,23 +131,23 @@ def parts(catalog: Catalog, folder: Path, jobs: int | None) -> dict[str, Any]:
 
 
 class _Meter:
-    """Seconds of wall and of processor that parts took together."""
+    """Wall and processor seconds by part."""
 
     def __init__(self) -> None:
         self.spent: dict[str, NDArray[np.float64]] = defaultdict(lambda: np.zeros(2))
 
     @contextmanager
     def part(self, name: str, *but: str) -> Iterator[None]:
-        """Count what happens inside the ``with`` block to a part, but for other parts in it."""
-        others = sum((self.spent[one] for one in but), np.zeros(2))
-        began = _now()
+        """Measure the ``with`` block as one part, without the parts `but` inside it."""
+        nested_before = sum((self.spent[one] for one in but), np.zeros(2))
+        start = _now()
         yield
-        meanwhile = sum((self.spent[one] for one in but), np.zeros(2)) - others
-        self.spent[name] = self.spent[name] + _now() - began - meanwhile
+        nested = sum((self.spent[one] for one in but), np.zeros(2)) - nested_before
+        self.spent[name] = self.spent[name] + _now() - start - nested
 
 
-class _Watched:
-    """An encoder whose two networks are timed."""
+class _TimedEncoder:
+    """An encoder that measures its two networks."""
 
     def __init__(self, encoder: Encoder, meter: _Meter) -> None:
         self.recipe, self._encoder, self._meter = encoder.recipe, encoder, meter
@@ -166,7 +166,7 @@ def _now() -> NDArray[np.float64]:
 
 
 def _of_children(before: os.times_result, after: os.times_result) -> float:
-    """Processor seconds of children that have ended in between."""
+    """Return the processor seconds of children that ended in between."""
     return (
         after.children_user + after.children_system - before.children_user - before.children_system
     )
@@ -185,7 +185,7 @@ def _decoded(paths: Iterable[str], sample_rate: int, meter: _Meter) -> list[Wave
 
 
 def _drained(paths: Sequence[str], sample_rate: int, jobs: int | None, meter: _Meter) -> float:
-    """Take all blocks from the decoders and let go of them; give the decoders' seconds."""
+    """Read and drop all blocks of the decoders; return their processor seconds."""
     files = [found for found in scan(paths) if isinstance(found, FoundFile)]
     before = os.times()
     with meter.part("pipe"), Lanes(files, sample_rate, jobs, lambda _: True) as lanes:
@@ -200,8 +200,8 @@ def _drained(paths: Sequence[str], sample_rate: int, jobs: int | None, meter: _M
 def _fingerprinted(
     waveforms: Iterable[Waveform], encoder: Encoder, hop_s: float, meter: _Meter
 ) -> list[Fingerprint]:
-    """Fingerprint as adding does; what the networks do not take is making features."""
-    fingerprinter = Fingerprinter(cast("Encoder", _Watched(encoder, meter)))
+    """Fingerprint as ingest does. Time outside of the networks counts as features."""
+    fingerprinter = Fingerprinter(cast("Encoder", _TimedEncoder(encoder, meter)))
     n_few = round(_WARM_UP_S * fingerprinter.sample_rate)
     Fingerprinter(encoder).fingerprint([next(iter(waveforms))[:n_few]], hop_s)
     fingerprints = []

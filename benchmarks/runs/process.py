@@ -1,4 +1,4 @@
-"""A function in a process of its own, and what that costs."""
+"""Run a function in a process of its own and measure its time and memory."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ _POLL_S = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a process cost.
+    """Time and memory of a function call.
 
     Parameters
     ----------
     wall_s : float
-        Of the function; the process itself was there already.
+        Without the start of the process.
     peak_rss_bytes : int
-        Resident memory of it and its children together, looked at twenty times a second. Pages
-        they share are counted for each of them: an upper bound.
+        Resident memory of the process and its children together, sampled 20 times a second. Shared
+        pages count for each process: an upper bound.
     """
 
     wall_s: float
     peak_rss_bytes: int
 
 
-def measured(function: Callable[..., Any], *arguments: Any) -> tuple[Any, Cost]:
+def run_in_process(function: Callable[..., Any], *arguments: Any) -> tuple[Any, Cost]:
     """Call a function in a fresh process.
 
     Parameters
     ----------
     function : callable
-        Of a module; it and its arguments go from process to process, as does what it returns.
+        A function of a module. The arguments and the result must be picklable.
 
     Returns
     -------
@@ -48,38 +48,39 @@ def measured(function: Callable[..., Any], *arguments: Any) -> tuple[Any, Cost]:
     Raises
     ------
     AstoundError
-        The function raised one (it is always of the root class), or the process died.
+        The function raised one, or the process died.
     """
-    context = get_context("spawn")  # a fork would have this process's memory
-    receiving, sending = context.Pipe(duplex=False)
-    child = context.Process(target=_call, args=(sending, function, arguments))
+    context = get_context("spawn")  # fork would share this process's memory
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_call, args=(sender, function, arguments))
     child.start()
-    sending.close()
-    peak_bytes = _watch(receiving, psutil.Process(child.pid))
+    sender.close()
+    peak_bytes = _watch(receiver, psutil.Process(child.pid))
     try:
-        returned, wall_s, error = receiving.recv()
+        returned, wall_s, error = receiver.recv()
     except EOFError:
         child.join()
-        raise AstoundError(f"its process ended with {child.exitcode}") from None
+        raise AstoundError(f"child process ended with exit code {child.exitcode}") from None
     child.join()
     if error is not None:
-        raise AstoundError(error)
+        raise error
     return returned, Cost(wall_s=wall_s, peak_rss_bytes=peak_bytes)
 
 
-def _call(sending: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    began = time.perf_counter()
+def _call(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    start = time.perf_counter()
+    returned, error = None, None
     try:
-        returned, error = function(*arguments), None
-    except AstoundError as raised:  # its subclasses do not survive the way between processes
-        returned, error = None, str(raised)
-    sending.send((returned, time.perf_counter() - began, error))
+        returned = function(*arguments)
+    except AstoundError as raised:
+        error = raised
+    sender.send((returned, time.perf_counter() - start, error))
 
 
-def _watch(receiving: Connection, process: psutil.Process) -> int:
-    """Wait until there is something to receive; give the peak of the memory until then."""
+def _watch(receiver: Connection, process: psutil.Process) -> int:
+    """Wait for a message; return the peak memory until then, in bytes."""
     peak_bytes = 0
-    while not receiving.poll(_POLL_S):
+    while not receiver.poll(_POLL_S):
         peak_bytes = max(peak_bytes, _tree_memory(process))
     return peak_bytes
 
@@ -89,6 +90,6 @@ def _tree_memory(process: psutil.Process) -> int:
     try:
         for member in (process, *process.children(recursive=True)):
             n_bytes += member.memory_info().rss
-    except psutil.NoSuchProcess:  # one that ends between being listed and being asked
+    except psutil.NoSuchProcess:  # a child ended after it was listed
         return 0
     return n_bytes

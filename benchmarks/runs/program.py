@@ -1,4 +1,4 @@
-"""A program of someone else's, found on the PATH or where it was said to be."""
+"""External programs, on the PATH or at a given command."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from engine.errors import AstoundError
 
 
 class ProgramError(AstoundError):
-    """A program is not there, or did not do what it was asked for.
+    """A program is missing or failed.
 
     Parameters
     ----------
     name, reason : str
     """
+
+    code = "program_failed"
 
     def __init__(self, name: str, reason: str) -> None:
         self.name, self.reason = name, reason
@@ -28,17 +30,17 @@ class ProgramError(AstoundError):
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """How a program is called.
+    """How to call a program.
 
     Parameters
     ----------
     name : str
     names : tuple of str
-        What it may be called on the PATH, the first first.
+        Names to look for on the PATH, in order.
     command : str or None
-        What to call instead, as one would type it: "python tools/audfprint.py".
+        Command to use instead, as typed in a shell: "python tools/audfprint.py".
     hint : str
-        How to get it.
+        How to install it.
     """
 
     name: str
@@ -48,12 +50,12 @@ class Program:
 
     @property
     def words(self) -> list[str]:
-        """The words a call of it begins with.
+        """First words of its command line.
 
         Raises
         ------
         ProgramError
-            There is no such program.
+            The program does not exist.
         """
         if self.command is None:
             found = [path for name in self.names if (path := shutil.which(name))]
@@ -61,7 +63,7 @@ class Program:
             found = shlex.split(self.command)
         if not found or shutil.which(found[0]) is None:
             missing = self.command or " or ".join(self.names)
-            raise ProgramError(self.name, f"no program {missing}; {self.hint}")
+            raise ProgramError(self.name, f"program {missing} not found; {self.hint}")
         return found if self.command else found[:1]
 
     def run(
@@ -69,22 +71,22 @@ class Program:
         arguments: Sequence[str | Path],
         *,
         environment: Mapping[str, str] | None = None,
-        works: tuple[int, ...] = (0,),
+        success_codes: tuple[int, ...] = (0,),
     ) -> str:
-        """Call it and give what it writes to stdout.
+        """Run it and return its stdout.
 
         Parameters
         ----------
         arguments : sequence of str or Path
         environment : mapping, optional
-            Variables to add to those there are.
-        works : tuple of int
-            Exit codes with which it has done its work.
+            Variables to add to the environment.
+        success_codes : tuple of int
+            Exit codes of success.
 
         Raises
         ------
         ProgramError
-            It ended with another exit code; the reason has its last line.
+            It ended with another exit code. The reason contains the last line it wrote.
         """
         command = [*self.words, *map(str, arguments)]
         done = subprocess.run(
@@ -96,7 +98,8 @@ class Program:
             errors="surrogateescape",
             check=False,
         )
-        if done.returncode not in works:
-            said = (done.stderr.strip() or done.stdout.strip() or "nothing said").splitlines()[-1]
-            raise ProgramError(self.name, f"ended with {done.returncode}: {said}")
+        if done.returncode not in success_codes:
+            output = done.stderr.strip() or done.stdout.strip() or "no output"
+            reason = f"ended with exit code {done.returncode}: {output.splitlines()[-1]}"
+            raise ProgramError(self.name, reason)
         return done.stdout

@@ -1,4 +1,4 @@
-"""Where a measurement comes from: the command, the commit and the machine."""
+"""Provenance of a measurement: the command, the commit and the machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ENGINE = ("astound/*.py", "engine/**/*.py")
 
 
 def provenance() -> dict[str, Any]:
-    """Describe this run, as a plain dict for JSON; folders are named without their parents."""
+    """Describe this run as a dict for JSON. Paths are shown without their parents."""
     return {"command": _command(), "commit": _commit(), "machine": _machine()}
 
 
@@ -53,7 +53,7 @@ def _matching(root: Path, pattern: str) -> list[Path]:
 
 
 def digest(texts: Iterable[str]) -> str:
-    """Sixteen hex digits that stand for a sequence of texts."""
+    """Hash a sequence of texts to 16 hex digits."""
     joined = "\0".join(texts).encode("utf-8", "surrogateescape")
     return hashlib.sha256(joined).hexdigest()[:16]
 
@@ -65,7 +65,7 @@ def _command() -> str:
 
 
 def _commit() -> str | None:
-    """Name the commit of this checkout, marked when files differ from it; None outside of git."""
+    """Return the commit of this checkout, marked "-dirty" if files differ; None outside of git."""
     described = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
         cwd=Path(__file__).parent,

@@ -1,7 +1,7 @@
-"""A fixed piece of work, so that what is timed can be told in its lengths on any machine.
+"""A fixed piece of reference work, as a unit for costs that depends little on the machine.
 
-Times are those of one core at work, not those of the clock: what else the machine is busy with
-hardly matters, and neither does waiting. A loss by waiting shows in ``bench speed`` only.
+Times are processor times of this process, so other load on the machine hardly matters. They do not
+contain waiting; that shows in ``bench speed`` only.
 """
 
 from __future__ import annotations
@@ -12,46 +12,46 @@ from statistics import median
 
 import numpy as np
 
-_N_TIMES = 3
+_N_REPEATS = 3
 
 
 def costs(works: Mapping[str, Callable[[], object]], n_rounds: int) -> dict[str, float]:
-    """Time pieces of work in turns, each between two yardsticks.
+    """Time pieces of work in turns, each between two runs of the reference work.
 
     Parameters
     ----------
     works : mapping of callable
-        By name. Each is done once before anything is timed.
+        By name. Each is run once before timing starts.
     n_rounds : int
 
     Returns
     -------
     dict
-        The median, over the rounds, of how many yardsticks each takes.
+        Median, over the rounds, of the time of each piece divided by that of the reference work.
     """
-    for work in (_yardstick, *works.values()):
+    for work in (reference_work, *works.values()):
         work()
-    found: dict[str, list[float]] = {name: [] for name in works}
+    ratios: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(n_rounds):
-        before_s = _seconds(_yardstick)
+        before_s = _seconds(reference_work)
         for name, work in works.items():
-            work_s, after_s = _seconds(work), _seconds(_yardstick)
-            found[name].append(2 * work_s / (before_s + after_s))
+            work_s, after_s = _seconds(work), _seconds(reference_work)
+            ratios[name].append(2 * work_s / (before_s + after_s))
             before_s = after_s
-    return {name: median(ratios) for name, ratios in found.items()}
+    return {name: median(values) for name, values in ratios.items()}
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    begun_s = time.process_time()
+    start_s = time.process_time()
     work()
-    return time.process_time() - begun_s
+    return time.process_time() - start_s
 
 
-def _yardstick() -> None:
-    """Multiply, transform, sort and gather, as encoding and searching do."""
+def reference_work() -> None:
+    """Multiply, transform, sort and gather, as encoding and search do."""
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((2, 640, 640), np.float32)
-    for _ in range(_N_TIMES):
+    for _ in range(_N_REPEATS):
         product = a @ b
         spectrum = np.abs(np.fft.rfft(product, axis=1))
         order = np.argsort(spectrum[:256], axis=1)

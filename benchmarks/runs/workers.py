@@ -1,4 +1,7 @@
-"""Several processes at work on one list, each with one thread: the answers are those of one."""
+"""A pool of processes with one thread each, so that answers do not depend on their number.
+
+joblib does not fit: with one worker it runs in the calling process, with all its threads.
+"""
 
 from __future__ import annotations
 
@@ -13,60 +16,58 @@ from itertools import chain
 from multiprocessing import get_context, parent_process
 from typing import Any, TypeVar
 
-from engine.errors import AstoundError
-
 T = TypeVar("T")
 R = TypeVar("R")
 
-_N_AHEAD = 2
-"""Items that wait for each process: what bounds memory."""
+_N_WAITING = 2
+"""Number of waiting items per process; bounds memory."""
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def in_order(
+def map_in_order(
     make: Callable[..., Callable[[T], R]],
     arguments: tuple[Any, ...],
     items: Iterable[T],
     n_processes: int,
 ) -> Iterator[R]:
-    """Answer items in child processes, in the order of the items.
+    """Process items in child processes and yield the results in order.
 
-    Even a single process is a child: with one thread each, sums are taken in the same order
-    whatever their number.
+    Even a single process is a child: with one thread in each, sums are added in the same order
+    for any number of processes.
 
     Parameters
     ----------
     make : callable
-        Called once in each process with `arguments`; gives what answers an item.
+        Called once in each process with `arguments`; returns the function to apply to items.
     arguments : tuple
     items : iterable
-        Taken as they are needed; no process is started when there are none.
+        Read as needed. Without any item no process is started.
     n_processes : int
 
     Raises
     ------
     AstoundError
-        An item raised one; it is always of the root class.
+        The function raised one.
     """
     rest = iter(items)
-    for first in rest:  # without one, nothing is started
-        with _opened(make, arguments, n_processes) as pool:
+    for first in rest:
+        with _pool(make, arguments, n_processes) as pool:
             waiting: deque[Future[R]] = deque()
             for item in chain([first], rest):
                 waiting.append(_submit(pool, item))
-                if len(waiting) > _N_AHEAD * n_processes:
+                if len(waiting) > _N_WAITING * n_processes:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
 
 
 @contextmanager
-def _opened(
+def _pool(
     make: Callable[..., Any], arguments: tuple[Any, ...], n_processes: int
 ) -> Iterator[ProcessPoolExecutor]:
-    context = get_context("spawn")  # a fork would copy the locks of other threads
-    pool = ProcessPoolExecutor(n_processes, context, _begin, (make, arguments))
+    context = get_context("spawn")  # fork would copy the locks of other threads
+    pool = ProcessPoolExecutor(n_processes, context, _initialise, (make, arguments))
     try:
         yield pool
     finally:
@@ -74,11 +75,11 @@ def _opened(
 
 
 def _submit(pool: ProcessPoolExecutor, item: Any) -> Future[Any]:
-    """Hand an item in; a process that is started for it inherits one thread."""
+    """Submit an item; a process that this starts inherits the limit of one thread."""
     before = {key: os.environ.get(key) for key in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, "1"))
     try:
-        return pool.submit(_answer, item)
+        return pool.submit(_apply, item)
     finally:
         for key, value in before.items():
             if value is None:
@@ -89,25 +90,21 @@ def _submit(pool: ProcessPoolExecutor, item: Any) -> Future[Any]:
 
 # -- in the child ------------------------------------------------------------------------------
 
-_made: list[Callable[[Any], Any]] = []
+_functions: list[Callable[[Any], Any]] = []
 
 
-def _begin(make: Callable[..., Callable[[Any], Any]], arguments: tuple[Any, ...]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _made.append(make(*arguments))
+def _initialise(make: Callable[..., Callable[[Any], Any]], arguments: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    _functions.append(make(*arguments))
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = parent_process()
     assert parent is not None
     parent.join()
     os._exit(1)
 
 
-def _answer(item: Any) -> Any:
-    try:
-        return _made[0](item)
-    except AstoundError as error:
-        # Its subclasses do not survive the way between processes.
-        raise AstoundError(str(error)) from error
+def _apply(item: Any) -> Any:
+    return _functions[0](item)

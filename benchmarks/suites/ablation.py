@@ -1,7 +1,7 @@
-"""What each choice of the recipe gives: short runs that differ in one thing, at equal compute.
+"""Ablation of the recipe: short training runs that differ in one choice, at equal compute.
 
-Compute is processor time, which other work on the machine does not spoil. The runs are much shorter
-than a real one: they tell what learns fast, not what is best in the end.
+Compute is processor time, which does not depend on other load. The runs are much shorter than a
+real training: they show what learns fast, not what is best in the end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from astound.demo import composer as tunes_of
+from astound.demo import composer
+from benchmarks.reports.report import table
 from engine.files import atomic_write
 from engine.model.network import new_models
 from engine.recipe import FINGERPRINT_AST, Recipe, SpectrogramConfig
@@ -37,22 +38,22 @@ BASE = TrainConfig(n_pairs=64, n_warmup_steps=20, n_steps=1_000_000, optimizer="
 
 
 class Variant(NamedTuple):
-    """One thing changed; `composed` adds as many tracks of synthesised music."""
+    """One changed choice; `composed` is the number of synthesised tracks to add."""
 
     config: TrainConfig = BASE
     recipe: Recipe = Recipe()
     composed: int = 0
 
 
-def _trained(**changes: Any) -> Variant:
+def _with_config(**changes: Any) -> Variant:
     return Variant(dataclasses.replace(BASE, **changes))
 
 
-def _augmented(**changes: Any) -> Variant:
-    return _trained(augment=dataclasses.replace(AugmentConfig(), **changes))
+def _with_augmentation(**changes: Any) -> Variant:
+    return _with_config(augment=dataclasses.replace(AugmentConfig(), **changes))
 
 
-def _shaped(spectrogram: dict[str, Any] | None = None, **encoder: Any) -> Variant:
+def _with_recipe(spectrogram: dict[str, Any] | None = None, **encoder: Any) -> Variant:
     return Variant(
         recipe=Recipe(
             spectrogram=SpectrogramConfig(**(spectrogram or {})),
@@ -63,46 +64,46 @@ def _shaped(spectrogram: dict[str, Any] | None = None, **encoder: Any) -> Varian
 
 VARIANTS = {
     "base": Variant(),
-    "patch stride 10": _shaped(stride=10),
-    "patch stride 8": _shaped(stride=8),
-    "window 64 ms": _shaped({"n_fft": 512}),
-    "window 256 ms": _shaped({"n_fft": 2048, "hop_length": 80}),
-    "segment 2 s": _shaped({"hop_length": 200}),
-    "embedding 64": _shaped(fingerprint_dim=64),
-    "embedding 256": _shaped(fingerprint_dim=256),
-    "width 128": _shaped(embedding_dim=128, num_heads=2),
-    "width 256": _shaped(embedding_dim=256, num_heads=4),
-    "temperature 0.02": _trained(temperature=0.02),
-    "temperature 0.1": _trained(temperature=0.1),
-    "decoupled loss": _trained(loss="decoupled"),
-    "triplet loss": _trained(loss="triplet"),
-    "256 pairs": _trained(n_pairs=256),
-    "Muon": _trained(optimizer="muon"),
-    "Muon, rate 0.003": _trained(optimizer="muon", learning_rate=3e-3),
-    "rate 0.003": _trained(learning_rate=3e-3),
-    "256 pairs, cached gradient": _trained(n_pairs=256, n_pairs_at_once=64),
-    "no transposition": _augmented(transpose_share=0.0),
-    "no mixing": _augmented(mix_share=0.0),
+    "patch stride 10": _with_recipe(stride=10),
+    "patch stride 8": _with_recipe(stride=8),
+    "window 64 ms": _with_recipe({"n_fft": 512}),
+    "window 256 ms": _with_recipe({"n_fft": 2048, "hop_length": 80}),
+    "segment 2 s": _with_recipe({"hop_length": 200}),
+    "embedding 64": _with_recipe(fingerprint_dim=64),
+    "embedding 256": _with_recipe(fingerprint_dim=256),
+    "width 128": _with_recipe(embedding_dim=128, num_heads=2),
+    "width 256": _with_recipe(embedding_dim=256, num_heads=4),
+    "temperature 0.02": _with_config(temperature=0.02),
+    "temperature 0.1": _with_config(temperature=0.1),
+    "decoupled loss": _with_config(loss="decoupled"),
+    "triplet loss": _with_config(loss="triplet"),
+    "256 pairs": _with_config(n_pairs=256),
+    "Muon": _with_config(optimizer="muon"),
+    "Muon, rate 0.003": _with_config(optimizer="muon", learning_rate=3e-3),
+    "rate 0.003": _with_config(learning_rate=3e-3),
+    "256 pairs, cached gradient": _with_config(n_pairs=256, n_pairs_at_once=64),
+    "no transposition": _with_augmentation(transpose_share=0.0),
+    "no mixing": _with_augmentation(mix_share=0.0),
     "200 composed tunes more": Variant(composed=200),
-    "no past context": _augmented(context_s=0.0),
-    "noise from 0 dB": _augmented(snr_db=(0.0, 15.0)),
+    "no past context": _with_augmentation(context_s=0.0),
+    "noise from 0 dB": _with_augmentation(snr_db=(0.0, 15.0)),
 }
 
 
 def run(variant: Variant, samplers: Samplers, budget_s: float) -> dict[str, float]:
-    """Train one variant from scratch until its processor time is spent, then validate it.
+    """Train a variant from scratch until its processor time is used up, then validate it.
 
     Parameters
     ----------
     variant : Variant
     samplers : Samplers
     budget_s : float
-        Seconds of processor time, summed over cores; the learning rate falls over the last 40 %.
+        Processor seconds, summed over cores. The learning rate falls over the last 40 %.
 
     Returns
     -------
     dict of float
-        Steps taken, last loss, and the hit rates of :func:`training.validate.retrieve`.
+        n_steps, the last loss, and the hit rates of :func:`training.validate.retrieve`.
     """
     config, recipe, n_composed = variant
     n_samples = recipe.spectrogram.samples_per_segment
@@ -112,11 +113,11 @@ def run(variant: Variant, samplers: Samplers, budget_s: float) -> dict[str, floa
     torch.manual_seed(config.seed)
     learner = Learner(new_models(recipe)[0], config, recipe)
     learner.model.train()
-    began, step, loss = time.process_time(), 0, 0.0
-    while (spent := (time.process_time() - began) / budget_s) < 1:
+    start, step, loss = time.process_time(), 0, 0.0
+    while (used := (time.process_time() - start) / budget_s) < 1:
         chance = Chance((config.seed, step))
         pairs = training.draw(chance, config.n_pairs, n_samples)
-        rising, falling = (step + 1) / config.n_warmup_steps, (1 - spent) / config.cooldown_share
+        rising, falling = (step + 1) / config.n_warmup_steps, (1 - used) / config.cooldown_share
         rate = config.learning_rate * min(1.0, rising, falling)
         loss = learner.learn(learner.features(pairs, chance), rate).loss
         step += 1
@@ -125,9 +126,9 @@ def run(variant: Variant, samplers: Samplers, budget_s: float) -> dict[str, floa
 
 
 def _with_composed(training: PairSampler, n_tunes: int) -> PairSampler:
-    """Add synthesised multi-instrument music to the tracks that are drawn from."""
+    """Add synthesised multi-instrument music to the training tracks."""
     rate = training.rooms.sample_rate
-    tunes = [tunes_of.compose(seed, TUNE_S, rate) for seed in range(n_tunes)]
+    tunes = [composer.compose(seed, TUNE_S, rate) for seed in range(n_tunes)]
     composed = AudioPool.of_waveforms(tunes)
     tracks = np.arange(n_tunes) + len(training.music)
     return dataclasses.replace(
@@ -138,7 +139,7 @@ def _with_composed(training: PairSampler, n_tunes: int) -> PairSampler:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the variants that the results do not hold yet, and print them as a table."""
+    """Run the variants that are missing in the results, and print all as a table."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     sources = Sources(options.music, options.noise, options.speech, options.rooms)
@@ -150,18 +151,17 @@ def main(arguments: list[str] | None = None) -> None:
             with atomic_write(options.out) as partial:
                 partial.write_text(json.dumps(results, indent=1) + "\n")
             log.info("%s: %s", name, results[name])
-    sys.stdout.write(table(results) + "\n")
+    sys.stdout.write(results_table(results) + "\n")
 
 
-def table(results: dict[str, dict[str, float]]) -> str:
-    """Show results as a Markdown table, hit rates in per cent."""
-    columns = list(next(iter(results.values())))[2:]
-    head = f"| | steps | {' | '.join(columns)} |"
+def results_table(results: dict[str, dict[str, float]]) -> str:
+    """Format results as a Markdown table, hit rates in per cent."""
+    rates = list(next(iter(results.values())))[2:]
     rows = [
-        f"| {name} | {one['n_steps']} | {' | '.join(f'{100 * one[key]:.0f}' for key in columns)} |"
-        for name, one in results.items()
+        [name, str(result["n_steps"]), *(f"{100 * result[key]:.0f}" for key in rates)]
+        for name, result in results.items()
     ]
-    return "\n".join([head, "|---|" + "---:|" * (1 + len(columns)), *rows])
+    return table(["", "steps", *rates], rows)
 
 
 def _parser() -> argparse.ArgumentParser:

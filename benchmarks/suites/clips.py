@@ -1,4 +1,4 @@
-"""How well clip-level embeddings alone tell tracks apart: all tracks ranked by one cosine."""
+"""Accuracy of clip-level embeddings alone: all tracks ranked by one cosine."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ from numpy.typing import NDArray
 
 import astound
 from benchmarks.metrics.outcomes import Share, share
-from benchmarks.queries import cells, conditions, datasets
-from benchmarks.queries.datasets import Waveform
-from benchmarks.queries.questions import questions
+from benchmarks.queries import datasets
+from benchmarks.queries.conditions import CELL_SETS, make_cells
+from benchmarks.queries.datasets import Sounds, Waveform
+from benchmarks.queries.questions import fingerprint, questions
 from benchmarks.reports import report
-from benchmarks.runs import library
-from benchmarks.runs.progress import followed
+from benchmarks.runs import catalogs
+from benchmarks.runs.progress import track
 from benchmarks.runs.provenance import provenance
-from engine.audio import decode
 from engine.compare.similar import ClipIndex
 from engine.errors import AudioError, ConfigError
 from engine.protocol import AudioFingerprinter
 from engine.recipe import ClipConfig
 
 TOP = (1, 5, 20, 100)
-"""Ranks at which the share of right tracks is counted."""
+"""Ranks within which right tracks are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipsConfig:
-    """What to measure.
+    """Settings of the benchmark.
 
     Parameters
     ----------
     references, distractors : sequence of Path
-        Folders the catalog gets; queries are cut from references only.
+        Folders that the catalog gets. Queries are cut from references only.
     noise, rooms : Path
         Folders of noises and of room responses.
     catalog : Path
-        Where to open or create the catalog.
-    n_queries : int
-        Per cell.
-    seed : int
+        Folder to open or create the catalog in.
     out : Path
-        The JSON.
+        JSON file to write.
+    n_queries : int
+        Number of queries per cell.
+    seed : int
     model : Path or None
-        Weights to encode with; those astound ships by default.
+        Weights to encode with; the shipped ones by default.
     device : str
     jobs : int or None
-        Processes that decode what the catalog gets.
+        Number of decoder processes.
     """
 
     references: Sequence[Path]
@@ -74,14 +74,14 @@ class ClipsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """Where the true track stands among all tracks.
+    """Rank of the true track among all tracks.
 
     Parameters
     ----------
     rank : int or None
-        From 1; of tracks with the same cosine the true one comes last. None without an embedding.
+        From 1; the true track is last of those with equal cosines. None without an embedding.
     right_cosine, wrong_cosine : float or None
-        Of the true track; of the best other one, None where there is no other.
+        Cosine of the true track, and of the best other one; None if there is none.
     """
 
     rank: int | None
@@ -91,17 +91,17 @@ class Ranking:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipMetrics:
-    """One cell.
+    """Metrics of one cell.
 
     Parameters
     ----------
     cell : str
     top : dict of Share
-        Share of queries whose true track is among the first 1, 5, 20, 100, by that number.
+        Share of queries whose true track is among the first n, by n.
     median_right_cosine, median_wrong_cosine : float or None
-        Of the true tracks; of the best wrong ones.
+        Of the true tracks, and of the best wrong ones.
     n_errors : int
-        Queries that have no embedding; they count as not found.
+        Queries without an embedding; they count as not found.
     """
 
     cell: str
@@ -112,27 +112,23 @@ class ClipMetrics:
 
 
 def run(config: ClipsConfig) -> dict[str, Any]:
-    """Measure, write the results and return them, as the plain dict of the JSON."""
+    """Run the benchmark, write the results as JSON and return them."""
     known = datasets.audio_files(config.references)
-    draws = {
-        conditions.NOISE: datasets.Recordings(config.noise).draw,
-        conditions.ROOMS: datasets.Rooms(config.rooms).draw,
-    }
-    wanted = cells.make(cells.SETS["clips"], draws)
+    cells = make_cells(CELL_SETS["clips"], Sounds(config.noise, config.rooms).sources)
     with astound.open(config.catalog, model=config.model, device=config.device) as catalog:
-        library.fill(catalog, [*known, *datasets.audio_files(config.distractors)], config.jobs)
-        track_ids = library.track_ids(catalog)
+        catalogs.fill(catalog, [*known, *datasets.audio_files(config.distractors)], config.jobs)
+        track_ids = catalogs.track_ids(catalog)
         present = {path: track_ids[path] for path in known if path in track_ids}
         stored = ClipIndex(catalog.index.track_ids, cache(catalog.index.clips))
-        found: dict[str, list[Ranking]] = {cell.name: [] for cell in wanted}
-        asked = questions("present", list(present), config.n_queries, wanted, config.seed)
-        for question in followed(asked, "questions", config.n_queries):
+        rankings: dict[str, list[Ranking]] = {cell.name: [] for cell in cells}
+        all_questions = questions("present", list(present), config.n_queries, cells, config.seed)
+        for question in track(all_questions, "questions", config.n_queries):
             true_id = present[question.excerpt.cut.path]
-            for cell in wanted:
+            for cell in cells:
                 waveform = question.waveform(cell, config.seed)
-                found[cell.name].append(_ask(catalog.fingerprinter, waveform, stored, true_id))
-        about = library.describe(catalog)
-    rows = [measured(name, rankings) for name, rankings in found.items()]
+                rankings[cell.name].append(_rank(catalog.fingerprinter, waveform, stored, true_id))
+        about = catalogs.describe(catalog)
+    rows = [summarise(name, of_cell) for name, of_cell in rankings.items()]
     results = {
         **provenance(),
         "seed": config.seed,
@@ -145,15 +141,13 @@ def run(config: ClipsConfig) -> dict[str, Any]:
     return results
 
 
-def _ask(
+def _rank(
     fingerprinter: AudioFingerprinter, waveform: Waveform, stored: ClipIndex, true_id: int
 ) -> Ranking:
-    """Compare the first clip of a query, at the hop clips are made of."""
-    played = decode.resample(waveform, datasets.RATE, fingerprinter.sample_rate)
-    hop_s = ClipConfig().segment_hop_s
+    """Compare the first clip of a query with all stored clips."""
     try:
-        fingerprint = fingerprinter.fingerprint([played], hop_s)
-        cosines = stored.scores(fingerprint.clip_embeddings[:1])
+        query = fingerprint(fingerprinter, waveform, ClipConfig().segment_hop_s)
+        cosines = stored.scores(query.clip_embeddings[:1])
     except AudioError:
         return Ranking(rank=None)
     return ranking(cosines, stored.track_ids.index(true_id))
@@ -166,7 +160,7 @@ def ranking(cosines: NDArray[np.float32], right: int) -> Ranking:
     ----------
     cosines : float32 array of shape (n_tracks,)
     right : int
-        Which of them is the true track.
+        Index of the true track.
     """
     others = np.delete(cosines, right)
     return Ranking(
@@ -176,8 +170,8 @@ def ranking(cosines: NDArray[np.float32], right: int) -> Ranking:
     )
 
 
-def measured(cell: str, rankings: Sequence[Ranking]) -> ClipMetrics:
-    """Measure one cell."""
+def summarise(cell: str, rankings: Sequence[Ranking]) -> ClipMetrics:
+    """Compute the metrics of one cell."""
     right = [one.right_cosine for one in rankings if one.right_cosine is not None]
     wrong = [one.wrong_cosine for one in rankings if one.wrong_cosine is not None]
     return ClipMetrics(
@@ -195,6 +189,6 @@ _HEAD = ["query", "n", *(f"top {n} %" for n in TOP), "right cosine", "best wrong
 def _columns(row: ClipMetrics) -> Iterator[str]:
     yield row.cell
     yield str(row.top[1].n)
-    yield from map(report.percent, row.top.values())
+    yield from (report.percent(share) for share in row.top.values())
     for cosine in (row.median_right_cosine, row.median_wrong_cosine):
         yield "-" if cosine is None else f"{cosine:.3f}"

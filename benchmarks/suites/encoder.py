@@ -1,4 +1,4 @@
-"""What the encoder alone finds: every place of all recordings is scored, so that no search errs."""
+"""Accuracy of the encoder alone: every position of all recordings is scored, without a search."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.metrics.outcomes import share
-from benchmarks.queries import cells, conditions, datasets
-from benchmarks.queries.cells import Cell, Place
-from benchmarks.queries.questions import Question, questions
+from benchmarks.queries import datasets
+from benchmarks.queries.conditions import CellKey, make_cells, parse_cells
+from benchmarks.queries.datasets import Sounds, Waveform
+from benchmarks.queries.questions import fingerprint, questions
 from benchmarks.reports import report
-from benchmarks.runs.progress import followed
+from benchmarks.runs.progress import track
 from benchmarks.runs.provenance import provenance
 from engine.audio import decode
 from engine.config import AlignConfig, IndexConfig, SearchConfig
@@ -31,25 +32,24 @@ _N_PHASES = round(IndexConfig().segment_hop_s / SearchConfig().query_hop_s)
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """What to measure.
+    """Settings of the benchmark.
 
     Parameters
     ----------
     references, distractors : sequence of Path
-        Folders of what can be found; queries are cut from references only.
+        Folders of recordings to find. Queries are cut from references only.
     noise, rooms : Path
         Folders of noises and of room responses.
     out : Path
-        The JSON.
+        JSON file to write.
     distortions : str
-        As for :func:`benchmarks.queries.cells.places`.
     durations_s : sequence of float
-        Lengths of the queries.
+        See :func:`benchmarks.queries.conditions.parse_cells`.
     n_queries : int
-        Per cell.
+        Number of queries per cell.
     seed : int
     model : Path
-        Weights to encode with; those astound ships by default.
+        Weights to encode with; the shipped ones by default.
     device : str
     """
 
@@ -71,77 +71,76 @@ class EncoderConfig:
 
 
 def run(config: EncoderConfig) -> dict[str, Any]:
-    """Measure, write the results and return them, as the plain dict of the JSON."""
+    """Run the benchmark, write the results as JSON and return them."""
     fingerprinter = Fingerprinter.load(config.model, config.device)
     known = datasets.audio_files(config.references)
     paths = list(dict.fromkeys([*known, *datasets.audio_files(config.distractors)]))
-    stored, owners = embedded(paths, fingerprinter)
-    rooms = datasets.Rooms(config.rooms)
-    draws = {conditions.NOISE: datasets.Recordings(config.noise).draw, conditions.ROOMS: rooms.draw}
-    wanted = cells.make(cells.places(config.distortions, config.durations_s), draws)
-    asked = questions("present", known, config.n_queries, wanted, config.seed)
-    found: dict[Place, list[bool]] = {cell.place: [] for cell in wanted}
-    for question in followed(asked, "questions", config.n_queries):
-        right = known.index(question.excerpt.cut.path)
-        for cell in wanted:
-            query = _sharp(question, cell, config.seed, fingerprinter)
-            found[cell.place].append(
+    stored, owners = embed(paths, fingerprinter)
+    sounds = Sounds(config.noise, config.rooms)
+    cells = make_cells(parse_cells(config.distortions, config.durations_s), sounds.sources)
+    hits: dict[CellKey, list[bool]] = {cell.key: [] for cell in cells}
+    all_questions = questions("present", known, config.n_queries, cells, config.seed)
+    for question in track(all_questions, "questions", config.n_queries):
+        true_owner = known.index(question.excerpt.cut.path)
+        for cell in cells:
+            query = _embed_query(question.waveform(cell, config.seed), fingerprinter)
+            hits[cell.key].append(
                 query is not None
-                and int(best_tracks(query[None], stored, owners, _N_PHASES)) == right
+                and int(best_tracks(query[None], stored, owners, _N_PHASES)) == true_owner
             )
-    rates = {place: share(hits) for place, hits in found.items()}
+    rates = {key: share(flags) for key, flags in hits.items()}
+    rejected_rooms = sounds.rooms.refused if sounds.rooms else []
     results = {
         **provenance(),
         "seed": config.seed,
         "recipe_id": fingerprinter.recipe_id,
         "n_segments": len(owners),
-        "rooms_refused": [path.name for path in rooms.refused],
+        "rooms_refused": [path.name for path in rejected_rooms],
         "cells": [
             {"label": label, "duration_s": duration_s, "hit_rate": asdict(rate)}
             for (label, duration_s), rate in rates.items()
         ],
         "table": report.grid(
-            "right track, %", {place: report.percent(rate) for place, rate in rates.items()}
+            "right track, %", {key: report.percent(rate) for key, rate in rates.items()}
         ),
     }
     report.write(config.out, results)
     return results
 
 
-def embedded(
-    paths: Sequence[Path], fingerprinter: Fingerprinter
-) -> tuple[Vectors, NDArray[np.int64]]:
-    """Embed recordings as a catalog would; what cannot be decoded or is silent has no segments.
+def embed(paths: Sequence[Path], fingerprinter: Fingerprinter) -> tuple[Vectors, NDArray[np.int64]]:
+    """Embed recordings as a catalog does; those that cannot be decoded or are silent are skipped.
 
     Returns
     -------
     embeddings : float32 array of shape (n_segments, dim)
-        One recording behind the other.
+        Of all recordings, concatenated.
     owners : int64 array of shape (n_segments,)
-        Which of `paths` each segment is of.
+        Index into `paths` of each segment.
+
+    Raises
+    ------
+    ConfigError
+        No recording can be decoded.
     """
     parts, owners = [], []
-    for owner, path in enumerate(followed(paths, "recordings", len(paths))):
+    for owner, path in enumerate(track(paths, "recordings", len(paths))):
         try:
             blocks = decode.blocks(path, fingerprinter.sample_rate)
-            one = fingerprinter.fingerprint(blocks, IndexConfig().segment_hop_s, str(path))
+            recording = fingerprinter.fingerprint(blocks, IndexConfig().segment_hop_s, str(path))
         except AudioError:
             continue
-        parts.append(one.embeddings)
-        owners.append(np.full(len(one.embeddings), owner, np.int64))
+        parts.append(recording.embeddings)
+        owners.append(np.full(len(recording.embeddings), owner, np.int64))
     if not parts:
-        raise ConfigError("references", "nothing in them can be decoded")
+        raise ConfigError("references", "contain no file that can be decoded")
     return np.concatenate(parts), np.concatenate(owners)
 
 
-def _sharp(
-    question: Question, cell: Cell, seed: int, fingerprinter: Fingerprinter
-) -> Vectors | None:
-    """Embed a query as a catalog is asked with it, None if it is silent or too short."""
-    waveform = question.waveform(cell, seed)
-    played = decode.resample(waveform, datasets.RATE, fingerprinter.sample_rate)
+def _embed_query(waveform: Waveform, fingerprinter: Fingerprinter) -> Vectors | None:
+    """Embed a query as a search does; None if it is silent or too short."""
     try:
-        fingerprint = fingerprinter.fingerprint([played], SearchConfig().query_hop_s)
+        query = fingerprint(fingerprinter, waveform, SearchConfig().query_hop_s)
     except AudioError:
         return None
-    return alignment.sharpen(fingerprint, AlignConfig())
+    return alignment.sharpen(query, AlignConfig())

@@ -1,15 +1,13 @@
-"""How fast a GPU trains, fills and searches large shards, next to FAISS's IVF-PQ on the CPU.
+"""GPU: time to train, fill and search large shards, compared with FAISS's IVF-PQ on the CPU.
 
-All vectors are made up, and drawn a batch at a time: what is held of them at once does not grow
-with their number. A query is one of them with noise, and counts what share of its true neighbours
-is found; each search makes the least effort that finds enough.
+All vectors are synthetic and drawn one batch at a time, in bounded memory. Queries are stored
+vectors with noise. Each search probes the fewest lists that reach the required recall.
 """
 
 from __future__ import annotations
 
 import contextlib
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,10 +18,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from astound.storage import DATABASE_FILE, local_shards
-from benchmarks.metrics.exact import Exact, share_found
+from benchmarks.metrics.exact import ExactIndex, share_found
 from benchmarks.queries.distractors import TRACK_SEGMENTS, Distractors
-from benchmarks.queries.synthetic import MadeUp, MadeUpBatch
+from benchmarks.queries.synthetic import SyntheticBatch, SyntheticTracks
 from benchmarks.reports.report import table, write
+from benchmarks.runs.progress import log
 from benchmarks.runs.provenance import provenance
 from engine.errors import ConfigError
 from engine.records import POSITION_BITS, Hits, Placement, StoredVectors, Vectors
@@ -36,14 +35,15 @@ from engine.vectors.storage import LocalStorage
 from indexer.sources import CatalogSource
 
 TOP_K = 10
-_WANTED = 0.95
-_BATCH = 40  # as many segments has a query of five seconds
+_MIN_RECALL = 0.95
+_BATCH = 40
+"""Segments of a query of five seconds."""
 _NOISE = 0.75
-"""Length of the noise in a query whose stored segment has length 1: their cosine is about 0.8."""
+"""Norm of the noise in a query; the cosine of query and stored segment is about 0.8."""
 _BLOCK_ROWS = 65_536
-_LEAST_VECTORS = 20_000
+_MIN_VECTORS = 20_000
 _SHARD_BATCHES = 20
-"""Batches of 200,000 vectors in a shard: as large as compaction makes them."""
+"""Batches of 200,000 vectors in a shard, which is the size that compaction makes."""
 
 Search = Callable[[Vectors], Hits]
 T = TypeVar("T")
@@ -51,14 +51,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class GpuConfig:
-    """What to measure.
+    """Settings of the benchmark.
 
     Parameters
     ----------
     distractors_from : Path
-        A catalog of music that vectors are made up like.
+        A catalog of music to fit the synthetic vectors to.
     out : Path
-        The JSON.
+        JSON file to write.
     n_vectors : int
     n_queries : int
     work : Path or None
@@ -76,23 +76,23 @@ class GpuConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        for key, least in (("n_vectors", _LEAST_VECTORS), ("n_queries", 1)):
+        for key, least in (("n_vectors", _MIN_VECTORS), ("n_queries", 1)):
             if (value := getattr(self, key)) < least:
                 raise ConfigError.invalid(key, value, f"must be at least {least}")
 
     @property
     def work_folder(self) -> Path:
-        """Where shards are written."""
+        """Folder of the shards."""
         return self.work or self.out.with_suffix(".work")
 
 
 def run(config: GpuConfig) -> dict[str, Any]:
-    """Measure, write the results and return them, as the plain dict of the JSON.
+    """Run the benchmark, write the results as JSON and return them.
 
     Raises
     ------
     AstoundError
-        The catalog cannot be read, or has too little music.
+        The catalog cannot be read, or contains too little music.
     """
     device = gpu.find(config.device)
     shards = _Shards(config, device)
@@ -106,10 +106,10 @@ def run(config: GpuConfig) -> dict[str, Any]:
             "top_k": TOP_K,
             "build": shards.build(),
         }
-        results["searches"] = _Searches(config, shards, device).measured(results["build"])
+        results["searches"] = _Searches(config, shards, device).measure(results["build"])
     finally:
         shutil.rmtree(shards.storage.folder, ignore_errors=True)
-        with contextlib.suppress(OSError):  # something else is in there
+        with contextlib.suppress(OSError):  # not empty
             shards.storage.folder.parent.rmdir()
     results["table"] = _build_table(results)
     results["tables"] = {"searches": _searches_table(results)}
@@ -118,7 +118,7 @@ def run(config: GpuConfig) -> dict[str, Any]:
 
 
 class _Shards:
-    """Made-up tracks in large shards on disk."""
+    """Synthetic tracks in large shards on disk."""
 
     def __init__(self, config: GpuConfig, device: Gpu | None) -> None:
         self.storage = LocalStorage(config.work_folder / "shards")
@@ -132,7 +132,7 @@ class _Shards:
                 for i in range(len(batch.tracks))
             ]
             distractors = Distractors.fit(embeddings, config.seed)
-            self.tracks = MadeUp.filling(
+            self.tracks = SyntheticTracks.filling(
                 config.n_vectors, distractors, source.settings, config.seed
             )
         self.recipe_id = self.tracks.settings["recipe_id"]
@@ -140,16 +140,16 @@ class _Shards:
         self.placements: list[Placement] = []
 
     def train(self, storage: quantizer.Storage) -> tuple[float, Any]:
-        """Train an index; also give the seconds that took."""
+        """Train an index; return the seconds taken and the index."""
         sample = self._sample()
         return _timed(
             lambda: quantizer.train(sample, self.n_vectors, storage, self.seed, self.device)
         )
 
     def _sample(self) -> Vectors:
-        """Draw what to train on: other tracks than those that are stored."""
+        """Draw vectors to train on, not among those that are stored."""
         n = quantizer.N_TRAINING_PER_LIST * quantizer.n_lists(self.n_vectors)
-        other = MadeUp(self.tracks.distractors, self.tracks.settings, 0, self.seed + 1)
+        other = SyntheticTracks(self.tracks.distractors, self.tracks.settings, 0, self.seed + 1)
         parts: list[Vectors] = []
         while sum(map(len, parts)) < n:
             parts.append(np.concatenate(other.draw(len(parts))))
@@ -161,44 +161,44 @@ class _Shards:
         Returns
         -------
         dict
-            Seconds of training and of writing without drawing, and the bytes on disk.
+            train_s; write_s, without drawing vectors; n_bytes on disk.
         """
         train_s, trained = self.train("full")
-        began, n_bytes = time.perf_counter(), 0
+        start, n_bytes = time.perf_counter(), 0
         batches = self.tracks.batches()
         while (n_before := len(self.placements)) < self.tracks.n_tracks:
             recordings = _recordings(islice(batches, _SHARD_BATCHES))
             written = write_shard(self.storage, recordings, trained, self.device)
             n_bytes += written.n_bytes
             self.placements += written.placements(range(n_before, n_before + len(written.rows)))
-            _show(f"wrote {len(self.placements) * TRACK_SEGMENTS:,} of {self.n_vectors:,} vectors")
-        write_s = time.perf_counter() - began - self.tracks.draw_s
+            log(f"wrote {len(self.placements) * TRACK_SEGMENTS:,} of {self.n_vectors:,} vectors")
+        write_s = time.perf_counter() - start - self.tracks.draw_s
         return {"train_s": train_s, "write_s": write_s, "n_bytes": n_bytes}
 
     def blocks(self) -> Iterator[Vectors]:
-        """Read all that was written, in the order of track ids."""
-        for name in dict.fromkeys(one.shard for one in self.placements):
+        """Yield all stored vectors in the order of track ids."""
+        for name in dict.fromkeys(placement.shard for placement in self.placements):
             shard = Shard(self.storage.path(name))
             for first in range(0, shard.n_segments, _BLOCK_ROWS):
                 yield shard.vectors(first, _BLOCK_ROWS)
 
 
-def _recordings(batches: Iterable[MadeUpBatch]) -> Iterator[StoredVectors]:
+def _recordings(batches: Iterable[SyntheticBatch]) -> Iterator[StoredVectors]:
     for batch in batches:
         for number in range(len(batch.tracks)):
             yield batch.read(number)
 
 
 class _Searches:
-    """The same queries, searched one way and another."""
+    """The same queries, searched in several ways."""
 
     def __init__(self, config: GpuConfig, shards: _Shards, device: Gpu | None) -> None:
         self.shards, self.device = shards, device
         self.on_cpu = self._index(None)
         rng = np.random.default_rng([config.seed, 1])
         self.queries = self._noisy(rng, config.n_queries)
-        _show("searching exactly")
-        exact = Exact(shards.storage, shards.placements, shards.recipe_id)
+        log("exact search")
+        exact = ExactIndex(shards.storage, shards.placements, shards.recipe_id)
         self.exact = exact.search(self.queries, TOP_K)
 
     def _index(self, device: Gpu | None) -> Index:
@@ -213,35 +213,35 @@ class _Searches:
         vectors = vectors + np.float32(_NOISE) * noise.astype(np.float32)
         return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
-    def measured(self, build: dict[str, float]) -> list[dict[str, Any]]:
-        """Measure each search, and note in `build` what FAISS's own index took to build."""
+    def measure(self, build: dict[str, float]) -> list[dict[str, Any]]:
+        """Measure each search; add the build time of FAISS's own index to `build`."""
         rows = []
         if self.device is not None:
             index = self._index(self.device)
             load_s, _ = _timed(lambda: index.search(self.queries[:1], TOP_K))
             build["load_s"] = load_s
             rows.append(self._row("GPU, all vectors", None, lambda q: index.search(q, TOP_K)))
-        rows.append(self._least("astound, CPU", self._with_lists))
+        rows.append(self._fewest_lists("astound, CPU", self._with_lists))
         build["ivf_pq_s"], index_pq = _timed(self._ivf_pq)
-        rows.append(self._least("IVF-PQ, CPU", lambda n: _in_lists(index_pq, n)))
+        rows.append(self._fewest_lists("IVF-PQ, CPU", lambda n: _in_lists(index_pq, n)))
         return rows
 
     def _with_lists(self, n_probe: int) -> Search:
         return lambda queries: self.on_cpu.search(queries, TOP_K, n_probe=n_probe)
 
     def _ivf_pq(self) -> Any:
-        """Build FAISS's own index, of all vectors in one."""
+        """Build FAISS's own IVF-PQ of all vectors."""
         _, index = self.shards.train("compact")
         for block in self.shards.blocks():
             quantizer.add(index, block, self.device)
-            _show(f"IVF-PQ: {index.ntotal:,} of {self.shards.n_vectors:,} vectors")
+            log(f"IVF-PQ: {index.ntotal:,} of {self.shards.n_vectors:,} vectors")
         return index
 
-    def _least(self, name: str, search: Callable[[int], Search]) -> dict[str, Any]:
-        """Look into twice as many lists until enough is found, or all are looked into."""
+    def _fewest_lists(self, name: str, search: Callable[[int], Search]) -> dict[str, Any]:
+        """Double the number of probed lists until the recall is reached or all are probed."""
         n_lists, n_probe = quantizer.n_lists(self.shards.n_vectors), 4
         row: dict[str, Any] = {}
-        while n_probe < n_lists and row.get("recall", 0.0) < _WANTED:
+        while n_probe < n_lists and row.get("recall", 0.0) < _MIN_RECALL:
             n_probe *= 2
             row = self._row(name, n_probe, search(n_probe))
         return row
@@ -249,12 +249,12 @@ class _Searches:
     def _row(self, name: str, n_probe: int | None, search: Search) -> dict[str, Any]:
         firsts = range(0, len(self.queries), _BATCH)
         batches = [self.queries[first : first + _BATCH] for first in firsts]
-        search(batches[0])  # what is done once is no part of it
+        search(batches[0])  # warm up
         seconds, found = _timed(lambda: [search(one) for one in batches])
         addresses = np.concatenate([one.addresses for one in found])
         cosines = np.concatenate([one.cosines for one in found])
         recall = share_found(self.exact, Hits(addresses=addresses, cosines=cosines))
-        _show(f"{name}: {recall:.3f} found in {n_probe or 'no'} lists")
+        log(f"{name}: recall {recall:.3f} with {n_probe or 'no'} lists")
         return {
             "name": name,
             "n_probe": n_probe,
@@ -274,13 +274,9 @@ def _in_lists(index: Any, n_probe: int) -> Search:
 
 
 def _timed(work: Callable[[], T]) -> tuple[float, T]:
-    began = time.perf_counter()
+    start = time.perf_counter()
     result = work()
-    return time.perf_counter() - began, result
-
-
-def _show(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    return time.perf_counter() - start, result
 
 
 def _build_table(results: dict[str, Any]) -> str:
@@ -301,4 +297,4 @@ def _searches_table(results: dict[str, Any]) -> str:
         ]
         for row in results["searches"]
     ]
-    return table(["search", "lists", f"recall of {TOP_K}", "query segments a second"], rows)
+    return table(["search", "lists", f"recall of {TOP_K}", "query segments/s"], rows)

@@ -1,4 +1,4 @@
-"""How fast the networks are: torch in both precisions, and onnxruntime, in one run."""
+"""Speed of the networks in torch, in both precisions, and in onnxruntime."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from engine.recipe import ASTConfig
 
 _TURN_S = 0.2
 _BASELINE = "torch, cpu, float32"
-_HEAD = ["model", "batch", "runs on", "inputs a second", "× real time", f"speed / {_BASELINE}"]
+_HEAD = ["model", "batch", "runs on", "inputs/s", "× real time", f"speed / {_BASELINE}"]
 
 
 class Case(NamedTuple):
-    """A model to measure, and at which batch sizes.
+    """A model and the batch sizes to measure it at.
 
-    `input_s` are the seconds of a recording for each of which it runs once.
+    `input_s` is the seconds of a recording per input.
     """
 
     name: str
@@ -52,16 +52,16 @@ SHIPPED = Case(
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """What to measure.
+    """Settings of the benchmark.
 
     Parameters
     ----------
     out : Path
-        The JSON.
+        JSON file to write.
     device : str
-        Measured besides the CPU.
+        Device to measure besides the CPU.
     seconds : float
-        For about how long each comparison goes on; each way has one turn at least.
+        Approximate time for each comparison; everything runs at least once.
     cases : sequence of Case
     """
 
@@ -73,7 +73,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class Speed:
-    """The best of one way to run a model; `ratio` is its speed over that of torch on the CPU."""
+    """Best speed of one backend; `ratio` is relative to torch on the CPU in float32."""
 
     model: str
     batch_size: int
@@ -85,14 +85,14 @@ class Speed:
 
 
 def run(config: ModelConfig) -> dict[str, Any]:
-    """Measure, write the results and return them, as the plain dict of the JSON."""
+    """Run the benchmark, write the results as JSON and return them."""
     device = resolve_device(config.device)
-    speeds = [one for case in config.cases for one in _measure(case, device, config.seconds)]
+    speeds = [row for case in config.cases for row in _measure(case, device, config.seconds)]
     results = provenance() | {
         "onnxruntime": metadata.version("onnxruntime"),
         "device": device,
-        "speeds": [asdict(one) for one in speeds],
-        "table": report.table(_HEAD, [_row(one) for one in speeds]),
+        "speeds": [asdict(speed) for speed in speeds],
+        "table": report.table(_HEAD, [_row(speed) for speed in speeds]),
     }
     report.write(config.out, results)
     return results
@@ -104,12 +104,13 @@ def run(config: ModelConfig) -> dict[str, Any]:
 def best_of(
     runs: Mapping[str, Callable[[], object]], seconds: float
 ) -> tuple[dict[str, float], int]:
-    """Time calls in turns, so that whatever else the machine does slows all of them.
+    """Time calls in turns, so that other load on the machine affects all of them.
 
     Returns
     -------
-    tuple
-        The shortest time of each in seconds, and how many turns each had.
+    shortest_s : dict of float
+        Shortest time of each call in seconds.
+    n_turns : int
     """
     shortest_s = dict.fromkeys(runs, math.inf)
     n_turns, end = 0, time.perf_counter() + seconds
@@ -121,12 +122,12 @@ def best_of(
 
 
 def _turn(call: Callable[[], object]) -> float:
-    """Call again and again for a moment; give the shortest time."""
+    """Call repeatedly for a moment; return the shortest time in seconds."""
     shortest_s, end = math.inf, time.perf_counter() + _TURN_S
     while shortest_s == math.inf or time.perf_counter() < end:
-        began = time.perf_counter()
+        start = time.perf_counter()
         call()
-        shortest_s = min(shortest_s, time.perf_counter() - began)
+        shortest_s = min(shortest_s, time.perf_counter() - start)
     return shortest_s
 
 
@@ -134,12 +135,12 @@ def _turn(call: Callable[[], object]) -> float:
 
 
 def _measure(case: Case, device: str, seconds: float) -> list[Speed]:
-    """Time all ways to run a model against each other, one batch size after the other."""
+    """Measure all backends of a model at each batch size."""
     model = case.make("cpu")
-    encoders = _by_torch(model) | {"onnxruntime, cpu, float32": _by_onnxruntime(model)}
+    encoders = _torch_encoders(model) | {"onnxruntime, cpu, float32": _onnx_encoder(model)}
     if device != "cpu":
-        encoders |= _by_torch(case.make(device))
-    for encoder in encoders.values():  # the first call of each takes longer
+        encoders |= _torch_encoders(case.make(device))
+    for encoder in encoders.values():  # warm up
         encoder.embed_segments(model.preprocess(_noise(1, model)))
     speeds = []
     for batch_size in case.batch_sizes:
@@ -153,8 +154,8 @@ def _measure(case: Case, device: str, seconds: float) -> list[Speed]:
     return speeds
 
 
-def _by_torch(model: ASTModel) -> dict[str, Encoder]:
-    """In float32 and, where the machine is fast at that, in bfloat16."""
+def _torch_encoders(model: ASTModel) -> dict[str, Encoder]:
+    """Return encoders in float32 and, if the processor is fast at it, in bfloat16."""
     half, whole = _encoder(model, model.network), _encoder(model, model.network)
     encoders = {f"torch, {whole.device}, float32": whole}
     if half.half:
@@ -163,7 +164,7 @@ def _by_torch(model: ASTModel) -> dict[str, Encoder]:
     return encoders
 
 
-def _by_onnxruntime(model: ASTModel) -> Encoder:
+def _onnx_encoder(model: ASTModel) -> Encoder:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         model.export_onnx(path)
@@ -177,7 +178,7 @@ def _encoder(model: ASTModel, network: Network) -> Encoder:
 
 
 def _noise(batch_size: int, model: ASTModel) -> Waveform:
-    """Waveforms of one segment each, of shape (batch_size, n_samples)."""
+    """Return waveforms of one segment each, shape (batch_size, n_samples)."""
     n_samples = model.recipe.spectrogram.samples_per_segment
     rng = np.random.default_rng(0)
     return rng.normal(0, 0.1, (batch_size, n_samples)).astype(np.float32)

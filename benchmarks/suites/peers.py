@@ -1,12 +1,9 @@
-"""astound and its peers side by side: the same recordings, the same queries, the same machine."""
+"""astound and other systems: the same recordings, the same queries, the same machine."""
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import shutil
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,22 +13,25 @@ from typing import Any
 import numpy as np
 
 from astound.catalog import Device
-from benchmarks.metrics.outcomes import summarise
-from benchmarks.peers import query_files
+from benchmarks.metrics.outcomes import by_cell, summarise
 from benchmarks.peers.astound_peer import Astound
 from benchmarks.peers.audfprint import Audfprint
 from benchmarks.peers.chromaprint import Chromaprint
 from benchmarks.peers.olaf import Olaf
 from benchmarks.peers.peer import Answer, Peer
-from benchmarks.peers.query_files import QueryFile
-from benchmarks.queries import cells, conditions, datasets
+from benchmarks.peers.query_files import QueryFile, write_queries
+from benchmarks.queries import datasets
+from benchmarks.queries.conditions import CellKey, make_cells, required_sounds
+from benchmarks.queries.datasets import Sounds
 from benchmarks.reports import peer_tables, report
-from benchmarks.runs.process import measured
+from benchmarks.runs.journal import Journal
+from benchmarks.runs.process import run_in_process
+from benchmarks.runs.progress import log
 from benchmarks.runs.provenance import digest, provenance
 from engine.audio import decode
 from engine.errors import AstoundError, AudioError, ConfigError
 
-log = logging.getLogger(__name__)
+JOURNAL = "systems.jsonl"
 
 PROGRAMS: dict[str, Callable[[], Any]] = {
     "chromaprint": Chromaprint,
@@ -39,15 +39,15 @@ PROGRAMS: dict[str, Callable[[], Any]] = {
     "audfprint-mirex": Audfprint.mirex,
     "olaf": Olaf,
 }
-"""Systems that are programs of their own."""
+"""Systems that are external programs."""
 
 NAMES = ("astound", *PROGRAMS)
 
-PLACES: tuple[cells.Place, ...] = (
+CELLS: tuple[CellKey, ...] = (
     ("clean", 5.0), ("noise5", 5.0), ("noise0", 5.0), ("noise0", 2.0), ("room5", 5.0),
     ("speed+3", 5.0), ("opus-12k", 5.0),
 )  # fmt: skip
-"""What is asked; what needs noises or rooms is left out where there are none."""
+"""Cells to measure, if there are the noises and rooms they need."""
 
 
 def _program_names() -> list[str]:
@@ -56,32 +56,32 @@ def _program_names() -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class PeersConfig:
-    """What to compare.
+    """Settings of the benchmark.
 
     Parameters
     ----------
     references : sequence of Path
         Folders of music.
     out : Path
-        Folder for the queries, the indexes and peers.json; a run that was cut short goes on there
-        with the next system.
+        Folder for the queries, the indexes and peers.json. An interrupted run resumes with the next
+        system.
     noise, rooms : Path or None
         Folders of noises and of room responses.
     peers : sequence of str
-        Of NAMES. One that is not installed is told of and left out.
+        Of NAMES. Systems that are not installed are reported and left out.
     commands : mapping of str
-        How to call a program, by its name; what is on the PATH by default.
+        Command of a program by its name; by default it is looked for on the PATH.
     n_queries : int
-        Excerpts of present music, and as many of absent music; each is asked in all cells.
+        Number of excerpts of present music, and of absent music; each is a query in all cells.
     hold_out : float
-        Share of the references that no index gets, and that absent queries are cut from.
+        Fraction of the references that no index gets, and that absent queries are cut from.
     seed : int
     jobs : int or None
-        Processes that ingest; as many as there are processors by default.
+        Number of ingest processes; the number of processors by default.
     model : Path or None
         Weights for astound.
     device : {"auto", "cpu", "cuda"}
-        What astound encodes with.
+        Device for astound's encoder.
     """
 
     references: Sequence[Path]
@@ -109,42 +109,58 @@ class PeersConfig:
         if self.n_queries < 1:
             raise ConfigError.invalid("n_queries", self.n_queries, "must be at least 1")
 
+    @property
+    def n_jobs(self) -> int:
+        """Number of ingest processes."""
+        return self.jobs or os.cpu_count() or 1
+
+    @property
+    def cells(self) -> list[CellKey]:
+        """Cells that can be made with the sounds given."""
+        return [
+            key
+            for key in CELLS
+            if all(getattr(self, option) is not None for option in required_sounds(key[0]))
+        ]
+
     def peer(self, name: str) -> Peer:
         """Make one of the systems."""
         if name == "astound":
             return Astound(model=self.model, device=self.device)
-        made = PROGRAMS[name]()
-        program = replace(made.program, command=self.commands.get(made.program.name))
-        found: Peer = replace(made, program=program)
-        return found
+        peer = PROGRAMS[name]()
+        program = replace(peer.program, command=self.commands.get(peer.program.name))
+        with_command: Peer = replace(peer, program=program)
+        return with_command
 
 
 def run(config: PeersConfig) -> dict[str, Any]:
-    """Compare, write peers.json and return what it holds.
+    """Run the comparison and write peers.json.
 
     Returns
     -------
     dict
-        With "table", the Markdown tables; "systems" by name; and "left_out", the reason why a
-        system was not measured, by name.
+        Content of peers.json, with "table", the Markdown tables; "systems" by name; and "left_out",
+        the reason why a system was not measured, by name.
 
     Raises
     ------
     AstoundError
-        There is nothing to ask for, or the folder holds queries of other settings.
+        There are no queries, or the folder contains queries of other settings.
     """
     known, absent = datasets.hold_out(
         datasets.audio_files(config.references), config.hold_out, config.seed
     )
-    audio_s, references = _heard(known)
-    queries = _queries(config, references, absent)
+    audio_s, references = _decodable(known)
+    settings = _settings(config, references, absent)
+    queries = _write_queries(config, references, absent, settings)
+    journal = Journal(config.out / JOURNAL, settings)
     systems: dict[str, Any] = {}
     left_out: dict[str, str] = {}
     for name in config.peers:
         try:
-            systems[name] = _system(config, name, references, queries)
+            systems[name] = _measure(config, name, references, queries, journal)
         except AstoundError as error:
-            _say(f"left out: {error}")
+            log(f"skipped: {error}")
             left_out[name] = str(error).removeprefix(f"{name}: ")
     results = {
         **provenance(),
@@ -152,8 +168,8 @@ def run(config: PeersConfig) -> dict[str, Any]:
         "n_references": len(references),
         "n_absent": len(absent),
         "audio_s": audio_s,
-        "n_jobs": _n_jobs(config),
-        "systems": {name: _summary(one, queries, audio_s) for name, one in systems.items()},
+        "n_jobs": config.n_jobs,
+        "systems": {name: _summary(system, queries, audio_s) for name, system in systems.items()},
         "left_out": left_out,
     }
     if "astound" in systems:
@@ -164,129 +180,119 @@ def run(config: PeersConfig) -> dict[str, Any]:
     return results
 
 
-def _n_jobs(config: PeersConfig) -> int:
-    return config.jobs or os.cpu_count() or 1
-
-
-def _heard(paths: Sequence[Path]) -> tuple[float, list[Path]]:
-    """Seconds of audio, and the files that can be decoded: nobody gets others."""
+def _decodable(paths: Sequence[Path]) -> tuple[float, list[Path]]:
+    """Return the seconds of audio, and the files that can be decoded; no system gets others."""
     durations_s = {}
     for path in paths:
         try:
             durations_s[path] = len(decode.read(path, datasets.RATE)) / datasets.RATE
         except AudioError as error:
-            log.warning("left out: %s", error)
+            log(f"skipped: {error}")
     return sum(durations_s.values()), list(durations_s)
 
 
-def _queries(
+# -- queries ---------------------------------------------------------------------------------
+
+
+def _settings(
     config: PeersConfig, present: Sequence[Path], absent: Sequence[Path]
-) -> list[QueryFile]:
-    sounds = {conditions.NOISE: config.noise, conditions.ROOMS: config.rooms}
-    known = [
-        place for place in PLACES if all(sounds[kind] is not None for kind in cells.needs(place[0]))
-    ]
-    draws: dict[str, Any] = {}
-    if config.noise is not None:
-        draws[conditions.NOISE] = datasets.Recordings(config.noise).draw
-    if config.rooms is not None:
-        draws[conditions.ROOMS] = datasets.Rooms(config.rooms).draw
+) -> dict[str, Any]:
+    """Return everything that queries and indexes depend on; lists as hashes."""
     folders = [folder for folder in (config.noise, config.rooms) if folder]
-    settings = {
+    return {
         "seed": config.seed,
         "n_queries": config.n_queries,
-        "places": known,
+        "cells": config.cells,
         "present": digest(map(str, present)),
         "absent": digest(map(str, absent)),
         "sounds": digest(map(str, datasets.audio_files(folders))),
     }
-    asked_for = {"present": present, "absent": absent}
-    n_questions = dict.fromkeys(asked_for, config.n_queries)
+
+
+def _write_queries(
+    config: PeersConfig,
+    present: Sequence[Path],
+    absent: Sequence[Path],
+    settings: Mapping[str, Any],
+) -> list[QueryFile]:
+    cells = make_cells(config.cells, Sounds(config.noise, config.rooms).sources)
+    paths = {"present": present, "absent": absent}
+    n_questions = dict.fromkeys(paths, config.n_queries)
     folder = config.out / "queries"
-    made = cells.make(known, draws)
-    return query_files.written(folder, asked_for, n_questions, made, config.seed, settings)
+    return write_queries(folder, paths, n_questions, cells, config.seed, settings)
 
 
 # -- one system ------------------------------------------------------------------------------
 
 
-def _system(
-    config: PeersConfig, name: str, references: Sequence[Path], queries: Sequence[QueryFile]
+def _measure(
+    config: PeersConfig,
+    name: str,
+    references: Sequence[Path],
+    queries: Sequence[QueryFile],
+    journal: Journal,
 ) -> dict[str, Any]:
-    """Measure a system, or read what an earlier run has measured of the same."""
+    """Measure a system, or return what an earlier run measured of the same version."""
     peer = config.peer(name)
-    about = asdict(peer.about())
-    asked = {
-        "about": about,
-        "n_jobs": _n_jobs(config),
-        "references": digest(map(str, references)),
-        "queries": digest(str(query.path) for query in queries),
-    }
-    folder = config.out / name
-    former = folder / "measured.json"
-    if former.exists():
-        found: dict[str, Any] = json.loads(former.read_text())
-        if found["asked"] == asked:
-            return found
-    _say(f"{name}: ingest of {len(references)} recordings")
-    shutil.rmtree(folder, ignore_errors=True)
+    version = {"about": asdict(peer.about()), "n_jobs": config.n_jobs}
+    for record in journal.records:
+        if record["name"] == name and record["version"] == version:
+            return record
+    log(f"{name}: ingest of {len(references)} recordings")
     index = _index(config, name)
+    shutil.rmtree(index, ignore_errors=True)
     index.mkdir(parents=True)
-    _, ingest = measured(_build, peer, references, index, _n_jobs(config))
+    _, ingest = run_in_process(_build, peer, references, index, config.n_jobs)
     n_bytes = sum(file.stat().st_size for file in index.rglob("*") if file.is_file())
-    _say(f"{name}: {len(queries)} queries")
-    answers, ask = measured(_ask, peer, [query.path for query in queries], index)
-    found = {
-        "asked": asked,
+    log(f"{name}: {len(queries)} queries")
+    answers, asking = run_in_process(_query, peer, [query.path for query in queries], index)
+    record = {
+        "name": name,
+        "version": version,
         "ingest": asdict(ingest),
-        "ask": asdict(ask),
+        "ask": asdict(asking),
         "n_bytes": n_bytes,
-        "answers": [_plain(answer) for answer in answers],
+        "answers": [_to_json(answer) for answer in answers],
     }
-    report.write(former, found)
-    return found
+    journal.append(record)
+    return record
 
 
 def _index(config: PeersConfig, name: str) -> Path:
     return config.out / name / "index"
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def _build(peer: Peer, references: Sequence[Path], folder: Path, n_jobs: int) -> None:
     peer.build(references, folder, n_jobs)
 
 
-def _ask(peer: Peer, queries: Sequence[Path], folder: Path) -> list[Answer]:
-    return list(peer.ask(queries, folder))
+def _query(peer: Peer, queries: Sequence[Path], folder: Path) -> list[Answer]:
+    return list(peer.query(queries, folder))
 
 
-def _plain(answer: Answer) -> dict[str, Any]:
+def _to_json(answer: Answer) -> dict[str, Any]:
     return asdict(answer) | {"reference": answer.reference and str(answer.reference)}
 
 
-def _read(plain: Mapping[str, Any]) -> Answer:
-    reference = plain["reference"]
-    return Answer(**{**plain, "reference": None if reference is None else Path(reference)})
+def _from_json(fields: Mapping[str, Any]) -> Answer:
+    reference = fields["reference"]
+    return Answer(**{**fields, "reference": None if reference is None else Path(reference)})
 
 
 def _summary(
     system: Mapping[str, Any], queries: Sequence[QueryFile], audio_s: float
 ) -> dict[str, Any]:
-    answers = [_read(plain) for plain in system["answers"]]
+    answers = [_from_json(fields) for fields in system["answers"]]
     outcomes = [query.outcome(answer) for query, answer in zip(queries, answers, strict=True)]
-    names = dict.fromkeys(one.cell for one in outcomes)
-    found = [summarise(name, [o for o in outcomes if o.cell == name]) for name in names]
+    cells = [summarise(name, of_cell) for name, of_cell in by_cell(outcomes).items()]
     return {
-        **system["asked"]["about"],
+        **system["version"]["about"],
         "ingest_realtime_factor": audio_s / system["ingest"]["wall_s"],
         "ingest_peak_rss_bytes": system["ingest"]["peak_rss_bytes"],
         "ask_peak_rss_bytes": system["ask"]["peak_rss_bytes"],
         "bytes_per_audio_s": system["n_bytes"] / audio_s,
         "latency": _latency(answers, system["ask"]["wall_s"]),
-        "cells": [asdict(cell) for cell in found],
+        "cells": [asdict(cell) for cell in cells],
     }
 
 

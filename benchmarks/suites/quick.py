@@ -1,7 +1,7 @@
-"""The gate: music made on the spot, a fixed set of questions, and the answers of last time.
+"""Regression gate: fixed queries of synthetic music, compared with the answers of a baseline.
 
-Nothing from outside is needed. What it finds says whether astound lost something, not how good it
-is: made-up music is easier to tell than real music.
+It needs no external data. It shows whether a change lost accuracy or speed, not how accurate
+astound is: synthetic music is easier than real music.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from benchmarks.reports import report
 from benchmarks.runs import baseline, reference_work
 from benchmarks.runs.baseline import Baseline
 from benchmarks.runs.provenance import provenance
-from benchmarks.runs.workers import in_order
+from benchmarks.runs.workers import map_in_order
 from benchmarks.suites import retrieval
 from benchmarks.suites.retrieval import RetrievalConfig
 from engine.audio import decode
@@ -39,26 +39,26 @@ _N_ROUNDS = 15
 
 @dataclass(frozen=True, kw_only=True)
 class QuickConfig:
-    """What to compose and how much to ask.
+    """Settings of the gate.
 
     Parameters
     ----------
     baseline : Path
-        Where the answers of last time are.
+        File of the baseline.
     update : bool
-        Write them instead of comparing with them.
+        Write the baseline instead of comparing with it.
     n_tunes, n_absent_tunes : int
-        Sizes of the library, and of the music it does not know.
+        Number of tunes in the catalog, and of tunes outside of it.
     n_queries, n_absent : int
-        Per cell.
+        Queries of present and of absent music, per cell.
     distortions : str
     durations_s : sequence of float
     n_rounds : int
-        How often each piece of work is timed.
+        Number of times each piece of work is timed.
     processes : int
-        Processes that ask.
+        Number of processes that run queries.
     model : Path or None
-        Weights to encode with; those astound ships by default.
+        Weights to encode with; the shipped ones by default.
     """
 
     baseline: Path = BASELINE
@@ -75,47 +75,47 @@ class QuickConfig:
 
 
 def run(config: QuickConfig) -> dict[str, Any]:
-    """Ask, time, and compare; or write what came out, if that is wanted.
+    """Measure, and compare with the baseline or update it.
 
     Returns
     -------
     dict
-        "table", and "losses": a line each, empty when nothing was lost or nothing was compared.
+        "table", and "losses": a line for each loss, empty with `update`.
 
     Raises
     ------
     ConfigError
-        There is nothing to compare with, or it answers other questions.
+        The baseline is missing, or is of other queries.
     """
     former = None if config.update else baseline.read(config.baseline)
     with tempfile.TemporaryDirectory(prefix="astound-") as folder:
-        now = _measured(config, Path(folder))
-    lost = baseline.losses(former, now) if former else []
+        now = _measure(config, Path(folder))
+    losses = baseline.losses(former, now) if former else []
     if config.update:
         baseline.write(config.baseline, now)
     table = report.table(["what", "before", "now"], baseline.rows(former, now))
-    return {"table": table, "losses": lost}
+    return {"table": table, "losses": losses}
 
 
-def _measured(config: QuickConfig, home: Path) -> Baseline:
+def _measure(config: QuickConfig, home: Path) -> Baseline:
     compose(config, home)
-    asked = RetrievalConfig(
+    retrieval_config = RetrievalConfig(
         references=[home / "music"], absent=[home / "absent"], noise=home / "noise",
         rooms=home / "rooms", out=home, distortions=config.distortions,
         durations_s=config.durations_s, n_queries=config.n_queries, n_absent=config.n_absent,
         processes=config.processes, model=config.model, device="cpu",
     )  # fmt: skip
-    about, outcomes = retrieval.asked(asked)
-    (costs,) = in_order(_Stopwatch, (asked,), [config.n_rounds], 1)
+    about, outcomes = retrieval.collect(retrieval_config)
+    (costs,) = map_in_order(_Timer, (retrieval_config,), [config.n_rounds], 1)
     about = provenance() | {"recipe_id": about["recipe_id"], "catalog": about["catalog"]}
     return baseline.baseline(outcomes, costs, about)
 
 
-# -- what is made on the spot ----------------------------------------------------------------
+# -- sounds ----------------------------------------------------------------------------------
 
 
 def compose(config: QuickConfig, home: Path) -> None:
-    """Write the folders music, absent, noise and rooms; the same ones every time."""
+    """Write the folders music, absent, noise and rooms; always the same."""
     composer.write_library(home / "music", config.n_tunes, 0, _TUNE_S)
     composer.write_library(home / "absent", config.n_absent_tunes, _FIRST_ABSENT, _TUNE_S)
     for folder, sounds in (("noise", _noises()), ("rooms", _rooms())):
@@ -126,7 +126,7 @@ def compose(config: QuickConfig, home: Path) -> None:
 
 
 def _noises() -> dict[str, Waveform]:
-    """Make pink noise, and a crowd: many tunes at once, none of them in the library."""
+    """Return pink noise, and several tunes at once, none of them in the catalog."""
     rng = generator(0, "noises")
     spectrum = np.fft.rfft(rng.standard_normal(10 * RATE))
     pink = np.fft.irfft(spectrum / np.sqrt(np.arange(len(spectrum)) + 1.0))
@@ -135,7 +135,7 @@ def _noises() -> dict[str, Waveform]:
 
 
 def _rooms() -> dict[str, Waveform]:
-    """Make rooms of different reverberation times: noise that decays by 60 dB in that time."""
+    """Return room responses: noise that decays by 60 dB within the reverberation time."""
     rng = generator(0, "rooms")
     found = {}
     for decay_s in _ROOMS_S:
@@ -146,11 +146,11 @@ def _rooms() -> dict[str, Waveform]:
     return found
 
 
-# -- what is timed ---------------------------------------------------------------------------
+# -- costs -----------------------------------------------------------------------------------
 
 
-class _Stopwatch:
-    """Times work in a process of its own, which has one thread."""
+class _Timer:
+    """Measures costs; runs in a process of its own with one thread."""
 
     def __init__(self, config: RetrievalConfig) -> None:
         self.catalog = config.open(create=False)

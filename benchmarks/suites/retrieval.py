@@ -1,74 +1,82 @@
-"""How often the answer is right: known music, distorted and asked for; unknown music, asked for."""
+"""Accuracy: distorted queries of known music, and queries of unknown music."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import astound
 from astound.catalog import Catalog
 from benchmarks.metrics.open_set import open_set
-from benchmarks.metrics.outcomes import Outcome, calibration, outcome, summarise
-from benchmarks.queries import cells, conditions, datasets
-from benchmarks.queries.cells import Cell, Place
-from benchmarks.queries.questions import Question, questions
-from benchmarks.reports import page, report
-from benchmarks.runs import library, progress
-from benchmarks.runs.journal import Journal
+from benchmarks.metrics.outcomes import Outcome, by_cell, calibration, summarise
+from benchmarks.metrics.recall import answer
+from benchmarks.queries import datasets
+from benchmarks.queries.conditions import (
+    CellKey,
+    SoundSources,
+    cell_name,
+    make_cells,
+    parse_cells,
+    required_sounds,
+)
+from benchmarks.queries.datasets import Sounds
+from benchmarks.queries.questions import Question, remaining_questions
+from benchmarks.reports import report, retrieval_pages
+from benchmarks.runs import catalogs
+from benchmarks.runs.journal import Journal, collect_outcomes
 from benchmarks.runs.provenance import code_id, digest, provenance
-from benchmarks.runs.workers import in_order
+from benchmarks.runs.workers import map_in_order
 from engine.config import SearchConfig
-from engine.errors import AudioError, ConfigError
+from engine.errors import ConfigError
 
 RESULTS, JOURNAL = "results.json", "queries.jsonl"
 
-_MAX_MATCHES = 5
 _MODULES = (
-    "queries/cells", "queries/conditions", "queries/datasets", "queries/degrade",
-    "queries/questions", "metrics/outcomes", "suites/retrieval",
+    "queries/conditions", "queries/datasets", "queries/degrade", "queries/questions",
+    "metrics/outcomes", "metrics/recall", "suites/retrieval",
 )  # fmt: skip
 """Modules of the benchmarks that outcomes depend on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievalConfig:
-    """What to measure.
+    """Settings of the benchmark.
 
     Parameters
     ----------
     references, distractors : sequence of Path
-        Folders the catalog gets; queries are cut from references only.
+        Folders that the catalog gets. Queries are cut from references only.
     out : Path
-        Folder for results.json, report.md, report.html and queries.jsonl, the line of every query,
-        from which a run that was cut short goes on.
+        Folder for results.json, report.md, report.html, and queries.jsonl with all outcomes, from
+        which an interrupted run resumes.
     absent : sequence of Path
-        Folders of music the catalog must not know.
+        Folders of music that the catalog must not contain.
     hold_out : float
-        Share of the references that is left out of the catalog and asked for as absent music.
+        Fraction of the references to keep out of the catalog, and to use as absent music.
     noise, rooms : Path or None
-        Folders of noises and of room responses; what needs them is left out without.
+        Folders of noises and of room responses. Without them, cells that need them are left out.
     catalog : Path or None
-        Where to open or create the catalog; inside of `out` by default.
+        Folder to open or create the catalog in; inside `out` by default.
     distortions : str
     durations_s : sequence of float
-        As :func:`benchmarks.queries.cells.places` takes them.
+        See :func:`benchmarks.queries.conditions.parse_cells`.
     n_queries : int
-        Of present music, per cell.
+        Queries of present music per cell.
     n_absent : int or None
-        Of absent music, per cell; as many by default.
+        Queries of absent music per cell; `n_queries` by default.
     seed : int
     query_hop_s : float
-        Distance of a query's segments.
+        Seconds between the segments of a query.
     model : Path or None
-        Weights to encode with; those astound ships by default.
+        Weights to encode with; the shipped ones by default.
     device : str
     jobs : int or None
-        Processes that decode what the catalog gets.
+        Number of decoder processes.
     processes : int
-        Processes that ask. The answers do not depend on their number.
+        Number of processes that run queries. Answers do not depend on it.
     """
 
     references: Sequence[Path]
@@ -98,38 +106,38 @@ class RetrievalConfig:
                 raise ConfigError.invalid(key, value, "must be at least 1")
         if self.n_absent is not None and self.n_absent < 0:
             raise ConfigError.invalid("n_absent", self.n_absent, "must be 0 or more")
-        self.search, self.places  # noqa: B018 - they refuse what cannot work
+        self.search, self.cells  # noqa: B018 - validate them
 
     @property
     def n_questions(self) -> dict[str, int]:
-        """How many excerpts are asked for, of present and of absent music."""
+        """Number of excerpts of present and of absent music."""
         n_absent = self.n_queries if self.n_absent is None else self.n_absent
         return {"present": self.n_queries, "absent": n_absent}
 
     @property
     def search(self) -> SearchConfig:
-        """How queries are searched."""
+        """Search settings of the queries."""
         return SearchConfig(query_hop_s=self.query_hop_s)
 
     @property
-    def places(self) -> list[Place]:
-        """What is asked for, at which lengths, where there are sounds to make it with."""
-        asked = cells.places(self.distortions, self.durations_s)
-        found = [place for place in asked if not self.missing(place[0])]
+    def cells(self) -> list[CellKey]:
+        """Cells to measure, without those that need missing sounds."""
+        keys = parse_cells(self.distortions, self.durations_s)
+        found = [key for key in keys if not self.missing(key[0])]
         if not found:
-            options = " and ".join(f"--{one}" for one in self.missing(asked[0][0]))
-            raise ConfigError.invalid("distortions", self.distortions, f"needs {options}")
+            needed = " and ".join(f"--{option}" for option in self.missing(keys[0][0]))
+            raise ConfigError("distortions", f"{self.distortions} cannot be made without {needed}")
         return found
 
     @property
     def left_out(self) -> dict[str, list[str]]:
-        """Labels that are asked for and cannot be made, with the options they lack."""
-        asked = cells.places(self.distortions, self.durations_s)
-        return {label: lacks for label, _ in asked if (lacks := self.missing(label))}
+        """Labels that cannot be made, with the options they need."""
+        keys = parse_cells(self.distortions, self.durations_s)
+        return {label: options for label, _ in keys if (options := self.missing(label))}
 
     def missing(self, label: str) -> list[str]:
-        """Name the sounds that a cell needs and that are not there."""
-        return [one for one in cells.needs(label) if getattr(self, one) is None]
+        """Return the options that a label needs and that are not given."""
+        return [option for option in required_sounds(label) if getattr(self, option) is None]
 
     def open(self, *, create: bool) -> Catalog:
         """Open the catalog."""
@@ -138,153 +146,107 @@ class RetrievalConfig:
 
 
 def run(config: RetrievalConfig) -> dict[str, Any]:
-    """Measure, write the results and return them.
+    """Run the benchmark and write its results.
 
     Returns
     -------
     dict
-        What results.json holds.
+        Content of results.json.
 
     Raises
     ------
     AstoundError
-        The catalog knows music that should be absent, a folder has no audio to work with, or what
-        a former run has left in `config.out` was measured with other settings.
+        The catalog contains music that should be absent, a folder has no usable audio, or an
+        earlier run in `config.out` had other settings.
     """
-    results, outcomes = asked(config)
-    results |= measured(config.places, outcomes, results["min_confidence"], config.seed)
+    results, outcomes = collect(config)
+    results |= measure(config.cells, outcomes, results["min_confidence"], config.seed)
     report.write(config.out / RESULTS, results)
-    (config.out / "report.md").write_text(report.markdown(results))
-    (config.out / "report.html").write_text(page.html(results))
+    (config.out / "report.md").write_text(retrieval_pages.markdown(results))
+    (config.out / "report.html").write_text(retrieval_pages.html(results))
     return results
 
 
-def asked(config: RetrievalConfig) -> tuple[dict[str, Any], list[Outcome]]:
-    """Ask everything that a former run has not, and describe what was asked.
+def collect(config: RetrievalConfig) -> tuple[dict[str, Any], list[Outcome]]:
+    """Run all queries that an earlier run has not finished.
 
     Returns
     -------
     about : dict
-        Where the outcomes come from, for JSON.
+        Provenance of the outcomes, for JSON.
     outcomes : list of Outcome
     """
     known, held_out = datasets.hold_out(
         datasets.audio_files(config.references), config.hold_out, config.seed
     )
     absent = [*held_out, *datasets.audio_files(config.absent)]
-    sounds = _Sounds(config)
-    wanted = cells.make(config.places, sounds.draws)
+    sounds = Sounds(config.noise, config.rooms)
     with config.open(create=True) as catalog:
-        library.fill(catalog, [*known, *datasets.audio_files(config.distractors)], config.jobs)
-        track_ids = library.track_ids(catalog)
-        _refuse_known(absent, track_ids)
-        asked_for = {"present": [path for path in known if path in track_ids], "absent": absent}
-        about = _about(config, catalog, asked_for, sounds)
-        settings = _settings(config, catalog, asked_for, sounds)
-    journal = Journal(config.out / JOURNAL, settings, len(wanted))
-    rest = _questions(config, asked_for, wanted, journal.outcomes)
-    answers = in_order(_Asker, (config, sounds.draws, track_ids), rest, config.processes)
-    n_all = sum(n for kind, n in config.n_questions.items() if asked_for[kind])
-    n_before = len(journal.outcomes) // len(wanted)
-    for _ in progress.followed(journal.note(answers), "questions", n_all, n_before):
-        pass
-    return about, journal.outcomes
+        catalogs.fill(catalog, [*known, *datasets.audio_files(config.distractors)], config.jobs)
+        track_ids = catalogs.track_ids(catalog)
+        _require_absent(absent, track_ids)
+        paths = {"present": [path for path in known if path in track_ids], "absent": absent}
+        about = _about(config, catalog, paths, sounds)
+        settings = _settings(config, catalog, paths, sounds)
+    cells = make_cells(config.cells, sounds.sources)
+    journal = Journal(config.out / JOURNAL, settings, len(cells))
+    n_done = Counter(
+        "present" if record["present"] else "absent" for record in journal.records[:: len(cells)]
+    )
+    questions = remaining_questions(paths, config.n_questions, cells, config.seed, n_done)
+    arguments = config, sounds.sources, track_ids
+    answers = map_in_order(_Worker, arguments, questions, config.processes)
+    n_all = sum(n for kind, n in config.n_questions.items() if paths[kind])
+    return about, collect_outcomes(journal, answers, "questions", n_all)
 
 
-class _Sounds:
-    """The noises and rooms there are."""
-
-    def __init__(self, config: RetrievalConfig) -> None:
-        noises = None if config.noise is None else datasets.Recordings(config.noise)
-        self.rooms = None if config.rooms is None else datasets.Rooms(config.rooms)
-        there = {conditions.NOISE: noises, conditions.ROOMS: self.rooms}
-        self.draws = {name: one.draw for name, one in there.items() if one is not None}
-        self.paths = [path for one in there.values() if one is not None for path in one.paths]
-
-
-def _refuse_known(absent: Iterable[Path], track_ids: Mapping[Path, int]) -> None:
+def _require_absent(absent: Iterable[Path], track_ids: Mapping[Path, int]) -> None:
     known = [path.name for path in absent if path in track_ids]
     if known:
         raise ConfigError(
             "absent",
-            f"the catalog knows {len(known)} of these, {known[0]} for one; use another catalog",
+            f"the catalog contains {len(known)} of these, such as {known[0]}; use another catalog",
         )
 
 
-# -- queries ---------------------------------------------------------------------------------
-
-
-def _questions(
-    config: RetrievalConfig,
-    asked_for: Mapping[str, Sequence[Path]],
-    wanted: Sequence[Cell],
-    former: Sequence[Outcome],
-) -> Iterator[Question]:
-    """Give all questions that have no outcomes yet, present music first."""
-    for kind, n_questions in config.n_questions.items():
-        n_known = len({o.query_id for o in former if o.present == (kind == "present")})
-        if n_known < n_questions and (kind == "present" or asked_for[kind]):
-            all_of_it = questions(kind, asked_for[kind], n_questions, wanted, config.seed)
-            yield from islice(all_of_it, n_known, None)
-
-
-class _Asker:
-    """Asks a question in all cells."""
+class _Worker:
+    """Queries the catalog with a question in all cells."""
 
     def __init__(
-        self, config: RetrievalConfig, draws: conditions.Draws, track_ids: Mapping[Path, int]
+        self, config: RetrievalConfig, sources: SoundSources, track_ids: Mapping[Path, int]
     ) -> None:
         self.config, self.track_ids = config, track_ids
-        self.cells = cells.make(config.places, draws)
+        self.cells = make_cells(config.cells, sources)
         self.catalog = config.open(create=False)
 
     def __call__(self, question: Question) -> list[Outcome]:
-        return [self._ask(question, cell) for cell in self.cells]
-
-    def _ask(self, question: Question, cell: Cell) -> Outcome:
-        cut = question.excerpt.cut
-        asked = Outcome(
-            query_id=question.query_id,
-            cell=cell.name,
-            present=question.kind == "present",
-            true_track=cut.path.name,
-            true_start_s=cut.start_s,
-        )
-        try:
-            result = self.catalog.query(
-                question.waveform(cell, self.config.seed),
-                sample_rate=datasets.RATE,
-                max_matches=_MAX_MATCHES,
-                min_confidence=0.0,
-                search=self.config.search,
-            )
-        except AudioError as error:
-            return replace(asked, error=str(error))
-        return outcome(asked, result, self.track_ids.get(cut.path), self.catalog.min_confidence)
+        true_id = self.track_ids.get(question.excerpt.cut.path)
+        seed, search = self.config.seed, self.config.search
+        return [answer(self.catalog, question, cell, seed, true_id, search) for cell in self.cells]
 
 
-# -- where the outcomes come from ------------------------------------------------------------
+# -- provenance ------------------------------------------------------------------------------
 
 
 def _settings(
     config: RetrievalConfig,
     catalog: Catalog,
-    asked_for: Mapping[str, Sequence[Path]],
-    sounds: _Sounds,
+    paths: Mapping[str, Sequence[Path]],
+    sounds: Sounds,
 ) -> dict[str, Any]:
-    """Collect all that outcomes depend on; lists and code as hashes."""
+    """Return everything that outcomes depend on; lists and code as hashes."""
     calibration = catalog.calibration
     tracks = [f"{track.id} {track.path} {track.content_hash}" for track in catalog.tracks()]
     return {
         "seed": config.seed,
         "n_questions": config.n_questions,
-        "cells": config.places,
+        "cells": config.cells,
         "query_hop_s": config.query_hop_s,
         "device": config.device,
         "recipe_id": catalog.recipe_id,
         "calibration": [*calibration.weights, calibration.min_confidence],
         "tracks": digest(tracks),
-        "asked_for": digest(str(path) for paths in asked_for.values() for path in paths),
+        "asked_for": digest(str(path) for files in paths.values() for path in files),
         "sounds": digest(map(str, sounds.paths)),
         "code": code_id(_MODULES),
     }
@@ -293,8 +255,8 @@ def _settings(
 def _about(
     config: RetrievalConfig,
     catalog: Catalog,
-    asked_for: Mapping[str, Sequence[Path]],
-    sounds: _Sounds,
+    paths: Mapping[str, Sequence[Path]],
+    sounds: Sounds,
 ) -> dict[str, Any]:
     rooms = sounds.rooms
     return {
@@ -302,8 +264,8 @@ def _about(
         "seed": config.seed,
         "query_hop_s": config.query_hop_s,
         "min_confidence": catalog.min_confidence,
-        **library.describe(catalog),
-        "n_tracks_asked_for": {kind: len(paths) for kind, paths in asked_for.items()},
+        **catalogs.describe(catalog),
+        "n_tracks_asked_for": {kind: len(files) for kind, files in paths.items()},
         "rooms": rooms
         and {"n_used": len(rooms.responses), "refused": [p.name for p in rooms.refused]},
         "left_out": config.left_out,
@@ -313,40 +275,35 @@ def _about(
 # -- results ---------------------------------------------------------------------------------
 
 
-def measured(
-    places: Sequence[Place], outcomes: Sequence[Outcome], min_confidence: float, seed: int = 0
+def measure(
+    keys: Sequence[CellKey], outcomes: Sequence[Outcome], min_confidence: float, seed: int = 0
 ) -> dict[str, Any]:
-    """Measure every cell, and all of them together.
+    """Compute the metrics of every cell and of all cells together, as plain values for JSON.
 
     Parameters
     ----------
-    places : sequence of (label, duration_s)
+    keys : sequence of CellKey
         The cells, in the order of the tables.
     outcomes : sequence of Outcome
     min_confidence : float
         The default threshold.
     seed : int
-        Of the intervals.
+        Seed of the bootstrap.
     """
-    rows = {place: summarise(*_cell(place, outcomes), seed) for place in places}
+    groups = by_cell(outcomes)
+    cells = {key: summarise(name := cell_name(key), groups.get(name, []), seed) for key in keys}
     thresholds = open_set(outcomes, min_confidence, seed)
     return {
         "cells": [
-            {"label": label, "duration_s": duration_s, **asdict(row)}
-            for (label, duration_s), row in rows.items()
+            {"label": label, "duration_s": duration_s, **asdict(cell)}
+            for (label, duration_s), cell in cells.items()
         ],
         "all": asdict(summarise("all", outcomes, seed)),
         "open_set": thresholds and asdict(thresholds),
         "calibration": asdict(calibration(outcomes)),
-        "table": report.accuracy_table(list(rows.values())),
+        "table": report.accuracy_table(list(cells.values())),
         "tables": {
-            "hits": report.hits_table(rows),
-            "acceptance": report.acceptance_table(rows),
+            "hits": report.hits_table(cells),
+            "acceptance": report.acceptance_table(cells),
         },
     }
-
-
-def _cell(place: Place, outcomes: Sequence[Outcome]) -> tuple[str, list[Outcome]]:
-    label, duration_s = place
-    name = f"{label} {duration_s:g} s"
-    return name, [outcome for outcome in outcomes if outcome.cell == name]

@@ -1,11 +1,9 @@
-"""What a catalog costs, and finds, as it grows: real music, padded with made-up tracks."""
+"""Costs and recall of a catalog as it grows: real music, padded with synthetic tracks."""
 
 from __future__ import annotations
 
-import json
 import shutil
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,64 +12,65 @@ import astound
 from astound.catalog import Catalog
 from astound.storage import DATABASE_FILE, local_shards
 from benchmarks.metrics import recall
-from benchmarks.metrics.exact import Exact
-from benchmarks.metrics.likeness import likeness
-from benchmarks.metrics.outcomes import summarise
-from benchmarks.metrics.recall import Quiz
+from benchmarks.metrics.exact import ExactIndex
+from benchmarks.metrics.outcomes import by_cell, summarise
+from benchmarks.metrics.recall import QuerySet
 from benchmarks.queries import datasets
-from benchmarks.queries.distractors import Distractors
-from benchmarks.queries.synthetic import MadeUp
-from benchmarks.reports import scale_page, scale_tables
-from benchmarks.reports.report import write
-from benchmarks.runs import catalogs, cold_start, library
-from benchmarks.runs.catalogs import Growth
-from benchmarks.runs.cold_start import Opening, Storage
-from benchmarks.runs.corpus import Stock
-from benchmarks.runs.progress import followed
+from benchmarks.queries.datasets import Sounds
+from benchmarks.queries.distractors import Distractors, compare_with_real
+from benchmarks.queries.synthetic import SyntheticTracks
+from benchmarks.reports import report, scale_page, scale_tables
+from benchmarks.runs import catalogs, cold_start
+from benchmarks.runs.catalogs import CatalogBuilder
+from benchmarks.runs.cold_start import OpenOptions, Storage
+from benchmarks.runs.corpus import Corpus
+from benchmarks.runs.journal import Journal
+from benchmarks.runs.progress import log, track
 from benchmarks.runs.provenance import code_id, digest, provenance
 from engine.errors import ConfigError
 from engine.store.store import Store
 
+JOURNAL = "scale.jsonl"
 _N_CLIPS = 50
 _FEW = 4
-"""A second density is fitted to one of so many tracks."""
+"""A second model of synthetic tracks is fitted to every nth track."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleConfig:
-    """What to measure.
+    """Settings of the benchmark.
 
     Parameters
     ----------
     references : sequence of Path
-        Folders of music that is asked for; as much of it as fits into the smallest size.
+        Folders of music to cut queries from, limited to the smallest size.
     distractors_from : Path
-        A catalog of other music: made-up tracks are made like it, and compared with it.
+        A catalog of other music, to fit synthetic tracks to and to compare them with.
     n_segments : sequence of int
         Sizes of the catalogs.
     noise, rooms : Path
         Folders of noises and of room responses.
     out : Path
-        The JSON.
+        JSON file to write.
     work : Path or None
-        Folder for catalogs and what was measured of each, from which a run that was cut short goes
-        on; beside `out` by default.
+        Folder for catalogs and finished steps, from which an interrupted run resumes; beside `out`
+        by default.
     n_queries : int
-        Per cell and size.
+        Number of queries per cell and size.
     n_exact : int
-        Of these, per cell, those that are searched exactly as well.
+        Number of these, per cell, that are also searched exactly.
     seed : int
     storage : {"full", "compact"}
-        How large catalogs keep their vectors.
+        Storage of vectors in large catalogs.
     model : Path or None
-        Weights to encode with; those astound ships by default.
+        Weights to encode with; the shipped ones by default.
     device : str
     jobs : int or None
-        Processes that decode.
+        Number of decoder processes.
     docs : Path or None
-        Folder for the page and its plots, written from the JSON; none by default.
+        Folder to write the page and its plots to; none by default.
     keep : bool
-        Leave the catalogs where they are.
+        Keep the catalogs.
     """
 
     references: Sequence[Path]
@@ -102,75 +101,78 @@ class ScaleConfig:
 
     @property
     def work_folder(self) -> Path:
-        """Where catalogs are made."""
+        """Folder of the catalogs."""
         return self.work or self.out.with_suffix(".work")
 
-    def opening(self, folder: Path) -> Opening:
-        """How a catalog is opened."""
+    def open_options(self, folder: Path) -> OpenOptions:
+        """Return the arguments to open a catalog."""
         model = None if self.model is None else str(self.model.resolve())
-        return Opening(folder=str(folder.resolve()), model=model, device=self.device)
+        return OpenOptions(folder=str(folder.resolve()), model=model, device=self.device)
 
     def open(self, folder: Path) -> Catalog:
-        """Open a catalog, made if there is none."""
+        """Open a catalog, or create it."""
         return astound.open(folder, model=self.model, device=self.device)
 
 
 def run(config: ScaleConfig) -> dict[str, Any]:
-    """Measure, write the results and return them, as the plain dict of the JSON.
+    """Run the benchmark, write the results as JSON and return them.
 
     Raises
     ------
     AstoundError
-        The music does not suffice, or a former run in the same folder had other settings.
+        There is not enough music, or an earlier run in the same folder had other settings.
     """
     references = config.work_folder / "references"
     with config.open(references) as catalog:
-        library.fill(catalog, datasets.audio_files(config.references), config.jobs)
+        catalogs.fill(catalog, datasets.audio_files(config.references), config.jobs)
     smallest = min(config.n_segments)
-    with Stock(references, config.distractors_from, smallest, config.seed) as stock:
-        results = _Run(config, stock).measure()
+    with Corpus(references, config.distractors_from, smallest, config.seed) as corpus:
+        results = _Run(config, corpus).measure()
     results["table"] = scale_tables.cost_table(results)
-    results["tables"] = {"found": scale_tables.found_table(results)}
-    write(config.out, results)
+    results["tables"] = {"found": scale_tables.recall_table(results)}
+    report.write(config.out, results)
     if config.docs is not None:
         scale_page.publish(results, config.docs)
     return results
 
 
 class _Run:
-    """A measurement over some music."""
+    """A run over a corpus."""
 
-    def __init__(self, config: ScaleConfig, stock: Stock) -> None:
-        self.config, self.stock, self.work = config, stock, config.work_folder
-        noises, rooms = datasets.Recordings(config.noise), datasets.Rooms(config.rooms)
-        self.quiz = Quiz(stock.paths, noises, rooms, config.n_queries, config.seed)
-        _require_same(self.work / "settings.json", self._settings([*noises.paths, *rooms.paths]))
+    def __init__(self, config: ScaleConfig, corpus: Corpus) -> None:
+        self.config, self.corpus, self.work = config, corpus, config.work_folder
+        sounds = Sounds(config.noise, config.rooms)
+        self.queries = QuerySet(corpus.paths, sounds, config.n_queries, config.seed)
+        self.journal = Journal(self.work / JOURNAL, self._settings(sounds))
 
-    def _settings(self, sounds: Sequence[Path]) -> dict[str, Any]:
-        """Collect all that results depend on; lists and code as hashes."""
-        config, stock = self.config, self.stock
+    def _settings(self, sounds: Sounds) -> dict[str, Any]:
+        """Return everything that results depend on; lists and code as hashes."""
+        config, corpus = self.config, self.corpus
         return {
             "seed": config.seed,
             "storage": config.storage,
             "n_queries": config.n_queries,
             "n_exact": config.n_exact,
             "device": config.device,
-            "recipe_id": stock.recipe_id,
-            "references": digest(map(str, stock.paths)),
-            "others": [stock.others.n_tracks, stock.n_others],
-            "sounds": digest(map(str, sounds)),
+            "recipe_id": corpus.recipe_id,
+            "references": digest(map(str, corpus.paths)),
+            "others": [corpus.others.n_tracks, corpus.n_others],
+            "sounds": digest(map(str, sounds.paths)),
             "code": code_id(),
         }
 
     def measure(self) -> dict[str, Any]:
-        embeddings = self.stock.other_embeddings()
+        embeddings = self.corpus.other_embeddings()
         distractors = Distractors.fit(embeddings, self.config.seed)
         few = Distractors.fit(embeddings[::_FEW], self.config.seed)
         with self.config.open(self.work / "references") as catalog:
-            heard = self.quiz.embeddings(catalog.fingerprinter, catalog.segment_hop_s)
-        compared = {
-            name: [asdict(row) for row in likeness(heard, embeddings, one, self.config.seed)]
-            for name, one in (("all", distractors), ("few", few))
+            queries = self.queries.embeddings(catalog.fingerprinter, catalog.segment_hop_s)
+        comparisons = {
+            name: [
+                asdict(row)
+                for row in compare_with_real(queries, embeddings, model, self.config.seed)
+            ]
+            for name, model in (("all", distractors), ("few", few))
         }
         return {
             **provenance(),
@@ -178,29 +180,31 @@ class _Run:
             "storage": self.config.storage,
             "n_queries": self.config.n_queries,
             "n_exact": self.config.n_exact,
-            **self.stock.about,
-            "likeness": compared,
-            "empty": self._empty(),
-            "sizes": [self._measured(growth) for growth in self._growths(distractors)],
+            **self.corpus.about,
+            "likeness": comparisons,
+            "empty": self._add_to_empty(),
+            "sizes": [self._measure(builder) for builder in self._builders(distractors)],
         }
 
-    def _growths(self, distractors: Distractors) -> Iterator[Growth]:
-        """Name catalogs: of references alone, with real music, with as much made up, and so on."""
-        stock = self.stock
-        n_real = stock.n_references + stock.n_others
-        yield Growth(name="references", sources=[stock.references])
-        yield Growth(name="real", sources=[stock.references, stock.others])
+    def _builders(self, distractors: Distractors) -> Iterator[CatalogBuilder]:
+        """Yield catalogs: references alone, with real music, with as much synthetic, and larger."""
+        corpus = self.corpus
+        n_real = corpus.n_references + corpus.n_others
+        yield CatalogBuilder(name="references", sources=[corpus.references])
+        yield CatalogBuilder(name="real", sources=[corpus.references, corpus.others])
         for n_segments in sorted({n_real, *self.config.n_segments}):
-            made_up = MadeUp.filling(
-                n_segments - stock.n_references,
+            synthetic = SyntheticTracks.filling(
+                n_segments - corpus.n_references,
                 distractors,
-                stock.references.settings,
+                corpus.references.settings,
                 self.config.seed,
             )
-            if made_up.n_tracks:  # or else it would be that of the references again
-                yield Growth(name=f"made-up-{n_segments}", sources=[stock.references, made_up])
+            if synthetic.n_tracks:  # otherwise it equals that of the references
+                yield CatalogBuilder(
+                    name=f"made-up-{n_segments}", sources=[corpus.references, synthetic]
+                )
 
-    def _empty(self) -> dict[str, Any]:
+    def _add_to_empty(self) -> dict[str, Any]:
         """Add music to an empty catalog."""
         folder = self.work / "empty"
         shutil.rmtree(folder, ignore_errors=True)
@@ -208,73 +212,64 @@ class _Run:
             return self._change(catalog)
 
     def _change(self, catalog: Catalog) -> dict[str, Any]:
-        catalog.fingerprinter  # noqa: B018 - loading it is no part of adding
-        return catalogs.change(catalog, catalogs.write_more(self.work / "more", self.stock.paths))
+        catalog.fingerprinter  # noqa: B018 - loads it before the measurement
+        return catalogs.change(catalog, catalogs.write_more(self.work / "more", self.corpus.paths))
 
     # -- one size ----------------------------------------------------------------------------
 
-    def _measured(self, grown: Growth) -> dict[str, Any]:
-        """Measure a catalog step by step, but for the steps that a former run has done."""
-        noted, folder = self.work / f"{grown.name}.json", self.work / f"{grown.name}-catalog"
-        done: dict[str, Any] = json.loads(noted.read_text()) if noted.exists() else {}
-        for step, measure in self._steps(grown, folder).items():
+    def _measure(self, builder: CatalogBuilder) -> dict[str, Any]:
+        """Run all steps for one catalog that an earlier run has not finished."""
+        folder = self.work / f"{builder.name}-catalog"
+        done = {
+            record["step"]: record["result"]
+            for record in self.journal.records
+            if record["catalog"] == builder.name
+        }
+        for step, measure in self._steps(builder, folder).items():
             if step not in done:
-                print(f"{grown.name}: {step}", file=sys.stderr, flush=True)
+                log(f"{builder.name}: {step}")
                 done[step] = measure()
-                write(noted, done)
+                self.journal.append({"catalog": builder.name, "step": step, "result": done[step]})
         if folder.exists() and not self.config.keep:
             shutil.rmtree(folder)
-        return {"name": grown.name, **done.pop("size"), **done.pop("ask"), **done}
+        return {"name": builder.name, **done.pop("size"), **done.pop("query"), **done}
 
-    def _steps(self, grown: Growth, folder: Path) -> dict[str, Callable[[], Any]]:
-        opening = self.config.opening(folder)
+    def _steps(self, builder: CatalogBuilder, folder: Path) -> dict[str, Callable[[], Any]]:
+        options = self.config.open_options(folder)
         return {
-            "build": lambda: grown.build(folder),
-            "compact": lambda: cold_start.compact(opening, self.config.storage),
+            "build": lambda: builder.build(folder),
+            "compact": lambda: cold_start.compact(options, self.config.storage),
             "size": lambda: catalogs.sizes(folder),
-            "ask": lambda: cold_start.ask(opening, self._clips()),
-            "cells": lambda: self._with(folder, self._cells),
-            "efforts": lambda: self._with(folder, self._efforts),
-            "change": lambda: self._with(folder, self._change),
+            "query": lambda: cold_start.query(options, self._clips()),
+            "cells": lambda: self._with_catalog(folder, self._cells),
+            "efforts": lambda: self._with_catalog(folder, self._compare_with_exact),
+            "change": lambda: self._with_catalog(folder, self._change),
         }
 
-    def _with(self, folder: Path, measure: Callable[[Catalog], Any]) -> Any:
+    def _with_catalog(self, folder: Path, measure: Callable[[Catalog], Any]) -> Any:
         with self.config.open(folder) as catalog:
             return measure(catalog)
 
     def _clips(self) -> dict[str, list[Path]]:
-        return self.quiz.write_clips(self.work / "clips", min(self.config.n_queries, _N_CLIPS))
+        return self.queries.write_clips(self.work / "clips", min(self.config.n_queries, _N_CLIPS))
 
     def _cells(self, catalog: Catalog) -> list[dict[str, Any]]:
-        asked = recall.outcomes(self.quiz, catalog, library.track_ids(catalog))
-        n_asked = self.config.n_queries * len(self.quiz.cells)
-        outcomes = list(followed(asked, "queries", n_asked))
+        n_queries = self.config.n_queries * len(self.queries.cells)
+        outcomes = recall.outcomes(self.queries, catalog, catalogs.track_ids(catalog))
+        groups = by_cell(track(outcomes, "queries", n_queries))
         return [
             {"label": cell.label, "duration_s": cell.duration_s}
-            | asdict(summarise(cell.name, [o for o in outcomes if o.cell == cell.name]))
-            for cell in self.quiz.cells
+            | asdict(summarise(cell.name, groups.get(cell.name, [])))
+            for cell in self.queries.cells
         ]
 
-    def _efforts(self, catalog: Catalog) -> list[dict[str, Any]]:
-        """Compare with an exact search; with more and fewer lists too, where there are lists."""
-        folder, track_ids = catalog.folder, library.track_ids(catalog)
+    def _compare_with_exact(self, catalog: Catalog) -> list[dict[str, Any]]:
+        """Compare with an exact search; if there are lists, with several numbers of probes."""
+        folder, track_ids = catalog.folder, catalogs.track_ids(catalog)
         with Store.open(folder / DATABASE_FILE) as store:
-            exact = Exact(local_shards(folder), store.placements(), catalog.recipe_id)
+            exact = ExactIndex(local_shards(folder), store.placements(), catalog.recipe_id)
         has_lists = set(catalogs.shard_kinds(folder)) != {"flat"}
         n_probes = [None, *(recall.N_PROBES if has_lists else ())]
         n_exact = min(self.config.n_exact, self.config.n_queries)
-        rows = recall.efforts(self.quiz, catalog, exact, track_ids, n_exact, n_probes)
+        rows = recall.compare_with_exact(self.queries, catalog, exact, track_ids, n_exact, n_probes)
         return [asdict(row) for row in rows]
-
-
-def _require_same(noted: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse to go on with what other settings have begun."""
-    if not noted.exists():
-        write(noted, settings)
-    found = json.loads(noted.read_text())
-    if differing := [key for key in settings if found.get(key) != settings[key]]:
-        raise ConfigError(
-            "work",
-            f"{noted.parent} was begun with another {', '.join(differing)}; "
-            "delete it to begin anew, or work elsewhere",
-        )

@@ -1,4 +1,4 @@
-"""How fast, and at what cost: ingest part by part, queries one by one and many at once."""
+"""Speed and costs: ingest and its parts, single queries, and concurrent queries."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from benchmarks.queries import datasets
 from benchmarks.queries.datasets import Excerpt, Waveform
 from benchmarks.reports import report, speed_tables
 from benchmarks.runs import concurrency, ingest_profile
-from benchmarks.runs.cold_start import Opening
+from benchmarks.runs.cold_start import OpenOptions
 from benchmarks.runs.concurrency import Answer
-from benchmarks.runs.ingest_profile import Intake
-from benchmarks.runs.process import measured
-from benchmarks.runs.progress import followed
+from benchmarks.runs.ingest_profile import Ingest
+from benchmarks.runs.process import run_in_process
+from benchmarks.runs.progress import log, track
 from benchmarks.runs.provenance import provenance
 from engine.records import QueryResult
 
@@ -37,83 +37,79 @@ _N_COLD = 5
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedConfig:
-    """What to measure.
+    """Settings of the benchmark.
 
     Parameters
     ----------
     references : sequence of Path
-        Folders of music, ingested into a catalog that is thrown away.
+        Folders of music, for a temporary catalog.
     out : Path
-        The JSON.
+        JSON file to write.
     n_queries, seed : int
     n_askers : sequence of int
-        How many ask at once.
+        Numbers of threads that query concurrently.
     model : Path or None
-        Weights to encode with; those astound ships by default.
+        Weights to encode with; the shipped ones by default.
     device : str
     jobs : int or None
-        Processes that decode.
+        Number of decoder processes.
     """
 
     references: Sequence[Path]
     out: Path
     n_queries: int = 100
     seed: int = 1
-    n_askers: Sequence[int] = concurrency.N_ASKERS
+    n_askers: Sequence[int] = concurrency.N_THREADS
     model: Path | None = None
     device: str = "auto"
     jobs: int | None = None
 
 
 def run(config: SpeedConfig) -> dict[str, Any]:
-    """Measure, write the results and return them, as the plain dict of the JSON."""
+    """Run the benchmark, write the results as JSON and return them."""
     paths = datasets.audio_files(config.references)
-    waiting = os.environ.get("OMP_WAIT_POLICY", "ACTIVE").lower()  # what torch's threads do
-    results = provenance() | {"wait_policy": waiting}
+    wait_policy = os.environ.get("OMP_WAIT_POLICY", "ACTIVE").lower()
+    results = provenance() | {"wait_policy": wait_policy}
     with tempfile.TemporaryDirectory() as folder:
-        results |= _measured(config, paths, Path(folder))
+        results |= _measure(config, paths, Path(folder))
     results["table"] = speed_tables.summary_table(results)
     results["tables"] = {
         "ingest": speed_tables.ingest_table(results),
         "query": speed_tables.query_table(results),
-        "askers": speed_tables.askers_table(results),
+        "askers": speed_tables.concurrency_table(results),
     }
     report.write(config.out, results)
     return results
 
 
-def _measured(config: SpeedConfig, paths: Sequence[Path], where: Path) -> dict[str, Any]:
-    adding = Intake(
-        folder=where / "catalog", paths=paths, model=config.model, device=config.device,
+def _measure(config: SpeedConfig, paths: Sequence[Path], folder: Path) -> dict[str, Any]:
+    ingest = Ingest(
+        folder=folder / "catalog", paths=paths, model=config.model, device=config.device,
         jobs=config.jobs,
     )  # fmt: skip
-    _say(f"adding {len(paths)} recordings")
-    results: dict[str, Any] = {"ingest": _ingest(adding)}
+    log(f"adding {len(paths)} recordings")
+    results: dict[str, Any] = {"ingest": _ingest(ingest)}
     cuts = datasets.excerpts(paths, config.n_queries + _N_WARM_UP, _QUERY_S, config.seed)
     clips = [_clip(excerpt) for excerpt in cuts]
-    files = _write_clips(where / "clips", clips)
-    with adding.open() as catalog:
+    files = _write_clips(folder / "clips", clips)
+    with ingest.open() as catalog:
         results["recipe_id"] = catalog.recipe_id
-        _say("each part of it alone")
-        results["parts"] = ingest_profile.parts(catalog, where / "parts", config.jobs)
+        log("measuring each part of ingest alone")
+        results["parts"] = ingest_profile.profile_parts(catalog, folder / "parts", config.jobs)
         results["query_file"] = _latency(lambda i: catalog.query(files[i]), len(files))
-        results["query_array"] = _latency(lambda i: _ask(catalog, clips[i]), len(clips))
-        alone = [concurrency.answer(catalog.query(file)) for file in files]
-    results["cold_command_s"] = _cold_command(adding, files[0])
-    results["askers"] = _asked_at_once(config, adding, files, alone)
+        results["query_array"] = _latency(lambda i: _query_array(catalog, clips[i]), len(clips))
+        expected = [concurrency.answer(catalog.query(file)) for file in files]
+    results["cold_command_s"] = _cold_command(ingest, files[0])
+    results["askers"] = _concurrent(config, ingest, files, expected)
     return results
-
-
-def _say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
 
 
 # -- ingest ----------------------------------------------------------------------------------
 
 
-def _ingest(adding: Intake) -> dict[str, Any]:
-    done, cost = measured(ingest_profile.add, adding)
-    files = (file for file in adding.folder.rglob("*") if file.is_file())
+def _ingest(ingest: Ingest) -> dict[str, Any]:
+    done, cost = run_in_process(ingest_profile.add, ingest)
+    files = (file for file in ingest.folder.rglob("*") if file.is_file())
     n_bytes = sum(file.stat().st_size for file in files)
     return (
         dict(done)
@@ -143,18 +139,18 @@ def _write_clips(folder: Path, clips: Iterable[Waveform]) -> list[Path]:
     return files
 
 
-def _ask(catalog: Catalog, clip: Waveform) -> QueryResult:
+def _query_array(catalog: Catalog, clip: Waveform) -> QueryResult:
     return catalog.query(clip, sample_rate=datasets.RATE)
 
 
-def _latency(ask: Callable[[int], QueryResult], n_queries: int) -> dict[str, Any]:
-    """Time queries one after the other, the first few left out."""
+def _latency(query: Callable[[int], QueryResult], n_queries: int) -> dict[str, Any]:
+    """Time queries one after the other, without the first few."""
     taken_ms, steps_ms = [], []
-    for i in followed(range(n_queries), "queries, one after the other", n_queries):
-        began = time.perf_counter()
-        result = ask(i)
+    for i in track(range(n_queries), "single queries", n_queries):
+        start = time.perf_counter()
+        result = query(i)
         if i >= _N_WARM_UP:
-            taken_ms.append((time.perf_counter() - began) * 1000)
+            taken_ms.append((time.perf_counter() - start) * 1000)
             steps_ms.append(result.timings_ms)
     steps = dict.fromkeys(step for timings in steps_ms for step in timings)
     means_ms = {step: fmean(one.get(step, 0.0) for one in steps_ms) for step in steps}
@@ -169,28 +165,29 @@ def _latency(ask: Callable[[int], QueryResult], n_queries: int) -> dict[str, Any
     }
 
 
-def _asked_at_once(
-    config: SpeedConfig, adding: Intake, files: Sequence[Path], alone: Sequence[Answer]
+def _concurrent(
+    config: SpeedConfig, ingest: Ingest, files: Sequence[Path], expected: Sequence[Answer]
 ) -> list[dict[str, Any]]:
-    """Ask with more and more at once, each time in a fresh process for its memory's sake."""
+    """Run concurrent queries, each number of threads in a fresh process to measure its memory."""
     model = None if config.model is None else str(config.model)
-    opening = Opening(folder=str(adding.folder), model=model, device=config.device)
+    options = OpenOptions(folder=str(ingest.folder), model=model, device=config.device)
     rows = []
-    for n_askers in followed(config.n_askers, "numbers of askers", len(config.n_askers)):
-        done, cost = measured(concurrency.ask, opening, files, alone, n_askers, config.n_queries)
-        rows.append(done | {"peak_rss_bytes": cost.peak_rss_bytes})
+    for n_threads in track(config.n_askers, "numbers of threads", len(config.n_askers)):
+        arguments = options, files, expected, n_threads, config.n_queries
+        row, cost = run_in_process(concurrency.open_and_run, *arguments)
+        rows.append(row | {"peak_rss_bytes": cost.peak_rss_bytes})
     return rows
 
 
-def _cold_command(adding: Intake, clip: Path) -> float:
-    """Median wall time of the command from nothing to an answer."""
+def _cold_command(ingest: Ingest, clip: Path) -> float:
+    """Return the median wall time of `astound query` in seconds, with its start."""
     script = shutil.which("astound", path=Path(sys.executable).parent)
     command = [script] if script else [sys.executable, "-m", "astound"]
-    command += ["--catalog", str(adding.folder), "--device", adding.device]
-    command += [] if adding.model is None else ["--model", str(adding.model)]
+    command += ["--catalog", str(ingest.folder), "--device", ingest.device]
+    command += [] if ingest.model is None else ["--model", str(ingest.model)]
     taken_s = []
     for _ in range(_N_COLD):
-        began = time.perf_counter()
+        start = time.perf_counter()
         subprocess.run([*command, "query", str(clip)], stdout=subprocess.DEVNULL, check=True)
-        taken_s.append(time.perf_counter() - began)
+        taken_s.append(time.perf_counter() - start)
     return median(taken_s)

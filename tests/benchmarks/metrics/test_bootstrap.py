@@ -7,7 +7,7 @@ from astound.evaluation.statistics import share
 from benchmarks.metrics.bootstrap import Bootstrap
 
 
-def test_interval_holds_the_share_and_follows_the_seed() -> None:
+def test_interval_contains_the_share_and_depends_on_the_seed() -> None:
     rng = np.random.default_rng(0)
     flags = (rng.random(200) < 0.7).tolist()
     tracks = [str(i // 2) for i in range(200)]
@@ -21,14 +21,14 @@ def test_interval_holds_the_share_and_follows_the_seed() -> None:
     assert found != Bootstrap(tracks, 2).share(flags)
 
 
-def test_independent_queries_have_nearly_the_interval_of_wilson() -> None:
+def test_independent_queries_have_nearly_wilsons_interval() -> None:
     flags = [i % 4 > 0 for i in range(400)]
     found, wilson = Bootstrap([str(i) for i in range(400)]).share(flags), share(flags)
     assert found.low == pytest.approx(wilson.low, abs=0.01)
     assert found.high == pytest.approx(wilson.high, abs=0.01)
 
 
-def test_excerpts_that_stand_and_fall_together_widen_the_interval() -> None:
+def test_correlated_excerpts_widen_the_interval() -> None:
     flags = [i % 40 < 20 for i in range(400)]
     apart = Bootstrap([str(i) for i in range(400)]).share(flags)
     together = Bootstrap([str(i // 20) for i in range(400)]).share(flags)
@@ -37,20 +37,20 @@ def test_excerpts_that_stand_and_fall_together_widen_the_interval() -> None:
     assert together.low < apart.low - 0.1
 
 
-def test_queries_that_all_agree_count_as_many_as_their_tracks() -> None:
+def test_queries_that_all_agree_count_one_per_track() -> None:
     found = Bootstrap([str(i // 10) for i in range(100)]).share([True] * 100)
     wilson = share([True] * 10)
     assert (found.n, found.value, found.low, found.high) == (100, 1.0, wilson.low, wilson.high)
 
 
-def test_only_those_among_count() -> None:
+def test_share_counts_only_queries_among() -> None:
     flags, among = [True, True, False, True], [True, False, True, False]
     found = Bootstrap(["a", "b", "c", "d"]).share(flags, among)
     assert (found.n_yes, found.n) == (1, 2)
     assert Bootstrap(["a"]).share([True], [False]).value is None
 
 
-def test_median_and_mean_are_those_of_drawn_tracks() -> None:
+def test_median_and_mean_intervals_resample_tracks() -> None:
     values = [0.1] * 30 + [0.5] * 30
     drawn = Bootstrap([str(i) for i in range(60)])
     assert drawn.median([*values[:-1], None]) == (0.1, 0.5)

@@ -25,7 +25,7 @@ def rates(threshold: float) -> tuple[float, float]:
     return accepts, 1 - rights
 
 
-def test_curve_is_what_counting_gives() -> None:
+def test_curve_equals_counted_rates() -> None:
     found = open_set(PRESENT + ABSENT, 0.5)
     assert found is not None
     for threshold, accepts, rejects in found.curve[::7]:
@@ -36,7 +36,7 @@ def test_curve_is_what_counting_gives() -> None:
     assert found.default.false_reject_rate.value == pytest.approx(rates(0.5)[1])
 
 
-def test_threshold_of_one_percent_is_the_lowest() -> None:
+def test_one_percent_threshold_is_the_lowest() -> None:
     found = open_set(PRESENT + ABSENT, 0.5)
     assert found is not None
     assert found.one_percent.false_accept_rate.n_yes == 2  # of 200
@@ -44,6 +44,6 @@ def test_threshold_of_one_percent_is_the_lowest() -> None:
     assert rates(float(below))[0] > 0.01
 
 
-def test_without_a_half_there_is_nothing_to_tell_apart() -> None:
+def test_without_present_or_absent_queries_is_none() -> None:
     assert open_set(PRESENT, 0.5) is None
     assert open_set(ABSENT, 0.5) is None

@@ -26,15 +26,15 @@ Processed 3 files (11.8 s total dur) in 1.9 s sec = 0.373 x RT
 """
 
 
-def test_report_is_read() -> None:
+def test_matches_parses_the_report() -> None:
     assert matches(REPORT) == {
         "a b.wav": Answer(reference=Path("/m/one at two.ogg"), offset_s=30.0),
         "c.wav": Answer(reference=Path("/m/three.ogg"), offset_s=-1.5),
     }
 
 
-def test_command_that_was_given_is_the_one_called(tmp_path: Path) -> None:
-    """A program that reports one match, whatever it is asked."""
+def test_given_command_is_called(tmp_path: Path) -> None:
+    """A program that always reports the same match."""
     script = tmp_path / "stand in.sh"
     script.write_text(
         '#!/bin/sh\ncase "$1" in --version) echo 7;; new) touch "$4";;\n'
@@ -45,18 +45,18 @@ def test_command_that_was_given_is_the_one_called(tmp_path: Path) -> None:
     peer = Audfprint(program=Program(name="audfprint", names=(), command=f"sh '{script}'"))
     assert peer.about().version == "7"
     peer.build([tmp_path / "x.ogg"], tmp_path, 1)
-    (answer,) = peer.ask([tmp_path / "query one.wav"], tmp_path)
+    (answer,) = peer.query([tmp_path / "query one.wav"], tmp_path)
     assert answer == Answer(reference=Path("/m/x.ogg"), offset_s=2.0)
 
 
-def test_contest_settings_are_added_to_the_others() -> None:
+def test_mirex_adds_to_the_options() -> None:
     plain, contest = Audfprint(), Audfprint.mirex()
     assert contest.options[: len(plain.options)] == plain.options
-    assert "2000" in contest.ask_options
+    assert "2000" in contest.query_options
 
 
 @pytest.mark.skipif(installed is None, reason="audfprint is not installed")
-def test_audfprint_finds_a_clip_and_where_it_was_cut(tmp_path: Path) -> None:
+def test_audfprint_finds_a_clip_and_its_offset(tmp_path: Path) -> None:
     peer, rate = Audfprint(), 16_000
     references = [tmp_path / f"{seed}.wav" for seed in range(2)]
     for seed, path in enumerate(references):
@@ -65,6 +65,6 @@ def test_audfprint_finds_a_clip_and_where_it_was_cut(tmp_path: Path) -> None:
     soundfile.write(clip, cached_tune(1, 20.0, rate)[7 * rate : 14 * rate], rate)
     (tmp_path / "index").mkdir()
     peer.build(references, tmp_path / "index", 1)
-    (found,) = peer.ask([clip], tmp_path / "index")
+    (found,) = peer.query([clip], tmp_path / "index")
     assert found.reference == references[1]
     assert found.offset_s == pytest.approx(7.0, abs=0.1)

@@ -53,7 +53,7 @@ def test_index_finds_what_brute_force_finds(
     assert found == Alignment(track, offset, 2.0)
 
 
-def test_clip_that_begins_before_the_track_has_a_negative_offset(
+def test_clip_that_starts_before_the_track_has_a_negative_offset(
     tracks: list[Codes], index: CodeIndex
 ) -> None:
     before = np.arange(5, dtype=np.uint32)
@@ -61,22 +61,22 @@ def test_clip_that_begins_before_the_track_has_a_negative_offset(
     assert found == Alignment(1, -5, 0.0)
 
 
-def test_index_keeps_tracks_apart(tracks: list[Codes], index: CodeIndex) -> None:
+def test_alignments_do_not_cross_tracks(tracks: list[Codes], index: CodeIndex) -> None:
     across = np.concatenate([tracks[0][-5:], tracks[1][:14]])
     assert index.find(across) == Alignment(1, -5, 0.0)
 
 
-def test_nothing_is_found_for_no_codes(index: CodeIndex) -> None:
+def test_find_without_codes_is_none(index: CodeIndex) -> None:
     assert index.find(np.zeros(0, np.uint32)) is None
 
 
-def test_index_of_nothing_finds_nothing(tracks: list[Codes]) -> None:
+def test_find_in_an_empty_index_is_none(tracks: list[Codes]) -> None:
     nothing = CodeIndex(np.zeros(0, np.uint32), np.zeros(1, np.int64))
     assert nothing.find(tracks[0][:20]) is None
 
 
 @needs_fpcalc
-def test_chromaprint_finds_a_clip_and_where_it_was_cut(tmp_path: Path) -> None:
+def test_chromaprint_finds_a_clip_and_its_offset(tmp_path: Path) -> None:
     peer, rate = Chromaprint(), 16_000
     references = [tmp_path / f"{seed}.wav" for seed in range(3)]
     for seed, path in enumerate(references):
@@ -87,7 +87,7 @@ def test_chromaprint_finds_a_clip_and_where_it_was_cut(tmp_path: Path) -> None:
     soundfile.write(other, cached_tune(9, 7.0, rate), rate)
     (tmp_path / "index").mkdir()
     peer.build(references, tmp_path / "index", 2)
-    found, nothing, unknown = peer.ask([clip, short, other], tmp_path / "index")
+    found, nothing, unknown = peer.query([clip, short, other], tmp_path / "index")
     assert found.reference == references[1]
     assert found.offset_s == pytest.approx(7.0, abs=ITEM_S)
     assert nothing.reference is None

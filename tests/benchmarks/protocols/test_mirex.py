@@ -33,7 +33,7 @@ def config(tmp_path: Path, tiny_model: Path) -> MirexConfig:
     )
 
 
-def test_clips_are_answered_and_counted(config: MirexConfig) -> None:
+def test_run_answers_all_clips(config: MirexConfig) -> None:
     results = run(config)
     hits = results["cells"][0]["present"]["hit_rate"]
     assert (hits["n_yes"], hits["n"]) == (2, 3)  # the list is wrong about the third
@@ -44,21 +44,21 @@ def test_clips_are_answered_and_counted(config: MirexConfig) -> None:
 
 def test_missing_clip_is_refused(config: MirexConfig) -> None:
     (config.queries / "q0001.wav").unlink()
-    with pytest.raises(ConfigError, match="1 that the list names are not there, 'q0001' for one"):
+    with pytest.raises(ConfigError, match="1 files of the list are missing, such as 'q0001'"):
         run(config)
 
 
 @pytest.mark.parametrize(
     ("text", "reason"), [("q1\n", "line 1 names 1 files"), ("", "names no queries")]
 )
-def test_other_lists_are_refused(tmp_path: Path, text: str, reason: str) -> None:
+def test_invalid_list_is_refused(tmp_path: Path, text: str, reason: str) -> None:
     file = tmp_path / "list.txt"
     file.write_text(text)
     with pytest.raises(ConfigError, match=reason):
         read_list(file)
 
 
-def test_names_with_spaces_are_separated_by_tabs(tmp_path: Path) -> None:
+def test_read_list_with_tabs_keeps_spaces(tmp_path: Path) -> None:
     file = tmp_path / "list.txt"
     file.write_text("a clip.wav\tdir/some song.v2.mp3\n")
     assert read_list(file) == {"a clip": "some song.v2"}

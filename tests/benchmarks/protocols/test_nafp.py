@@ -29,8 +29,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in range(2):
         tune = cached_tune(seed, TUNE_S, RATE)
         soundfile.write(test / "db" / "a" / f"{seed}.wav", tune, RATE)
-        heard = tune + rng.normal(0, 1e-4, len(tune)).astype(np.float32)
-        soundfile.write(test / "query" / "a" / f"noisy-{seed}.wav", heard, RATE)
+        degraded = tune + rng.normal(0, 1e-4, len(tune)).astype(np.float32)
+        soundfile.write(test / "query" / "a" / f"noisy-{seed}.wav", degraded, RATE)
         soundfile.write(dummies / f"{seed}.wav", cached_tune(seed + 40, TUNE_S, RATE), RATE)
     return folder
 
@@ -40,7 +40,9 @@ def _config(data: Path, out: Path, model: Path, **changes: Any) -> NafpConfig:
     return replace(config, **changes)
 
 
-def test_every_length_is_measured_and_resumed(data: Path, tmp_path: Path, tiny_model: Path) -> None:
+def test_run_measures_every_length_and_resumes(
+    data: Path, tmp_path: Path, tiny_model: Path
+) -> None:
     config = _config(data, tmp_path, tiny_model)
     results = run(config)
     assert results["catalog"]["n_tracks"] == 4
@@ -56,7 +58,7 @@ def test_every_length_is_measured_and_resumed(data: Path, tmp_path: Path, tiny_m
     assert journal.read_text() == whole
 
 
-def test_ids_count_segments_through_all_files(data: Path, tmp_path: Path, tiny_model: Path) -> None:
+def test_ids_are_counted_through_all_files(data: Path, tmp_path: Path, tiny_model: Path) -> None:
     ids = tmp_path / "ids.npy"
     np.save(ids, [0, N_SEGMENTS + 4, 20])  # the last would run into the second file
     results = run(_config(data, tmp_path / "out", tiny_model, test_ids=ids))
@@ -69,35 +71,35 @@ def test_ids_count_segments_through_all_files(data: Path, tmp_path: Path, tiny_m
 
 
 @pytest.mark.parametrize("ids", [[0.5], [-1], [2 * N_SEGMENTS], [[1]]])
-def test_ids_that_are_none_are_refused(
+def test_invalid_ids_are_refused(
     data: Path, tmp_path: Path, tiny_model: Path, ids: list[Any]
 ) -> None:
     np.save(tmp_path / "ids.npy", ids)
     config = _config(data, tmp_path / "out", tiny_model, test_ids=tmp_path / "ids.npy")
-    with pytest.raises(ConfigError, match="whole numbers below 54"):
+    with pytest.raises(ConfigError, match="integers below 54"):
         run(config)
 
 
-def test_plain_folders_do_as_well(tmp_path: Path) -> None:
+def test_layout_accepts_plain_folders(tmp_path: Path) -> None:
     for name in ("query", "db", "dummy"):
         (tmp_path / name).mkdir()
         soundfile.write(tmp_path / name / "a.wav", np.zeros(100), RATE)
-    found = layout(tmp_path)
-    assert [path.parent.name for path in (*found.queries, *found.references, *found.dummies)] == [
+    files = layout(tmp_path)
+    assert [path.parent.name for path in (*files.queries, *files.references, *files.dummies)] == [
         "query",
         "db",
         "dummy",
     ]
 
 
-def test_recordings_must_be_as_many_as_queries(tmp_path: Path) -> None:
+def test_layout_numbers_must_be_equal(tmp_path: Path) -> None:
     for name in ("query", "db"):
         (tmp_path / name).mkdir()
     soundfile.write(tmp_path / "query" / "a.wav", np.zeros(100), RATE)
-    with pytest.raises(ConfigError, match="1 queries and 0 recordings"):
+    with pytest.raises(ConfigError, match="1 queries and 0 references"):
         layout(tmp_path)
 
 
-def test_other_folders_are_refused(tmp_path: Path) -> None:
+def test_layout_without_queries_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="0 folders with query and db"):
         layout(tmp_path)

@@ -44,7 +44,7 @@ def _config(folder: Path, model: Path, queries: str = "queries") -> PexConfig:
     )
 
 
-def test_pieces_are_found_and_scored(toolkit: Path, tiny_model: Path) -> None:
+def test_run_finds_and_scores_pieces(toolkit: Path, tiny_model: Path) -> None:
     results = run(_config(toolkit, tiny_model))
     levels = results["levels"]
     assert levels["files"]["n_true"] == 2
@@ -60,5 +60,5 @@ def test_pieces_are_found_and_scored(toolkit: Path, tiny_model: Path) -> None:
 
 def test_folder_without_queries_is_refused(toolkit: Path, tiny_model: Path) -> None:
     (toolkit / "empty").mkdir()
-    with pytest.raises(AudioError, match="no audio files"):
+    with pytest.raises(AudioError, match="contains no audio files"):
         run(_config(toolkit, tiny_model, "empty"))

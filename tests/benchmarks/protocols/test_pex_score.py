@@ -68,7 +68,7 @@ def test_box_beside_in_one_time_counts_for_nothing() -> None:
     assert (score.recall, score.precision) == (0.0, 0.0)
 
 
-def test_files_are_averaged_over_pairs() -> None:
+def test_file_score_is_a_mean_over_pairs() -> None:
     annotated: Spans = {("q", "a"): [_span((0, 1), (0, 1))], ("q", "b"): [_span((0, 1), (0, 1))]}
     matched: Spans = {("q", "a"): [_span((5, 6), (5, 6))], ("q", "c"): [_span((0, 1), (0, 1))]}
     score = file_score(annotated, matched)
@@ -77,7 +77,7 @@ def test_files_are_averaged_over_pairs() -> None:
     assert score.precision == pytest.approx(2 / 3)
 
 
-def test_nothing_at_all_is_precise() -> None:
+def test_scores_without_spans() -> None:
     assert file_score({}, {}) == Score(
         recall=0.0, precision=1.0, f_score=0.0, n_true=0, n_unknown=0, n_false=0, n_missed=0
     )
@@ -86,11 +86,11 @@ def test_nothing_at_all_is_precise() -> None:
 @pytest.mark.parametrize(
     ("recall", "precision", "expected"), [(0, 0, 0), (1, 1, 1), (0.4, 0.625, 2.5 / 4.225)]
 )
-def test_f_score_weighs_precision(recall: float, precision: float, expected: float) -> None:
+def test_f_score_weights_precision(recall: float, precision: float, expected: float) -> None:
     assert f_score(recall, precision) == pytest.approx(expected)
 
 
-def test_rows_are_read_by_pair(tmp_path: Path) -> None:
+def test_read_spans_groups_rows_by_pair(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text(f"{HEAD},tempo,noise_type\nr,q,10,13,0,2,150,\nr,q,1,2,0,1,,sample\n")
     assert read_spans(file) == {
@@ -101,24 +101,24 @@ def test_rows_are_read_by_pair(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("a,b\n1,2\n", "no column 'query_id'"),
-        (f"{HEAD}\nr,q,1,2,3\n", "cannot be read"),
+        ("a,b\n1,2\n", "column 'query_id' is missing"),
+        (f"{HEAD}\nr,q,1,2,3\n", "invalid annotations"),
         (f"{HEAD}\nr,q,1,2,3,4.5\n", "4.5"),
     ],
 )
-def test_other_files_are_refused(tmp_path: Path, text: str, reason: str) -> None:
+def test_read_spans_invalid_file_is_refused(tmp_path: Path, text: str, reason: str) -> None:
     file = tmp_path / "a.csv"
     file.write_text(text)
     with pytest.raises(ConfigError, match=reason):
         read_spans(file)
 
 
-def test_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read"):
+def test_read_spans_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="invalid annotations"):
         read_spans(tmp_path / "none.csv")
 
 
-# What evaluate_matches.py of the toolkit itself says of a case with all that is awkward in it.
+# A case with all irregularities, and the scores of the toolkit's evaluate_matches.py.
 AWKWARD = """query_id,reference_id,query_begin,query_end,reference_begin,reference_end,tempo
 q2,r0,4,9,38,46,100
 q0,r1,25,31,1,7,100
@@ -135,7 +135,7 @@ q2,r0,20,31,13,24
 """
 
 
-def test_scores_are_those_of_the_toolkit(tmp_path: Path) -> None:
+def test_scores_equal_those_of_the_toolkit(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(AWKWARD)
     (tmp_path / "m.csv").write_text(AWKWARD_MATCHES)
     case = read_spans(tmp_path / "a.csv"), read_spans(tmp_path / "m.csv")

@@ -24,7 +24,7 @@ def tracks(tmp_path: Path) -> list[Path]:
     return datasets.audio_files([tmp_path])
 
 
-def test_audio_files_are_found_below_folders_once(tracks: list[Path], tmp_path: Path) -> None:
+def test_audio_files_lists_nested_files_once(tracks: list[Path], tmp_path: Path) -> None:
     (tmp_path / "cover.jpg").touch()
     (tmp_path / "more").mkdir()
     soundfile.write(tmp_path / "more" / "z.flac", white(1), RATE)
@@ -32,7 +32,7 @@ def test_audio_files_are_found_below_folders_once(tracks: list[Path], tmp_path: 
     assert [path.name for path in found] == ["0.wav", "1.wav", "2.wav", "3.wav", "z.flac"]
 
 
-def test_excerpt_holds_what_the_track_has_around_the_cut(tracks: list[Path]) -> None:
+def test_excerpt_contains_the_context_of_the_cut(tracks: list[Path]) -> None:
     for excerpt in datasets.excerpts(tracks, 8, 10.0, seed=3):
         track = white(
             *{"0.wav": (20.0, 0), "1.wav": (12.0, 1), "3.wav": (30.0, 3)}[excerpt.cut.path.name]
@@ -51,12 +51,12 @@ def test_cuts_lie_within_tracks_that_are_long_enough(tracks: list[Path]) -> None
         assert 0 <= cut.start_s <= durations_s[cut.path.name] - 10.0
 
 
-def test_tracks_take_turns(tracks: list[Path]) -> None:
+def test_excerpts_use_all_tracks_equally(tracks: list[Path]) -> None:
     cuts = [excerpt.cut for excerpt in datasets.excerpts(tracks, 7, 10.0, seed=3)]
     assert sorted(sum(cut.path == track for cut in cuts) for track in tracks) == [0, 2, 2, 3]
 
 
-def test_seed_decides_cuts(tracks: list[Path]) -> None:
+def test_excerpts_depend_on_the_seed(tracks: list[Path]) -> None:
     def starts(seed: int) -> list[float]:
         return [e.cut.start_s for e in datasets.excerpts(tracks, 6, 10.0, seed=seed)]
 
@@ -64,7 +64,7 @@ def test_seed_decides_cuts(tracks: list[Path]) -> None:
     assert starts(1) != starts(2)
 
 
-def test_cuts_begin_where_there_is_sound(tmp_path: Path) -> None:
+def test_cuts_start_at_audible_positions(tmp_path: Path) -> None:
     track = white(40)
     track[: 32 * RATE] *= 1e-3  # -80 dBFS
     soundfile.write(tmp_path / "a.wav", track, RATE, subtype="FLOAT")
@@ -73,7 +73,7 @@ def test_cuts_begin_where_there_is_sound(tmp_path: Path) -> None:
     assert min(excerpt.cut.start_s for excerpt in found) > 31
 
 
-def test_silent_track_is_left_out_with_a_warning(
+def test_silent_track_is_skipped_with_a_warning(
     tracks: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     soundfile.write(tmp_path / "silent.wav", np.zeros(20 * RATE, np.float32), RATE)
@@ -83,7 +83,7 @@ def test_silent_track_is_left_out_with_a_warning(
     assert "silent.wav" in caplog.text
 
 
-def test_broken_file_is_not_asked_for(tracks: list[Path], tmp_path: Path) -> None:
+def test_broken_file_is_skipped(tracks: list[Path], tmp_path: Path) -> None:
     (tmp_path / "broken.mp3").write_bytes(b"not audio")
     found = list(datasets.excerpts(datasets.audio_files([tmp_path]), 3, 10.0, seed=1))
     assert len(found) == 3
@@ -103,14 +103,14 @@ def test_hold_out_splits_without_overlap() -> None:
     assert held != datasets.hold_out(paths, 0.25, seed=2)[1]
 
 
-def test_room_response_begins_with_its_direct_sound() -> None:
+def test_from_onset_cuts_at_the_direct_sound() -> None:
     response = np.zeros(RATE, np.float32)
     response[900] = 0.05
     response[1000:1100] = [0.3, *[1.0] * 99]
     assert len(datasets.from_onset(response)) == RATE - 1000
 
 
-def test_rooms_refuse_music(tmp_path: Path) -> None:
+def test_rooms_reject_music(tmp_path: Path) -> None:
     t = np.arange(3 * RATE) / RATE
     soundfile.write(tmp_path / "hall.wav", white(3) * np.exp(-3 * t), RATE, subtype="FLOAT")
     soundfile.write(tmp_path / "song.wav", white(3), RATE, subtype="FLOAT")
@@ -119,14 +119,14 @@ def test_rooms_refuse_music(tmp_path: Path) -> None:
     assert [path.name for path in rooms.refused] == ["song.wav"]
 
 
-def test_folder_without_sound_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AudioError, match="no audio files"):
-        datasets.Recordings(tmp_path)
-    with pytest.raises(AudioError, match="no room responses"):
+def test_folder_without_sounds_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="contains no audio files"):
+        datasets.Noises(tmp_path)
+    with pytest.raises(AudioError, match="contains no room responses"):
         datasets.Rooms(tmp_path)
 
 
-def test_generators_differ_by_name_and_agree_by_name() -> None:
+def test_generator_depends_on_seed_and_names() -> None:
     first = datasets.generator(1, "a", "b").random()
     assert first == datasets.generator(1, "a", "b").random()
     assert (

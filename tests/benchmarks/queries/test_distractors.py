@@ -6,8 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from benchmarks.metrics.likeness import likeness, nearest_cosines
-from benchmarks.queries.distractors import Distractors, Paths
+from benchmarks.queries.distractors import Distractors, Paths, compare_with_real, nearest_cosines
 from engine.errors import ConfigError
 from engine.records import Vectors
 
@@ -17,7 +16,7 @@ N_SEGMENTS = 120
 
 
 def drifting(rng: np.random.Generator, n_tracks: int, n_segments: int) -> list[Vectors]:
-    """Draw tracks that change slowly and stay each around four of ten places."""
+    """Draw tracks that change slowly, each around four of ten centres."""
     places = np.random.default_rng(99).normal(size=(10, DIM))
     tracks = []
     for _ in range(n_tracks):
@@ -44,7 +43,7 @@ def neighbouring(tracks: Vectors) -> float:
     return float((tracks[:, 1:] * tracks[:, :-1]).sum(axis=-1).mean())
 
 
-def test_made_up_tracks_have_unit_norm_and_their_shape(distractors: Distractors) -> None:
+def test_tracks_have_unit_norm_and_shape(distractors: Distractors) -> None:
     tracks = distractors.tracks(3, 50, np.random.default_rng(0))
     assert tracks.shape == (3, 50, DIM)
     assert tracks.dtype == np.float32
@@ -58,19 +57,21 @@ def test_same_seed_gives_same_tracks(music: list[Vectors], distractors: Distract
     assert not np.array_equal(again, other)
 
 
-def test_neighbouring_segments_resemble_each_other_as_real_ones_do(
+def test_neighbouring_segments_are_as_similar_as_real_ones(
     music: list[Vectors], distractors: Distractors
 ) -> None:
-    made_up = distractors.tracks(N_TRACKS, N_SEGMENTS, np.random.default_rng(0))
-    shuffled = made_up.reshape(-1, DIM)[np.random.default_rng(0).permutation(made_up[..., 0].size)]
+    synthetic = distractors.tracks(N_TRACKS, N_SEGMENTS, np.random.default_rng(0))
+    shuffled = synthetic.reshape(-1, DIM)[
+        np.random.default_rng(0).permutation(synthetic[..., 0].size)
+    ]
     real = neighbouring(np.stack(music))
-    assert neighbouring(made_up) == pytest.approx(real, abs=0.05)
-    assert neighbouring(shuffled.reshape(made_up.shape)) < real - 0.3
+    assert neighbouring(synthetic) == pytest.approx(real, abs=0.05)
+    assert neighbouring(shuffled.reshape(synthetic.shape)) < real - 0.3
     jumping = replace(distractors, drift=0.0).tracks(N_TRACKS, N_SEGMENTS, np.random.default_rng(0))
-    assert neighbouring(jumping) < neighbouring(made_up) - 0.03
+    assert neighbouring(jumping) < neighbouring(synthetic) - 0.03
 
 
-def test_drift_leaves_the_density_as_it_is(distractors: Distractors) -> None:
+def test_drift_does_not_change_the_density(distractors: Distractors) -> None:
     centres = distractors.clusters.means
     centres = centres / np.linalg.norm(centres, axis=1, keepdims=True)
     spreads = [
@@ -80,11 +81,11 @@ def test_drift_leaves_the_density_as_it_is(distractors: Distractors) -> None:
     assert spreads[0] == pytest.approx(spreads[1], abs=0.005)
 
 
-def test_made_up_music_comes_about_as_near_to_queries_as_real_music(
+def test_synthetic_music_is_about_as_near_to_queries_as_real_music(
     music: list[Vectors], distractors: Distractors
 ) -> None:
     queries = np.concatenate(drifting(np.random.default_rng(2), 20, N_SEGMENTS))[::10]
-    rows = likeness({"clean": queries}, music, distractors, seed=3, sizes=(4000, 10**6))
+    rows = compare_with_real({"clean": queries}, music, distractors, seed=3, sizes=(4000, 10**6))
     assert [(row.n_segments, row.rank) for row in rows] == [
         (n, rank) for n in (4000, N_TRACKS * N_SEGMENTS) for rank in (1, 10, 50)
     ]
@@ -93,16 +94,16 @@ def test_made_up_music_comes_about_as_near_to_queries_as_real_music(
         assert row.real[1] == pytest.approx(row.made_up[1], abs=0.06)
 
 
-def test_likeness_tells_music_that_is_too_far_off(music: list[Vectors]) -> None:
+def test_comparison_shows_music_that_is_too_far_off(music: list[Vectors]) -> None:
     queries = np.concatenate(drifting(np.random.default_rng(2), 5, N_SEGMENTS))[::10]
     random = np.random.default_rng(0).normal(size=(N_TRACKS, N_SEGMENTS, DIM)).astype(np.float32)
     elsewhere = [one / np.linalg.norm(one, axis=1, keepdims=True) for one in random]
     foreign = Distractors.fit(elsewhere, seed=1)
-    rows = likeness({"clean": queries}, music, foreign, seed=3, sizes=(1000,))
+    rows = compare_with_real({"clean": queries}, music, foreign, seed=3, sizes=(1000,))
     assert all(row.difference < -0.1 for row in rows)
 
 
-def test_path_stays_within_one_track_and_follows_its_order() -> None:
+def test_walk_stays_within_one_track_and_follows_its_order() -> None:
     labels = np.array([0, 1, 2, 0, 1, 2, 3, 4, 3, 4])
     paths = Paths.along(labels, [6, 4])
     walks = paths.walk(50, 30, np.random.default_rng(0)).T
@@ -114,15 +115,15 @@ def test_path_stays_within_one_track_and_follows_its_order() -> None:
         assert set(steps) == {1}
 
 
-def test_silence_teaches_nothing(music: list[Vectors]) -> None:
+def test_fit_ignores_silence(music: list[Vectors]) -> None:
     silent = np.zeros((30, DIM), np.float32)
     with_silence = [np.concatenate([silent, track]) for track in music]
-    made_up = Distractors.fit(with_silence, seed=1).tracks(2, 20, np.random.default_rng(5))
+    synthetic = Distractors.fit(with_silence, seed=1).tracks(2, 20, np.random.default_rng(5))
     expected = Distractors.fit(music, seed=1).tracks(2, 20, np.random.default_rng(5))
-    np.testing.assert_array_equal(made_up, expected)
+    np.testing.assert_array_equal(synthetic, expected)
 
 
-def test_too_little_music_is_refused(music: list[Vectors]) -> None:
+def test_fit_too_little_music_is_refused(music: list[Vectors]) -> None:
     with pytest.raises(ConfigError, match="too little"):
         Distractors.fit([music[0][:60]], seed=1)
 
@@ -130,7 +131,7 @@ def test_too_little_music_is_refused(music: list[Vectors]) -> None:
 def test_nearest_cosines_equal_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     queries, stored = rng.normal(size=(5, DIM)), rng.normal(size=(300, DIM))
-    monkeypatch.setattr("benchmarks.metrics.likeness._BLOCK", 70)
+    monkeypatch.setattr("benchmarks.queries.distractors._BLOCK", 70)
     found = nearest_cosines(queries.astype(np.float32), stored.astype(np.float32), 10)
     expected = -np.sort(-(queries @ stored.T), axis=1)[:, :10]
     np.testing.assert_allclose(found, expected, rtol=1e-4)

@@ -1,4 +1,4 @@
-"""Estimates against what a person computes by hand."""
+"""Estimates compared with values computed by hand."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 
 from benchmarks.reports import extrapolation, scale_tables
-from benchmarks.reports.extrapolation import Growth
+from benchmarks.reports.extrapolation import Extrapolation
 from engine.errors import ConfigError
+from tests.benchmarks.markdown import rows
 
 MILLION = 1_000_000
 
 
 def listed(n_segments: int, search_ms: float, owned_bytes: int, open_s: float) -> dict[str, Any]:
-    """What is measured of a catalog that has lists; it is compacted at 10 µs a segment."""
+    """Results of a catalog with lists; compaction takes 10 µs per segment."""
     return {
         "name": f"made-up-{n_segments}",
         "n_segments": n_segments,
@@ -35,8 +36,8 @@ def listed(n_segments: int, search_ms: float, owned_bytes: int, open_s: float) -
 
 @pytest.fixture
 def results() -> dict[str, Any]:
-    # A shard of 2^20 has 512 lists and looks into 32, which hold 2^16; one of 2^21 has 1024, looks
-    # into 64 and so at twice as much. A search takes 10 ms and 1 ms for a thousand of these.
+    # A shard of 2^20 has 512 lists and probes 32, which contain 2^16 codes; one of 2^21 has 1024,
+    # probes 64, and so compares twice as much. A search takes 10 ms, and 1 ms per 1000 of these.
     flat = {
         "name": "real", "n_segments": 100_000, "n_tracks": 400, "duration_s": 50_000.0,
         "n_shards": {"flat": 1}, "n_bytes": {"catalog.db": 200_000},
@@ -51,17 +52,17 @@ def results() -> dict[str, Any]:
     }
 
 
-def test_work_of_a_search_is_lists_and_what_is_in_them() -> None:
+def test_codes_are_lists_and_their_contents() -> None:
     assert extrapolation.codes(2**20) == 512 + 32 * 2048
     assert extrapolation.codes(2**21) == 1024 + 64 * 2048
-    # 25 shards of four million: 1024 lists, of which 64 are looked into.
+    # 25 shards of four million: 1024 lists, 64 probed.
     assert extrapolation.codes(100 * MILLION) == 25 * (1024 + 64 * 4 * MILLION / 1024)
     assert extrapolation.WIDEST == 2**16 * 2048
     assert extrapolation.codes(extrapolation.WIDEST, extrapolation.WIDEST) == 2**16 + 64 * 2048
 
 
-def test_estimate_is_what_a_person_computes(results: dict[str, Any]) -> None:
-    one = Growth(results).forecast(100 * MILLION)
+def test_estimate_equals_manual_computation(results: dict[str, Any]) -> None:
+    one = Extrapolation(results).estimate(100 * MILLION)
     assert one.audio_h == pytest.approx(100 * MILLION / 2 / 3600)
     assert one.index_bytes == pytest.approx(2.5e9)
     assert one.vector_bytes == pytest.approx(12.8e9)
@@ -80,14 +81,14 @@ def test_estimate_is_what_a_person_computes(results: dict[str, Any]) -> None:
     assert one.compact_h == pytest.approx((36 + 1000) / 3600)
 
 
-def test_machines_hold_what_their_memory_does(results: dict[str, Any]) -> None:
-    # 64 GB leave 48, of which 1 is there without segments: 47 / 30 · 10^9 segments each.
-    one = Growth(results).forecast(10_000 * MILLION)
+def test_estimate_machines_by_memory(results: dict[str, Any]) -> None:
+    # 48 of 64 GB are usable, 1 of them without segments: 47 / 30 · 10^9 segments each.
+    one = Extrapolation(results).estimate(10_000 * MILLION)
     assert one.machines == {64: 7, 256: 2}
 
 
-def test_what_ends_is_listed_by_size(results: dict[str, Any]) -> None:
-    limits = {one.what: one.n_segments for one in Growth(results).limits()}
+def test_limits_are_sorted_by_size(results: dict[str, Any]) -> None:
+    limits = {limit.what: limit.n_segments for limit in Extrapolation(results).limits()}
     assert list(limits.values()) == sorted(limits.values())
     assert limits["memory of one machine with 64 GB"] == pytest.approx(47e9 / 30)
     assert limits["opening takes 10 s"] == pytest.approx(9.5e7)
@@ -95,28 +96,29 @@ def test_what_ends_is_listed_by_size(results: dict[str, Any]) -> None:
     assert limits["a 5-s query takes 1 s on one machine"] == pytest.approx(
         940_000 / of_a_shard * 4 * MILLION
     )
-    assert limits["ids of tracks, 2,147,483,647"] == pytest.approx((2**31 - 1) / 0.004)
-    assert limits["ids of vectors, 64 bits"] == pytest.approx(2**39 / 0.004)
+    assert limits["track ids, 2,147,483,647"] == pytest.approx((2**31 - 1) / 0.004)
+    assert limits["vector ids, 64 bits"] == pytest.approx(2**39 / 0.004)
 
 
-def test_tables_show_estimates(results: dict[str, Any]) -> None:
-    shown = scale_tables.forecast_table(results)
-    assert "| memory one process would own | 4.0 GB | 31.0 GB | 301.0 GB |" in shown
-    assert "| machines of 64 GB that hold it | 1 | 1 | 7 |" in shown
-    assert "| machines of 256 GB that hold it | 1 | 1 | 2 |" in shown
-    assert "| memory of one machine with 64 GB | 1.6 · 10^9 |" in scale_tables.limits_table(results)
+def test_tables_show_estimates_and_limits(results: dict[str, Any]) -> None:
+    estimates = rows(scale_tables.estimate_table(results))
+    assert ["own memory of one process", "4.0 GB", "31.0 GB", "301.0 GB"] in estimates
+    assert ["machines of 64 GB needed", "1", "1", "7"] in estimates
+    assert ["machines of 256 GB needed", "1", "1", "2"] in estimates
+    limits = rows(scale_tables.limits_table(results))
+    assert ["memory of one machine with 64 GB", "1.6 · 10^9"] in limits
 
 
-def test_what_does_not_grow_never_ends(results: dict[str, Any]) -> None:
+def test_limits_of_constant_quantities_are_infinite(results: dict[str, Any]) -> None:
     results["sizes"][2] |= {key: results["sizes"][1][key] for key in ("open_s", "latency")}
-    limits = {one.what: one.n_segments for one in Growth(results).limits()}
+    limits = {limit.what: limit.n_segments for limit in Extrapolation(results).limits()}
     assert limits["opening takes 10 s"] == float("inf")
-    assert Growth(results).forecast(100 * MILLION).machines_for_speed == 1
-    assert "| opening takes 10 s | never |" in scale_tables.limits_table(results)
+    assert Extrapolation(results).estimate(100 * MILLION).machines_for_speed == 1
+    assert ["opening takes 10 s", "never"] in rows(scale_tables.limits_table(results))
 
 
-def test_one_catalog_with_lists_is_too_little(results: dict[str, Any]) -> None:
+def test_one_catalog_with_lists_is_refused(results: dict[str, Any]) -> None:
     del results["sizes"][2]
     assert not extrapolation.is_possible(results)
-    with pytest.raises(ConfigError, match="two catalogs that have lists"):
-        Growth(results)
+    with pytest.raises(ConfigError, match="two catalogs with lists"):
+        Extrapolation(results)

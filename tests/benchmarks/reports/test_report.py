@@ -1,7 +1,10 @@
 from __future__ import annotations
 
-from benchmarks.metrics.outcomes import CellMetrics, Outcome, summarise
+from dataclasses import asdict
+
+from benchmarks.metrics.outcomes import CellMetrics, Outcome, Share, summarise
 from benchmarks.reports import report
+from tests.benchmarks.markdown import rows
 
 
 def cell(*outcomes: Outcome) -> CellMetrics:
@@ -35,27 +38,37 @@ CELLS = {
 }
 
 
-def test_hits_stand_by_distortion_and_duration() -> None:
-    assert report.hits_table(CELLS).splitlines() == [
-        "| hit rate / exact of hits, % | 2 s | 10 s |",
-        "|---|---:|---:|",
-        "| noise0 | 0.0 / - | 75.0 / 66.7 |",
-        "| clean | 100.0 / 100.0 | - |",
+def test_hits_table_is_by_distortion_and_duration() -> None:
+    assert rows(report.hits_table(CELLS)) == [
+        ["hit rate / exact of hits, %", "2 s", "10 s"],
+        ["noise0", "0.0 / -", "75.0 / 66.7"],
+        ["clean", "100.0 / 100.0", "-"],
     ]
 
 
-def test_acceptance_is_that_of_hits_and_of_absent_music() -> None:
-    assert report.acceptance_table(CELLS).splitlines() == [
-        "| kept / false accepts, % | 2 s | 10 s |",
-        "|---|---:|---:|",
-        "| noise0 | - / 0.0 | 33.3 / 25.0 |",
-        "| clean | 100.0 / 0.0 | - |",
+def test_acceptance_table_shows_kept_hits_and_false_accepts() -> None:
+    assert rows(report.acceptance_table(CELLS)) == [
+        ["kept / false accepts, %", "2 s", "10 s"],
+        ["noise0", "- / 0.0", "33.3 / 25.0"],
+        ["clean", "100.0 / 0.0", "-"],
     ]
 
 
-def test_without_absent_music_there_are_no_false_accepts() -> None:
-    assert report.acceptance_table({("noise0", 10.0): cell(*KNOWN)}).splitlines() == [
-        "| kept, % | 10 s |",
-        "|---|---:|",
-        "| noise0 | 33.3 |",
+def test_acceptance_table_without_absent_music_has_no_false_accepts() -> None:
+    assert rows(report.acceptance_table({("noise0", 10.0): cell(*KNOWN)})) == [
+        ["kept, %", "10 s"],
+        ["noise0", "33.3"],
     ]
+
+
+def test_table_is_markdown_with_numbers_aligned_right() -> None:
+    assert report.table(["a", "b"], [["0.10", "1"]]).splitlines()[1:] == [
+        "|:-----|----:|", "| 0.10 |   1 |",
+    ]  # fmt: skip
+
+
+def test_percent_of_a_share_and_of_its_json_are_the_same() -> None:
+    share = Share(n_yes=2, n=4, value=0.5, low=0.25, high=0.75)
+    assert report.percent(share) == report.percent(asdict(share)) == "50.0 (25.0-75.0)"
+    assert report.percent(share, digits=0, interval=False) == "50"
+    assert report.percent(asdict(share) | {"value": None}) == "-"

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from benchmarks.runs.process import measured
+from benchmarks.runs.process import run_in_process
 from engine.errors import AstoundError, ConfigError
 
 N_BYTES = 200 * 2**20
@@ -31,22 +31,22 @@ def _die() -> None:
 
 
 def test_function_runs_in_another_process() -> None:
-    (process_id, number), cost = measured(_own_id, 3)
+    (process_id, number), cost = run_in_process(_own_id, 3)
     assert process_id != os.getpid()
     assert number == 3
     assert cost.wall_s >= 0
 
 
-def test_memory_of_the_process_is_seen() -> None:
-    _, cost = measured(_hold)
+def test_peak_memory_is_measured() -> None:
+    _, cost = run_in_process(_hold)
     assert cost.peak_rss_bytes > N_BYTES
 
 
-def test_error_comes_back_with_its_message() -> None:
+def test_error_is_raised_in_the_parent() -> None:
     with pytest.raises(AstoundError, match=r"^invalid key=0: must be positive$"):
-        measured(_refuse)
+        run_in_process(_refuse)
 
 
-def test_death_is_an_error() -> None:
-    with pytest.raises(AstoundError, match="ended with 7"):
-        measured(_die)
+def test_dead_process_is_an_error() -> None:
+    with pytest.raises(AstoundError, match="ended with exit code 7"):
+        run_in_process(_die)

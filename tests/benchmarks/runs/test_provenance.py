@@ -9,7 +9,7 @@ from benchmarks.runs.provenance import code_id, digest
 from benchmarks.suites import retrieval
 
 
-def test_digest_tells_sequences_apart() -> None:
+def test_digest_differs_between_sequences() -> None:
     sequences = [[""], ["ab", "c"], ["a", "bc"], ["c", "ab"], ["caf\udce9"]]
     assert len({digest(texts) for texts in sequences}) == len(sequences)
     assert digest(["ab", "c"]) == digest(iter(["ab", "c"]))

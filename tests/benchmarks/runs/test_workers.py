@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from benchmarks.runs.workers import in_order
-from engine.errors import AstoundError, AudioError
+from benchmarks.runs.workers import map_in_order
+from engine.errors import AudioError
 
 N_ITEMS = 12
 
 
 def make_square(power: int) -> Callable[[int], tuple[int, str | None]]:
-    """Give what is quicker with odd numbers, and tells how many threads it may use."""
+    """Return a function that is faster for odd numbers, and returns its limit of threads."""
 
     def square(number: int) -> tuple[int, str | None]:
         time.sleep(0.02 * (number % 2 == 0))
@@ -29,7 +29,7 @@ def make_refusing() -> Callable[[int], int]:
     return refuse
 
 
-def test_answers_come_in_order_from_processes_of_one_thread(
+def test_results_are_in_order_and_use_one_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
@@ -40,17 +40,17 @@ def test_answers_come_in_order_from_processes_of_one_thread(
             taken.append(number)
             yield number
 
-    answers = in_order(make_square, (2,), items(), 2)
+    answers = map_in_order(make_square, (2,), items(), 2)
     assert next(answers) == (0, "1")
-    assert len(taken) < N_ITEMS / 2  # not all of them wait in memory
+    assert len(taken) < N_ITEMS / 2  # not all are read at once
     assert list(answers) == [(number**2, "1") for number in range(1, N_ITEMS)]
     assert os.environ["OMP_NUM_THREADS"] == "7"
 
 
-def test_error_of_a_child_reaches_the_parent() -> None:
-    with pytest.raises(AstoundError, match=r"clip\.wav: number 3"):
-        list(in_order(make_refusing, (), [3], 1))
+def test_error_in_a_child_is_raised() -> None:
+    with pytest.raises(AudioError, match=r"clip\.wav: number 3"):
+        list(map_in_order(make_refusing, (), [3], 1))
 
 
-def test_nothing_to_do_starts_nothing() -> None:
-    assert list(in_order(make_square, (), [], 10**6)) == []
+def test_without_items_no_process_is_started() -> None:
+    assert list(map_in_order(make_square, (), [], 10**6)) == []

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.suites import ablation
 from benchmarks.suites.ablation import VARIANTS, Variant
+from tests.benchmarks.markdown import rows
 from tests.training.sounds import CONFIG, RECIPE
 from training.train import Sources
 
@@ -28,7 +29,7 @@ def arguments(
     return [*given, "--budget-s", "0.2"]
 
 
-def test_variants_are_run_once_and_shown(
+def test_main_runs_missing_variants_and_prints_all(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ablation.main([*arguments, "--only", "base"])
@@ -43,24 +44,19 @@ def test_variants_are_run_once_and_shown(
     both = json.loads((tmp_path / "found.json").read_text())
     assert list(both) == ["base", "other"]
     assert both["base"] == first["base"]
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split(" | ")[0] for line in lines] == [
-        "|",
-        lines[1],
-        "| base",
-        "| other",
-    ]
-    assert "| 12345 |" in lines[2]
+    table = rows(capsys.readouterr().out)
+    assert [row[0] for row in table] == ["", "base", "other"]
+    assert table[1][1] == "12345"
 
 
-def test_each_variant_differs_from_the_base_and_has_a_recipe_that_works() -> None:
+def test_variants_differ_and_have_valid_recipes() -> None:
     variants = list(VARIANTS.values())
     assert len(set(map(repr, variants))) == len(variants) > 10
     for variant in variants:
         variant.recipe.spectrogram.frames_per_hop(0.25)
 
 
-def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_names_the_module(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         ablation.main(["--help"])
     assert exit_.value.code == 0

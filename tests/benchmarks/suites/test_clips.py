@@ -10,7 +10,7 @@ import pytest
 
 import astound
 from astound.catalog import Catalog
-from benchmarks.suites.clips import ClipsConfig, Ranking, measured, ranking, run
+from benchmarks.suites.clips import ClipsConfig, Ranking, ranking, run, summarise
 from engine.audio import decode
 from engine.compare.similar import ClipIndex
 
@@ -37,7 +37,7 @@ def catalog(config: ClipsConfig, results: dict[str, Any]) -> Iterator[Catalog]:
         yield catalog
 
 
-def test_every_cell_ranks_every_query(results: dict[str, Any], config: ClipsConfig) -> None:
+def test_run_ranks_every_query_in_every_cell(results: dict[str, Any], config: ClipsConfig) -> None:
     assert [cell["cell"].split()[0] for cell in results["cells"]] == [
         "clean", "noise10", "noise0", "noise-5", "room5", "room0", "mp3-32k", "tempo±8", "speed±3",
     ]  # fmt: skip
@@ -49,7 +49,7 @@ def test_every_cell_ranks_every_query(results: dict[str, Any], config: ClipsConf
     assert results["catalog"]["n_tracks"] == 7
 
 
-def test_beginning_of_a_track_is_most_like_that_track(catalog: Catalog) -> None:
+def test_clip_of_a_track_is_most_similar_to_the_track(catalog: Catalog) -> None:
     stored = ClipIndex(catalog.index.track_ids, catalog.index.clips)
     for track in catalog.tracks():
         waveform = decode.read(track.path, catalog.fingerprinter.sample_rate)
@@ -60,7 +60,7 @@ def test_beginning_of_a_track_is_most_like_that_track(catalog: Catalog) -> None:
         assert cosines.max() == pytest.approx(stored_norm, abs=1e-3)
 
 
-def test_rank_counts_tracks_that_are_at_least_as_similar() -> None:
+def test_ranking_counts_tracks_that_are_at_least_as_similar() -> None:
     cosines = np.array([0.5, 0.9, 0.5, 0.7], np.float32)
     assert [ranking(cosines, i).rank for i in range(4)] == [4, 1, 4, 2]
     assert ranking(cosines, 1).wrong_cosine == pytest.approx(0.7)
@@ -68,11 +68,11 @@ def test_rank_counts_tracks_that_are_at_least_as_similar() -> None:
     assert ranking(cosines[:1], 0) == Ranking(rank=1, right_cosine=0.5, wrong_cosine=None)
 
 
-def test_shares_count_queries_without_embedding_as_not_found() -> None:
+def test_summarise_counts_queries_without_embedding_as_not_found() -> None:
     ranks = (1, 5, 6, 100, 101, None)
-    row = measured("c", [Ranking(rank=rank, right_cosine=0.5) for rank in ranks[:-1]])
+    row = summarise("c", [Ranking(rank=rank, right_cosine=0.5) for rank in ranks[:-1]])
     assert [share.n_yes for share in row.top.values()] == [1, 2, 3, 4]
-    row = measured("c", [Ranking(rank=rank) for rank in ranks])
+    row = summarise("c", [Ranking(rank=rank) for rank in ranks])
     assert [(share.n_yes, share.n) for share in row.top.values()] == [
         (1, 6),
         (2, 6),

@@ -49,7 +49,7 @@ def test_run_measures_each_search(
     assert json.loads(out.read_text()) == results
     assert names == [*["GPU, all vectors"][: int(has_gpu)], "astound, CPU", "IVF-PQ, CPU"]
     assert (recalls[: int(has_gpu)] > 0.99).all()
-    assert ((recalls > 0.2) & (recalls <= 1)).all()  # three tunes are much alike
+    assert ((recalls > 0.2) & (recalls <= 1)).all()  # three tunes are similar
     assert results["build"]["n_bytes"] > 20_000 * 16
     assert not (config.work_folder / "shards").exists()
     assert all(name in results["tables"]["searches"] for name in names)

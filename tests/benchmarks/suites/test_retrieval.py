@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.suites.retrieval import JOURNAL, RESULTS, RetrievalConfig, run
 from engine.errors import ConfigError
+from tests.benchmarks.markdown import rows
 
 N_CELLS = 3
 N_QUERIES = 3
@@ -35,43 +36,45 @@ def lines(config: RetrievalConfig) -> list[str]:
 
 
 def elsewhere(config: RetrievalConfig, name: str, journal: str, **changes: Any) -> RetrievalConfig:
-    """The same run, of which this much has been asked already."""
+    """The same run in another folder, with a journal of finished queries."""
     out = config.out.parent / name
     out.mkdir()
     (out / JOURNAL).write_text(journal)
     return dataclasses.replace(config, out=out, **changes)
 
 
-def test_every_question_is_asked_in_every_cell(
+def test_run_queries_every_question_in_every_cell(
     config: RetrievalConfig, results: dict[str, Any]
 ) -> None:
-    asked = [json.loads(line) for line in lines(config)[1:]]
+    records = [json.loads(line) for line in lines(config)[1:]]
     ids = [f"present-{i:05d}" for i in range(N_QUERIES)]
     ids += [f"absent-{i:05d}" for i in range(N_ABSENT)]
     names = [cell["cell"] for cell in results["cells"]]
-    assert [(one["query_id"], one["cell"]) for one in asked] == [
+    assert [(record["query_id"], record["cell"]) for record in records] == [
         (query_id, name) for query_id in ids for name in names
     ]
-    assert [one["present"] for one in asked] == [one["query_id"][0] == "p" for one in asked]
+    assert [record["present"] for record in records] == [
+        record["query_id"].startswith("present") for record in records
+    ]
     assert {cell["present"]["hit_rate"]["n"] for cell in results["cells"]} == {N_QUERIES}
     assert {cell["absent"]["false_accept_rate"]["n"] for cell in results["cells"]} == {N_ABSENT}
 
 
-def test_clean_music_is_found(results: dict[str, Any]) -> None:
+def test_run_finds_clean_music(results: dict[str, Any]) -> None:
     clean = results["cells"][0]["present"]
     assert clean["hit_rate"]["value"] == 1.0
     assert clean["exact"]["value"] == 1.0
 
 
-def test_results_hold_what_was_measured(config: RetrievalConfig, results: dict[str, Any]) -> None:
+def test_results_are_written(config: RetrievalConfig, results: dict[str, Any]) -> None:
     assert json.loads((config.out / RESULTS).read_text()) == json.loads(json.dumps(results))
     assert results["query_hop_s"] == 0.125
-    assert results["tables"]["hits"].splitlines()[2].startswith("| clean | 100.0 / 100.0 |")
+    assert rows(results["tables"]["hits"])[1][:2] == ["clean", "100.0 / 100.0"]
     assert "false accepts" in results["tables"]["acceptance"]
 
 
 @pytest.mark.slow
-def test_run_cut_short_goes_on_with_other_processes_to_the_same_end(
+def test_interrupted_run_resumes_with_more_processes_to_the_same_results(
     config: RetrievalConfig, results: dict[str, Any]
 ) -> None:
     whole = lines(config)
@@ -83,7 +86,7 @@ def test_run_cut_short_goes_on_with_other_processes_to_the_same_end(
         assert found[key] == results[key]
 
 
-def test_run_cut_short_goes_on_to_the_same_end(
+def test_interrupted_run_resumes_to_the_same_results(
     config: RetrievalConfig, results: dict[str, Any]
 ) -> None:
     whole = lines(config)
@@ -92,13 +95,13 @@ def test_run_cut_short_goes_on_to_the_same_end(
     assert lines(resumed) == whole
 
 
-def test_report_is_written_in_three_forms(config: RetrievalConfig, results: dict[str, Any]) -> None:
+def test_reports_are_written(config: RetrievalConfig, results: dict[str, Any]) -> None:
     assert (config.out / "report.md").read_text().startswith("# Retrieval")
     assert (config.out / "report.html").read_text().count("<svg") == 4
 
 
 @pytest.mark.slow
-def test_what_needs_sounds_is_left_out_without_them(
+def test_cells_without_their_sounds_are_left_out(
     config: RetrievalConfig, results: dict[str, Any]
 ) -> None:
     bare = dataclasses.replace(
@@ -113,7 +116,7 @@ def test_what_needs_sounds_is_left_out_without_them(
         dataclasses.replace(bare, distortions="room5")
 
 
-def test_finished_run_is_not_asked_again(config: RetrievalConfig, results: dict[str, Any]) -> None:
+def test_finished_run_is_not_repeated(config: RetrievalConfig, results: dict[str, Any]) -> None:
     noted = [lines(config)[0], *(line.replace("0.wav", "x.wav") for line in lines(config)[1:])]
     finished = elsewhere(config, "three", "".join(noted))
     run(finished)
@@ -124,7 +127,7 @@ def test_finished_run_is_not_asked_again(config: RetrievalConfig, results: dict[
 @pytest.mark.parametrize(
     "change", [{"seed": 2}, {"query_hop_s": 0.25}, {"n_absent": 1}, {"distortions": "issue"}]
 )
-def test_outcomes_of_other_settings_are_not_mixed(
+def test_other_settings_are_refused(
     config: RetrievalConfig, results: dict[str, Any], change: dict[str, Any]
 ) -> None:
     with pytest.raises(ConfigError, match="other settings"):
@@ -134,8 +137,6 @@ def test_outcomes_of_other_settings_are_not_mixed(
 @pytest.mark.parametrize(
     "change", [{"n_queries": 0}, {"processes": 0}, {"n_absent": -1}, {"query_hop_s": 0.0}]
 )
-def test_settings_that_cannot_work_are_refused(
-    config: RetrievalConfig, change: dict[str, Any]
-) -> None:
+def test_invalid_settings_are_refused(config: RetrievalConfig, change: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(change))):
         dataclasses.replace(config, **change)

@@ -10,31 +10,31 @@ import numpy as np
 import pytest
 
 from benchmarks.metrics.outcomes import Outcome
-from benchmarks.reports import page, plots, report
-from benchmarks.reports.grids import grids
-from benchmarks.suites.retrieval import measured
+from benchmarks.reports import plots
+from benchmarks.reports.retrieval_pages import grids, html, markdown
+from benchmarks.suites.retrieval import measure
 
-PLACES = [("clean", 2.0), ("clean", 5.0), ("noise0", 2.0), ("noise0", 5.0)]
+CELLS = [("clean", 2.0), ("clean", 5.0), ("noise0", 2.0), ("noise0", 5.0)]
 VOID = {"meta", "br", "path", "use"}
 
 
 def outcomes() -> list[Outcome]:
     rng = np.random.default_rng(0)
     found = []
-    for label, duration_s in PLACES:
+    for label, duration_s in CELLS:
         for i in range(20):
             hit = bool(rng.random() < (0.9 if label == "clean" else 0.5))
             confidence = float(rng.uniform(0.6, 1.0) if hit else rng.uniform(0.0, 0.6))
-            asked = Outcome(
+            present = Outcome(
                 query_id=f"present-{i}", cell=f"{label} {duration_s:g} s", present=True,
                 true_track=f"<{i % 7}>", true_start_s=0.0, rank=1 if hit else 2, answer="a",
                 offset_error_s=0.1 if hit else None, confidence=confidence,
                 accepted=confidence >= 0.7,
             )  # fmt: skip
-            unknown = float(rng.uniform(0, 0.8))
-            found += [asked, replace(asked, query_id=f"absent-{i}", present=False, rank=None,
-                                     offset_error_s=None, confidence=unknown,
-                                     accepted=unknown >= 0.7)]  # fmt: skip
+            absent_confidence = float(rng.uniform(0, 0.8))
+            found += [present, replace(present, query_id=f"absent-{i}", present=False, rank=None,
+                                     offset_error_s=None, confidence=absent_confidence,
+                                     accepted=absent_confidence >= 0.7)]  # fmt: skip
     return found
 
 
@@ -47,7 +47,7 @@ def results(of: list[Outcome]) -> dict[str, Any]:
         "n_tracks_asked_for": {"present": 3},
         "rooms": None, "left_out": {"room5": ["noise", "rooms"]},
     }  # fmt: skip
-    found: dict[str, Any] = json.loads(json.dumps(about | measured(PLACES, of, 0.7, 1)))
+    found: dict[str, Any] = json.loads(json.dumps(about | measure(CELLS, of, 0.7, 1)))
     return found
 
 
@@ -57,7 +57,7 @@ def both() -> dict[str, Any]:
 
 
 class Balance(HTMLParser):
-    """Notes elements that are not closed in their order."""
+    """Collects elements that are not closed in order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,8 +73,8 @@ class Balance(HTMLParser):
             self.wrong.append(tag)
 
 
-def test_page_is_whole_and_needs_nothing_else(both: dict[str, Any]) -> None:
-    text = page.html(both)
+def test_html_is_well_formed_and_self_contained(both: dict[str, Any]) -> None:
+    text = html(both)
     balance = Balance()
     balance.feed(text)
     assert not balance.wrong
@@ -86,7 +86,7 @@ def test_page_is_whole_and_needs_nothing_else(both: dict[str, Any]) -> None:
     assert "Left out without --noise and --rooms: room5." in text
 
 
-def test_pictures_take_the_colour_of_the_text_and_are_the_same_every_time(
+def test_plots_have_the_colour_of_the_text_and_are_reproducible(
     both: dict[str, Any],
 ) -> None:
     for draw in (plots.hit_rates, plots.offset_errors, plots.thresholds, plots.reliability):
@@ -98,24 +98,24 @@ def test_pictures_take_the_colour_of_the_text_and_are_the_same_every_time(
     assert "false accepts, %" in plots.thresholds(both)
 
 
-def test_every_measure_stands_by_distortion_and_duration(both: dict[str, Any]) -> None:
-    titles = [grid.title for grid in grids(both["cells"])]
-    assert len(titles) == 7
+def test_grids_are_by_distortion_and_duration(both: dict[str, Any]) -> None:
+    assert len(grids(both["cells"])) == 7
     for grid in grids(both["cells"]):
         assert grid.durations_s == (2.0, 5.0)
         assert list(grid.rows) == ["clean", "noise0"]
-    text = report.markdown(both)
-    assert all(f"## {title}" in text for title in titles)
+    text = markdown(both)
+    assert text.count("\n## ") == 7 + 3
+    assert "\n## Exact hit rate, %\n\nHits with an offset error" in text
     assert "| 1 % of false accepts |" in text
 
 
-def test_without_absent_music_nothing_is_told_apart() -> None:
-    found = results([one for one in outcomes() if one.present])
+def test_pages_without_absent_music_have_no_open_set() -> None:
+    found = results([outcome for outcome in outcomes() if outcome.present])
     assert found["open_set"] is None
-    assert "Known or unknown" not in report.markdown(found) + page.html(found)
+    assert "Known or unknown" not in markdown(found) + html(found)
 
 
-def test_without_present_music_there_are_false_accepts_only() -> None:
-    found = results([one for one in outcomes() if not one.present])
-    assert [grid.title for grid in grids(found["cells"])] == ["False accepts, %"]
-    assert page.html(found).count("<svg") == 1
+def test_pages_without_present_music_show_false_accepts_only() -> None:
+    found = results([outcome for outcome in outcomes() if not outcome.present])
+    assert [grid.measure for grid in grids(found["cells"])] == ["false_accept_rate"]
+    assert html(found).count("<svg") == 1
