@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-
-import filelock
 
 from astound.migrate import ensure_schema
 from astound.results import to_entry, to_match, to_similar_track
@@ -33,7 +30,6 @@ from engine.config import (
 )
 from engine.errors import (
     AudioTooShortError,
-    CatalogBusyError,
     ConfigError,
     RecipeMismatchError,
     ShardError,
@@ -77,7 +73,6 @@ if TYPE_CHECKING:
 Device = Literal["auto", "cpu", "cuda"]
 Source: TypeAlias = "str | os.PathLike[str] | NDArray[Any]"
 
-LOCK_FILE = ".lock"
 N_NEAREST = 10
 
 OnProgress: TypeAlias = Callable[[int, int], None]
@@ -276,7 +271,7 @@ class Catalog:
 
         given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
         noted = {os.path.abspath(path): values for path, values in (metadata or {}).items()}
-        with self._writing():
+        with self._store.write_lock():
             self._note_recipe()
             ingest = Ingest(
                 self._store,
@@ -690,7 +685,7 @@ class Catalog:
         TrackNotFoundError
             Names all that are not known.
         """
-        with self._writing():
+        with self._store.write_lock():
             tracks = self._store.find(_key(key) for key in keys)
             self._store.delete(track.id for track in tracks)
         return tracks
@@ -705,7 +700,7 @@ class Catalog:
         changes
             title, artist, album, isrc, path, or metadata (a mapping; an empty value removes a key).
         """
-        with self._writing():
+        with self._store.write_lock():
             track_id = self._store.track(_key(key)).id
             if changes.get("path"):
                 changes["path"] = os.path.abspath(changes["path"])
@@ -758,7 +753,7 @@ class Catalog:
         """
         from indexer.repair import Repair
 
-        with self._writing():
+        with self._store.write_lock():
             if self._store.shards() and not self._shards.exists():
                 raise StoreError(
                     f"{self._shards.folder}: folder of shards is missing; restore it from a "
@@ -811,7 +806,7 @@ class Catalog:
         """
         from indexer.compact import Compaction
 
-        with self._writing():
+        with self._store.write_lock():
             compaction = Compaction(
                 self._store, self._shards, config or IndexConfig(), storage, self._gpu
             )
@@ -939,7 +934,7 @@ class Catalog:
     ) -> TakeoverReport:
         from indexer.merge import Takeover
 
-        with self._writing():
+        with self._store.write_lock():
             self._refuse_lost_database()
             takeover = Takeover(self._store, self._shards, config or IngestConfig(), on_progress)
             return takeover.run(source)
@@ -998,20 +993,6 @@ class Catalog:
                 f"{self.folder}: its database is empty, but there are shards; "
                 "restore the database from a backup, or start in another folder"
             )
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        lock = filelock.FileLock(self.folder / LOCK_FILE)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout as error:
-            raise CatalogBusyError(
-                f"{self.folder}: another process is writing to it; try again when it is done"
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
 
 
 def _key(key: int | str) -> int | str:

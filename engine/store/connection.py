@@ -14,7 +14,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from engine.errors import CatalogBusyError, StoreError, printable
 
-__all__ = ["Connection", "Engine", "connect", "schema", "translated"]
+__all__ = ["Connection", "Engine", "connect", "name", "schema", "translated"]
 
 _DRIVERS = {
     "sqlite": "sqlite",
@@ -74,10 +74,10 @@ def translated(engine: Engine) -> Iterator[None]:
         kind = CatalogBusyError if _is_busy(error.orig) else StoreError
         reason = str(error.orig).strip().partition("\n")[0]
         raise kind(
-            _without_secrets(f"database {_name(engine.url)}: {reason}", engine.url)
+            _without_secrets(f"database {name(engine.url)}: {reason}", engine.url)
         ) from error
     except SQLAlchemyError as error:
-        raise StoreError(f"database {_name(engine.url)}: {type(error).__name__}") from error
+        raise StoreError(f"database {name(engine.url)}: {type(error).__name__}") from error
 
 
 def _parsed(database: str | Path) -> sa.URL:
@@ -132,10 +132,12 @@ def _is_busy(error: BaseException | None) -> bool:
     return code & 0xFF == _SQLITE_BUSY or getattr(error, "sqlstate", None) == _POSTGRES_LOCK_TIMEOUT
 
 
-def _name(url: sa.URL) -> str:
+def name(url: sa.URL) -> str:
+    """Name a database in a message, without secrets."""
     if url.get_backend_name() == "sqlite":
         return printable(url.database)
-    return f"{url.database} on {url.host or url.query.get('host') or 'this machine'}"
+    host = url.host or url.query.get("host") or "this machine"
+    return _without_secrets(f"{url.database} on {host}", url)
 
 
 def _without_secrets(message: str, url: sa.URL) -> str:

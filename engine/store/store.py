@@ -7,7 +7,7 @@ counter first makes writers wait for each other, so what they check stays true u
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from engine.errors import ConfigError, SchemaError, StoreError, TrackNotFoundErr
 from engine.records import NewTrack, Placement, Track, WrittenShard
 from engine.store import queries
 from engine.store.connection import Connection, Engine, connect, schema, translated
+from engine.store.lock import write_lock
 from engine.store.queries import LARGEST_ID
 from engine.store.tables import SCHEMA_HEAD, SettingRow, ShardRow, TrackRow
 
@@ -409,6 +410,20 @@ class Store:
         with self._reading() as connection:
             row = connection.execute(tracks).mappings().one()
             return Stats(**row, **connection.execute(shards).mappings().one())
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def write_lock(self) -> AbstractContextManager[None]:
+        """Hold the right to write shards, which one process at a time has.
+
+        Methods that change the database in one transaction do not need it.
+
+        Raises
+        ------
+        CatalogBusyError
+            Another process, or another thread, is writing; raised at once.
+        """
+        return write_lock(self._engine)
 
     # -- transactions ------------------------------------------------------------------------
 
