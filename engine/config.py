@@ -75,9 +75,6 @@ class SearchConfig:
         In a large shard, as many neighbours by their short codes are compared exactly.
     n_probe : int or None
         Lists of a large shard that are looked into; chosen by its size by default.
-    n_coarse : int or None
-        Search only so many tracks whose clip-level embeddings resemble the query's most; all by
-        default.
     speeds : tuple of float
         How many times as fast a query is played when nothing sure was found as it is; empty to
         leave that. The encoder forgives half a semitone to either side, and what people transpose
@@ -97,7 +94,6 @@ class SearchConfig:
     n_deep: int = 500
     n_rescored: int = 400
     n_probe: int | None = None
-    n_coarse: int | None = None
     speeds: tuple[float, ...] = tuple(2 ** (n / 12) for n in (-2.0, -1.0, -0.5, 0.5, 1.0, 2.0))
     speeds_hop_s: float = 0.25
     speeds_s: float = 30.0
@@ -105,7 +101,7 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         for key in (
-            *("query_hop_s", "top_k", "n_voters", "n_rescored", "n_probe", "n_coarse"),
+            *("query_hop_s", "top_k", "n_voters", "n_rescored", "n_probe"),
             *("speeds_hop_s", "speeds_s", "resampled_weight"),
         ):
             value = getattr(self, key)
@@ -224,13 +220,6 @@ class ScanConfig:
         for key in ("least_confidence", "min_confidence"):
             require(0 <= getattr(self, key) <= 1, key, getattr(self, key), "must be in [0, 1]")
         require(self.max_gap_s >= 0, "max_gap_s", self.max_gap_s, "must be 0 or more")
-        n_coarse = self.search.n_coarse
-        require(
-            n_coarse is None,
-            "search.n_coarse",
-            n_coarse,
-            "must be None: every window searches all tracks",
-        )
         require(
             self.history_s >= self.max_gap_s + 2 * self.window_s,
             "history_s",

@@ -95,9 +95,6 @@ def find(  # noqa: PLR0913 - what a catalog is asked with, one each
     """
     sharp = sharpen(query, alignment)
     with stopwatch.step("search"):
-        if search.n_coarse is not None:
-            nearest = index.nearest_tracks(query.clip_embeddings, search.n_coarse)
-            index = index.among(nearest)
         voters = index.search(
             sharp,
             max(search.top_k, search.n_voters or 0),

@@ -24,7 +24,6 @@ from engine.vectors.storage import ShardStorage
 
 # As many rows are compared one by one in a few milliseconds.
 _N_BY_HAND = 50_000
-_BLOCK_CLIPS = 65_536
 # Sorting more than so many times what is kept takes longer than choosing first.
 _N_SORTED = 8
 # A shard may hold somewhat more of what is near than its share.
@@ -129,24 +128,6 @@ class Index:
         hits = [one.rate(queries, its, top_k) for one, its in zip(self._members, near, strict=True)]
         return _nearest_of(hits, len(queries), top_k)
 
-    def nearest_tracks(self, clips: Vectors, n: int) -> list[int]:
-        """Find the tracks with the most similar clip-level embeddings.
-
-        Parameters
-        ----------
-        clips : float32 array of shape (n_clips, dim), unit norm
-        n : int
-
-        Returns
-        -------
-        list of int
-            Track ids, at most n of them, most similar first.
-        """
-        best: dict[int, float] = {}
-        for member in self._members:
-            best |= member.likeness(clips)
-        return sorted(best, key=lambda one: -best[one])[:n]
-
     def n_positions(self, track_id: int) -> int:
         """Count the segments of a track."""
         return self._homes[track_id][1].n_segments
@@ -236,19 +217,6 @@ class _Member:
         ends = np.flatnonzero(np.diff(rows) != 1) + 1
         runs = np.split(rows, ends)
         return np.concatenate([self.shard.vectors(int(one[0]), len(one)) for one in runs])
-
-    def likeness(self, clips: Vectors) -> dict[int, float]:
-        """Greatest cosine of each track's clips with any of these, by track id."""
-        placed = [one for one in self.placements if one.n_clips]
-        if not placed:
-            return {}
-        blocks = range(0, self.shard.n_clips, _BLOCK_CLIPS)
-        cosines = [(self.shard.clips(at, _BLOCK_CLIPS) @ clips.T).max(axis=1) for at in blocks]
-        bounds = [(one.first_clip, one.first_clip + one.n_clips) for one in placed]
-        # A number behind the last one, where what follows the last track begins.
-        highest = np.concatenate([*cosines, np.zeros(1, np.float32)])
-        best = np.maximum.reduceat(highest, np.array(bounds).ravel())[::2]
-        return dict(zip((one.track_id for one in placed), map(float, best), strict=True))
 
     def _compare_all(
         self, queries: Vectors, top_k: int

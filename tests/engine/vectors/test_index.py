@@ -169,18 +169,3 @@ def test_narrowed_index_knows_those_tracks_only(stored: Stored, rng: np.random.G
 def test_clips_are_those_of_the_track(stored: Stored) -> None:
     for track in SIZES:
         np.testing.assert_array_equal(stored.index().clips(track), kept(stored.tracks[track][:1]))
-
-
-def test_nearest_tracks_are_those_with_the_most_similar_clips(
-    stored: Stored, rng: np.random.Generator
-) -> None:
-    queries = unit(rng, 3)
-    index = stored.index(without=(7,))
-    cosines = {
-        track: float((kept(vectors[:1]) @ queries.T).max())
-        for track, vectors in stored.tracks.items()
-        if track != 7
-    }
-    expected = sorted(cosines, key=lambda one: -cosines[one])
-    assert index.nearest_tracks(queries, 3) == expected[:3]
-    assert index.nearest_tracks(queries, 100) == expected
