@@ -58,8 +58,9 @@ if TYPE_CHECKING:
     from engine.audio.source import AudioSource
     from engine.protocol import AudioFingerprinter
     from engine.search.calibration import Calibration
+    from engine.search.context import SearchContext, Stopwatch
     from engine.search.explainer import Explainer
-    from engine.search.explanation import Explanation, Near
+    from engine.search.explanation import Explanation, RankedCandidate
     from engine.search.searcher import Searcher
     from engine.vectors.gpu import Gpu
     from engine.vectors.index import Index
@@ -322,21 +323,21 @@ class Catalog:
         AudioError
             The clip cannot be read, is silent or too short.
         """
-        from engine.search.candidates import Stopwatch
+        from engine.search.context import Stopwatch
 
         recording = self._open(source, sample_rate, start_s, end_s)
         stopwatch = Stopwatch()
-        searcher = self.searcher(search, alignment)
-        fingerprint, beginning = searcher.listen(recording, recording.name, stopwatch)
+        searcher = self.searcher(search, alignment, stopwatch)
+        fingerprint, beginning = searcher.fingerprint_query(recording, recording.name)
         threshold = self.min_confidence if min_confidence is None else min_confidence
         while True:
-            candidates = searcher.candidates(fingerprint, beginning, stopwatch)
-            sure = searcher.sure(candidates[:max_matches], fingerprint.heard_s, threshold)
-            matches = self._matches(sure, start_s)
-            if len(matches) == len(sure):
+            candidates = searcher.candidates(fingerprint, beginning)[:max_matches]
+            accepted = searcher.above_threshold(candidates, fingerprint.audible_s, threshold)
+            matches = self._matches(accepted, start_s)
+            if len(matches) == len(accepted):
                 break
-            # A track was replaced or deleted meanwhile: ask the catalog as it is now.
-            searcher = self.searcher(search, alignment)
+            # A track was replaced or deleted meanwhile: query the catalog as it is now.
+            searcher = self.searcher(search, alignment, stopwatch)
         return QueryResult(
             query=recording.name,
             status="match" if matches else "no_match",
@@ -381,73 +382,92 @@ class Catalog:
         TrackNotFoundError
             There is no such track.
         """
-        from engine.search.candidates import Stopwatch
         from engine.search.explainer import Explainer
-        from engine.search.explanation import unheard
+        from engine.search.explanation import unsearchable
 
         recording = self._open(source, sample_rate, start_s, end_s)
         name = recording.name
         asked = None if track is None else self.track(track).id
-        stopwatch, searcher = Stopwatch(), self.searcher(search, alignment)
+        searcher = self.searcher(search, alignment)
         try:
-            heard = searcher.listen(recording, name, stopwatch)
+            fingerprinted = searcher.fingerprint_query(recording, name)
         except (AudioTooShortError, SilentAudioError) as error:
-            return unheard(name, round(recording.duration_s, 3), error, self.min_confidence)
-        return self._explained(Explainer(searcher, *heard, stopwatch), asked, name, start_s)
+            return unsearchable(name, round(recording.duration_s, 3), error, self.min_confidence)
+        return self._explained(Explainer(searcher, *fingerprinted), asked, name, start_s)
 
     def _explained(
         self, explainer: Explainer, asked: int | None, name: str, start_s: float
     ) -> Explanation:
-        from engine.search.explanation import Explanation, Subject
+        from engine.search.explanation import ExaminedTrack, Explanation
 
         best, fingerprint = explainer.best, explainer.fingerprint
-        verdict = explainer.verdict(best)
-        near = partial(self._near, explainer=explainer, start_s=start_s)
+        decision = explainer.decision(best)
+        ranked = partial(self._ranked, explainer=explainer, start_s=start_s)
         candidate = best if asked is None else explainer.in_track(asked)
-        told, answer, subject = near(candidate), near(best), None
-        if candidate and told:
-            agreement = explainer.agreement(candidate, start_s)
-            subject = Subject(near=told, verdict=explainer.verdict(candidate), agreement=agreement)
+        ranked_candidate, ranked_best, examined = ranked(candidate), ranked(best), None
+        if candidate and ranked_candidate:
+            examined = ExaminedTrack(
+                candidate=ranked_candidate,
+                decision=explainer.decision(candidate),
+                detail=explainer.alignment_detail(candidate, start_s),
+            )
         return Explanation(
             query=name,
             duration_s=round(fingerprint.duration_s, 3),
-            heard_s=round(fingerprint.heard_s, 3),
-            verdict=verdict,
-            answer=answer.match if answer and verdict.accepted else None,
-            nearest=tuple(filter(None, map(near, explainer.found[:N_NEAREST]))),
-            subject=subject,
-            timings_ms=explainer.stopwatch.timings_ms,
+            audible_s=round(fingerprint.audible_s, 3),
+            decision=decision,
+            match=ranked_best.match if ranked_best and decision.accepted else None,
+            nearest=tuple(filter(None, map(ranked, explainer.candidates[:N_NEAREST]))),
+            examined=examined,
+            timings_ms=explainer.searcher.context.stopwatch.timings_ms,
         )
 
-    def _near(
+    def _ranked(
         self, candidate: Candidate | None, explainer: Explainer, start_s: float
-    ) -> Near | None:
-        """Tell of a candidate; of none if its track has just been deleted."""
-        from engine.search.explanation import Near
+    ) -> RankedCandidate | None:
+        """Join a candidate with its track; None if that has just been deleted."""
+        from engine.search.explanation import RankedCandidate
 
         tracks = [] if candidate is None else self._store.tracks([candidate.track_id])
         if candidate is None or not tracks:
             return None
-        confidence = explainer.verdict(candidate).confidence
-        return Near(
+        confidence = explainer.decision(candidate).confidence
+        return RankedCandidate(
             match=to_match(explainer.rank(candidate), candidate, confidence, tracks[0], start_s),
             evidence=round(candidate.evidence, 4),
             others=round(candidate.others, 4),
         )
 
     def searcher(
-        self, search: SearchConfig | None = None, alignment: AlignConfig | None = None
+        self,
+        search: SearchConfig | None = None,
+        alignment: AlignConfig | None = None,
+        stopwatch: Stopwatch | None = None,
     ) -> Searcher:
-        """Join what answers queries, as the catalog is now."""
+        """Join all that answers queries, with the tracks the catalog contains now."""
         from engine.search.searcher import Searcher
 
         return Searcher(
             fingerprinter=self.fingerprinter,
+            calibration=self.calibration,
+            context=self.search_context(search, alignment, stopwatch),
+        )
+
+    def search_context(
+        self,
+        search: SearchConfig | None = None,
+        alignment: AlignConfig | None = None,
+        stopwatch: Stopwatch | None = None,
+    ) -> SearchContext:
+        """Join the index, with the tracks the catalog contains now, and settings."""
+        from engine.search.context import SearchContext, Stopwatch
+
+        return SearchContext(
             index=self._current_index(),
             reference_hop_s=self.segment_hop_s,
-            calibration=self.calibration,
             search=search or SearchConfig(),
             alignment=alignment or AlignConfig(),
+            stopwatch=stopwatch or Stopwatch(),
         )
 
     def _open(

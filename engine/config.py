@@ -62,51 +62,49 @@ class SearchConfig:
     Parameters
     ----------
     query_hop_s : float
-        Distance of the query's segments; finer than the catalog's, so that one of every few falls
-        close to a stored one. The catalog's hop must be a multiple of it.
+        Distance of the query's segments in seconds. It is finer than the catalog's, so that one of
+        every few segments lies close to a stored one. The catalog's hop must be a multiple of it.
     top_k : int
-        Neighbours looked up for each segment; the farthest tells what any music resembles.
-    n_voters : int or None
-        Neighbours of each segment that vote, where they are to be more than `top_k`.
-    n_deep : int
-        In a large catalog, as many of them vote in a second search where nothing sure was found;
-        0 to leave that.
+        Nearest neighbours of each segment; the cosine of the last one is the segment's background.
+    n_fallback_neighbours : int
+        Neighbours of each segment in a second search of large shards, for queries without a sure
+        candidate; 0 to skip that search.
     n_rescored : int
-        In a large shard, as many neighbours by their short codes are compared exactly.
+        Neighbours by short codes in a large shard that are compared exactly.
     n_probe : int or None
-        Lists of a large shard that are looked into; chosen by its size by default.
+        Lists of a large shard that are searched; chosen by its size by default.
     speeds : tuple of float
-        How many times as fast a query is played when nothing sure was found as it is; empty to
-        leave that. The encoder forgives half a semitone to either side, and what people transpose
-        by is whole ones.
-    speeds_hop_s : float
-        Distance of the segments while choosing among `speeds`.
+        Factors by which a query without a sure candidate is played faster; empty to skip that. The
+        encoder tolerates half a semitone to either side, and people transpose by whole ones.
     speeds_s : float
-        No more than this of a query's beginning is played at other speeds.
+        Only this much of a query's beginning is played at other speeds.
     resampled_weight : float
-        What evidence counts at other speeds. Below 1, for where so many more tracks are compared
-        the best of the wrong ones is better too.
+        Factor of the evidence at other speeds. It is below 1 because the best of many more wrong
+        candidates has more evidence.
     """
 
     query_hop_s: float = 0.125
     top_k: int = 50
-    n_voters: int | None = None
-    n_deep: int = 500
+    n_fallback_neighbours: int = 500
     n_rescored: int = 400
     n_probe: int | None = None
     speeds: tuple[float, ...] = tuple(2 ** (n / 12) for n in (-2.0, -1.0, -0.5, 0.5, 1.0, 2.0))
-    speeds_hop_s: float = 0.25
     speeds_s: float = 30.0
     resampled_weight: float = 0.9
 
     def __post_init__(self) -> None:
         for key in (
-            *("query_hop_s", "top_k", "n_voters", "n_rescored", "n_probe"),
-            *("speeds_hop_s", "speeds_s", "resampled_weight"),
+            "query_hop_s",
+            "top_k",
+            "n_rescored",
+            "n_probe",
+            "speeds_s",
+            "resampled_weight",
         ):
             value = getattr(self, key)
             require(value is None or value > 0, key, value, "must be positive")
-        require(self.n_deep >= 0, "n_deep", self.n_deep, "must be 0 or more")
+        n_fallback = self.n_fallback_neighbours
+        require(n_fallback >= 0, "n_fallback_neighbours", n_fallback, "must be 0 or more")
         require(all(s > 0 for s in self.speeds), "speeds", self.speeds, "must all be positive")
 
 
@@ -117,37 +115,23 @@ class AlignConfig:
     Parameters
     ----------
     max_candidates : int
-        Diagonals with the most votes that are rescored exactly.
+        Diagonals with most votes that are rescored exactly.
     max_tracks : int
-        Tracks with the most evidence that a query may be answered with.
-    vote_power : float
-        A hit votes with its cosine to this power.
-    common_s : float
-        Length of a query of whose common part half is taken out; see
-        :func:`engine.search.alignment.sharpen`.
-    evidence_scale : float
-        How far above the background a cosine must be to count as much more.
-    least_background : float
-        Cosine that unrelated music reaches in any catalog of some size. A small one has none that
-        close, and without this anything would stand out in it.
-    agreement : float
-        A query segment agrees with the reference from this cosine on.
+        Tracks with most evidence that become candidates.
+    min_cosine : float
+        A query segment agrees with the track from this cosine on.
     n_tilted : int
         Candidates for which lines of other speeds than 1 are tried.
     max_tilt : float
-        Speeds are tried up to this far from 1.
+        Greatest difference of these speeds to 1.
     tilted_weight : float
-        What the evidence along such lines counts in queries of up to five seconds, and more in
-        longer ones. Below 1, for so many more of them are tried.
+        Factor of the evidence along such lines in queries of up to five seconds, nearer to 1 in
+        longer ones. It is below 1 because many more lines than diagonals are tried.
     """
 
     max_candidates: int = 200
     max_tracks: int = 50
-    vote_power: float = 4.0
-    common_s: float = 4.0
-    evidence_scale: float = 0.2
-    least_background: float = 0.7
-    agreement: float = 0.5
+    min_cosine: float = 0.5
     n_tilted: int = 10
     max_tilt: float = 0.25
     tilted_weight: float = 0.9

@@ -80,8 +80,8 @@ class Fingerprint(StoredVectors):
         return np.asarray(self.embeddings.any(axis=1))
 
     @property
-    def heard_s(self) -> float:
-        """Seconds that its audible segments stand for."""
+    def audible_s(self) -> float:
+        """Number of audible segments times their distance, in seconds."""
         return float(self.audible.sum() * self.segment_hop_s)
 
     @property
@@ -244,17 +244,18 @@ class Hits:
 
 
 @dataclass(frozen=True)
-class Reference:
-    """How to look into the tracks.
+class TrackReader:
+    """Read access to the stored vectors of tracks.
 
     Parameters
     ----------
     hop_s : float
-        Distance of their segments.
+        Distance of the stored segments in seconds.
     n_positions : callable
-        Number of segments of a track.
+        Returns the number of segments of a track, by its id.
     vectors : callable
-        Stored vectors of (track_id, first position, last position), the last one excluded.
+        Returns the vectors of ``(track_id, first, last)`` at the positions first..last, the last
+        one excluded: float32 array of shape (last - first, dim).
     """
 
     hop_s: float

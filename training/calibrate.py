@@ -24,9 +24,10 @@ from engine.config import AlignConfig, IndexConfig, SearchConfig
 from engine.errors import AudioError
 from engine.model.fingerprinter import Fingerprinter
 from engine.records import Candidate, Fingerprint, Placement
-from engine.search import candidates
 from engine.search.calibration import Answer, Calibration, learn
-from engine.search.speeds import Variants
+from engine.search.candidates import find_candidates
+from engine.search.context import SearchContext
+from engine.search.speeds import SpeedSearch
 from engine.vectors.index import Index
 from engine.vectors.shard import write_shard
 from engine.vectors.storage import LocalStorage, ShardStorage
@@ -79,7 +80,7 @@ def calibrate(weights: Path, held_out: PairSampler, seed: int, device: str = "au
         for half in (held_out.tracks[::2], held_out.tracks[1::2]):
             known = everything - {int(track) + 1 for track in half}
             answers += _ask(queries, fingerprinter, index.among(known))
-    curve = learn(answers, fingerprinter.recipe_id)
+    curve = learn(answers, fingerprinter.recipe_id, search=SearchConfig(), alignment=AlignConfig())
     kept = [
         p >= curve.min_confidence for p, is_right in (a.best(curve) for a in answers) if is_right
     ]
@@ -121,7 +122,7 @@ def heard(config: AugmentConfig, *, noise: bool = True, speech: bool = True) -> 
 
 
 def best_candidates(
-    clip: Fingerprint, waveform: NDArray[np.float32], variants: Variants
+    clip: Fingerprint, waveform: NDArray[np.float32], speed_search: SpeedSearch
 ) -> tuple[Candidate, ...]:
     """Ask for a clip as it is and at other speeds, though a sure one would not need it.
 
@@ -130,19 +131,16 @@ def best_candidates(
     clip : Fingerprint
     waveform : float32 array of shape (n_samples,)
         What `clip` was made from.
-    variants : Variants
-        Holds the index that is asked.
+    speed_search : SpeedSearch
+        Its context is searched.
 
     Returns
     -------
     tuple of Candidate
         The best of either way; empty when the clip resembles nothing.
     """
-    one = variants
-    plain = candidates.find(
-        clip, one.index, one.reference_hop_s, one.search, one.alignment, one.stopwatch
-    )
-    return (*plain[:1], *one.widen(plain, waveform)[:1])
+    plain = find_candidates(clip, speed_search.context)
+    return (*plain[:1], *speed_search.extend(plain, waveform)[:1])
 
 
 def _queries(fingerprinter: Fingerprinter, held_out: PairSampler, seed: int) -> Iterator[_Query]:
@@ -187,13 +185,15 @@ def _ask(queries: Sequence[_Query], fingerprinter: Fingerprinter, index: Index) 
         is_known = one.track_id in known
         some = set(known[:: _ONE_IN[number % len(_ONE_IN)]])
         tracks = index.among(some | {one.track_id} if is_known else some)
-        settings = fingerprinter, tracks, IndexConfig().segment_hop_s, SearchConfig(), AlignConfig()
-        found = best_candidates(
-            one.fingerprint, one.waveform, Variants(*settings, candidates.Stopwatch())
-        )
+        context = SearchContext(index=tracks, reference_hop_s=IndexConfig().segment_hop_s)
+        speed_search = SpeedSearch(fingerprinter, context)
+        found = best_candidates(one.fingerprint, one.waveform, speed_search)
         right = tuple(is_known and candidate.track_id == one.track_id for candidate in found)
         return Answer(
-            candidates=found, right=right, heard_s=one.fingerprint.heard_s, is_known=is_known
+            candidates=found,
+            right=right,
+            audible_s=one.fingerprint.audible_s,
+            is_known=is_known,
         )
 
     answers = []

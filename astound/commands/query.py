@@ -173,7 +173,7 @@ def explain(
     key = None if track is None else track_key(track)
     with session.open() as catalog, spinner("explaining"):
         explanation = catalog.explain(clip, track=key, **options)
-    if out is not None and explanation.subject is None:
+    if out is not None and explanation.examined is None:
         echo_err(f"{out}: not drawn; no track resembles the clip")
     elif out is not None:
         draw_explanation(explanation, out)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -22,13 +23,12 @@ from astound.evaluation.excerpts import Task
 from astound.evaluation.statistics import Reliability, Share, reliability, share
 from astound.evaluation.surroundings import Surroundings
 from engine.audio.decode import Waveform
-from engine.config import AlignConfig, SearchConfig
 from engine.errors import AudioError, StoreError
 from engine.protocol import AudioFingerprinter
 from engine.records import Fingerprint
 from engine.search.calibration import FALSE_ACCEPT_RATE, Answer, Calibration, learn
-from engine.search.candidates import Stopwatch
-from engine.search.speeds import Variants
+from engine.search.context import SearchContext, Stopwatch
+from engine.search.speeds import SpeedSearch
 from engine.vectors.index import Index
 from training.augment.pool import AudioPool
 from training.augment.rng import Chance
@@ -39,6 +39,9 @@ from training.dataset import PairSampler
 log = logging.getLogger(__name__)
 
 N_QUERIES = 500
+
+Fit: TypeAlias = Callable[[Sequence[Answer]], Calibration]
+
 # Fewer say nothing about music that is not among them.
 _LEAST_TRACKS = 8
 # Clips of many tracks tell more than many clips of one; decoding takes little of the time.
@@ -117,14 +120,24 @@ def calibrate(  # noqa: PLR0913 - each is a choice people make, by name
     ConfigError
         A folder has no audio that can be read.
     """
-    rate = catalog.fingerprinter.sample_rate
+    rate, context = catalog.fingerprinter.sample_rate, catalog.search_context()
     around = Surroundings.of(rate, seed, noise=noise, speech=speech, rooms=rooms)
-    examiner = _Examiner(catalog.fingerprinter, catalog.index, catalog.segment_hop_s, around, seed)
+    examiner = _Examiner(catalog.fingerprinter, context, around, seed)
     n_sources = max(math.ceil(n_queries / _CLIPS_OF_TRACK), 2 * _LEAST_TRACKS)
     sources = excerpts.of_tracks(catalog.tracks(), n_sources, seed)
     tasks = excerpts.tasks(sources, n_queries)
     trials = list(excerpts.each(examiner.trials, tasks, on_progress))
-    report = _report(trials, catalog.recipe_id, false_accept_rate)
+    report = _report(
+        trials,
+        partial(
+            learn,
+            recipe_id=catalog.recipe_id,
+            false_accept_rate=false_accept_rate,
+            search=context.search,
+            alignment=context.alignment,
+        ),
+        false_accept_rate,
+    )
     if report.n_tracks < _LEAST_TRACKS:
         raise StoreError(
             f"{catalog.folder}: {report.n_tracks} different tracks gave clips; to calibrate, "
@@ -145,8 +158,7 @@ class _Examiner:
     """Cuts clips from a source, degrades them, and asks for them."""
 
     fingerprinter: AudioFingerprinter
-    index: Index
-    hop_s: float
+    context: SearchContext
     around: Surroundings
     seed: int
 
@@ -190,23 +202,27 @@ class _Examiner:
                 return
 
     def _holders(self, clean: Waveform) -> Iterable[int]:
-        return excerpts.holders(clean, self.fingerprinter, self.hop_s, self.index)
+        return excerpts.holders(clean, self.fingerprinter, self.context)
 
     def _asked(self, clip: Waveform, held: set[int]) -> _Trial:
-        hop_s = self.fingerprinter.hop_within(SearchConfig().query_hop_s, self.hop_s)
+        context = self.context
+        hop_s = self.fingerprinter.hop_within(context.search.query_hop_s, context.reference_hop_s)
         fingerprint = self.fingerprinter.fingerprint([clip], hop_s)
-        known = self._answer(clip, fingerprint, self.index, held)
-        others = excerpts.without(self.index, held)
+        known = self._answer(clip, fingerprint, context.index, held)
+        others = excerpts.without(context.index, held)
         return _Trial(min(held), (known, self._answer(clip, fingerprint, others, set())))
 
     def _answer(
         self, clip: Waveform, fingerprint: Fingerprint, index: Index, held: set[int]
     ) -> Answer:
-        settings = self.fingerprinter, index, self.hop_s, SearchConfig(), AlignConfig()
-        candidates = best_candidates(fingerprint, clip, Variants(*settings, Stopwatch()))
+        context = replace(self.context, index=index, stopwatch=Stopwatch())
+        candidates = best_candidates(fingerprint, clip, SpeedSearch(self.fingerprinter, context))
         right = tuple(one.track_id in held for one in candidates)
         return Answer(
-            candidates=candidates, right=right, heard_s=fingerprint.heard_s, is_known=bool(held)
+            candidates=candidates,
+            right=right,
+            audible_s=fingerprint.audible_s,
+            is_known=bool(held),
         )
 
 
@@ -219,28 +235,24 @@ class _Verdict(NamedTuple):
     answer: Answer
 
 
-def _verdicts(
-    trials: Sequence[_Trial], recipe_id: str, false_accept_rate: float
-) -> Iterator[_Verdict]:
+def _verdicts(trials: Sequence[_Trial], fit: Fit) -> Iterator[_Verdict]:
     """Fit on one half of the music and judge the other, and the other way round."""
     holders = sorted({one.holder for one in trials})
     halves: list[list[Answer]] = [[], []]
     for one in trials:
         halves[holders.index(one.holder) % 2] += one.answers
     for judged, fitted in (halves, halves[::-1]):
-        curve = learn(fitted, recipe_id, false_accept_rate)
+        curve = fit(fitted)
         for answer in judged:
             confidence, is_right = answer.best(curve)
             yield _Verdict(confidence, is_right, confidence >= curve.min_confidence, answer)
 
 
-def _report(
-    trials: Sequence[_Trial], recipe_id: str, false_accept_rate: float
-) -> CalibrationReport:
-    verdicts = list(_verdicts(trials, recipe_id, false_accept_rate))
+def _report(trials: Sequence[_Trial], fit: Fit, false_accept_rate: float) -> CalibrationReport:
+    verdicts = list(_verdicts(trials, fit))
     told = [one for one in verdicts if one.answer.candidates]
     return CalibrationReport(
-        calibration=learn([x for one in trials for x in one.answers], recipe_id, false_accept_rate),
+        calibration=fit([x for one in trials for x in one.answers]),
         false_accept_rate=false_accept_rate,
         reliability=reliability(
             np.array([one.confidence for one in told]), np.array([one.is_right for one in told])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
@@ -12,11 +13,11 @@ import numpy as np
 
 from engine.audio import decode
 from engine.audio.decode import Waveform
-from engine.config import AlignConfig, SearchConfig
 from engine.errors import StoreError
 from engine.protocol import AudioFingerprinter
 from engine.records import Track
-from engine.search import candidates
+from engine.search.candidates import find_candidates
+from engine.search.context import SearchContext, Stopwatch
 from engine.vectors.index import Index
 
 T = TypeVar("T")
@@ -86,7 +87,7 @@ def read(source: Source, sample_rate: int) -> Waveform:
 
 
 def holders(
-    clean: Waveform, fingerprinter: AudioFingerprinter, hop_s: float, index: Index
+    clean: Waveform, fingerprinter: AudioFingerprinter, context: SearchContext
 ) -> dict[int, float]:
     """Find every track that holds the very same audio: a single, an album, a re-encoded file.
 
@@ -95,9 +96,7 @@ def holders(
     clean : float32 array of shape (n_samples,)
         `HOLDER_S` seconds or more.
     fingerprinter : AudioFingerprinter
-    hop_s : float
-        The catalog's hop.
-    index : Index
+    context : SearchContext
 
     Returns
     -------
@@ -109,12 +108,9 @@ def holders(
     AudioError
         The excerpt is silent or too short.
     """
-    search = SearchConfig()
-    query_hop_s = fingerprinter.hop_within(search.query_hop_s, hop_s)
-    fingerprint = fingerprinter.fingerprint([clean], query_hop_s)
-    found = candidates.find(
-        fingerprint, index, hop_s, search, AlignConfig(), candidates.Stopwatch()
-    )
+    hop_s = fingerprinter.hop_within(context.search.query_hop_s, context.reference_hop_s)
+    fingerprint = fingerprinter.fingerprint([clean], hop_s)
+    found = find_candidates(fingerprint, replace(context, stopwatch=Stopwatch()))
     return {one.track_id: one.offset_s for one in found if one.score >= _SAME_AUDIO}
 
 

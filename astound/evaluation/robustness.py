@@ -22,8 +22,9 @@ from astound.evaluation.statistics import Share, share
 from astound.evaluation.surroundings import Surroundings
 from engine.audio.decode import Waveform
 from engine.errors import AudioError, AudioTooShortError, ConfigError, SilentAudioError
-from engine.search.candidates import Stopwatch
+from engine.search.context import Stopwatch
 from engine.search.searcher import Searcher
+from engine.vectors.index import Index
 from indexer.discover import FoundFile, scan
 from indexer.report import Failure
 from training.augment.rng import Chance
@@ -196,16 +197,17 @@ class _Examiner:
             held = self._held(source, clean, start / rate)
         except SilentAudioError:
             return
-        absent = replace(searcher, index=excerpts.without(searcher.index, held))
+        index = searcher.context.index
+        absent = excerpts.without(index, held)
         for (i, duration_s), (j, harm) in product(
             enumerate(durations_s), enumerate(self.degradations)
         ):
             chance = Chance((self.seed, number, i, j))
             clip = harm.clip(waveform, start, round(duration_s * rate), chance, self.around)
             if held:
-                yield from _asked(searcher, clip, held, harm.name, duration_s)
+                yield from _asked(searcher, index, clip, held, harm.name, duration_s)
             if (number + j) % len(durations_s) == i:  # once for each degradation is enough
-                yield from _asked(absent, clip, {}, harm.name, duration_s)
+                yield from _asked(searcher, absent, clip, {}, harm.name, duration_s)
 
     def _place(self, source: Source, length_s: float, number: int) -> tuple[tuple[float, ...], int]:
         """Choose where clips begin, in samples, and which of the lengths fit behind it."""
@@ -221,27 +223,26 @@ class _Examiner:
 
     def _held(self, source: Source, clean: Waveform, start_s: float) -> dict[int, float]:
         """Find which tracks hold an excerpt, and where in each its second 0 lies."""
-        searcher = self.searcher
-        found = excerpts.holders(
-            clean, searcher.fingerprinter, searcher.reference_hop_s, searcher.index
-        )
+        found = excerpts.holders(clean, self.searcher.fingerprinter, self.searcher.context)
         return found | ({} if source.track_id is None else {source.track_id: start_s})
 
 
 def _asked(
     searcher: Searcher,
+    index: Index,
     clip: Waveform,
     held: Mapping[int, float],
     degradation: str,
     duration_s: float,
 ) -> Iterator[_Outcome]:
     """Ask for a clip as `astound query` does; what is silent gives no outcome."""
-    stopwatch = Stopwatch()
+    context = replace(searcher.context, index=index, stopwatch=Stopwatch())
+    searcher = replace(searcher, context=context)
     try:
-        fingerprint, beginning = searcher.listen([clip], degradation, stopwatch)
+        fingerprint, beginning = searcher.fingerprint_query([clip], degradation)
     except SilentAudioError:
         return
-    candidates = searcher.candidates(fingerprint, beginning, stopwatch)[:1]
+    candidates = searcher.candidates(fingerprint, beginning)[:1]
     threshold = searcher.calibration.min_confidence
     hit = next((one for one in candidates if one.track_id in held), None)
     yield _Outcome(
@@ -249,7 +250,7 @@ def _asked(
         duration_s=duration_s,
         is_present=bool(held),
         is_hit=hit is not None,
-        is_accepted=bool(searcher.sure(candidates, fingerprint.heard_s, threshold)),
+        is_accepted=bool(searcher.above_threshold(candidates, fingerprint.audible_s, threshold)),
         offset_error_s=abs(hit.offset_s - held[hit.track_id]) if hit else None,
     )
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from astound.output.terminal import clock, console, hints, label, write_json, write_table
 from engine.errors import printable
 from engine.records import Match
-from engine.search.alignment_detail import Agreement, Votes
-from engine.search.explanation import Explanation, Near, Subject, Verdict
+from engine.search.alignment_detail import AlignmentDetail, VoteHistogram
+from engine.search.explanation import Decision, ExaminedTrack, Explanation, RankedCandidate
 
 EXPLAIN_FORMATS = ("text", "json")
 
@@ -47,58 +47,58 @@ def write_explanation(explanation: Explanation, form: str, out: IO[str]) -> None
 
 def explanation_object(explanation: Explanation) -> dict[str, Any]:
     """Return the JSON object of an explanation; NaN becomes null."""
-    subject = explanation.subject
+    examined = explanation.examined
     return {
         "query": printable(explanation.query),
-        "status": "match" if explanation.verdict.accepted else "no_match",
+        "status": "match" if explanation.decision.accepted else "no_match",
         "duration_s": explanation.duration_s,
-        "heard_s": explanation.heard_s,
-        "verdict": _verdict_object(explanation.verdict),
-        "nearest": [_near_object(near) for near in explanation.nearest],
-        "subject": None if subject is None else _subject_object(subject),
+        "heard_s": explanation.audible_s,
+        "verdict": _decision_object(explanation.decision),
+        "nearest": [_ranked_object(ranked) for ranked in explanation.nearest],
+        "subject": None if examined is None else _examined_object(examined),
         "timings_ms": dict(explanation.timings_ms),
     }
 
 
-def _verdict_object(verdict: Verdict) -> dict[str, Any]:
+def _decision_object(decision: Decision) -> dict[str, Any]:
     costs = [
         {key: round(value, 4) if key != "rule" else value for key, value in asdict(cost).items()}
-        for cost in verdict.costs
+        for cost in decision.costs
     ]
     return {
-        "accepted": verdict.accepted,
-        "rule": verdict.rule,
-        "reason": verdict.reason,
-        "confidence": round(verdict.confidence, 4),
-        "min_confidence": verdict.min_confidence,
+        "accepted": decision.accepted,
+        "rule": decision.rule,
+        "reason": decision.reason,
+        "confidence": round(decision.confidence, 4),
+        "min_confidence": decision.min_confidence,
         "costs": costs,
     }
 
 
-def _near_object(near: Near) -> dict[str, Any]:
-    return asdict(near.match) | {"evidence": near.evidence, "others": near.others}
+def _ranked_object(ranked: RankedCandidate) -> dict[str, Any]:
+    return asdict(ranked.match) | {"evidence": ranked.evidence, "others": ranked.others}
 
 
-def _subject_object(subject: Subject) -> dict[str, Any]:
-    agreement = subject.agreement
+def _examined_object(examined: ExaminedTrack) -> dict[str, Any]:
+    detail = examined.detail
     columns = {
-        "query_s": _numbers(agreement.starts_s),
-        "reference_s": _numbers(agreement.reference_s),
-        "similarity": _numbers(agreement.similarity),
-        "agrees": agreement.agrees.tolist(),
-        "n_neighbours": agreement.n_neighbours.tolist(),
-        "votes": agreement.votes.tolist(),
+        "query_s": _numbers(detail.query_s),
+        "reference_s": _numbers(detail.reference_s),
+        "similarity": _numbers(detail.similarity),
+        "agrees": detail.agrees.tolist(),
+        "n_neighbours": detail.n_neighbours.tolist(),
+        "votes": detail.votes.tolist(),
     }
     rows = zip(*columns.values(), strict=True)
-    return _near_object(subject.near) | {
-        "verdict": _verdict_object(subject.verdict),
+    return _ranked_object(examined.candidate) | {
+        "verdict": _decision_object(examined.decision),
         "segments": [dict(zip(columns, row, strict=True)) for row in rows],
-        "votes_near": _votes_object(agreement.near),
-        "votes_in_track": _votes_object(agreement.whole),
+        "votes_near": _votes_object(detail.votes_near),
+        "votes_in_track": _votes_object(detail.votes_in_track),
     }
 
 
-def _votes_object(votes: Votes) -> dict[str, Any]:
+def _votes_object(votes: VoteHistogram) -> dict[str, Any]:
     offsets_s, counts = _numbers(votes.offsets_s), votes.counts.tolist()
     return {"bin_s": votes.bin_s, "offsets_s": offsets_s, "counts": counts}
 
@@ -112,47 +112,47 @@ def _numbers(values: NDArray[np.float64]) -> list[float | None]:
 
 def _write_text(explanation: Explanation, out: IO[str]) -> None:
     answer = "not in the catalog"
-    if explanation.answer:
-        match = explanation.answer
+    if explanation.match:
+        match = explanation.match
         answer = f"{label(match)} at {clock(match.reference_start_s)}{hints(match)}"
     out.write(f"{printable(explanation.query)}: {printable(answer)}\n")
-    out.write(f"{explanation.verdict.reason}\n")
+    out.write(f"{explanation.decision.reason}\n")
     if explanation.nearest:
         _write_nearest(explanation.nearest, out)
-    if explanation.subject:
-        _write_subject(explanation.subject, out)
+    if explanation.examined:
+        _write_examined(explanation.examined, out)
     if explanation.timings_ms:
         spent = (f"{step} {ms:.0f} ms" for step, ms in explanation.timings_ms.items())
         out.write(f"\ntimings: {', '.join(spent)}\n")
 
 
-def _write_costs(verdict: Verdict, out: IO[str]) -> None:
+def _write_costs(decision: Decision, out: IO[str]) -> None:
     """Write what each term of the calibration subtracts from the logit, for matches as well."""
-    if not verdict.costs:
+    if not decision.costs:
         return
     rows = [
         (_TERMS[cost.rule], f"{cost.found:.3g}", f"{cost.plain:.3g}", f"{-cost.logit:.1f}")
-        for cost in verdict.costs
+        for cost in decision.costs
     ]
     write_table(("what costs confidence", "here", "plain match", "logit"), rows, out)
 
 
-def _write_nearest(nearest: Sequence[Near], out: IO[str]) -> None:
-    rows = [_nearest_row(near) for near in nearest]
+def _write_nearest(nearest: Sequence[RankedCandidate], out: IO[str]) -> None:
+    rows = [_nearest_row(ranked) for ranked in nearest]
     is_wide = console(out).width >= _WIDE
     headers = [header for header in rows[0] if is_wide or header not in _WIDE_COLUMNS]
     write_table(headers, [[row[header] for header in headers] for row in rows], out)
 
 
-def _nearest_row(near: Near) -> dict[str, str]:
-    match = near.match
+def _nearest_row(ranked: RankedCandidate) -> dict[str, str]:
+    match = ranked.match
     return {
         "rank": f"{match.rank}",
         "id": f"{match.track_id}",
         "track": label(match),
         "offset": f"{match.offset_s:.2f}",
         "votes": f"{match.votes}",
-        "evidence": f"{near.evidence:.3f}",
+        "evidence": f"{ranked.evidence:.3f}",
         "score": f"{match.score:.3f}",
         "margin": f"{match.margin:+.3f}",
         "confidence": f"{match.confidence:.3f}",
@@ -169,20 +169,20 @@ def _places(match: Match) -> str:
     return ", ".join(map(clock, match.also_at_s)) if is_likely else ""
 
 
-def _write_subject(subject: Subject, out: IO[str]) -> None:
-    match, agreement = subject.near.match, subject.agreement
+def _write_examined(examined: ExaminedTrack, out: IO[str]) -> None:
+    match, detail = examined.candidate.match, examined.detail
     title = f"{match.track_id}: {label(match)} at offset {match.offset_s:.2f} s"
-    out.write(f"\n{printable(title)}: {subject.verdict.reason}\n")
-    _write_costs(subject.verdict, out)
+    out.write(f"\n{printable(title)}: {examined.decision.reason}\n")
+    _write_costs(examined.decision, out)
     out.write("\nvotes: segments of the clip with a near neighbour in the track, by offset\n")
-    for votes in (agreement.near, agreement.whole):
+    for votes in (detail.votes_near, detail.votes_in_track):
         out.write(f"  {_histogram(votes)}\n")
-    rows = list(_stretches(agreement))
+    rows = list(_stretches(detail))
     headers = ("clip", "track", "similarity", "", "agreeing", "voting", "neighbours in the track")
     write_table(headers, rows, out)
 
 
-def _histogram(votes: Votes) -> str:
+def _histogram(votes: VoteHistogram) -> str:
     """Draw a histogram of one character per bin, between the first and the last offset."""
     highest = max(int(votes.counts.max(initial=0)), 1)
     bars = "".join(_BARS[-(-int(count) * (len(_BARS) - 1) // highest)] for count in votes.counts)
@@ -191,22 +191,22 @@ def _histogram(votes: Votes) -> str:
     return f"{first_s:.1f} s |{bars}| {last_s:.1f} s; {scale}"
 
 
-def _stretches(agreement: Agreement) -> Iterator[tuple[str, ...]]:
+def _stretches(detail: AlignmentDetail) -> Iterator[tuple[str, ...]]:
     """Yield a row for each second of the clip, or for longer stretches of a long clip."""
-    starts_s = agreement.starts_s
+    starts_s = detail.query_s
     length_s = max(int(-(-(starts_s[-1] - starts_s[0] + 1) // _MAX_ROWS)), 1)
     numbers = ((starts_s - starts_s[0] + 1e-6) // length_s).astype(np.int64)
     for number in range(int(numbers[-1]) + 1):
         rows = np.flatnonzero(numbers == number)
-        similarity = agreement.similarity[rows]
+        similarity = detail.similarity[rows]
         audible = similarity[~np.isnan(similarity)]
         mean = float(audible.mean()) if len(audible) else None
         yield (
             clock(float(starts_s[rows[0]])),
-            f"{agreement.reference_s[rows[0]]:.2f} s",
+            f"{detail.reference_s[rows[0]]:.2f} s",
             "silent or outside" if mean is None else f"{mean:.3f}",
             "█" * round(max(mean or 0.0, 0.0) * _BAR_WIDTH),
-            f"{agreement.agrees[rows].sum()} of {len(rows)}",
-            f"{agreement.votes[rows].sum()}",
-            f"{agreement.n_neighbours[rows].sum()}",
+            f"{detail.agrees[rows].sum()} of {len(rows)}",
+            f"{detail.votes[rows].sum()}",
+            f"{detail.n_neighbours[rows].sum()}",
         )

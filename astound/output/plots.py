@@ -11,8 +11,8 @@ from astound.evaluation.statistics import Reliability
 from astound.output.terminal import label
 from engine.errors import ConfigError, printable
 from engine.figure import new_figure, save_figure
-from engine.search.alignment_detail import Agreement, Votes
-from engine.search.explanation import Explanation, Subject
+from engine.search.alignment_detail import AlignmentDetail, VoteHistogram
+from engine.search.explanation import ExaminedTrack, Explanation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,29 +36,29 @@ def draw_explanation(explanation: Explanation, path: Path) -> None:
     Raises
     ------
     ConfigError
-        The suffix is unknown, or the explanation has no subject.
+        The suffix is unknown, or the explanation examines no track.
     AstoundError
         matplotlib is not installed, or the picture cannot be written.
     """
     figure = new_figure(path)
-    if explanation.subject is None:
+    if explanation.examined is None:
         raise ConfigError("path", "nothing to draw: no track resembles the clip")
-    figure.suptitle(_title(explanation, explanation.subject), parse_math=False, fontsize="medium")
+    figure.suptitle(_title(explanation, explanation.examined), parse_math=False, fontsize="medium")
     panels = figure.subplot_mosaic([["near", "whole"], ["similarity"] * 2, ["cosines"] * 2],
         height_ratios=[2, 2, 3],
     )  # fmt: skip
-    agreement, offset_s = explanation.subject.agreement, explanation.subject.near.match.offset_s
-    _draw_votes(panels["near"], agreement.near, offset_s, "around the line")
-    _draw_votes(panels["whole"], agreement.whole, offset_s, "over the whole track")
+    detail, offset_s = explanation.examined.detail, explanation.examined.candidate.match.offset_s
+    _draw_votes(panels["near"], detail.votes_near, offset_s, "around the line")
+    _draw_votes(panels["whole"], detail.votes_in_track, offset_s, "over the whole track")
     panels["near"].set_ylabel("segments voting")
-    _draw_similarity(panels["similarity"], agreement)
-    _draw_cosines(panels["cosines"], agreement)
+    _draw_similarity(panels["similarity"], detail)
+    _draw_cosines(panels["cosines"], detail)
     save_figure(figure, path)
 
 
-def _title(explanation: Explanation, subject: Subject) -> str:
-    clip, track = _shorten(explanation.query), _shorten(label(subject.near.match))
-    return f"{clip}  in  {track}\n{subject.verdict.reason}"
+def _title(explanation: Explanation, examined: ExaminedTrack) -> str:
+    clip, track = _shorten(explanation.query), _shorten(label(examined.candidate.match))
+    return f"{clip}  in  {track}\n{examined.decision.reason}"
 
 
 def _shorten(name: str) -> str:
@@ -70,7 +70,7 @@ def _shorten(name: str) -> str:
     return f"{name[: half - 1]}…{name[-half:]}"
 
 
-def _draw_votes(axes: Axes, votes: Votes, offset_s: float, where: str) -> None:
+def _draw_votes(axes: Axes, votes: VoteHistogram, offset_s: float, where: str) -> None:
     axes.bar(votes.offsets_s, votes.counts, width=votes.bin_s, color="tab:blue")
     axes.axvline(offset_s, color=_LINE, linewidth=0.8, linestyle="--")
     axes.set_title(f"votes {where} (bars of {votes.bin_s:g} s)", fontsize="medium")
@@ -79,42 +79,42 @@ def _draw_votes(axes: Axes, votes: Votes, offset_s: float, where: str) -> None:
     axes.margins(x=0)
 
 
-def _draw_similarity(axes: Axes, agreement: Agreement) -> None:
-    axes.plot(agreement.starts_s, agreement.similarity, color="tab:gray", linewidth=0.8)
+def _draw_similarity(axes: Axes, detail: AlignmentDetail) -> None:
+    axes.plot(detail.query_s, detail.similarity, color="tab:gray", linewidth=0.8)
     for segments, color, name in (
-        (agreement.agrees, "tab:green", "agrees"),
-        (~agreement.agrees, "tab:orange", "does not"),
+        (detail.agrees, "tab:green", "agrees"),
+        (~detail.agrees, "tab:orange", "does not"),
     ):
         axes.plot(
-            agreement.starts_s[segments],
-            agreement.similarity[segments],
+            detail.query_s[segments],
+            detail.similarity[segments],
             ".",
             color=color,
             label=name,
         )
-    at_votes = np.full(int(agreement.votes.sum()), -0.05)
-    axes.plot(agreement.starts_s[agreement.votes], at_votes, "|", color="tab:blue", label="votes")
+    at_votes = np.full(int(detail.votes.sum()), -0.05)
+    axes.plot(detail.query_s[detail.votes], at_votes, "|", color="tab:blue", label="votes")
     axes.set_title("similarity of each segment along the line", fontsize="medium", loc="left")
     axes.set_xlabel("time in the clip (s)")
     axes.set_ylabel("cosine")
-    axes.set_ylim(min(-0.15, float(np.nanmin(agreement.similarity, initial=0.0)) - 0.05), 1.05)
+    axes.set_ylim(min(-0.15, float(np.nanmin(detail.similarity, initial=0.0)) - 0.05), 1.05)
     beside_title = (1.0, 0.97)
     axes.legend(
         loc="lower right", bbox_to_anchor=beside_title, ncols=3, frameon=False, fontsize="small"
     )
 
 
-def _draw_cosines(axes: Axes, agreement: Agreement) -> None:
-    cosines = agreement.cosines
+def _draw_cosines(axes: Axes, detail: AlignmentDetail) -> None:
+    cosines = detail.cosines
     image = axes.pcolormesh(
         cosines.reference_s, cosines.query_s, cosines.values,
         shading="nearest", cmap="magma", vmin=0.0, vmax=1.0, rasterized=True,
     )  # fmt: skip
     axes.figure.colorbar(image, ax=axes, label="cosine")
-    inside = (agreement.reference_s >= cosines.reference_s[0]) & (
-        agreement.reference_s <= cosines.reference_s[-1]
+    inside = (detail.reference_s >= cosines.reference_s[0]) & (
+        detail.reference_s <= cosines.reference_s[-1]
     )
-    line_s = agreement.reference_s[inside], agreement.starts_s[inside]
+    line_s = detail.reference_s[inside], detail.query_s[inside]
     axes.plot(*line_s, color="tab:cyan", linewidth=1.0, linestyle=(0, (6, 6)))
     axes.set_title("cosines of all pairs around the line (dashed)", fontsize="medium")
     axes.set_xlabel("time in the track (s)")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, median
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -22,8 +21,9 @@ from engine.config import SearchConfig
 from engine.errors import AudioError
 from engine.protocol import AudioFingerprinter
 from engine.records import Vectors
-from engine.search import alignment, candidates
-from engine.search.candidates import Stopwatch
+from engine.search.alignment import remove_mean
+from engine.search.candidates import find_candidates
+from engine.search.context import SearchContext, Stopwatch
 
 LABELS = ("noise0", "noise-5", "room5")
 DURATIONS_S = (3.0, 5.0, 10.0)
@@ -216,26 +216,25 @@ class _ExactQuery:
     def __init__(
         self, catalog: Catalog, exact: ExactIndex, waveform: Waveform, true_id: int
     ) -> None:
-        self.searcher = catalog.searcher(SearchConfig(speeds=()))
-        hop_s = self.searcher.query_hop_s
-        self.fingerprint = fingerprint(catalog.fingerprinter, waveform, hop_s)
-        self.vectors = alignment.sharpen(self.fingerprint, self.searcher.alignment)
+        searcher = catalog.searcher(SearchConfig(speeds=()))
+        self.context = searcher.context
+        self.fingerprint = fingerprint(catalog.fingerprinter, waveform, searcher.query_hop_s)
+        self.vectors = remove_mean(self.fingerprint)
         self.true_id = true_id
-        self.is_right_exact = self._is_right(exact, self.searcher.search, Stopwatch())
+        self.is_right_exact = self._is_right(replace(self.context, index=exact))
         self.exact_hits = exact.hits
 
     def search(self, n_probe: int | None) -> _SearchResult:
         search = SearchConfig(speeds=(), n_probe=n_probe)
-        stopwatch = Stopwatch()
-        is_right = self._is_right(self.searcher.index, search, stopwatch)
-        hits = self.searcher.index.search(self.vectors, search.top_k, n_probe=n_probe)
+        context = replace(self.context, search=search, stopwatch=Stopwatch())
+        is_right = self._is_right(context)
+        hits = context.index.search(self.vectors, search.top_k, n_probe=n_probe)
         share = share_found(self.exact_hits, hits)
-        return _SearchResult(share, is_right, self.is_right_exact, stopwatch.timings_ms["search"])
+        search_ms = context.stopwatch.timings_ms["search"]
+        return _SearchResult(share, is_right, self.is_right_exact, search_ms)
 
-    def _is_right(self, index: Any, search: SearchConfig, stopwatch: Stopwatch) -> bool:
-        searcher = self.searcher
-        settings = search, searcher.alignment, stopwatch
-        found = candidates.find(self.fingerprint, index, searcher.reference_hop_s, *settings)
+    def _is_right(self, context: SearchContext) -> bool:
+        found = find_candidates(self.fingerprint, context)
         return bool(found) and found[0].track_id == self.true_id
 
 

@@ -19,12 +19,12 @@ from benchmarks.reports import report
 from benchmarks.runs.progress import track
 from benchmarks.runs.provenance import provenance
 from engine.audio import decode
-from engine.config import AlignConfig, IndexConfig, SearchConfig
+from engine.config import IndexConfig, SearchConfig
 from engine.errors import AudioError, ConfigError
 from engine.model.fingerprinter import Fingerprinter
 from engine.model.weights import SHIPPED_WEIGHTS
 from engine.records import Vectors
-from engine.search import alignment
+from engine.search.alignment import remove_mean
 from training.validate import best_tracks
 
 _N_PHASES = round(IndexConfig().segment_hop_s / SearchConfig().query_hop_s)
@@ -143,4 +143,4 @@ def _embed_query(waveform: Waveform, fingerprinter: Fingerprinter) -> Vectors | 
         query = fingerprint(fingerprinter, waveform, SearchConfig().query_hop_s)
     except AudioError:
         return None
-    return alignment.sharpen(query, AlignConfig())
+    return remove_mean(query)

@@ -14,14 +14,12 @@ from engine.records import Candidate, Fingerprint, Vectors
 from engine.scan.buffer import Hearing
 from engine.scan.records import Appearance, Line, Sighting
 from engine.scan.timeline import Threads
-from engine.search import candidates
-from engine.search.candidates import Stopwatch
+from engine.search.candidates import find_candidates
 from engine.search.searcher import Searcher
+from engine.search.speeds import TILTED_WEIGHT
 
 Floats = NDArray[np.float64]
 
-# At another speed a line is nearly as likely as a diagonal; see engine.search.speeds.
-_TILTED_WEIGHT = 0.97
 # Windows for which another speed is tried first after it was last found.
 _N_LASTING = 8
 _MAX_COMPARED = 256
@@ -40,8 +38,9 @@ class Scanner:
     def __init__(self, searcher: Searcher, config: ScanConfig) -> None:
         self.searcher, self.config = searcher, config
         hop_s = searcher.fingerprinter.hop_within(
-            config.search.query_hop_s, searcher.reference_hop_s
+            config.search.query_hop_s, searcher.context.reference_hop_s
         )
+        self._context = replace(searcher.context, search=config.search, alignment=config.alignment)
         self.hearing = Hearing(searcher.fingerprinter, hop_s, config.window_s)
         self.threads = Threads(_Ear(self.hearing, searcher), config)
         self._n_pieces = 0
@@ -142,15 +141,11 @@ class Scanner:
         if fingerprint is None:
             return []
         played = speed != 1.0
-        alignment = self.config.alignment
-        found = candidates.find(
-            fingerprint,
-            self.searcher.index,
-            self.searcher.reference_hop_s,
-            self.config.search,
-            replace(alignment, tilted_weight=_TILTED_WEIGHT) if played else alignment,
-            Stopwatch(),
-        )
+        context = self._context
+        if played:
+            alignment = replace(context.alignment, tilted_weight=TILTED_WEIGHT)
+            context = replace(context, alignment=alignment)
+        found = find_candidates(fingerprint, context)
         first = found[: self.config.n_sighted]
         return [self._sighting(one, fingerprint, start_s, speed) for one in first]
 
@@ -173,7 +168,7 @@ class Scanner:
             others=candidate.others * weight,
             resampled=speed,
         )
-        confidence = self.searcher.calibration.confidence(weighed, fingerprint.heard_s)
+        confidence = self.searcher.calibration.confidence(weighed, fingerprint.audible_s)
         return Sighting(line=line, confidence=confidence)
 
 
@@ -181,8 +176,8 @@ class _Ear:
     """Compares what was heard with the tracks; see :class:`engine.scan.records.Listener`."""
 
     def __init__(self, hearing: Hearing, searcher: Searcher) -> None:
-        self.hearing, self.index = hearing, searcher.index
-        self.reference_hop_s = searcher.reference_hop_s
+        self.hearing, self.index = hearing, searcher.context.index
+        self.reference_hop_s = searcher.context.reference_hop_s
 
     @property
     def hop_s(self) -> float:

@@ -1,12 +1,12 @@
-"""Diagonals to candidates: rescore them on the stored vectors, and tilt the best ones.
+"""Score diagonals on the stored vectors, and fit tilted lines to the best ones.
 
-Rescoring looks at a whole diagonal, whether its hits were among the nearest or not. Where the tempo
-differs from the track's, what agrees lies on a tilted line ``t_ref = speed * t_query + offset``; a
-diagonal catches a part of it, which is where the search for the line begins.
+A diagonal is scored as a whole, whether its hits were among the nearest neighbours or not. If the
+tempo of query and track differs, they agree along a tilted line ``t_ref = speed * t_query +
+offset``. A diagonal covers a part of that line, and the search for the line begins there.
 
-Candidates are ranked by evidence, not by their mean cosine: noise drowns some segments of a query
-and leaves others, so each counts by how far its cosine stands out above what any music in the
-catalog reaches. In 0 dB of noise that found 34 of 37 five-second queries, the mean 30.
+Candidates are ranked by evidence instead of by their mean cosine: noise masks some segments of a
+query and leaves others, so each segment counts by how far its cosine exceeds the background, which
+is what unrelated music in the catalog reaches (docs/measurements.md#search).
 """
 
 from __future__ import annotations
@@ -19,84 +19,87 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.config import AlignConfig
-from engine.records import Candidate, Diagonal, Fingerprint, Hits, Reference, Vectors
+from engine.records import Candidate, Diagonal, Fingerprint, Hits, TrackReader, Vectors
 
 Floats = NDArray[np.float64]
 
-# A stored segment counts the less the farther a line passes it by, and not at all from here on.
+# Cosine that unrelated music reaches in any catalog of some size. A small one contains none that
+# close, and without this limit anything would exceed its background.
+MIN_BACKGROUND = 0.7
+# Excess of a cosine over the background that counts as one unit of evidence.
+_EVIDENCE_SCALE = 0.2
+# Length of a query that has half of its mean removed; see remove_mean.
+_MEAN_REMOVAL_S = 4.0
+
+# Distance from a line, in hops, at which the weight of a stored segment is 0.
 _REACH_HOPS = 0.5
-# How far a diagonal is slid to either side of where its votes met, and in what steps.
-_SLIDE_HOPS = 0.5
+# A diagonal is shifted this far to either side of where its votes met, in these steps.
+_SHIFT_HOPS = 0.5
 _STEP_HOPS = 0.25
-# A diagonal is tilted to at most so many lines to either side.
-_MAX_TILTS = 20
-# With fewer, the query is too short to tell a line from a diagonal.
-_MIN_TILTS = 2
-# Up to this length tilted lines count no more than the configuration says. Of 25 clips of 10 s
-# whose tempo had been changed by 8 %, 17 (slower) and 21 (faster) had their right times with the
-# same weight at any length, 23 and 25 with one that rises; of clips of 3 and 5 s fewer have.
+# Slopes tried to either side of a diagonal. With fewer than the minimum, the query is too short to
+# distinguish a line from a diagonal.
+_MAX_SLOPES = 20
+_MIN_SLOPES = 2
+# Up to this length of the query, the evidence of tilted lines is multiplied by
+# AlignConfig.tilted_weight, and by more in longer ones; docs/measurements.md#search.
 _SHORT_S = 5.0
-# Segments of a long query that the first look at tilted lines is restricted to.
-_MAX_TILTED_SEGMENTS = 96
-# Another line of the same track is told of from this share of the best one's evidence on, and this
-# far from those told already. Of 88 clips of music of games, clean and in 5 and 0 dB of noise, the
-# right line was the best of 83 and so told of for the other 5; 72 had none. With 0.95 one of the 5
-# was missed; with 0.8 60 had none.
-_AS_GOOD = 0.9
-_APART_S = 1.0
-# Pairs of segments that are compared at once.
+# Segments of a long query in the first, coarse search for tilted lines.
+_MAX_COARSE_SEGMENTS = 96
+# Report a second position if its evidence is at least this fraction of the best, and if it is at
+# least this far from all reported ones; docs/measurements.md#search.
+_MIN_EVIDENCE_RATIO = 0.9
+_MIN_DISTANCE_S = 1.0
+# Pairs of segments that are compared at once, to bound memory.
 _MAX_PAIRS = 1_000_000
 
 
-def sharpen(query: Fingerprint, config: AlignConfig) -> Vectors:
-    """Take out of a query's embeddings part of what they all have in common.
+def remove_mean(query: Fingerprint) -> Vectors:
+    """Subtract a part of the mean from the embeddings of a query.
 
-    Steady noise and a room pull all segments of a query the same way, and so towards whatever
-    music sounds like that. The longer the query, the surer it is that their mean is this pull and
-    not the music: a share of ``t / (t + common_s)`` of it is subtracted. With it 71 %
-    of 42 five-second queries in a room with 0 dB of noise were found, without it 52 %.
+    Steady noise and a room shift all segments of a query in the same direction, and so towards any
+    music that sounds like them. The longer the query, the more of its mean is this shift and not
+    the music, so ``t / (t + 4 s)`` of it is subtracted; docs/measurements.md#search.
 
     Parameters
     ----------
     query : Fingerprint
-    config : AlignConfig
 
     Returns
     -------
     float32 array of shape (n_segments, dim)
-        Unit norm; still all zeros where a segment is silent.
+        Unit norm; all zeros where a segment is silent.
     """
     audible = query.audible
     if not audible.any():
         return query.embeddings
-    share = query.heard_s / (query.heard_s + config.common_s)
-    common = query.embeddings[audible].mean(axis=0) * share
-    centred = query.embeddings - common.astype(np.float32)
+    share = query.audible_s / (query.audible_s + _MEAN_REMOVAL_S)
+    mean = query.embeddings[audible].mean(axis=0) * share
+    centred = query.embeddings - mean.astype(np.float32)
     lengths = np.linalg.norm(centred, axis=1, keepdims=True)
-    sharp = np.where(audible[:, None], centred / np.maximum(lengths, 1e-6), 0.0)
-    return sharp.astype(np.float32)
+    normalised = np.where(audible[:, None], centred / np.maximum(lengths, 1e-6), 0.0)
+    return normalised.astype(np.float32)
 
 
 def rescore(
     diagonals: Sequence[Diagonal],
     query: Fingerprint,
-    sharp: Vectors,
+    centred: Vectors,
     hits: Hits,
-    reference: Reference,
+    tracks: TrackReader,
     config: AlignConfig,
 ) -> list[Candidate]:
-    """Weigh diagonals by the cosines of all their pairs of segments, and tilt the best.
+    """Score diagonals by the cosines of all their pairs of segments, and tilt the best ones.
 
     Parameters
     ----------
     diagonals : sequence of Diagonal
     query : Fingerprint
         With the finer hop.
-    sharp : float32 array of shape (n_segments, dim)
-        Its sharpened embeddings, which the evidence comes from.
+    centred : float32 array of shape (n_segments, dim)
+        Its embeddings after :func:`remove_mean`, which the evidence is computed from.
     hits : Hits
-        Of these: the last of each tells what any music reaches.
-    reference : Reference
+        Nearest neighbours of `centred`; the last one of each segment gives its background.
+    tracks : TrackReader
     config : AlignConfig
 
     Returns
@@ -104,65 +107,90 @@ def rescore(
     list of Candidate
         One for each track, without their margins.
     """
-    rater = _Rater(query, sharp, _background(hits, config.least_background), reference, config)
-    rated: dict[int, list[_Rated]] = defaultdict(list)
-    for first in range(0, len(diagonals), rater.n_together):
-        for one in rater.upright(diagonals[first : first + rater.n_together]):
-            rated[one.line.track_id].append(one)
-    best = [max(of_track, key=lambda one: one.evidence) for of_track in rated.values()]
+    scorer = _LineScorer(query, centred, _background(hits), tracks, config)
+    scored: dict[int, list[_ScoredLine]] = defaultdict(list)
+    for first in range(0, len(diagonals), scorer.batch_size):
+        for one in scorer.score_diagonals(diagonals[first : first + scorer.batch_size]):
+            scored[one.line.track_id].append(one)
+    best = [max(of_track, key=lambda one: one.evidence) for of_track in scored.values()]
     ranked = sorted(best, key=lambda one: -one.evidence)[: config.max_tracks]
-    ranked[: config.n_tilted] = map(rater.tilted, ranked[: config.n_tilted])
-    return [rater.describe(one, rater.elsewhere(one, rated[one.line.track_id])) for one in ranked]
+    ranked[: config.n_tilted] = map(scorer.fit_slope, ranked[: config.n_tilted])
+    return [
+        scorer.candidate(one, scorer.other_places(one, scored[one.line.track_id])) for one in ranked
+    ]
 
 
-def on_line(candidate: Candidate, query: Fingerprint, hop_s: float) -> Floats:
-    """Find where in its track each segment of a query lies.
+def positions_on_line(candidate: Candidate, query: Fingerprint, hop_s: float) -> Floats:
+    """Compute where in its track each segment of a query lies.
 
     Parameters
     ----------
     candidate : Candidate
     query : Fingerprint
-        Of the query played `candidate.resampled` times as fast.
+        Fingerprint of the query played at the speed `candidate.resampled`.
     hop_s : float
-        The catalog's.
+        Distance of the stored segments.
 
     Returns
     -------
     float64 array of shape (n_segments,)
-        Positions in segment hops of the catalog; beyond the track where the query is.
+        Positions in hops of the catalog; outside of the track if the query is.
     """
     slope = candidate.speed * candidate.resampled
     start_s = candidate.offset_s + (slope - 1) * query.segment_s / 2
     return np.asarray((start_s + slope * query.starts_s) / hop_s)
 
 
-def mean_cosine(candidate: Candidate, query: Fingerprint, reference: Reference) -> float:
-    """Say how alike a query and a track are along a line, as `Candidate.score` does.
+def mean_cosine(candidate: Candidate, query: Fingerprint, tracks: TrackReader) -> float:
+    """Compute the mean cosine of query and track along a line, as `Candidate.score` is.
 
     Parameters
     ----------
     candidate : Candidate
     query : Fingerprint
-        Of the query played `candidate.resampled` times as fast.
-    reference : Reference
+        Fingerprint of the query played at the speed `candidate.resampled`.
+    tracks : TrackReader
 
     Returns
     -------
     float
         In [-1, 1]; 0 if no segment lies within the track.
     """
-    at = on_line(candidate, query, reference.hop_s)
-    n_stored = reference.n_positions(candidate.track_id)
-    first, last = (int(np.clip(np.rint(one), 0, n_stored)) for one in (at.min(), at.max() + 1))
+    at = positions_on_line(candidate, query, tracks.hop_s)
+    n_stored = tracks.n_positions(candidate.track_id)
+    first, last = (int(np.clip(np.rint(edge), 0, n_stored)) for edge in (at.min(), at.max() + 1))
     if last <= first:
         return 0.0
-    cosines = query.embeddings @ reference.vectors(candidate.track_id, first, last).T
+    cosines = query.embeddings @ tracks.vectors(candidate.track_id, first, last).T
     return _mean_along(cosines, at, first, query.audible)
+
+
+def parabola_vertex(scores: Floats, peak: int) -> float:
+    """Find the top of the parabola through a peak and its neighbours, in steps from the peak.
+
+    Parameters
+    ----------
+    scores : float array of shape (n,)
+    peak : int
+
+    Returns
+    -------
+    float
+        0 at either end, and where the three points do not bend down.
+    """
+    if not 0 < peak < len(scores) - 1:
+        return 0.0
+    left, top, right = scores[peak - 1 : peak + 2]
+    bend = left - 2 * top + right
+    return float(0.5 * (left - right) / bend) if np.isfinite(bend) and bend < 0 else 0.0
 
 
 @dataclass(frozen=True)
 class _Line:
-    """Where in a track a query lies: its middle, in hops of the track, and hops per query hop."""
+    """Position of the middle of a query in a track, in hops of the track, and hops per query hop.
+
+    `votes` are those of the diagonal it was made from.
+    """
 
     track_id: int
     middle: float
@@ -171,187 +199,208 @@ class _Line:
 
 
 @dataclass(frozen=True)
-class _Rated:
-    """A line with its evidence, and how far beside it the evidence peaks."""
+class _ScoredLine:
+    """A line with its evidence, and the distance in hops to the peak of the evidence beside it."""
 
     line: _Line
     evidence: float
-    nudge: float
+    subhop: float
 
 
-class _Rater:
-    """Weighs lines for one query; inside, all time is counted in hops of the reference."""
+class _LineScorer:
+    """Scores lines for one query; all times inside are in hops of the catalog."""
 
     def __init__(
         self,
         query: Fingerprint,
-        sharp: Vectors,
+        centred: Vectors,
         background: NDArray[np.float32],
-        reference: Reference,
+        tracks: TrackReader,
         config: AlignConfig,
     ) -> None:
-        self.query, self.sharp, self.background = query, sharp, background
-        self.reference, self.config = reference, config
-        self.hop = query.segment_hop_s / reference.hop_s
+        self.query, self.centred, self.background = query, centred, background
+        self.tracks, self.config = tracks, config
+        self.hop = query.segment_hop_s / tracks.hop_s
+        n_segments = len(centred)
+        # Positions of the segments relative to the middle of the query.
         self.steps: Floats = (
-            np.arange(len(sharp), dtype=np.float64) - (len(sharp) - 1) / 2
+            np.arange(n_segments, dtype=np.float64) - (n_segments - 1) / 2
         ) * self.hop
         self.audible = query.audible
-        self.every = -(-len(sharp) // _MAX_TILTED_SEGMENTS)
-        # What the weights of a segment are on average, wherever the stored ones lie.
-        self.full = _weight(np.arange(0, 1, self.hop)).mean()
+        self.coarse_step = -(-n_segments // _MAX_COARSE_SEGMENTS)
+        # Mean weight of a segment over all positions between two stored ones.
+        self.mean_weight = _weight(np.arange(0, 1, self.hop)).mean()
 
     @property
-    def n_together(self) -> int:
-        """How many diagonals are weighed at once, so that it takes some megabytes at most."""
+    def batch_size(self) -> int:
+        """Number of diagonals to score at once."""
         n_positions = int(len(self.steps) * self.hop) + 2
         return max(_MAX_PAIRS // (len(self.steps) * n_positions), 1)
 
     @property
     def tilted_weight(self) -> float:
-        """What tilted lines count: the longer the query, the less of their lead is chance."""
+        """Factor of the evidence of tilted lines; the longer the query, the nearer to 1."""
         discount = (1 - self.config.tilted_weight) * min(_SHORT_S / self.query.duration_s, 1.0)
         return 1 - discount
 
-    def upright(self, diagonals: Sequence[Diagonal]) -> list[_Rated]:
-        """Rate diagonals, slid a little; those outside of their tracks are left out."""
-        slides = np.arange(-_SLIDE_HOPS, _SLIDE_HOPS + _STEP_HOPS, _STEP_HOPS)
+    def score_diagonals(self, diagonals: Sequence[Diagonal]) -> list[_ScoredLine]:
+        """Score diagonals at their best shift; leave out those outside of their tracks."""
+        shifts = np.arange(-_SHIFT_HOPS, _SHIFT_HOPS + _STEP_HOPS, _STEP_HOPS)
         lines = [
             _Line(one.track_id, one.ticks * self.hop - float(self.steps[0]), 1.0, one.votes)
             for one in diagonals
         ]
         middles = np.array([line.middle for line in lines])
-        at = middles[:, None, None] + slides[:, None] + self.steps
-        read = [self._stored(line.track_id, its) for line, its in zip(lines, at, strict=True)]
-        # One behind the other, and what no longer belongs to a line's own track is out of reach.
-        ends = np.cumsum([len(stored) for _, stored in read])
+        at = middles[:, None, None] + shifts[:, None] + self.steps
+        stored = [self._stored(line.track_id, of) for line, of in zip(lines, at, strict=True)]
+        # The vectors of all lines are concatenated; `bounds` keep each line within its own track.
+        ends = np.cumsum([len(vectors) for _, vectors in stored])
         if not ends[-1]:
             return []
         starts = np.array([0, *ends[:-1]])
-        firsts = np.array([first for first, _ in read]) - starts
-        surprise = self._surprise(np.concatenate([stored for _, stored in read]), slice(None))
+        firsts = np.array([first for first, _ in stored]) - starts
+        pairs = self._pair_evidence(np.concatenate([vectors for _, vectors in stored]), slice(None))
         bounds = starts[:, None, None], ends[:, None, None]
-        evidence = self._evidence(surprise, at, firsts[:, None, None], slice(None), bounds)
+        evidence = self._evidence(pairs, at, firsts[:, None, None], slice(None), bounds)
         return [
-            self._best(line, np.ones(1), slides, its[None])
-            for line, its, n_stored in zip(lines, evidence, ends - starts, strict=True)
+            self._best(line, np.ones(1), shifts, of[None])
+            for line, of, n_stored in zip(lines, evidence, ends - starts, strict=True)
             if n_stored
         ]
 
-    def rate(self, line: _Line, slopes: Floats, slides: Floats, every: int = 1) -> _Rated | None:
-        """Choose the slope and the slide that bring most evidence; None outside of the track."""
-        rows = slice(None, None, every)
-        at = line.middle + slides[:, None] + slopes[:, None, None] * self.steps[rows]
+    def fit_slope(self, diagonal: _ScoredLine) -> _ScoredLine:
+        """Turn a diagonal to the line with most evidence, unless that has hardly more.
+
+        Many lines are tried, so the evidence of the best one is multiplied by `tilted_weight`.
+        """
+        max_tilt = self.config.max_tilt
+        spacing = _STEP_HOPS / max(float(self.steps[-1]), 1e-9)
+        if (n_slopes := int(max_tilt / spacing)) < _MIN_SLOPES:
+            return diagonal
+        tilts = np.linspace(-1, 1, 2 * min(n_slopes, _MAX_SLOPES) + 1) * max_tilt
+        shifts = self._shifts(max_tilt)
+        best = self._best_line(diagonal.line, 1 + tilts, shifts, self.coarse_step)
+        for zoom in (1.0, 0.25):
+            if best is not None and best.line.slope != 1.0:
+                slopes = best.line.slope + np.linspace(-zoom, zoom, 9) * (tilts[1] - tilts[0])
+                shifts = np.linspace(-1, 1, 9) * zoom * _STEP_HOPS
+                best = self._best_line(best.line, slopes, shifts)
+        if best is None or best.line.slope == 1.0:
+            return diagonal
+        evidence = best.evidence * self.tilted_weight
+        return replace(best, evidence=evidence) if evidence > diagonal.evidence else diagonal
+
+    def other_places(
+        self, best: _ScoredLine, diagonals: Iterable[_ScoredLine]
+    ) -> tuple[float, ...]:
+        """Distances from a line to others of its track with nearly the same evidence, in hops."""
+        min_distance = _MIN_DISTANCE_S / self.tracks.hop_s
+        min_evidence = _MIN_EVIDENCE_RATIO * best.evidence
+        if best.line.slope != 1.0:  # score the other places along the same slope
+            min_evidence /= self.tilted_weight
+            shifts = self._shifts(abs(best.line.slope - 1))
+            slopes = np.array([best.line.slope])
+            tilted = (
+                self._best_line(one.line, slopes, shifts, self.coarse_step) for one in diagonals
+            )
+            diagonals = filter(None, tilted)
+        places: list[float] = []
+        for one in sorted(diagonals, key=lambda one: -one.evidence):
+            distance = one.line.middle + one.subhop - best.line.middle - best.subhop
+            is_apart = all(abs(distance - place) > min_distance for place in (0.0, *places))
+            if one.evidence >= min_evidence and is_apart:
+                places.append(distance)
+        return tuple(places)
+
+    def candidate(self, scored: _ScoredLine, other_places: Iterable[float]) -> Candidate:
+        """Measure how well query and track agree along a line."""
+        query, line = self.query, scored.line
+        at: Floats = line.middle + line.slope * self.steps
+        first, stored = self._stored(line.track_id, at)
+        cosines = query.embeddings @ stored.T
+        agrees = self.audible & (_beside(cosines, at, first) >= self.config.min_cosine)
+        covered = np.flatnonzero(agrees if agrees.any() else self.audible)
+        # Segments that agree have the same middle, not the same start.
+        start_s = (at[0] + scored.subhop) * self.tracks.hop_s
+        offset_s = float(start_s - (line.slope - 1) * query.segment_s / 2)
+        end_s = covered[-1] * query.segment_hop_s + query.segment_s
+        return Candidate(
+            track_id=line.track_id,
+            offset_s=offset_s,
+            votes=line.votes,
+            evidence=scored.evidence,
+            score=_mean_along(cosines, at, first, self.audible),
+            coverage=float(agrees.sum() / max(self.audible.sum(), 1)),
+            query_start_s=float(covered[0] * query.segment_hop_s),
+            query_end_s=float(min(end_s, query.duration_s)),
+            speed=line.slope,
+            also=tuple(offset_s + distance * self.tracks.hop_s for distance in other_places),
+        )
+
+    def _best_line(
+        self, line: _Line, slopes: Floats, shifts: Floats, step: int = 1
+    ) -> _ScoredLine | None:
+        """Choose the slope and shift with most evidence; None if all are outside of the track."""
+        rows = slice(None, None, step)
+        at = line.middle + shifts[:, None] + slopes[:, None, None] * self.steps[rows]
         first, stored = self._stored(line.track_id, at)
         if not len(stored):
             return None
-        evidence = self._evidence(self._surprise(stored, rows), at, first, rows)
-        return self._best(line, slopes, slides, evidence)
+        evidence = self._evidence(self._pair_evidence(stored, rows), at, first, rows)
+        return self._best(line, slopes, shifts, evidence)
 
-    def _surprise(self, stored: Vectors, rows: slice) -> Vectors:
-        """How far segments of the query stand out beside each stored one, 0 and above."""
-        excess = self.sharp[rows] @ stored.T - self.background[rows, None]
-        excess /= np.float32(self.config.evidence_scale)
-        # As np.logaddexp(0, excess), which takes twelve times as long.
+    def _best(self, line: _Line, slopes: Floats, shifts: Floats, evidence: Floats) -> _ScoredLine:
+        """Choose the best of the evidence, of shape (n_slopes, n_shifts)."""
+        turn, shift = np.unravel_index(int(evidence.argmax()), evidence.shape)
+        best = replace(line, middle=line.middle + float(shifts[shift]), slope=float(slopes[turn]))
+        subhop = parabola_vertex(evidence[turn], int(shift)) * float(shifts[1] - shifts[0])
+        return _ScoredLine(best, float(evidence[turn, shift]), subhop)
+
+    def _pair_evidence(self, stored: Vectors, rows: slice) -> Vectors:
+        """Softplus of each pair's excess over the background, shape (n_queries, n_stored)."""
+        excess = self.centred[rows] @ stored.T - self.background[rows, None]
+        excess /= np.float32(_EVIDENCE_SCALE)
+        # The same as np.logaddexp(0, excess), twelve times as fast.
         return np.asarray(np.maximum(excess, 0) + np.log1p(np.exp(-np.abs(excess))))
 
     def _evidence(
         self,
-        surprise: Vectors,
+        pairs: Vectors,
         at: Floats,
         first: int | NDArray[np.int64],
         rows: slice,
         bounds: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
     ) -> Floats:
-        values = _along(surprise, at, first, bounds) * self.audible[rows]
-        return np.asarray(values.sum(axis=-1) / (max(self.audible[rows].sum(), 1) * self.full))
+        """Mean evidence of the audible segments along lines."""
+        values = _along(pairs, at, first, bounds) * self.audible[rows]
+        n_audible = max(self.audible[rows].sum(), 1)
+        return np.asarray(values.sum(axis=-1) / (n_audible * self.mean_weight))
 
-    def _best(self, line: _Line, slopes: Floats, slides: Floats, evidence: Floats) -> _Rated:
-        turn, slide = np.unravel_index(int(evidence.argmax()), evidence.shape)
-        best = replace(line, middle=line.middle + float(slides[slide]), slope=float(slopes[turn]))
-        nudge = vertex(evidence[turn], int(slide)) * float(slides[1] - slides[0])
-        return _Rated(best, float(evidence[turn, slide]), nudge)
-
-    def tilted(self, upright: _Rated) -> _Rated:
-        """Turn a diagonal to the line with most evidence, unless it has hardly more.
-
-        As many lines are tried, what one of them has counts less than what a diagonal has.
-        """
-        span = 2 * float(self.steps[-1])
-        spacing = _STEP_HOPS / max(span / 2, 1e-9)
-        if (n_tilts := int(self.config.max_tilt / spacing)) < _MIN_TILTS:
-            return upright
-        turns = np.linspace(-1, 1, 2 * min(n_tilts, _MAX_TILTS) + 1) * self.config.max_tilt
-        slides = self._slides(self.config.max_tilt)
-        rated = self.rate(upright.line, 1 + turns, slides, self.every)
-        for zoom in (1.0, 0.25):
-            if rated is not None and rated.line.slope != 1.0:
-                around = rated.line.slope + np.linspace(-zoom, zoom, 9) * (turns[1] - turns[0])
-                rated = self.rate(rated.line, around, np.linspace(-1, 1, 9) * zoom * _STEP_HOPS)
-        if rated is None or rated.line.slope == 1.0:
-            return upright
-        evidence = rated.evidence * self.tilted_weight
-        return replace(rated, evidence=evidence) if evidence > upright.evidence else upright
-
-    def elsewhere(self, best: _Rated, diagonals: Iterable[_Rated]) -> tuple[float, ...]:
-        """How far from a line lie others of its track that have nearly the same evidence."""
-        apart = _APART_S / self.reference.hop_s
-        least = _AS_GOOD * best.evidence
-        if best.line.slope != 1.0:  # a diagonal catches a part of such a line
-            least /= self.tilted_weight
-            slides = self._slides(abs(best.line.slope - 1))
-            slope = np.array([best.line.slope])
-            again = (self.rate(one.line, slope, slides, self.every) for one in diagonals)
-            diagonals = filter(None, again)
-        found: list[float] = []
-        for one in sorted(diagonals, key=lambda one: -one.evidence):
-            beside = one.line.middle + one.nudge - best.line.middle - best.nudge
-            if one.evidence >= least and all(abs(beside - at) > apart for at in (0.0, *found)):
-                found.append(beside)
-        return tuple(found)
-
-    def describe(self, rated: _Rated, elsewhere: Iterable[float] = ()) -> Candidate:
-        """Say where a line lies and how well the query agrees along it."""
-        query, line = self.query, rated.line
-        at: Floats = line.middle + line.slope * self.steps
-        first, stored = self._stored(line.track_id, at)
-        cosines = query.embeddings @ stored.T
-        agreeing = self.audible & (_beside(cosines, at, first) >= self.config.agreement)
-        heard = np.flatnonzero(agreeing if agreeing.any() else self.audible)
-        # Segments that sound alike have their middles, not their starts, on the line of time.
-        start_s = (at[0] + rated.nudge) * self.reference.hop_s
-        offset_s = float(start_s - (line.slope - 1) * query.segment_s / 2)
-        end_s = heard[-1] * query.segment_hop_s + query.segment_s
-        return Candidate(
-            track_id=line.track_id,
-            offset_s=offset_s,
-            votes=line.votes,
-            evidence=rated.evidence,
-            score=_mean_along(cosines, at, first, self.audible),
-            coverage=float(agreeing.sum() / max(self.audible.sum(), 1)),
-            query_start_s=float(heard[0] * query.segment_hop_s),
-            query_end_s=float(min(end_s, query.duration_s)),
-            speed=line.slope,
-            also=tuple(offset_s + far * self.reference.hop_s for far in elsewhere),
-        )
-
-    def _slides(self, tilt: float) -> Floats:
-        """Slides that bring a line back to its diagonal wherever in the query they agree."""
+    def _shifts(self, tilt: float) -> Floats:
+        """Shifts at which a tilted line meets its diagonal anywhere within the query."""
         reach = np.ceil(tilt * float(self.steps[-1]) / _STEP_HOPS) * _STEP_HOPS
         return np.arange(-reach, reach + _STEP_HOPS, _STEP_HOPS)
 
     def _stored(self, track_id: int, at: Floats) -> tuple[int, Vectors]:
-        """Read the vectors of a track that lie at or beside positions."""
+        """Read the vectors of a track at and beside positions, from the first one returned on."""
         first = max(int(np.floor(at.min())), 0)
-        last = min(int(np.ceil(at.max())) + 1, self.reference.n_positions(track_id))
+        last = min(int(np.ceil(at.max())) + 1, self.tracks.n_positions(track_id))
         if last <= first:
-            return first, np.zeros((0, self.sharp.shape[1]), np.float32)
-        return first, self.reference.vectors(track_id, first, last)
+            return first, np.zeros((0, self.centred.shape[1]), np.float32)
+        return first, self.tracks.vectors(track_id, first, last)
 
 
-def _weight(distance: Floats) -> Floats:
-    """How much a stored segment says about a line that misses it by some hops."""
-    return np.maximum(1 - np.abs((distance + 0.5) % 1 - 0.5) / _REACH_HOPS, 0)
+def _background(hits: Hits) -> NDArray[np.float32]:
+    """Cosine of the farthest neighbour of each query segment, shape (n_queries,)."""
+    cosines = np.where(np.isfinite(hits.cosines), hits.cosines, np.inf)
+    farthest = cosines.min(axis=1, initial=np.inf)
+    farthest = np.where(np.isfinite(farthest), farthest, MIN_BACKGROUND)
+    return np.maximum(farthest, MIN_BACKGROUND).astype(np.float32)
+
+
+def _weight(at: Floats) -> Floats:
+    """Weight of the stored segment nearest to a position: 1 on it, 0 half a hop away."""
+    return np.maximum(1 - np.abs((at + 0.5) % 1 - 0.5) / _REACH_HOPS, 0)
 
 
 def _along(
@@ -360,7 +409,7 @@ def _along(
     first: int | NDArray[np.int64],
     bounds: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
 ) -> Floats:
-    """Weighted values of the stored segments next to a line.
+    """Weighted values of the stored segments nearest to a line.
 
     Parameters
     ----------
@@ -374,10 +423,10 @@ def _along(
     """
     n_queries, n_positions = values.shape
     lowest, beyond = bounds or (0, n_positions)
-    near = np.rint(at).astype(np.int64) - first
-    inside = (near >= lowest) & (near < beyond)
-    found = values[np.arange(n_queries), near.clip(0, max(n_positions - 1, 0))]
-    return np.asarray(np.where(inside, found * _weight(at), 0.0), np.float64)
+    nearest = np.rint(at).astype(np.int64) - first
+    inside = (nearest >= lowest) & (nearest < beyond)
+    on_line = values[np.arange(n_queries), nearest.clip(0, max(n_positions - 1, 0))]
+    return np.asarray(np.where(inside, on_line * _weight(at), 0.0), np.float64)
 
 
 def _mean_along(cosines: Vectors, at: Floats, first: int, audible: NDArray[np.bool_]) -> float:
@@ -386,41 +435,14 @@ def _mean_along(cosines: Vectors, at: Floats, first: int, audible: NDArray[np.bo
 
 
 def _beside(cosines: Vectors, at: Floats, first: int) -> Floats:
-    """Cosine of each query segment and the stored one nearest to the line, -1 without one.
+    """Cosine of each query segment with the stored one nearest to the line, -1 without one.
 
-    Where the line runs midway between two, the greater one.
+    If the line runs midway between two, it is the greater one.
     """
     n_queries, n_positions = cosines.shape
     out = np.full(n_queries, -1.0)
-    for near in (np.ceil(at - 0.5), np.floor(at + 0.5)):
-        column = near.astype(np.int64) - first
-        found = cosines[np.arange(n_queries), column.clip(0, n_positions - 1)]
-        out = np.maximum(out, np.where((column >= 0) & (column < n_positions), found, -1.0))
+    for nearest in (np.ceil(at - 0.5), np.floor(at + 0.5)):
+        column = nearest.astype(np.int64) - first
+        beside = cosines[np.arange(n_queries), column.clip(0, n_positions - 1)]
+        out = np.maximum(out, np.where((column >= 0) & (column < n_positions), beside, -1.0))
     return out
-
-
-def _background(hits: Hits, least: float) -> NDArray[np.float32]:
-    """Cosine of the farthest neighbour of each query segment, shape (n_queries,)."""
-    known = np.where(np.isfinite(hits.cosines), hits.cosines, np.inf)
-    farthest = known.min(axis=1, initial=np.inf)
-    return np.maximum(np.where(np.isfinite(farthest), farthest, least), least).astype(np.float32)
-
-
-def vertex(scores: Floats, peak: int) -> float:
-    """Find the top of the parabola through a peak and its neighbours, in steps from the peak.
-
-    Parameters
-    ----------
-    scores : float array of shape (n,)
-    peak : int
-
-    Returns
-    -------
-    float
-        0 at either end, and where they do not bend down.
-    """
-    if not 0 < peak < len(scores) - 1:
-        return 0.0
-    left, top, right = scores[peak - 1 : peak + 2]
-    bend = left - 2 * top + right
-    return float(0.5 * (left - right) / bend) if np.isfinite(bend) and bend < 0 else 0.0

@@ -1,4 +1,4 @@
-"""Where a query agrees with one track: votes, similarity and cosines along a line."""
+"""Show where a query agrees with one track: votes, similarity and cosines along a line."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ from engine.records import (
     Candidate,
     Fingerprint,
     Hits,
-    Reference,
+    TrackReader,
     Vectors,
     positions,
     track_ids,
 )
-from engine.search.alignment import on_line
+from engine.search.alignment import positions_on_line
 
 Floats = NDArray[np.float64]
 
 _NEAR_S = 2.0
 _N_BINS = 60
-_LEAST_BIN_S = 1.0
-# What a picture of cosines shows beside the line, and at most of segments to either side.
+_MIN_BIN_S = 1.0
+# Cosines are computed for this much of the track to either side of the line, and for at most this
+# many segments of query and track.
 _PAD_S = 5.0
-_MAX_SHOWN = 400
+_MAX_SEGMENTS = 400
 
 
 @dataclass(frozen=True, kw_only=True)
-class Votes:
-    """How many query segments have a near neighbour in the track, by the offset they vote for.
+class VoteHistogram:
+    """Number of query segments that vote for each offset in the track.
 
     Parameters
     ----------
@@ -50,15 +51,15 @@ class Votes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cosines:
-    """Cosines of query and reference around a line, thinned if there are many.
+class CosineMatrix:
+    """Cosines of query and track around a line, thinned if there are many.
 
     Parameters
     ----------
     values : float32 array of shape (n_rows, n_columns)
-        Rows are segments of the query, columns of the reference.
+        Rows are segments of the query, columns of the track.
     query_s, reference_s : float64 array of shape (n_rows,), (n_columns,)
-        When they begin; those of the reference count from the track's beginning.
+        Starts of the segments, in the clip and in the track.
     """
 
     values: Vectors
@@ -67,117 +68,117 @@ class Cosines:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Agreement:
-    """Where a query agrees with a track along one line.
+class AlignmentDetail:
+    """How query and track agree along one line, segment by segment.
 
     Parameters
     ----------
-    starts_s : float64 array of shape (n_segments,)
-        When the query's segments begin, in the time of the clip as it is.
+    query_s : float64 array of shape (n_segments,)
+        Starts of the query's segments, in the time of the clip at its own speed.
     reference_s : float64 array of shape (n_segments,)
         Where they lie in the track.
     similarity : float64 array of shape (n_segments,)
         Cosine with the stored segment beside the line, in [-1, 1]; nan where the segment is silent
         or the line is outside of the track.
     agrees : bool array of shape (n_segments,)
-        Which reach `AlignConfig.agreement`.
+        Whether the similarity is `AlignConfig.min_cosine` or more.
     n_neighbours : int64 array of shape (n_segments,)
-        How many of each one's nearest segments of the catalog are this track's.
+        Number of nearest neighbours of each segment that belong to this track.
     votes : bool array of shape (n_segments,)
         Whether one of them lies on the line.
-    near, whole : Votes
+    votes_near, votes_in_track : VoteHistogram
         Around the line's offset, in steps of the query's hop; and over the whole track.
-    cosines : Cosines
+    cosines : CosineMatrix
     """
 
-    starts_s: Floats
+    query_s: Floats
     reference_s: Floats
     similarity: Floats
     agrees: NDArray[np.bool_]
     n_neighbours: NDArray[np.int64]
     votes: NDArray[np.bool_]
-    near: Votes
-    whole: Votes
-    cosines: Cosines
+    votes_near: VoteHistogram
+    votes_in_track: VoteHistogram
+    cosines: CosineMatrix
 
 
-def agreement(
+def alignment_detail(
     candidate: Candidate,
     query: Fingerprint,
     hits: Hits,
-    reference: Reference,
+    tracks: TrackReader,
     config: AlignConfig,
     start_s: float = 0.0,
-) -> Agreement:
-    """Follow a candidate's line through query and track.
+) -> AlignmentDetail:
+    """Compare query and track along a candidate's line.
 
     Parameters
     ----------
     candidate : Candidate
     query : Fingerprint
-        Of the query played `candidate.resampled` times as fast.
+        Fingerprint of the query played at the speed `candidate.resampled`.
     hits : Hits
-        Of it, in the whole catalog.
-    reference : Reference
+        Nearest neighbours of its segments in the whole catalog.
+    tracks : TrackReader
     config : AlignConfig
     start_s : float
         Where in the clip the query begins.
 
     Returns
     -------
-    Agreement
+    AlignmentDetail
         Its times are those of the clip.
     """
-    # Inside, time is that of the query as it was played.
-    track_id, hop_s = candidate.track_id, reference.hop_s
-    at = on_line(candidate, query, hop_s)
-    n_stored = reference.n_positions(track_id)
-    similarity = _similarity(query, at, reference, track_id)
-    rows, stored_at = _of_track(hits, track_id)
+    # Until the result is made, times are those of the query as it is played.
+    track_id, hop_s = candidate.track_id, tracks.hop_s
+    at = positions_on_line(candidate, query, hop_s)
+    n_stored = tracks.n_positions(track_id)
+    similarity = _similarity(query, at, tracks, track_id)
+    rows, stored_at = _neighbours_in_track(hits, track_id)
     offset_s = candidate.offset_s - candidate.speed * start_s
     voted_s = offset_s + (stored_at - at[rows]) * hop_s
-    beside = np.abs(stored_at - at[rows]) <= 0.5
-    starts_s = start_s + query.starts_s * candidate.resampled
-    cosines = _cosines(query, at, reference, track_id)
-    return Agreement(
-        starts_s=starts_s,
+    on_line = np.abs(stored_at - at[rows]) <= 0.5
+    near_s = offset_s - _NEAR_S, offset_s + _NEAR_S
+    cosines = _cosines(query, at, tracks, track_id)
+    return AlignmentDetail(
+        query_s=start_s + query.starts_s * candidate.resampled,
         reference_s=at * hop_s,
         similarity=similarity,
-        agrees=np.nan_to_num(similarity, nan=-1.0) >= config.agreement,
+        agrees=np.nan_to_num(similarity, nan=-1.0) >= config.min_cosine,
         n_neighbours=np.bincount(rows, minlength=len(at)),
-        votes=np.bincount(rows[beside], minlength=len(at)) > 0,
-        near=_votes(voted_s, rows, offset_s - _NEAR_S, offset_s + _NEAR_S, query.segment_hop_s),
-        whole=_over_track(voted_s, rows, n_stored * hop_s),
+        votes=np.bincount(rows[on_line], minlength=len(at)) > 0,
+        votes_near=_histogram(voted_s, rows, *near_s, query.segment_hop_s),
+        votes_in_track=_histogram_of_track(voted_s, rows, n_stored * hop_s),
         cosines=replace(cosines, query_s=start_s + cosines.query_s * candidate.resampled),
     )
 
 
-def _similarity(query: Fingerprint, at: Floats, reference: Reference, track_id: int) -> Floats:
-    """Cosine with the stored segment next to the line; of two as near, the greater one."""
-    n_stored = reference.n_positions(track_id)
+def _similarity(query: Fingerprint, at: Floats, tracks: TrackReader, track_id: int) -> Floats:
+    """Cosine with the stored segment nearest to the line; of two as near, the greater one."""
+    n_stored = tracks.n_positions(track_id)
     first = int(np.clip(np.floor(at.min()), 0, n_stored - 1))
     last = int(np.clip(np.ceil(at.max()) + 1, first + 1, n_stored))
-    stored = reference.vectors(track_id, first, last)
+    stored = tracks.vectors(track_id, first, last)
     out = np.full(len(at), np.nan)
-    for near in (np.ceil(at - 0.5), np.floor(at + 0.5)):
-        column = near.astype(np.int64) - first
+    for nearest in (np.ceil(at - 0.5), np.floor(at + 0.5)):
+        column = nearest.astype(np.int64) - first
         inside = (column >= 0) & (column < len(stored)) & query.audible
         beside = stored[column[inside]]
         out[inside] = np.fmax(out[inside], (query.embeddings[inside] * beside).sum(axis=1))
     return out
 
 
-def _of_track(hits: Hits, track_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Query segments that have a neighbour in a track, and the positions of those."""
+def _neighbours_in_track(hits: Hits, track_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Query segments with a neighbour in a track, and the positions of those neighbours."""
     valid = (hits.addresses != NO_ADDRESS) & (hits.cosines > 0)
     rows, columns = np.nonzero(valid & (track_ids(hits.addresses) == track_id))
     return rows, positions(hits.addresses[rows, columns])
 
 
-def _votes(
+def _histogram(
     offsets_s: Floats, rows: NDArray[np.int64], first_s: float, last_s: float, bin_s: float
-) -> Votes:
-    """Count the query segments that vote for each bin; one in the middle of first and last."""
+) -> VoteHistogram:
+    """Count the query segments that vote for each bin; one bin lies midway of first and last."""
     n_half = max(math.ceil((last_s - first_s) / 2 / bin_s - 1e-6), 1)
     steps = np.arange(-n_half, n_half + 1, dtype=np.float64)
     middles = (first_s + last_s) / 2 + steps * bin_s
@@ -185,25 +186,27 @@ def _votes(
     inside = (bins >= 0) & (bins < len(middles))
     pairs = np.unique(np.stack([bins[inside], rows[inside]]), axis=1)
     counts = np.bincount(pairs[0], minlength=len(middles))
-    return Votes(bin_s=bin_s, offsets_s=middles, counts=counts)
+    return VoteHistogram(bin_s=bin_s, offsets_s=middles, counts=counts)
 
 
-def _over_track(offsets_s: Floats, rows: NDArray[np.int64], duration_s: float) -> Votes:
+def _histogram_of_track(
+    offsets_s: Floats, rows: NDArray[np.int64], duration_s: float
+) -> VoteHistogram:
     first_s = min(0.0, float(offsets_s.min(initial=0.0)))
     last_s = max(duration_s, float(offsets_s.max(initial=0.0)))
-    bin_s = max(math.ceil((last_s - first_s) / _N_BINS), _LEAST_BIN_S)
-    return _votes(offsets_s, rows, first_s, last_s, bin_s)
+    bin_s = max(math.ceil((last_s - first_s) / _N_BINS), _MIN_BIN_S)
+    return _histogram(offsets_s, rows, first_s, last_s, bin_s)
 
 
-def _cosines(query: Fingerprint, at: Floats, reference: Reference, track_id: int) -> Cosines:
-    n_stored, pad = reference.n_positions(track_id), _PAD_S / reference.hop_s
+def _cosines(query: Fingerprint, at: Floats, tracks: TrackReader, track_id: int) -> CosineMatrix:
+    n_stored, pad = tracks.n_positions(track_id), _PAD_S / tracks.hop_s
     first = int(np.clip(np.floor(at.min() - pad), 0, n_stored - 1))
     last = int(np.clip(np.ceil(at.max() + pad) + 1, first + 1, n_stored))
-    rows = slice(None, None, -(-len(at) // _MAX_SHOWN))
-    columns = slice(None, None, -(-(last - first) // _MAX_SHOWN))
-    stored = reference.vectors(track_id, first, last)[columns]
-    return Cosines(
+    rows = slice(None, None, -(-len(at) // _MAX_SEGMENTS))
+    columns = slice(None, None, -(-(last - first) // _MAX_SEGMENTS))
+    stored = tracks.vectors(track_id, first, last)[columns]
+    return CosineMatrix(
         values=query.embeddings[rows] @ stored.T,
         query_s=query.starts_s[rows],
-        reference_s=np.arange(first, last, dtype=np.float64)[columns] * reference.hop_s,
+        reference_s=np.arange(first, last, dtype=np.float64)[columns] * tracks.hop_s,
     )

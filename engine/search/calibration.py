@@ -1,7 +1,7 @@
-"""How sure a candidate may make us: its score to a probability.
+"""Calibrate confidences: from the scores of a candidate to the probability that it is right.
 
-The best wrong candidate of a short query has more evidence than that of a long one; a logistic
-curve over evidence, margin and length learns that from queries whose answer is known (Platt 1999).
+The best wrong candidate of a short query has more evidence than that of a long one. A logistic
+curve over evidence, margin and length is fitted to queries whose answer is known (Platt 1999).
 """
 
 from __future__ import annotations
@@ -9,126 +9,153 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import ModelError
+from engine.config import AlignConfig, SearchConfig, load
+from engine.errors import ConfigError, ModelError
 from engine.files import atomic_write
 from engine.records import Candidate
 
 N_FEATURES = 7
 FALSE_ACCEPT_RATE = 0.01
-_SHORTEST_S = 0.1
-# Evidence that the best wrong tracks nearly reach in a catalog of a hundred thousand segments.
-_CHANCE, _CHANCE_POWER = 0.6, -0.46
-# Beyond it differences of the score are those of rounding.
-_CLOSEST = 0.02
 SHIPPED_CALIBRATION = Path(__file__).parents[1] / "weights" / "calibration.json"
+
+_MIN_AUDIBLE_S = 0.1
+# Evidence of the best wrong tracks in a catalog of a hundred thousand segments, for a query of one
+# second, and its power of the length.
+_CHANCE, _CHANCE_POWER = 0.6, -0.46
+# Distance of a score to 1 below which differences are due to rounding.
+_MIN_DISTANCE = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """A fitted curve, the threshold chosen on it, and the recipe both hold for.
+    """A fitted curve with its threshold, and what both were fitted for.
 
     Parameters
     ----------
     recipe_id : str
+        Recipe of the fingerprints.
     weights : tuple of float
         One for each of :func:`features`.
     min_confidence : float
-        Candidates below are no match.
+        Threshold: candidates with less confidence are no match.
+    search, alignment : SearchConfig, AlignConfig
+        Settings of the queries it was fitted on; confidences hold for no others.
     """
 
     recipe_id: str
     weights: tuple[float, ...]
     min_confidence: float
+    search: SearchConfig = field(default_factory=SearchConfig)
+    alignment: AlignConfig = field(default_factory=AlignConfig)
 
-    def confidence(self, candidate: Candidate, heard_s: float) -> float:
-        """Probability in [0, 1] that a candidate is right.
+    def is_fitted_for(self, search: SearchConfig, alignment: AlignConfig) -> bool:
+        """Whether confidences are calibrated for queries with these settings."""
+        return (self.search, self.alignment) == (search, alignment)
+
+    def confidence(self, candidate: Candidate, audible_s: float) -> float:
+        """Compute the probability in [0, 1] that a candidate is right.
 
         Parameters
         ----------
         candidate : Candidate
-        heard_s : float
+        audible_s : float
             Audible seconds of the query.
         """
-        logit = float(features([candidate], [heard_s])[0] @ np.array(self.weights))
+        logit = float(features([candidate], [audible_s])[0] @ np.array(self.weights))
         return float(1 / (1 + np.exp(-np.clip(logit, -30, 30))))
 
     def save(self, path: Path) -> None:
-        """Write it as JSON; what was there before stays until all is written."""
+        """Write it to a JSON file, which is replaced as a whole."""
         with atomic_write(path) as partial:
             partial.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path = SHIPPED_CALIBRATION) -> Calibration:
-        """Read what :meth:`save` wrote; ModelError when it is not that."""
+        """Read a file that :meth:`save` wrote.
+
+        Raises
+        ------
+        ModelError
+            It is missing, or no calibration.
+        """
         try:
-            values = json.loads(path.read_text())
-            weights = tuple(map(float, values["weights"]))
-            if len(weights) != N_FEATURES:
-                raise ValueError(f"{len(weights)} weights, {N_FEATURES} are needed")
-            return cls(**values | {"weights": weights})
+            return _from_json(json.loads(path.read_text()))
         except FileNotFoundError as error:
-            reason = "not there; `astound train` writes it, and no confidence is told without"
+            reason = "calibration file missing; run `astound train` to create it"
             raise ModelError(path, reason) from error
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, ConfigError) as error:
             raise ModelError(path, f"not a calibration ({error})") from error
+
+
+def _from_json(values: dict[str, Any]) -> Calibration:
+    weights = tuple(map(float, values["weights"]))
+    if len(weights) != N_FEATURES:
+        raise ValueError(f"{len(weights)} weights, {N_FEATURES} are needed")
+    search = dict(values["search"])
+    settings = {
+        "search": load(SearchConfig, search | {"speeds": tuple(search["speeds"])}, "search."),
+        "alignment": load(AlignConfig, values["alignment"], "alignment."),
+    }
+    return Calibration(**values | settings | {"weights": weights})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What came back for a query whose truth is known.
+    """The candidates of a query whose truth is known.
 
     Parameters
     ----------
     candidates : tuple of Candidate
-        The best ones, as the query is and at other speeds; empty where it resembles nothing.
+        The best ones at the query's own speed and at other speeds; empty if there are none.
     right : tuple of bool
-        For each whether it is the music of the query.
-    heard_s : float
+        For each candidate, whether it is the music of the query.
+    audible_s : float
         Audible seconds of the query.
     is_known : bool
-        Whether its music was there to be found.
+        Whether the catalog contains its music.
     """
 
     candidates: tuple[Candidate, ...]
     right: tuple[bool, ...]
-    heard_s: float
+    audible_s: float
     is_known: bool
 
     def best(self, curve: Calibration) -> tuple[float, bool]:
-        """Confidence of the candidate that a curve trusts most, and whether it is right."""
-        confidences = (curve.confidence(one, self.heard_s) for one in self.candidates)
+        """Return the highest confidence of the candidates, and whether that one is right."""
+        confidences = (curve.confidence(one, self.audible_s) for one in self.candidates)
         return max(zip(confidences, self.right, strict=True), default=(0.0, False))
 
 
-def features(candidates: Sequence[Candidate], heard_s: Sequence[float]) -> NDArray[np.float64]:
-    """Collect what the curve looks at.
+def features(candidates: Sequence[Candidate], audible_s: Sequence[float]) -> NDArray[np.float64]:
+    """Compute the inputs of the curve.
 
     Parameters
     ----------
     candidates : sequence of Candidate
-    heard_s : sequence of float
+    audible_s : sequence of float
         Audible seconds of each one's query.
 
     Returns
     -------
     float64 array of shape (n_candidates, N_FEATURES)
-        One; the logarithms of the candidate's evidence, of its lead over the best other, of what
-        ten others reach, and of the length; how close its score is to 1; and whether it was found
-        at another speed, where so many more are compared.
+        One; the logarithms of the candidate's evidence, of its lead over the best other, of the
+        evidence of ten others, and of the length; how close its score is to 1; and whether it was
+        found at another speed, where more tracks agree by chance.
     """
-    length_s = np.maximum(np.array(heard_s, dtype=float), _SHORTEST_S)
-    # A small catalog holds few others, and chance would look like nothing in it.
+    length_s = np.maximum(np.array(audible_s, dtype=float), _MIN_AUDIBLE_S)
+    # A small catalog has few other tracks, so their evidence underestimates chance.
     chance = _CHANCE * length_s**_CHANCE_POWER
     evidence = np.array([max(one.evidence, 1e-3) for one in candidates])
     rival = np.maximum([one.evidence - one.margin for one in candidates], chance)
     others = np.maximum([one.others for one in candidates], chance)
-    closeness = -np.log(np.array([max(1 - one.score, _CLOSEST) for one in candidates]))
+    closeness = -np.log(np.array([max(1 - one.score, _MIN_DISTANCE) for one in candidates]))
     resampled = np.array([one.resampled != 1.0 for one in candidates], dtype=float)
     lead = np.log(evidence / rival)
     constant = np.ones(len(length_s))
@@ -147,9 +174,14 @@ def features(candidates: Sequence[Candidate], heard_s: Sequence[float]) -> NDArr
 
 
 def learn(
-    answers: Sequence[Answer], recipe_id: str, false_accept_rate: float = FALSE_ACCEPT_RATE
+    answers: Sequence[Answer],
+    recipe_id: str,
+    false_accept_rate: float = FALSE_ACCEPT_RATE,
+    *,
+    search: SearchConfig,
+    alignment: AlignConfig,
 ) -> Calibration:
-    """Fit the curve to answers, and choose the threshold on those to queries of absent music.
+    """Fit the curve to answers, and choose the threshold on the queries of absent music.
 
     Parameters
     ----------
@@ -157,23 +189,30 @@ def learn(
     recipe_id : str
     false_accept_rate : float
         Share of the queries of absent music that may get a match.
+    search, alignment : SearchConfig, AlignConfig
+        Settings of the queries that were answered.
 
     Returns
     -------
     Calibration
     """
-    each = [
-        (one, answer.heard_s, is_right)
+    rows = [
+        (candidate, answer.audible_s, is_right)
         for answer in answers
-        for one, is_right in zip(answer.candidates, answer.right, strict=True)
+        for candidate, is_right in zip(answer.candidates, answer.right, strict=True)
     ]
-    inputs = features([one for one, _, _ in each], [heard_s for _, heard_s, _ in each])
-    right = np.array([is_right for _, _, is_right in each], dtype=bool)
-    weights = tuple(map(float, fit(inputs, right)))
-    curve = Calibration(recipe_id=recipe_id, weights=weights, min_confidence=0.5)
+    inputs = features([one for one, _, _ in rows], [audible_s for _, audible_s, _ in rows])
+    right = np.array([is_right for _, _, is_right in rows], dtype=bool)
+    curve = Calibration(
+        recipe_id=recipe_id,
+        weights=tuple(map(float, fit(inputs, right))),
+        min_confidence=0.5,
+        search=search,
+        alignment=alignment,
+    )
     absent = [answer.best(curve)[0] for answer in answers if not answer.is_known]
     threshold = threshold_for(np.array(absent), false_accept_rate)
-    # Rounded up: a confidence just below it must not pass.
+    # Round up, so that no confidence just below the threshold is accepted.
     return replace(curve, min_confidence=math.ceil(threshold * 1e4) / 1e4)
 
 
@@ -205,18 +244,18 @@ def fit(
 
 
 def threshold_for(confidences: NDArray[np.float64], false_accept_rate: float) -> float:
-    """Lowest confidence that accepts at most this share of queries of absent music.
+    """Find the lowest threshold that accepts at most this share of queries of absent music.
 
     Parameters
     ----------
     confidences : float64 array of shape (n,)
-        Of the best candidates of queries whose music is not in the catalog.
+        Those of the best candidates of queries whose music is not in the catalog.
     false_accept_rate : float
 
     Returns
     -------
     float
-        Above 1 where one of them is certain and none may be accepted.
+        Above 1 if one of them is certain and none may be accepted.
     """
     ranked = np.sort(confidences)[::-1]
     allowed = int(false_accept_rate * len(ranked))

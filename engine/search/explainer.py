@@ -1,4 +1,4 @@
-"""An answer looked into: what decided it, and how one track agrees, found or not."""
+"""Examine the answer to a query: what decided it, and how one track agrees, found or not."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from engine.audio.decode import Waveform
-from engine.records import Candidate, Fingerprint, Reference
-from engine.search import alignment, candidates
-from engine.search.alignment_detail import Agreement, agreement
-from engine.search.candidates import Stopwatch, with_margins
-from engine.search.explanation import Verdict, judge
+from engine.records import Candidate, Fingerprint
+from engine.search.alignment import remove_mean
+from engine.search.alignment_detail import AlignmentDetail, alignment_detail
+from engine.search.candidates import find_candidates, with_margins
+from engine.search.explanation import Decision, decide
 from engine.search.searcher import Searcher
-from engine.search.speeds import Variants, played
+from engine.search.speeds import SpeedSearch, fingerprint_at_speed
 
 # Enough for all diagonals of tracks of a few minutes.
 _MAX_CANDIDATES = 2000
@@ -22,45 +22,44 @@ _N_BEST = 5
 
 @dataclass(frozen=True)
 class Explainer:
-    """A query that was listened to, and what answers it.
+    """A fingerprinted query with its candidates.
 
     Parameters
     ----------
     searcher : Searcher
     fingerprint : Fingerprint
     beginning : float32 array of shape (n_samples,)
-        As :meth:`Searcher.listen` gives them.
-    stopwatch : Stopwatch
-        Is told the time of the steps "encode", "search" and "align".
+        As :meth:`Searcher.fingerprint_query` returns them.
     """
 
     searcher: Searcher
     fingerprint: Fingerprint
     beginning: Waveform
-    stopwatch: Stopwatch
 
     @cached_property
-    def found(self) -> list[Candidate]:
-        """The candidates a query is answered with, best first."""
-        return self.searcher.candidates(self.fingerprint, self.beginning, self.stopwatch)
+    def candidates(self) -> list[Candidate]:
+        """The candidates the query is answered with, most evidence first."""
+        return self.searcher.candidates(self.fingerprint, self.beginning)
 
     @property
     def best(self) -> Candidate | None:
-        """The first match; the first candidate if there is none."""
-        threshold = self.searcher.calibration.min_confidence
-        sure = self.searcher.sure(self.found[:_N_BEST], self.fingerprint.heard_s, threshold)
-        return next((one for one, _ in sure), self.found[0] if self.found else None)
+        """The first match; the first candidate if there is no match."""
+        searcher, first = self.searcher, self.candidates[:_N_BEST]
+        min_confidence = searcher.calibration.min_confidence
+        matches = searcher.above_threshold(first, self.fingerprint.audible_s, min_confidence)
+        return next((one for one, _ in matches), first[0] if first else None)
 
-    def verdict(self, candidate: Candidate | None) -> Verdict:
-        """Say whether a candidate is a match, and what decided."""
+    def decision(self, candidate: Candidate | None) -> Decision:
+        """Decide whether a candidate is a match, and why."""
         calibration = self.searcher.calibration
-        return judge(candidate, self.fingerprint.heard_s, calibration, calibration.min_confidence)
+        audible_s = self.fingerprint.audible_s
+        return decide(candidate, audible_s, calibration, calibration.min_confidence)
 
     def in_track(self, track_id: int) -> Candidate | None:
-        """Find the best line in one track, whether it is among the candidates or not.
+        """Find the best line in one track, whether the track is among the candidates or not.
 
-        All segments of the track are compared, with the query as it is and at the speed that suits
-        it best; what any music reaches is still what it is in the whole catalog.
+        The query is compared with all segments of the track, at its own speed and at the one that
+        fits best. The background is still that of the whole catalog.
 
         Parameters
         ----------
@@ -71,56 +70,57 @@ class Explainer:
         Candidate or None
             With its margin over the candidates; None if nothing in the track resembles the query.
         """
-        asked = self.searcher
-        within = asked.index.among([track_id])
-        thorough = replace(asked.alignment, max_candidates=_MAX_CANDIDATES)
-        settings = (asked.index, asked.reference_hop_s, asked.search, thorough, self.stopwatch)
-        plain = candidates.find(self.fingerprint, *settings, within)
-        widened = Variants(asked.fingerprinter, *settings, within).widen(plain, self.beginning)
-        known = [one for one in self.found if one.track_id == track_id]
-        own = max(known + widened, key=lambda one: one.evidence, default=None)
-        if own is None:
+        context = self.searcher.context
+        within = context.index.among([track_id])
+        thorough = replace(
+            context, alignment=replace(context.alignment, max_candidates=_MAX_CANDIDATES)
+        )
+        at_own_speed = find_candidates(self.fingerprint, thorough, within)
+        speed_search = SpeedSearch(self.searcher.fingerprinter, thorough, within)
+        extended = speed_search.extend(at_own_speed, self.beginning)
+        known = [one for one in self.candidates if one.track_id == track_id]
+        best = max(known + extended, key=lambda one: one.evidence, default=None)
+        if best is None:
             return None
-        rivals = [one for one in self.found if one.track_id != track_id]
-        ranked = with_margins([own, *rivals], self.fingerprint.duration_s, self._reference)
+        rivals = [one for one in self.candidates if one.track_id != track_id]
+        ranked = with_margins([best, *rivals], self.fingerprint.duration_s, context.tracks)
         return next(one for one in ranked if one.track_id == track_id)
 
     def rank(self, candidate: Candidate) -> int:
-        """Where a candidate stands among those of other tracks, from 1 on."""
-        rivals = (one for one in self.found if one.track_id != candidate.track_id)
+        """Rank of a candidate among those of other tracks, from 1 on."""
+        rivals = (one for one in self.candidates if one.track_id != candidate.track_id)
         return 1 + sum(one.evidence > candidate.evidence for one in rivals)
 
-    def agreement(self, candidate: Candidate, start_s: float = 0.0) -> Agreement:
-        """Follow a candidate's line, at the speed at which it was found.
+    def alignment_detail(self, candidate: Candidate, start_s: float = 0.0) -> AlignmentDetail:
+        """Compare query and track along a candidate's line, at the speed it was found at.
 
         Parameters
         ----------
         candidate : Candidate
         start_s : float
-            Where in the clip the query begins.
+            Where in the clip the query begins, in seconds.
 
         Returns
         -------
-        Agreement
+        AlignmentDetail
         """
-        asked = self.searcher
-        heard = self._heard(candidate.resampled)
-        with self.stopwatch.step("search"):
-            sharp = alignment.sharpen(heard, asked.alignment)
-            top_k, n_rescored = asked.search.top_k, asked.search.n_rescored
-            n_probe = asked.search.n_probe
-            hits = asked.index.search(sharp, top_k, n_rescored=n_rescored, n_probe=n_probe)
-        with self.stopwatch.step("align"):
-            return agreement(candidate, heard, hits, self._reference, asked.alignment, start_s)
+        context = self.searcher.context
+        search, alignment = context.search, context.alignment
+        query = self._at_speed(candidate.resampled)
+        with context.stopwatch.step("search"):
+            hits = context.index.search(
+                remove_mean(query),
+                search.top_k,
+                n_rescored=search.n_rescored,
+                n_probe=search.n_probe,
+            )
+        with context.stopwatch.step("align"):
+            return alignment_detail(candidate, query, hits, context.tracks, alignment, start_s)
 
-    @property
-    def _reference(self) -> Reference:
-        index = self.searcher.index
-        return Reference(self.searcher.reference_hop_s, index.n_positions, index.vectors)
-
-    def _heard(self, speed: float) -> Fingerprint:
+    def _at_speed(self, speed: float) -> Fingerprint:
         if speed == 1.0:
             return self.fingerprint
-        with self.stopwatch.step("encode"):
+        with self.searcher.context.stopwatch.step("encode"):
             hop_s = self.fingerprint.segment_hop_s
-            return played(self.searcher.fingerprinter, self.beginning, speed, hop_s)
+            fingerprinter = self.searcher.fingerprinter
+            return fingerprint_at_speed(fingerprinter, self.beginning, speed, hop_s)

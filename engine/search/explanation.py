@@ -1,8 +1,7 @@
-"""Why a query did or did not match: what its confidence lacks.
+"""Why a query did or did not match: what lowers its confidence.
 
-The confidence is a curve over a few terms (:mod:`engine.search.calibration`). What one of them
-costs is told by asking the curve again with that one as good as it is in a plain match and all
-others as they are.
+The confidence is a logistic curve over a few terms (:mod:`engine.search.calibration`). The cost of
+one term is the difference to the curve's logit if that term alone were as good as in a plain match.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 
 from engine.errors import AudioError, AudioTooShortError
 from engine.records import Candidate, Match
-from engine.search.alignment_detail import Agreement
+from engine.search.alignment_detail import AlignmentDetail
 from engine.search.calibration import Calibration, features
 
 Rule = Literal[
@@ -30,23 +29,23 @@ Rule = Literal[
     "score",
     "speed",
 ]
-"""What decided; all but the first refuse, and those from "too_short" on can cost confidence."""
+"""What decided. All but "accepted" reject; those from "evidence" on and "too_short" have costs."""
 
 REASONS: Mapping[Rule, str] = {
     "accepted": "its confidence reaches the threshold",
     "silent": "it is silent from beginning to end",
-    "too_short": "it is too short to be told from chance",
+    "too_short": "it is too short to be distinguished from chance",
     "no_neighbours": "nothing in the catalog resembles any of it",
-    "evidence": "too little evidence: it hardly stands out above what any music reaches",
+    "evidence": "too little evidence: its cosines hardly exceed those of unrelated music",
     "margin": "no lead: another track with other audio agrees nearly as well, or better",
-    "others": "many tracks agree: what is heard is common to much music",
+    "others": "many tracks agree: it sounds like much music",
     "score": "what agrees is only roughly alike",
-    "speed": "found only at another speed, where chance has more to choose from",
+    "speed": "found only at another speed, where more tracks agree by chance",
 }
-"""What decided, in words, by the rule of a verdict."""
+"""What decided, in words."""
 
-# About what half of the right answers to clips of eight seconds in 5 dB of noise have in a catalog
-# of 16.6 hours.
+# A plain match: about the median of the right answers to clips of eight seconds in 5 dB of noise,
+# in a catalog of 16.6 hours.
 _PLAIN_EVIDENCE = 1.0
 _PLAIN_SCORE = 0.9
 _PLAIN_S = 8.0
@@ -54,17 +53,17 @@ _PLAIN_S = 8.0
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What one term takes off the certainty of an answer.
+    """What one term costs the confidence of a candidate.
 
     Parameters
     ----------
     rule : str
         The term: "evidence", "margin", "others", "too_short", "score" or "speed".
     found, plain : float
-        What it is, and what a plain match has. The rival's evidence for "margin", seconds for
-        "too_short", the factor of the speed for "speed".
+        Value of the term in this candidate and in a plain match: the rival's evidence for
+        "margin", seconds for "too_short", the factor of the speed for "speed".
     logit : float
-        How much higher the logit of the confidence were with the latter.
+        How much higher the logit of the confidence would be with `plain`.
     """
 
     rule: Rule
@@ -74,20 +73,19 @@ class Cost:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """The answer about one candidate, and what decided.
+class Decision:
+    """Whether a candidate is a match, and why.
 
     Parameters
     ----------
     accepted : bool
-        It is a match.
     rule : str
-        "accepted", or why not: what cannot be looked for at all ("silent", "too_short"), what
-        resembles nothing ("no_neighbours"), else the term that costs most.
+        "accepted"; or "silent" or "too_short" if the query cannot be searched, "no_neighbours" if
+        it has no candidate, else the term that costs most.
     confidence, min_confidence : float
-        In [0, 1]; 0 without a candidate.
+        In [0, 1]; the confidence is 0 without a candidate.
     costs : tuple of Cost
-        Of all terms, the dearest first; those that cost nothing are left out.
+        Those above 0, the highest first.
     """
 
     accepted: bool
@@ -101,20 +99,20 @@ class Verdict:
         """What decided, in words."""
         if not self.accepted and not self.confidence:
             return REASONS[self.rule]
-        needed = f"{self.min_confidence:.3f} is needed"
-        return f"{REASONS[self.rule]} (confidence {self.confidence:.3f}, {needed})"
+        threshold = f"{self.min_confidence:.3f} is needed"
+        return f"{REASONS[self.rule]} (confidence {self.confidence:.3f}, {threshold})"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Near:
-    """A candidate, whether it is a match or not, as people are told of it.
+class RankedCandidate:
+    """A candidate with its track, whether it is a match or not.
 
     Parameters
     ----------
     match : Match
-        What it were if it were accepted.
+        The match it would be if it were accepted.
     evidence, others : float
-        Of the :class:`Candidate`.
+        Those of the :class:`Candidate`.
     """
 
     match: Match
@@ -123,12 +121,20 @@ class Near:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
-    """The track that an explanation looks into: the best one, or the one that was asked about."""
+class ExaminedTrack:
+    """The track that an explanation shows in detail.
 
-    near: Near
-    verdict: Verdict
-    agreement: Agreement
+    Parameters
+    ----------
+    candidate : RankedCandidate
+        Its best candidate.
+    decision : Decision
+    detail : AlignmentDetail
+    """
+
+    candidate: RankedCandidate
+    decision: Decision
+    detail: AlignmentDetail
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,51 +144,64 @@ class Explanation:
     Parameters
     ----------
     query : str
-        The path as given, or "array".
-    duration_s, heard_s : float
-        Its length, and how much of it is not silent.
-    verdict : Verdict
+        The path as passed, or "array".
+    duration_s, audible_s : float
+        Length of the query, and of what is not silent in it.
+    decision : Decision
         About its best candidate.
-    answer : Match or None
+    match : Match or None
         The best match, None if there is none.
-    nearest : tuple of Near
+    nearest : tuple of RankedCandidate
         The best candidates, matches or not.
-    subject : Subject or None
-        The best one, or the one asked about, in detail; None without any.
+    examined : ExaminedTrack or None
+        The track of the best candidate, or the one requested; None if it has no candidate.
     timings_ms : mapping
         Milliseconds of decode, encode, search and align, for the answer and its explanation.
     """
 
     query: str
     duration_s: float
-    heard_s: float
-    verdict: Verdict
-    answer: Match | None = None
-    nearest: tuple[Near, ...] = ()
-    subject: Subject | None = None
+    audible_s: float
+    decision: Decision
+    match: Match | None = None
+    nearest: tuple[RankedCandidate, ...] = ()
+    examined: ExaminedTrack | None = None
     timings_ms: Mapping[str, float] = field(default_factory=dict)
 
 
-def unheard(query: str, duration_s: float, error: AudioError, min_confidence: float) -> Explanation:
-    """Explain why a clip cannot be looked for at all: it is silent or too short."""
+def unsearchable(
+    query: str, duration_s: float, error: AudioError, min_confidence: float
+) -> Explanation:
+    """Explain why a query cannot be searched: it is silent or too short.
+
+    Parameters
+    ----------
+    query : str
+    duration_s : float
+    error : AudioError
+        The one its fingerprinting raised.
+    min_confidence : float
+        In [0, 1].
+
+    Returns
+    -------
+    Explanation
+    """
     rule: Rule = "too_short" if isinstance(error, AudioTooShortError) else "silent"
-    verdict = Verdict(accepted=False, rule=rule, confidence=0.0, min_confidence=min_confidence)
-    return Explanation(query=query, duration_s=duration_s, heard_s=0.0, verdict=verdict)
+    decision = Decision(accepted=False, rule=rule, confidence=0.0, min_confidence=min_confidence)
+    return Explanation(query=query, duration_s=duration_s, audible_s=0.0, decision=decision)
 
 
-# -- what decided ----------------------------------------------------------------------------
-
-
-def judge(
-    candidate: Candidate | None, heard_s: float, calibration: Calibration, min_confidence: float
-) -> Verdict:
-    """Say whether a candidate is a match, and which term decided if it is none.
+def decide(
+    candidate: Candidate | None, audible_s: float, calibration: Calibration, min_confidence: float
+) -> Decision:
+    """Decide whether a candidate is a match, and which term rejects it if it is not.
 
     Parameters
     ----------
     candidate : Candidate or None
         None if nothing resembles the query.
-    heard_s : float
+    audible_s : float
         Audible seconds of the query.
     calibration : Calibration
     min_confidence : float
@@ -190,76 +209,88 @@ def judge(
 
     Returns
     -------
-    Verdict
+    Decision
     """
     if candidate is None:
         rule: Rule = "no_neighbours"
-        return Verdict(accepted=False, rule=rule, confidence=0.0, min_confidence=min_confidence)
-    confidence = calibration.confidence(candidate, heard_s)
+        return Decision(accepted=False, rule=rule, confidence=0.0, min_confidence=min_confidence)
+    confidence = calibration.confidence(candidate, audible_s)
     accepted = confidence >= min_confidence
-    costs = costs_of(candidate, heard_s, calibration)
-    # With a threshold above anything no term may cost; what there is of evidence is too little.
-    refusal: Rule = costs[0].rule if costs else "evidence"
-    return Verdict(
+    costs = costs_of(candidate, audible_s, calibration)
+    # A threshold above 1 rejects candidates that no term costs anything.
+    rejection: Rule = costs[0].rule if costs else "evidence"
+    return Decision(
         accepted=accepted,
-        rule="accepted" if accepted else refusal,
+        rule="accepted" if accepted else rejection,
         confidence=confidence,
         min_confidence=min_confidence,
         costs=costs,
     )
 
 
-def costs_of(candidate: Candidate, heard_s: float, calibration: Calibration) -> tuple[Cost, ...]:
-    """Find what each term takes off the logit of the confidence, the dearest first.
+def costs_of(candidate: Candidate, audible_s: float, calibration: Calibration) -> tuple[Cost, ...]:
+    """Compute what each term costs the logit of a candidate's confidence.
 
     Parameters
     ----------
     candidate : Candidate
-    heard_s : float
+    audible_s : float
         Audible seconds of the query.
     calibration : Calibration
 
     Returns
     -------
     tuple of Cost
-        Those above 0.
+        Those above 0, the highest first.
     """
     rival, evidence = candidate.evidence - candidate.margin, candidate.evidence
-    better = max(evidence, _PLAIN_EVIDENCE)
-    score = max(candidate.score, _PLAIN_SCORE)
-    length_s = max(heard_s, _PLAIN_S)
-    # Longer queries leave less to chance, and to all that owes its evidence to chance.
-    less = _chance(length_s) / _chance(heard_s)
-    longer = replace(candidate, margin=evidence - rival * less, others=candidate.others * less)
-    asked: list[tuple[Rule, float, float, Candidate, float]] = [
-        ("evidence", evidence, better, _with(candidate, evidence=better), heard_s),
-        ("margin", rival, 0.0, replace(candidate, margin=evidence), heard_s),
-        ("others", candidate.others, 0.0, replace(candidate, others=0.0), heard_s),
-        ("too_short", heard_s, length_s, longer, length_s),
-        ("score", candidate.score, score, replace(candidate, score=score), heard_s),
-        ("speed", candidate.resampled, 1.0, replace(candidate, resampled=1.0), heard_s),
+    plain_evidence = max(evidence, _PLAIN_EVIDENCE)
+    plain_score = max(candidate.score, _PLAIN_SCORE)
+    plain_s = max(audible_s, _PLAIN_S)
+    improved: list[tuple[Rule, float, float, Candidate, float]] = [
+        (
+            "evidence",
+            evidence,
+            plain_evidence,
+            _with_evidence(candidate, plain_evidence),
+            audible_s,
+        ),
+        ("margin", rival, 0.0, replace(candidate, margin=evidence), audible_s),
+        ("others", candidate.others, 0.0, replace(candidate, others=0.0), audible_s),
+        ("too_short", audible_s, plain_s, _with_length(candidate, audible_s, plain_s), plain_s),
+        ("score", candidate.score, plain_score, replace(candidate, score=plain_score), audible_s),
+        ("speed", candidate.resampled, 1.0, replace(candidate, resampled=1.0), audible_s),
     ]
-    supposed = [candidate, *(one for *_, one, _ in asked)]
-    terms = features(supposed, [heard_s, *(length for *_, length in asked)])
+    candidates = [candidate, *(one for *_, one, _ in improved)]
+    terms = features(candidates, [audible_s, *(length_s for *_, length_s in improved)])
     logits = terms @ np.array(calibration.weights)
     costs = [
         Cost(rule=rule, found=found, plain=plain, logit=float(logit - logits[0]))
-        for (rule, found, plain, *_), logit in zip(asked, logits[1:], strict=True)
+        for (rule, found, plain, *_), logit in zip(improved, logits[1:], strict=True)
     ]
     return tuple(sorted((one for one in costs if one.logit > 0), key=lambda one: -one.logit))
 
 
-def _with(candidate: Candidate, evidence: float) -> Candidate:
-    """Suppose more evidence, and the same rivals."""
-    more = evidence - candidate.evidence
-    return replace(candidate, evidence=evidence, margin=candidate.margin + more)
+def _with_evidence(candidate: Candidate, evidence: float) -> Candidate:
+    """Replace the evidence, and keep that of the rivals."""
+    margin = candidate.margin + evidence - candidate.evidence
+    return replace(candidate, evidence=evidence, margin=margin)
 
 
-def _chance(heard_s: float) -> float:
-    """Evidence that chance brings a query of this length, as the curve has it: its least rival."""
+def _with_length(candidate: Candidate, audible_s: float, longer_s: float) -> Candidate:
+    """Scale the evidence of the rivals, which is due to chance, to that of a longer query."""
+    factor = _chance(longer_s) / _chance(audible_s)
+    rival = candidate.evidence - candidate.margin
+    return replace(
+        candidate, margin=candidate.evidence - rival * factor, others=candidate.others * factor
+    )
+
+
+def _chance(audible_s: float) -> float:
+    """Evidence that chance gives a query of this length: the least rival in `features`."""
     nothing = Candidate(
         track_id=0, offset_s=0.0, votes=0, evidence=1.0, score=0.0, coverage=0.0,
         query_start_s=0.0, query_end_s=0.0, margin=1.0,
     )  # fmt: skip
-    _, log_evidence, lead, *_ = features([nothing], [heard_s])[0]
+    _, log_evidence, lead, *_ = features([nothing], [audible_s])[0]
     return math.exp(log_evidence - lead)

@@ -1,68 +1,60 @@
-"""From a clip to candidates with confidences: everything a catalog is asked goes through here."""
+"""Answer a query: from audio blocks to candidates with confidences."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from engine.audio.decode import Waveform
-from engine.config import AlignConfig, SearchConfig
 from engine.protocol import AudioFingerprinter
 from engine.records import Candidate, Fingerprint
-from engine.search import candidates
 from engine.search.calibration import Calibration
-from engine.search.candidates import Stopwatch
-from engine.search.speeds import Variants
-from engine.vectors.index import Index
+from engine.search.candidates import find_candidates
+from engine.search.context import SearchContext
+from engine.search.speeds import SpeedSearch
 
-# Of a second, deeper search: for each neighbour that votes.
-_DEEP_RESCORED = 4
-_DEEP_CANDIDATES = 2
-_DEEP_PROBES = 256
+# Of the fallback search: rows compared exactly and diagonals rescored, for each voting neighbour;
+# lists searched.
+_FALLBACK_RESCORED = 4
+_FALLBACK_DIAGONALS = 2
+_FALLBACK_PROBES = 256
 
 
 @dataclass(frozen=True, kw_only=True)
 class Searcher:
-    """An index with all it takes to ask it.
+    """Answer queries with the candidates of an index and their confidences.
 
     Parameters
     ----------
     fingerprinter : AudioFingerprinter
-    index : Index
-    reference_hop_s : float
-        Distance of the stored segments.
     calibration : Calibration
-    search : SearchConfig
-    alignment : AlignConfig
+    context : SearchContext
+        Its stopwatch serves one thread at a time.
     """
 
     fingerprinter: AudioFingerprinter
-    index: Index
-    reference_hop_s: float
     calibration: Calibration
-    search: SearchConfig = field(default_factory=SearchConfig)
-    alignment: AlignConfig = field(default_factory=AlignConfig)
+    context: SearchContext
 
     @property
     def query_hop_s(self) -> float:
-        """Distance of a query's segments."""
-        return self.fingerprinter.hop_within(self.search.query_hop_s, self.reference_hop_s)
+        """Distance of a query's segments in seconds."""
+        hop_s, reference_hop_s = self.context.search.query_hop_s, self.context.reference_hop_s
+        return self.fingerprinter.hop_within(hop_s, reference_hop_s)
 
-    def listen(
-        self, blocks: Iterable[Waveform], name: str, stopwatch: Stopwatch
+    def fingerprint_query(
+        self, blocks: Iterable[Waveform], name: str
     ) -> tuple[Fingerprint, Waveform]:
-        """Fingerprint a query, and keep as much of its beginning as other speeds look at.
+        """Fingerprint a query, and keep the beginning that is searched at other speeds.
 
         Parameters
         ----------
         blocks : iterable of float32 arrays of shape (n_samples,)
             At the fingerprinter's sample rate.
         name : str
-            What errors call the query.
-        stopwatch : Stopwatch
-            Is told the time of the steps "decode" and "encode".
+            Name of the query in error messages.
 
         Returns
         -------
@@ -72,76 +64,92 @@ class Searcher:
         Raises
         ------
         AudioError
-            It cannot be read, is silent or too short.
+            The query cannot be read, is silent or too short.
         """
         beginning: list[Waveform] = []
-        n_samples = round(self.search.speeds_s * self.fingerprinter.sample_rate)
+        n_samples = round(self.context.search.speeds_s * self.fingerprinter.sample_rate)
+        stopwatch = self.context.stopwatch
         with stopwatch.step("encode"):
             fingerprint = self.fingerprinter.fingerprint(
-                stopwatch.watch("decode", _noted(blocks, beginning, n_samples)),
+                stopwatch.watch("decode", _keep_beginning(blocks, beginning, n_samples)),
                 self.query_hop_s,
                 name,
             )
         return fingerprint, np.concatenate(beginning or [np.zeros(0, np.float32)])
 
-    def candidates(
-        self, fingerprint: Fingerprint, beginning: Waveform, stopwatch: Stopwatch
-    ) -> list[Candidate]:
-        """Find the tracks a query may come from; played at other speeds if none is sure.
+    def candidates(self, fingerprint: Fingerprint, beginning: Waveform) -> list[Candidate]:
+        """Find the tracks a query may come from.
+
+        A query without a sure candidate is searched again with more neighbours, if the index
+        compares it with a part of the segments only, and at other speeds.
 
         Parameters
         ----------
         fingerprint : Fingerprint
         beginning : float32 array of shape (n_samples,)
-            As :meth:`listen` gives them.
-        stopwatch : Stopwatch
-            Is told the time of the steps "encode", "search" and "align".
+            As :meth:`fingerprint_query` returns them.
 
         Returns
         -------
         list of Candidate
-            One for each track, best first.
+            One for each track, most evidence first.
         """
-        settings = (self.index, self.reference_hop_s, self.search, self.alignment, stopwatch)
-        found = candidates.find(fingerprint, *settings)
-        if self.sure(found[:1], fingerprint.heard_s, self.calibration.min_confidence):
-            return found
-        if self.index.has_lists and self.search.n_deep:
-            found = self._deep(fingerprint, stopwatch)
-        return Variants(self.fingerprinter, *settings).widen(found, beginning)
+        candidates = find_candidates(fingerprint, self.context)
+        min_confidence = self.calibration.min_confidence
+        if self.above_threshold(candidates[:1], fingerprint.audible_s, min_confidence):
+            return candidates
+        if self.context.index.has_lists and self.context.search.n_fallback_neighbours:
+            candidates = self._fallback_search(fingerprint)
+        return SpeedSearch(self.fingerprinter, self.context).extend(candidates, beginning)
 
-    def _deep(self, fingerprint: Fingerprint, stopwatch: Stopwatch) -> list[Candidate]:
-        """Look for what lies deep among the many that millions of segments are near to.
+    def _fallback_search(self, fingerprint: Fingerprint) -> list[Candidate]:
+        """Search with many more neighbours than usual.
 
-        Of 50 five-second clips from a room, 32 were found among ten million segments; with this
-        39, and 45 among a hundred thousand.
+        In millions of segments, the right ones of a noisy query may not be among the nearest;
+        docs/measurements.md#search.
         """
-        n_voters = self.search.n_deep
-        search = replace(
-            self.search,
-            n_voters=n_voters,
-            n_rescored=_DEEP_RESCORED * n_voters,
-            n_probe=self.search.n_probe or _DEEP_PROBES,
+        search, alignment = self.context.search, self.context.alignment
+        n_neighbours = search.n_fallback_neighbours
+        context = replace(
+            self.context,
+            n_voting_neighbours=n_neighbours,
+            search=replace(
+                search,
+                n_rescored=_FALLBACK_RESCORED * n_neighbours,
+                n_probe=search.n_probe or _FALLBACK_PROBES,
+            ),
+            alignment=replace(alignment, max_candidates=_FALLBACK_DIAGONALS * n_neighbours),
         )
-        alignment = replace(self.alignment, max_candidates=_DEEP_CANDIDATES * n_voters)
-        hop_s = self.reference_hop_s
-        return candidates.find(fingerprint, self.index, hop_s, search, alignment, stopwatch)
+        return find_candidates(fingerprint, context)
 
-    def sure(
-        self, candidates: Sequence[Candidate], heard_s: float, threshold: float
+    def above_threshold(
+        self, candidates: Sequence[Candidate], audible_s: float, min_confidence: float
     ) -> list[tuple[Candidate, float]]:
-        """Keep the candidates above a threshold, with their confidences."""
+        """Select the candidates from a confidence on, each with its confidence.
+
+        Parameters
+        ----------
+        candidates : sequence of Candidate
+        audible_s : float
+            Audible seconds of the query.
+        min_confidence : float
+
+        Returns
+        -------
+        list of (Candidate, float)
+            In the order of `candidates`.
+        """
         return [
             (candidate, confidence)
             for candidate in candidates
-            if (confidence := self.calibration.confidence(candidate, heard_s)) >= threshold
+            if (confidence := self.calibration.confidence(candidate, audible_s)) >= min_confidence
         ]
 
 
-def _noted(
+def _keep_beginning(
     blocks: Iterable[Waveform], beginning: list[Waveform], n_samples: int
 ) -> Iterator[Waveform]:
-    """Pass blocks on, and note the first samples in a list."""
+    """Yield the blocks, and append their first samples to a list."""
     for block in blocks:
         if n_samples > 0:  # even an empty view would keep its block in memory
             beginning.append(block[:n_samples])

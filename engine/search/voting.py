@@ -1,7 +1,7 @@
-"""Hits to diagonals: vote over (track, offset).
+"""From hits to diagonals: voting over (track, offset).
 
-Offsets are counted in ticks of one query hop. Subtracting the query's own time from each hit and
-voting is the idea of Wang (2003) and Chang et al. (2021).
+Offsets are counted in ticks of one query hop. The query's own time is subtracted from the time of
+each hit, so that all hits of one place vote for the same offset (Wang 2003, Chang et al. 2021).
 """
 
 from __future__ import annotations
@@ -9,20 +9,21 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.config import AlignConfig
 from engine.records import NO_ADDRESS, Diagonal, Hits, positions, track_ids
 
-# How much a hit says about a diagonal it misses by that many ticks.
+# A hit votes with its cosine to this power.
+_VOTE_POWER = 4.0
+# Weights of a hit for the diagonals one tick before it, at it, and one tick after it.
 _KERNEL = np.array([0.5, 1.0, 0.5])
 _REACH = len(_KERNEL) // 2
-# Ticks between the diagonals of a track; rescoring slides each that far.
-_APART = 2
+# Least distance of two diagonals of a track, in ticks; rescoring shifts each of them that far.
+_MIN_DISTANCE = 2
 _TICK_BITS = 32
 _TICK_BIAS = 1 << (_TICK_BITS - 1)
 
 
-def vote(hits: Hits, ticks_per_hop: int, config: AlignConfig) -> list[Diagonal]:
-    """Find the diagonals that most hits lie on.
+def vote(hits: Hits, ticks_per_hop: int, max_diagonals: int) -> list[Diagonal]:
+    """Find the diagonals with most votes.
 
     Parameters
     ----------
@@ -30,20 +31,20 @@ def vote(hits: Hits, ticks_per_hop: int, config: AlignConfig) -> list[Diagonal]:
         Of shape (n_queries, top_k); row i belongs to the query segment that starts at tick i.
     ticks_per_hop : int
         Query hops in one hop of the catalog.
-    config : AlignConfig
+    max_diagonals : int
 
     Returns
     -------
     list of Diagonal
-        At most `config.max_candidates`, most votes first; diagonals of one track lie apart.
+        Most votes first; diagonals of one track are more than two ticks apart.
     """
-    # The nearest neighbours of silence are chance: its cosines are all zero.
+    # The nearest neighbours of a silent segment are arbitrary: all cosines are zero.
     valid = (hits.addresses != NO_ADDRESS) & (hits.cosines > 0)
     query, _ = np.nonzero(valid)
     addresses = hits.addresses[valid]
     ticks = positions(addresses) * ticks_per_hop - query
     keys = track_ids(addresses) << _TICK_BITS | (ticks + _TICK_BIAS)
-    weights = hits.cosines[valid].astype(np.float64) ** config.vote_power
+    weights = hits.cosines[valid].astype(np.float64) ** _VOTE_POWER
     cells, cell_of = np.unique(keys, return_inverse=True)
     heights = _smooth(cells, np.bincount(cell_of, weights, minlength=len(cells)).astype(float))
     return [
@@ -52,12 +53,12 @@ def vote(hits: Hits, ticks_per_hop: int, config: AlignConfig) -> list[Diagonal]:
             ticks=(cell & ((1 << _TICK_BITS) - 1)) - _TICK_BIAS,
             votes=len(np.unique(query[np.abs(keys - cell) <= _REACH])),
         )
-        for cell in _peaks(cells, heights, config.max_candidates)
+        for cell in _peaks(cells, heights, max_diagonals)
     ]
 
 
 def _smooth(cells: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Add to each cell what lies in the cells a few ticks beside it, if they exist."""
+    """Convolve the values of cells with the kernel; cells that do not exist are 0."""
     out = np.zeros(len(cells))
     for shift, weight in zip(range(-_REACH, _REACH + 1), _KERNEL, strict=True):
         at = np.searchsorted(cells, cells + shift).clip(max=max(len(cells) - 1, 0))
@@ -66,13 +67,13 @@ def _smooth(cells: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np
 
 
 def _peaks(cells: NDArray[np.int64], heights: NDArray[np.float64], n: int) -> list[int]:
-    """Choose the highest cells that are no slope of a higher one."""
-    taken: dict[int, None] = {}  # a set that remembers its order
+    """Choose the n highest cells that are not beside a higher one."""
+    chosen: dict[int, None] = {}  # an ordered set
     for at in np.argsort(-heights, kind="stable"):
         cell = int(cells[at])
-        if any(cell + shift in taken for shift in range(-_APART, _APART + 1)):
+        if any(cell + shift in chosen for shift in range(-_MIN_DISTANCE, _MIN_DISTANCE + 1)):
             continue
-        taken[cell] = None
-        if len(taken) == n:
+        chosen[cell] = None
+        if len(chosen) == n:
             break
-    return list(taken)
+    return list(chosen)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.config import SearchConfig
 from engine.errors import ShardError
 from engine.records import NO_ADDRESS, POSITION_BITS, Addresses, Hits, Placement, Vectors
 from engine.vectors.gpu import MAX_FOUND, Gpu
@@ -97,7 +98,12 @@ class Index:
         return self._device is None and any(one.shard.kind != "flat" for one in self._members)
 
     def search(
-        self, queries: Vectors, top_k: int, *, n_rescored: int = 400, n_probe: int | None = None
+        self,
+        queries: Vectors,
+        top_k: int,
+        *,
+        n_rescored: int = SearchConfig.n_rescored,
+        n_probe: int | None = None,
     ) -> Hits:
         """Find the nearest segments of all tracks, in all shards at once.
 

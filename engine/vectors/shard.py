@@ -18,6 +18,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.config import SearchConfig
 from engine.errors import NewerShardError, RecipeMismatchError, ShardError
 from engine.records import Rows, StoredVectors, Vectors, WrittenShard
 from engine.vectors import quantizer
@@ -222,7 +223,7 @@ class Shard:
         top_k: int,
         alive: NDArray[np.bool_] | None = None,
         *,
-        n_rescored: int = 400,
+        n_rescored: int = SearchConfig.n_rescored,
         n_probe: int | None = None,
     ) -> NDArray[np.int64]:
         """Find rows that the nearest stored vectors are among; `cosines` tells which they are.

@@ -48,15 +48,15 @@ def catalog(shelf: Path, tiny_model: Path) -> Iterator[Catalog]:
 
 def test_match_is_explained_as_the_query_answers_it(catalog: Catalog) -> None:
     told, answered = catalog.explain(clip(1), RATE), catalog.query(clip(1), RATE)
-    assert told.answer
-    assert told.answer == answered.best
-    assert (told.verdict.accepted, told.verdict.rule) == (True, "accepted")
-    assert told.verdict.confidence == pytest.approx(told.answer.confidence, abs=1e-4)
-    assert told.subject
-    assert told.subject.near == told.nearest[0]
-    assert told.subject.agreement.agrees.all()
-    assert told.subject.agreement.similarity[::4] == pytest.approx(1.0, abs=0.01)
-    assert told.subject.agreement.votes[::4].all()
+    assert told.match
+    assert told.match == answered.best
+    assert (told.decision.accepted, told.decision.rule) == (True, "accepted")
+    assert told.decision.confidence == pytest.approx(told.match.confidence, abs=1e-4)
+    assert told.examined
+    assert told.examined.candidate == told.nearest[0]
+    assert told.examined.detail.agrees.all()
+    assert told.examined.detail.similarity[::4] == pytest.approx(1.0, abs=0.01)
+    assert told.examined.detail.votes[::4].all()
     assert {"encode", "search", "align"} <= told.timings_ms.keys()
 
 
@@ -70,22 +70,22 @@ def test_nearest_are_the_candidates_by_evidence(catalog: Catalog) -> None:
 
 def test_unknown_clip_is_refused_for_lack_of_evidence(catalog: Catalog) -> None:
     told = catalog.explain(cached_tune(99, 4.0), RATE)
-    assert (told.answer, told.verdict.accepted) == (None, False)
-    assert told.verdict.rule == told.verdict.costs[0].rule == "evidence"
-    assert told.verdict.costs[0].found == pytest.approx(told.nearest[0].evidence, abs=1e-4)
+    assert (told.match, told.decision.accepted) == (None, False)
+    assert told.decision.rule == told.decision.costs[0].rule == "evidence"
+    assert told.decision.costs[0].found == pytest.approx(told.nearest[0].evidence, abs=1e-4)
 
 
 def test_part_counts_from_the_beginning_of_the_clip(catalog: Catalog) -> None:
     whole = clip(1, 1.0, 6.0)
     told = catalog.explain(whole, RATE, start_s=2.0, end_s=5.0)
-    assert told.subject
-    match, agreement = told.subject.near.match, told.subject.agreement
+    assert told.examined
+    match, detail = told.examined.candidate.match, told.examined.detail
     assert match.offset_s == pytest.approx(1.0, abs=0.05)
-    assert agreement.starts_s[0] == pytest.approx(2.0)
-    assert agreement.reference_s == pytest.approx(1.0 + agreement.starts_s, abs=0.05)
-    middle = len(agreement.near.counts) // 2
-    assert agreement.near.offsets_s[middle] == pytest.approx(match.offset_s, abs=1e-3)
-    assert agreement.near.counts[middle] > 2
+    assert detail.query_s[0] == pytest.approx(2.0)
+    assert detail.reference_s == pytest.approx(1.0 + detail.query_s, abs=0.05)
+    middle = len(detail.votes_near.counts) // 2
+    assert detail.votes_near.offsets_s[middle] == pytest.approx(match.offset_s, abs=1e-3)
+    assert detail.votes_near.counts[middle] > 2
 
 
 @pytest.mark.parametrize("track", [None, 1])
@@ -94,15 +94,15 @@ def test_clip_at_another_speed_is_followed_as_it_was_played(
 ) -> None:
     faster = decode.change_speed(clip(0, 2.0, 5.5), RATE, 2 ** (1 / 12))
     told = catalog.explain(faster, RATE, track=track)
-    assert told.subject
-    match, agreement = told.subject.near.match, told.subject.agreement
+    assert told.examined
+    match, detail = told.examined.candidate.match, told.examined.detail
     assert match.track_id == 1
     assert match.pitch == pytest.approx(1.0, abs=0.1)
     assert match.tempo == match.speed == pytest.approx(2 ** (1 / 12), rel=0.01)
-    assert agreement.agrees.mean() > 0.9
-    assert agreement.starts_s[-1] < len(faster) / RATE
-    assert agreement.reference_s[-1] == pytest.approx(
-        match.offset_s + match.speed * agreement.starts_s[-1], abs=0.1
+    assert detail.agrees.mean() > 0.9
+    assert detail.query_s[-1] < len(faster) / RATE
+    assert detail.reference_s[-1] == pytest.approx(
+        match.offset_s + match.speed * detail.query_s[-1], abs=0.1
     )
 
 
@@ -114,20 +114,20 @@ def test_believed_track_is_looked_into_though_it_was_no_candidate(catalog: Catal
     told = catalog.explain(both, RATE, track=3, search=search, alignment=alignment)
     assert len(told.nearest) == 1
     assert told.nearest[0].match.track_id != 3
-    assert told.subject
-    match = told.subject.near.match
+    assert told.examined
+    match = told.examined.candidate.match
     assert (match.track_id, match.rank) == (3, 2)
     assert match.offset_s == pytest.approx(1.5 - 4.0, abs=0.1)
     assert match.margin < 0
-    assert told.subject.agreement.similarity[-8:].max() > 0.95
+    assert told.examined.detail.similarity[-8:].max() > 0.95
 
 
 def test_believed_track_that_is_the_answer_is_told_as_the_answer(catalog: Catalog) -> None:
     by_itself, asked = catalog.explain(clip(1), RATE), catalog.explain(clip(1), RATE, track=2)
-    assert asked.subject
-    assert by_itself.subject
-    assert asked.subject.near == by_itself.subject.near
-    assert asked.subject.verdict == by_itself.subject.verdict
+    assert asked.examined
+    assert by_itself.examined
+    assert asked.examined.candidate == by_itself.examined.candidate
+    assert asked.examined.decision == by_itself.examined.decision
 
 
 def test_unknown_track_and_bad_part_are_refused(catalog: Catalog) -> None:

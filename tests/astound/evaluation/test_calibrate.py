@@ -31,10 +31,10 @@ Run = Callable[..., Result]
 
 @pytest.fixture(scope="module", autouse=True)
 def brief() -> Iterator[None]:
-    """Ask for short clips only, and at no other speeds."""
+    """Calibrate on short clips only, and search no other speeds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibration, "DURATIONS_S", (1.0, 2.0))
-        patch.setattr(calibration, "SearchConfig", partial(SearchConfig, speeds=()))
+        patch.setattr("astound.catalog.SearchConfig", partial(SearchConfig, speeds=()))
         yield
 
 
@@ -81,8 +81,8 @@ def test_absent_clips_are_asked_without_every_track_that_holds_them(
 ) -> None:
     monkeypatch.setattr(calibration, "heard", lambda config, **_: AugmentConfig.unharmed())
     around = Surroundings.of(RATE, 0)
-    settings = catalog.fingerprinter, catalog.index, catalog.segment_hop_s, around, 0
-    examiner = calibration._Examiner(*settings)
+    context = catalog.search_context()
+    examiner = calibration._Examiner(catalog.fingerprinter, context, around, 0)
     tasks = excerpts.tasks(excerpts.of_tracks(catalog.tracks(), 100, 0), N_TUNES + 1)
     n_right = 0
     assert len(tasks) == N_TUNES + 1

@@ -37,8 +37,7 @@ def held(catalog: Catalog, seed: int, start_s: float = 2.3) -> dict[str, float]:
     """Names of the tracks that hold a part of a tune, and where."""
     first = round(start_s * RATE)
     clean = cached_tune(seed, 10.0)[first : first + round(excerpts.HOLDER_S * RATE)]
-    fingerprinter, hop_s = catalog.fingerprinter, catalog.segment_hop_s
-    found = excerpts.holders(clean, fingerprinter, hop_s, catalog.index)
+    found = excerpts.holders(clean, catalog.fingerprinter, catalog.search_context())
     return {Path(catalog.track(one).path).name: offset_s for one, offset_s in found.items()}
 
 

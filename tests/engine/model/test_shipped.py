@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from engine.config import AlignConfig, SearchConfig
 from engine.model import spectrogram
 from engine.model.fingerprinter import Encoder
 from engine.model.weights import SHIPPED_WEIGHTS, load_weights
@@ -40,6 +41,10 @@ def test_shipped_weights_load_and_are_small() -> None:
 def test_shipped_calibration_belongs_to_the_weights() -> None:
     assert SHIPPED_CALIBRATION.is_file()
     assert Calibration.load().recipe_id == load_weights(SHIPPED_WEIGHTS).recipe.recipe_id
+
+
+def test_shipped_calibration_is_fitted_for_the_default_settings() -> None:
+    assert Calibration.load().is_fitted_for(SearchConfig(), AlignConfig())
 
 
 @pytest.mark.parametrize("half", [False, True])

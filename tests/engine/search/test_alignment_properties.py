@@ -1,4 +1,4 @@
-"""What holds of lines wherever they lie: places that sound the same, borders, both ways round."""
+"""Properties of lines: places that sound the same, borders of tracks, both directions."""
 
 from __future__ import annotations
 
@@ -12,37 +12,35 @@ from hypothesis import strategies as st
 
 from engine.config import SearchConfig
 from engine.records import Candidate, Fingerprint, Vectors
-from engine.search.candidates import Stopwatch, find
+from engine.search.candidates import find_candidates
+from engine.search.context import SearchContext
 from engine.vectors.index import Index
 from engine.vectors.shard import write_shard
 from engine.vectors.storage import LocalStorage
-from tests.engine.search.test_alignment import (
-    CONFIG,
+from tests.engine.search.synthetic import (
     HOP_S,
     SEGMENT_S,
     TICK_S,
-    bent,
     candidates,
+    embeddings_at,
     excerpt,
-    heard_at,
+    query_at_tempo,
     query_of,
     unit,
 )
 
-# -- the same heard in several places ----------------------------------------------------------
+# -- several places ---------------------------------------------------------------------------
 
 
 def with_repeat(rng: np.random.Generator, n_same: int = 40) -> dict[int, Vectors]:
-    """Two tracks; what is heard in the first from 10 s on is heard again from 50 s on."""
+    """Two tracks; the first has the same segments from 10 s and from 50 s on."""
     track = unit(rng, 200)
     track[100 : 100 + n_same] = track[20 : 20 + n_same]
     return {7: track, 8: unit(rng, 150)}
 
 
 @pytest.mark.parametrize("offset_s", [12.0, 14.3, 20.06])
-def test_repeated_passage_is_named_in_both_places(
-    rng: np.random.Generator, offset_s: float
-) -> None:
+def test_repeated_passage_has_both_places(rng: np.random.Generator, offset_s: float) -> None:
     tracks = with_repeat(rng)
     best = candidates(excerpt(tracks[7], offset_s, 40, rng), tracks)[0]
     assert len(best.also) == 1
@@ -50,9 +48,9 @@ def test_repeated_passage_is_named_in_both_places(
     assert places == pytest.approx([offset_s, offset_s + 40.0], abs=0.08)
 
 
-def test_repeated_passage_is_named_at_another_tempo(rng: np.random.Generator) -> None:
+def test_repeated_passage_at_another_tempo_has_both_places(rng: np.random.Generator) -> None:
     tracks = with_repeat(rng, n_same=60)
-    best = candidates(bent(tracks[7], 24.0, 1.15, 73, rng), tracks)[0]
+    best = candidates(query_at_tempo(tracks[7], 24.0, 1.15, 73, rng), tracks)[0]
     assert best.speed != 1.0
     assert len(best.also) == 1
     middles_s = sorted(
@@ -61,7 +59,7 @@ def test_repeated_passage_is_named_at_another_tempo(rng: np.random.Generator) ->
     assert middles_s == pytest.approx([24.0, 64.0], abs=0.1)
 
 
-def test_passage_repeated_in_part_is_no_other_place(rng: np.random.Generator) -> None:
+def test_passage_repeated_in_part_has_one_place(rng: np.random.Generator) -> None:
     tracks = with_repeat(rng, n_same=6)
     best = candidates(excerpt(tracks[7], 10.0, 40, rng), tracks)[0]
     assert best.offset_s == pytest.approx(10.0, abs=0.06)
@@ -93,7 +91,7 @@ def stored(vectors: Vectors) -> Fingerprint:
 
 
 def indexed(folder: Path, *shards: Sequence[tuple[int, Vectors]]) -> Index:
-    """Index tracks with their ids, those of a shard one behind the other."""
+    """Index tracks with their ids; each argument is a shard."""
     storage, placements = LocalStorage(folder), []
     for tracks in shards:
         written = write_shard(storage, [stored(vectors) for _, vectors in tracks])
@@ -101,9 +99,10 @@ def indexed(folder: Path, *shards: Sequence[tuple[int, Vectors]]) -> Index:
     return Index(storage, placements, "recipe")
 
 
-def found(asked: Fingerprint, index: Index) -> dict[int, Candidate]:
+def by_track(query: Fingerprint, index: Index) -> dict[int, Candidate]:
     search = SearchConfig(query_hop_s=TICK_S, top_k=20)
-    return {one.track_id: one for one in find(asked, index, HOP_S, search, CONFIG, Stopwatch())}
+    context = SearchContext(index=index, reference_hop_s=HOP_S, search=search)
+    return {one.track_id: one for one in find_candidates(query, context)}
 
 
 @settings(max_examples=10, deadline=None)
@@ -111,15 +110,15 @@ def found(asked: Fingerprint, index: Index) -> dict[int, Candidate]:
 def test_line_never_runs_from_one_track_into_the_next(
     tmp_path_factory: pytest.TempPathFactory, seed: int, n_before: int, n_after: int
 ) -> None:
-    """A query that is the end of a track and the beginning of the one behind it in the shard."""
+    """The query is the end of a track and the beginning of the next one in the shard."""
     rng = np.random.default_rng(seed)
     first, second, third = (unit(rng, n) for n in (40, 50, 30))
     joined = np.concatenate([first, second])
     start_s = len(first) * HOP_S - n_before * TICK_S
-    asked = excerpt(joined, start_s, n_before + n_after, rng, noise=0.4)
+    query = excerpt(joined, start_s, n_before + n_after, rng, noise=0.4)
     folder = tmp_path_factory.mktemp("shards")
-    together = found(asked, indexed(folder, [(1, first), (2, second), (3, third)]))
-    apart = found(asked, indexed(folder, [(2, second)], [(3, third)], [(1, first)]))
+    together = by_track(query, indexed(folder, [(1, first), (2, second), (3, third)]))
+    apart = by_track(query, indexed(folder, [(2, second)], [(3, third)], [(1, first)]))
     for track in (1, 2):
         one, other = together[track], apart[track]
         assert one.evidence == pytest.approx(other.evidence, rel=1e-6)
@@ -135,7 +134,7 @@ def test_line_never_runs_from_one_track_into_the_next(
     assert together[longer].offset_s == pytest.approx(offset_s, abs=0.2)
 
 
-# -- both ways round ---------------------------------------------------------------------------
+# -- both directions ---------------------------------------------------------------------------
 
 
 LENGTH_S = 20.0
@@ -144,10 +143,10 @@ LENGTH_S = 20.0
 def recording(
     music: Vectors, begins_s: float, tempo: float, duration_s: float, hop_s: float
 ) -> Vectors:
-    """What a recording of some music has, that begins in it at a time and runs at a tempo."""
+    """Embeddings of a recording of some music that begins in it at a time and has a tempo."""
     middles_s = np.arange(0, duration_s - SEGMENT_S, hop_s) + SEGMENT_S / 2
     rng = np.random.default_rng(1)
-    return heard_at(music, begins_s + tempo * middles_s - SEGMENT_S / 2, rng)
+    return embeddings_at(music, begins_s + tempo * middles_s - SEGMENT_S / 2, rng)
 
 
 @settings(max_examples=10, deadline=None)
@@ -159,7 +158,7 @@ def recording(
 def test_either_of_two_recordings_is_found_in_the_other(
     seed: int, offset_s: float, tempo: float
 ) -> None:
-    """A time in B is offset_s + tempo times that in A, and the same the other way round."""
+    """A time in B is offset_s + tempo times that in A, and the other way round."""
     rng = np.random.default_rng(seed)
     music, other = unit(rng, 200), unit(rng, 120)
     # A begins at 30 s of the music; B where its second offset_s is that.

@@ -1,4 +1,4 @@
-"""Of two recordings of the same music either is found in the other, at the mirrored place."""
+"""Each of two recordings of the same music is found in the other, at the mirrored place."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from engine.audio import decode
-from engine.config import AlignConfig, SearchConfig
+from engine.config import SearchConfig
 from engine.model.fingerprinter import Fingerprinter
 from engine.records import Candidate
-from engine.search import candidates
-from engine.search.candidates import Stopwatch
-from engine.search.speeds import Variants
+from engine.search.candidates import find_candidates
+from engine.search.context import SearchContext
+from engine.search.speeds import SpeedSearch
 from engine.vectors.index import Index
 from engine.vectors.shard import write_shard
 from engine.vectors.storage import LocalStorage
@@ -37,23 +37,24 @@ def part(start_s: float, end_s: float, speed: float = 1.0) -> Waveform:
 
 
 def found_in(
-    reference: Waveform, asked: Waveform, fingerprinter: Fingerprinter, folder: Path
+    reference: Waveform, query: Waveform, fingerprinter: Fingerprinter, folder: Path
 ) -> Candidate:
-    """Look for a recording among another one, which has the id 1, and other music."""
+    """Find a query in a recording, which has the id 1, among other music."""
     tracks = [reference, *(cached_tune(seed, LENGTH_S) for seed in SEEDS[1:])]
     prints = [fingerprinter.fingerprint([one], HOP_S) for one in tracks]
     shards = LocalStorage(folder)
     placements = write_shard(shards, prints).placements(range(1, len(prints) + 1))
     index = Index(shards, placements, fingerprinter.recipe_id)
-    settings = (index, HOP_S, SEARCH, AlignConfig(), Stopwatch())
-    plain = candidates.find(fingerprinter.fingerprint([asked], SEARCH.query_hop_s), *settings)
-    best = Variants(fingerprinter, *settings).widen(plain, asked)[0]
+    context = SearchContext(index=index, reference_hop_s=HOP_S)
+    fingerprint = fingerprinter.fingerprint([query], SEARCH.query_hop_s)
+    at_own_speed = find_candidates(fingerprint, context)
+    best = SpeedSearch(fingerprinter, context).extend(at_own_speed, query)[0]
     assert best.track_id == 1
     return best
 
 
 @pytest.mark.parametrize("begins_s", [0.5, 2.0])
-def test_offsets_of_the_two_ways_are_each_others_negatives(
+def test_offsets_of_the_two_directions_are_opposite(
     fingerprinter: Fingerprinter, tmp_path: Path, begins_s: float
 ) -> None:
     first, second = part(0.0, 8.0), part(begins_s, 10.0)
@@ -66,7 +67,7 @@ def test_offsets_of_the_two_ways_are_each_others_negatives(
 
 
 @pytest.mark.parametrize("semitones", [1.0, -1.0])
-def test_speeds_and_pitches_of_the_two_ways_are_opposite(
+def test_speeds_and_pitches_of_the_two_directions_are_opposite(
     fingerprinter: Fingerprinter, tmp_path: Path, semitones: float
 ) -> None:
     speed = 2 ** (semitones / 12)
@@ -84,7 +85,7 @@ def test_speeds_and_pitches_of_the_two_ways_are_opposite(
 @pytest.mark.slow
 @pytest.mark.parametrize("semitones", [-1.4, 0.75])
 def test_pitch_between_the_steps_is_measured(tmp_path: Path, semitones: float) -> None:
-    """With the shipped encoder; random weights are no measure of pitch."""
+    """With the shipped encoder: random weights do not measure pitch."""
     changed = part(2.0, 9.0, 2 ** (semitones / 12))
     best = found_in(part(1.0, 9.0), changed, Fingerprinter.load(device="cpu"), tmp_path)
     step = -12 * math.log2(best.resampled)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.config import AlignConfig, SearchConfig
 from engine.errors import ModelError
 from engine.records import Candidate
 from engine.search.calibration import Answer, Calibration, features, fit, learn, threshold_for
@@ -37,7 +38,7 @@ def probabilities(inputs: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-(inputs @ weights)))
 
 
-def test_features_show_evidence_margin_length_score_and_speed() -> None:
+def test_features_are_evidence_margin_length_score_and_speed() -> None:
     resampled = replace(candidate(0.0, -1.0), others=0.9, score=1.0, resampled=1.06)
     found = features([candidate(3.0, 1.0), resampled], [1.0, 100.0])
     expected = [
@@ -47,7 +48,7 @@ def test_features_show_evidence_margin_length_score_and_speed() -> None:
     np.testing.assert_allclose(found, expected)
 
 
-def test_features_of_nothing_are_nothing() -> None:
+def test_features_of_no_candidates_are_empty() -> None:
     assert features([], []).shape == (0, 7)
 
 
@@ -100,10 +101,10 @@ def test_fit_on_features_gives_a_calibration_that_is_right_as_often_as_it_says(
 )
 @settings(deadline=None)
 def test_confidence_is_a_probability(
-    evidence: float, margin: float, heard_s: float, weights: list[float]
+    evidence: float, margin: float, audible_s: float, weights: list[float]
 ) -> None:
     calibration = Calibration(recipe_id="r", weights=tuple(weights), min_confidence=0.5)
-    assert 0 <= calibration.confidence(candidate(evidence, margin), heard_s) <= 1
+    assert 0 <= calibration.confidence(candidate(evidence, margin), audible_s) <= 1
 
 
 def test_confidence_rises_with_evidence_and_margin() -> None:
@@ -139,15 +140,15 @@ def test_threshold_without_data_accepts_all() -> None:
 def answer(*evidences: float, is_known: bool) -> Answer:
     candidates = tuple(candidate(one) for one in evidences)
     right = (is_known,) * len(candidates)
-    return Answer(candidates=candidates, right=right, heard_s=1.5, is_known=is_known)
+    return Answer(candidates=candidates, right=right, audible_s=1.5, is_known=is_known)
 
 
 RIGHT = [answer(0.8 + k / 1000, is_known=True) for k in range(50)]
 ABSENT = [answer(0.3 + k / 1000, is_known=False) for k in range(200)]
 
 
-def test_learnt_threshold_parts_the_right_from_the_absent() -> None:
-    curve = learn([*RIGHT, *ABSENT], "abc")
+def test_learnt_threshold_separates_right_from_absent() -> None:
+    curve = learn([*RIGHT, *ABSENT], "abc", search=SearchConfig(), alignment=AlignConfig())
     assert curve.recipe_id == "abc"
     right, absent = ([one.best(curve)[0] for one in some] for some in (RIGHT, ABSENT))
     assert min(right) > curve.min_confidence
@@ -157,33 +158,58 @@ def test_learnt_threshold_parts_the_right_from_the_absent() -> None:
 
 @pytest.mark.parametrize("answers", [RIGHT, ABSENT, []], ids=["all right", "none right", "none"])
 def test_one_sided_answers_still_give_a_curve(answers: list[Answer]) -> None:
-    assert 0 <= learn(answers, "abc").min_confidence <= 1
+    assert (
+        0
+        <= learn(answers, "abc", search=SearchConfig(), alignment=AlignConfig()).min_confidence
+        <= 1
+    )
 
 
-@pytest.mark.parametrize("wished", [0.01, 0.05, 0.2])
-def test_learnt_threshold_keeps_the_wished_rate_on_answers_it_has_not_seen(
-    wished: float, rng: np.random.Generator
+@pytest.mark.parametrize("rate", [0.01, 0.05, 0.2])
+def test_learnt_threshold_keeps_the_rate_on_unseen_answers(
+    rate: float, rng: np.random.Generator
 ) -> None:
     def drawn(n: int) -> list[Answer]:
         known = [answer(one, is_known=True) for one in rng.normal(1.0, 0.25, n)]
         return known + [answer(one, is_known=False) for one in rng.normal(0.5, 0.2, n)]
 
-    curve = learn(drawn(3000), "abc", wished)
+    curve = learn(drawn(3000), "abc", rate, search=SearchConfig(), alignment=AlignConfig())
     unknown = [one.best(curve)[0] for one in drawn(3000) if not one.is_known]
-    deviation = np.sqrt(2 * wished * (1 - wished) / 3000)  # of the choice, and of the count
+    deviation = np.sqrt(2 * rate * (1 - rate) / 3000)  # of the choice, and of the count
     assert np.mean(np.array(unknown) >= curve.min_confidence) == pytest.approx(
-        wished, abs=4 * deviation
+        rate, abs=4 * deviation
     )
 
 
-def test_best_of_an_answer_is_the_candidate_that_the_curve_trusts_most() -> None:
+def test_best_of_an_answer_is_the_candidate_with_most_confidence() -> None:
     candidates = candidate(0.5), candidate(1.5), candidate(1.0)
-    given = Answer(candidates=candidates, right=(True, False, True), heard_s=2.0, is_known=True)
-    assert given.best(CALIBRATION) == (CALIBRATION.confidence(candidates[1], 2.0), False)
+    several = Answer(candidates=candidates, right=(True, False, True), audible_s=2.0, is_known=True)
+    assert several.best(CALIBRATION) == (CALIBRATION.confidence(candidates[1], 2.0), False)
 
 
-def test_answer_without_candidates_is_neither_sure_nor_right() -> None:
+def test_answer_without_candidates_is_wrong_with_confidence_0() -> None:
     assert answer(is_known=True).best(CALIBRATION) == (0.0, False)
+
+
+# -- the settings it was fitted for ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("search", "alignment", "is_fitted"),
+    [
+        (SearchConfig(), AlignConfig(), True),
+        (SearchConfig(query_hop_s=0.25), AlignConfig(), False),
+        (SearchConfig(speeds=()), AlignConfig(), False),
+        (SearchConfig(), AlignConfig(n_tilted=0), False),
+    ],
+)
+def test_calibration_is_fitted_for_its_settings_only(
+    search: SearchConfig, alignment: AlignConfig, is_fitted: bool
+) -> None:
+    assert CALIBRATION.is_fitted_for(search, alignment) == is_fitted
+    curve = learn([*RIGHT, *ABSENT], "abc", search=search, alignment=alignment)
+    assert curve.is_fitted_for(search, alignment)
+    assert curve.is_fitted_for(SearchConfig(), AlignConfig()) == is_fitted
 
 
 # -- on disk ---------------------------------------------------------------------------------
@@ -208,6 +234,29 @@ def test_calibration_survives_the_disk(tmp_path: Path) -> None:
 def test_load_anything_else_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "calibration.json"
     path.write_text(content)
+    with pytest.raises(ModelError, match="not a calibration"):
+        Calibration.load(path)
+
+
+def test_load_returns_the_settings_that_were_saved(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    search = SearchConfig(top_k=20, n_probe=8, speeds=(1.1, 2 ** (1 / 12)))
+    saved = replace(CALIBRATION, search=search, alignment=AlignConfig(max_tilt=0.1))
+    saved.save(path)
+    assert Calibration.load(path) == saved
+    assert not Calibration.load(path).is_fitted_for(SearchConfig(), AlignConfig())
+
+
+@pytest.mark.parametrize("part", ["search", "alignment"])
+def test_load_without_settings_or_with_unknown_ones_is_refused(tmp_path: Path, part: str) -> None:
+    path = tmp_path / "calibration.json"
+    CALIBRATION.save(path)
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps(values | {part: values[part] | {"no_such_setting": 1}}))
+    with pytest.raises(ModelError, match=rf"{part}\.no_such_setting"):
+        Calibration.load(path)
+    del values[part]
+    path.write_text(json.dumps(values))
     with pytest.raises(ModelError, match="not a calibration"):
         Calibration.load(path)
 

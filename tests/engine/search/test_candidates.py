@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import contextlib
-import time
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +7,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engine.config import AlignConfig, SearchConfig
-from engine.records import Fingerprint
-from engine.search.candidates import Stopwatch, find
+from engine.records import Fingerprint, Vectors
+from engine.search.candidates import find_candidates
+from engine.search.context import SearchContext
 from engine.vectors.index import Index
 from engine.vectors.shard import write_shard
 from engine.vectors.storage import LocalStorage
+from tests.engine.search.synthetic import candidates, excerpt, unit
 
 DIM = 64
-SEARCH = SearchConfig()
 
 Tracks = dict[int, NDArray[np.float64]]
 
@@ -33,8 +31,12 @@ def fingerprint(embeddings: NDArray[Any], hop_s: float) -> Fingerprint:
     )
 
 
+def context(index: Index) -> SearchContext:
+    return SearchContext(index=index, reference_hop_s=0.5)
+
+
 def smooth(rng: np.random.Generator, n_ticks: int) -> NDArray[np.float64]:
-    """A track at the query's hop whose embeddings change over about a second."""
+    """Embeddings at the query's hop that change within about a second."""
     steps = rng.standard_normal((n_ticks + 8, DIM))
     vectors = np.stack([steps[i : i + 8].sum(axis=0) for i in range(n_ticks)])
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -56,33 +58,35 @@ def index(tmp_path: Path, tracks: Tracks) -> Index:
 
 
 @pytest.mark.parametrize("track", range(1, 9))
-def test_find_noisy_excerpt_gives_its_track_and_offset(
+def test_find_candidates_noisy_excerpt_gives_its_track_and_offset(
     index: Index, tracks: Tracks, rng: np.random.Generator, track: int
 ) -> None:
     first = int(rng.integers(0, 350))
     noisy = tracks[track][first : first + 40] + 0.08 * rng.standard_normal((40, DIM))
     noisy /= np.linalg.norm(noisy, axis=1, keepdims=True)
-    found = find(fingerprint(noisy, 0.125), index, 0.5, SEARCH, AlignConfig(), Stopwatch())
+    found = find_candidates(fingerprint(noisy, 0.125), context(index))
     assert found[0].track_id == track
     assert found[0].offset_s == pytest.approx(first * 0.125, abs=0.06)
     assert found[0].margin > 0.2
 
 
-def test_find_unknown_music_scores_low(index: Index, rng: np.random.Generator) -> None:
+def test_find_candidates_unknown_music_scores_low(index: Index, rng: np.random.Generator) -> None:
     query = fingerprint(smooth(rng, 80), 0.125)
-    found = find(query, index, 0.5, SEARCH, AlignConfig(), Stopwatch())
+    found = find_candidates(query, context(index))
     assert all(one.score < 0.4 for one in found)
     assert all(one.evidence < 1 for one in found)
 
 
-def test_find_in_an_empty_catalog_gives_nothing(tmp_path: Path, rng: np.random.Generator) -> None:
+def test_find_candidates_in_an_empty_catalog_gives_nothing(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
     empty = Index(LocalStorage(tmp_path), [], "recipe")
     query = fingerprint(smooth(rng, 40), 0.125)
-    assert find(query, empty, 0.5, SEARCH, AlignConfig(), Stopwatch()) == []
+    assert find_candidates(query, context(empty)) == []
 
 
 @pytest.mark.parametrize("n_segments", [3, 12])
-def test_find_in_a_catalog_of_less_than_top_k_segments_works(
+def test_find_candidates_in_a_catalog_of_less_than_top_k_segments_works(
     tmp_path: Path, rng: np.random.Generator, n_segments: int
 ) -> None:
     music = smooth(rng, 100)
@@ -90,25 +94,48 @@ def test_find_in_a_catalog_of_less_than_top_k_segments_works(
     written = write_shard(shards, [fingerprint(music[: 4 * n_segments : 4], 0.5)])
     tiny = Index(shards, written.placements([1]), "recipe")
     query = fingerprint(music[:24], 0.125)
-    (only,) = find(query, tiny, 0.5, SEARCH, AlignConfig(), Stopwatch())
+    (only,) = find_candidates(query, context(tiny))
     assert only.offset_s == pytest.approx(0, abs=0.125)
     assert 0 < only.evidence < 50
     assert only.margin == only.evidence
 
 
-def test_find_tells_the_time_of_its_steps(index: Index, tracks: Tracks) -> None:
-    stopwatch = Stopwatch()
-    query = fingerprint(tracks[1][:40], 0.125)
-    find(query, index, 0.5, SEARCH, AlignConfig(), stopwatch)
-    assert stopwatch.timings_ms.keys() == {"search", "align"}
-    assert all(spent > 0 for spent in stopwatch.timings_ms.values())
+def test_find_candidates_times_its_steps(index: Index, tracks: Tracks) -> None:
+    searched = context(index)
+    find_candidates(fingerprint(tracks[1][:40], 0.125), searched)
+    assert searched.stopwatch.timings_ms.keys() == {"search", "align"}
+    assert all(spent > 0 for spent in searched.stopwatch.timings_ms.values())
 
 
-def test_stopwatch_adds_up_even_when_a_step_fails() -> None:
-    stopwatch = Stopwatch()
-    for error in (None, KeyError()):
-        with contextlib.suppress(KeyError), stopwatch.step("decode"):
-            time.sleep(0.01)
-            if error:
-                raise error
-    assert stopwatch.timings_ms["decode"] >= 20
+# -- margins ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def catalog(rng: np.random.Generator) -> dict[int, Vectors]:
+    return {5: unit(rng, 120), 6: unit(rng, 90), 7: unit(rng, 200)}
+
+
+def test_margin_is_evidence_above_the_best_other_track(
+    catalog: dict[int, Vectors], rng: np.random.Generator
+) -> None:
+    found = candidates(excerpt(catalog[5], 10.0, 40, rng), catalog)
+    first, second = found[:2]
+    assert first.margin == pytest.approx(first.evidence - second.evidence)
+    for other in found[1:]:
+        assert other.margin == pytest.approx(other.evidence - first.evidence)
+
+
+def test_margin_without_another_track_is_the_evidence(rng: np.random.Generator) -> None:
+    alone = {5: unit(rng, 100)}
+    (only,) = candidates(excerpt(alone[5], 10.0, 40, rng), alone)
+    assert only.margin == only.evidence
+
+
+def test_margin_is_not_lowered_by_a_copy_of_the_track(
+    catalog: dict[int, Vectors], rng: np.random.Generator
+) -> None:
+    query = excerpt(catalog[5], 10.0, 40, rng)
+    alone = candidates(query, catalog)[0]
+    copies = candidates(query, catalog | {30: catalog[5]})[:2]
+    assert {one.track_id for one in copies} == {5, 30}
+    assert all(one.margin > 0.7 * alone.margin for one in copies)

@@ -8,7 +8,7 @@ import pytest
 from engine.errors import AudioTooShortError, SilentAudioError
 from engine.records import Candidate
 from engine.search.calibration import N_FEATURES, Calibration
-from engine.search.explanation import REASONS, Rule, costs_of, judge, unheard
+from engine.search.explanation import REASONS, Rule, costs_of, decide, unsearchable
 
 CURVE = Calibration(
     recipe_id="recipe",
@@ -25,25 +25,25 @@ FAULTS = {
     "others": (replace(SURE, evidence=0.9, margin=0.1, others=0.7), 8.0),
     "too_short": (replace(SURE, evidence=0.75, margin=0.05, others=0.68, score=0.9), 0.9),
 }
-"""Candidates that lack one thing above all, with the audible seconds of their queries."""
+"""Candidates with one weak term, and the audible seconds of their queries."""
 
 
-def test_plain_match_is_accepted_and_nothing_costs() -> None:
-    verdict = judge(SURE, 8.0, CURVE, 0.75)
-    assert (verdict.accepted, verdict.rule) == (True, "accepted")
-    assert verdict.confidence == CURVE.confidence(SURE, 8.0)
-    assert verdict.costs == ()
+def test_plain_match_is_accepted_without_costs() -> None:
+    decision = decide(SURE, 8.0, CURVE, 0.75)
+    assert (decision.accepted, decision.rule) == (True, "accepted")
+    assert decision.confidence == CURVE.confidence(SURE, 8.0)
+    assert decision.costs == ()
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_what_is_lacking_most_is_named(fault: str) -> None:
-    candidate, heard_s = FAULTS[fault]
-    verdict = judge(candidate, heard_s, CURVE, 0.75)
-    assert (verdict.accepted, verdict.rule) == (False, fault)
-    assert verdict.reason.startswith(REASONS[verdict.rule])
-    assert f"{verdict.confidence:.3f}, 0.750 is needed" in verdict.reason
-    assert [one.logit for one in verdict.costs] == sorted(
-        (one.logit for one in verdict.costs), reverse=True
+def test_term_that_costs_most_is_named(fault: str) -> None:
+    candidate, audible_s = FAULTS[fault]
+    decision = decide(candidate, audible_s, CURVE, 0.75)
+    assert (decision.accepted, decision.rule) == (False, fault)
+    assert decision.reason.startswith(REASONS[decision.rule])
+    assert f"{decision.confidence:.3f}, 0.750 is needed" in decision.reason
+    assert [one.logit for one in decision.costs] == sorted(
+        (one.logit for one in decision.costs), reverse=True
     )
 
 
@@ -54,7 +54,7 @@ def test_what_is_lacking_most_is_named(fault: str) -> None:
         ("score", replace(SURE, score=0.2), 0.9, (5, 1.0)),
     ],
 )
-def test_what_alone_counts_is_named(
+def test_term_with_the_only_weight_is_named(
     rule: str, lacking: Candidate, plain: float, weight: tuple[int, float]
 ) -> None:
     weights = [0.0] * N_FEATURES
@@ -63,11 +63,11 @@ def test_what_alone_counts_is_named(
     (cost,) = costs_of(lacking, 8.0, curve)
     assert (cost.rule, cost.plain) == (rule, plain)
     assert cost.found == (lacking.resampled if rule == "speed" else lacking.score)
-    assert judge(lacking, 8.0, curve, 0.999).rule == rule
+    assert decide(lacking, 8.0, curve, 0.999).rule == rule
 
 
-def test_cost_is_what_the_curve_would_give_more() -> None:
-    """Against the confidences themselves, with only one thing changed."""
+def test_cost_is_the_difference_of_logits() -> None:
+    """Compared with confidences of candidates that differ in one term."""
 
     def logit(candidate: Candidate) -> float:
         p = CURVE.confidence(candidate, 8.0)
@@ -86,20 +86,20 @@ def test_cost_is_what_the_curve_would_give_more() -> None:
         assert costs[rule] == pytest.approx(logit(better) - logit(doubtful), abs=1e-6)
 
 
-def test_nothing_found_has_no_neighbours() -> None:
-    verdict = judge(None, 8.0, CURVE, 0.75)
-    assert (verdict.accepted, verdict.rule, verdict.confidence) == (False, "no_neighbours", 0.0)
-    assert verdict.reason == REASONS["no_neighbours"]
+def test_no_candidate_has_no_neighbours() -> None:
+    decision = decide(None, 8.0, CURVE, 0.75)
+    assert (decision.accepted, decision.rule, decision.confidence) == (False, "no_neighbours", 0.0)
+    assert decision.reason == REASONS["no_neighbours"]
 
 
-def test_threshold_above_everything_refuses_for_lack_of_evidence() -> None:
-    verdict = judge(SURE, 8.0, CURVE, 1.1)
-    assert (verdict.accepted, verdict.rule) == (False, "evidence")
+def test_threshold_above_1_rejects_for_lack_of_evidence() -> None:
+    decision = decide(SURE, 8.0, CURVE, 1.1)
+    assert (decision.accepted, decision.rule) == (False, "evidence")
 
 
-def test_what_cannot_be_listened_to_is_told_apart() -> None:
-    silent = unheard("a.wav", 5.0, SilentAudioError("a.wav", "silent"), 0.75)
-    short = unheard("a.wav", 0.3, AudioTooShortError("a.wav", 0.3, 0.9), 0.75)
-    assert (silent.verdict.rule, short.verdict.rule) == ("silent", "too_short")
-    assert (silent.subject, silent.answer, silent.nearest) == (None, None, ())
-    assert (short.duration_s, short.heard_s) == (0.3, 0.0)
+def test_query_that_cannot_be_searched_is_silent_or_too_short() -> None:
+    silent = unsearchable("a.wav", 5.0, SilentAudioError("a.wav", "silent"), 0.75)
+    short = unsearchable("a.wav", 0.3, AudioTooShortError("a.wav", 0.3, 0.9), 0.75)
+    assert (silent.decision.rule, short.decision.rule) == ("silent", "too_short")
+    assert (silent.examined, silent.match, silent.nearest) == (None, None, ())
+    assert (short.duration_s, short.audible_s) == (0.3, 0.0)

@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.config import SearchConfig
-from engine.records import Candidate, Fingerprint, Vectors
+from engine.records import Fingerprint, Vectors
 from engine.search.calibration import Calibration
-from engine.search.candidates import Stopwatch
+from engine.search.context import SearchContext
 from engine.search.searcher import Searcher
 from engine.vectors import quantizer
 from engine.vectors.index import Index
@@ -20,7 +20,7 @@ from tests.shelves import Spectra
 
 DIM, HOP_S = 32, 0.5
 N_SEGMENTS, N_TRACKS, TRUE = 40, 30, 7
-HEARD = slice(10, 22)
+IN_A_ROW = slice(10, 22)
 NEVER_SURE = Calibration(recipe_id="recipe", weights=(0.0,) * 7, min_confidence=1.0)
 
 
@@ -46,48 +46,47 @@ def query() -> Fingerprint:
 
 @pytest.fixture(scope="module")
 def music(query: Fingerprint) -> dict[int, Vectors]:
-    """Tracks with something nearer to every segment, but here and there; TRUE has all in a row."""
+    """Tracks with nearer neighbours of each segment in random order; TRUE has all in a row."""
     rng = np.random.default_rng(2)
     tracks = {one: unit(rng.standard_normal((N_SEGMENTS, DIM))) for one in range(1, N_TRACKS + 1)}
     for one, embeddings in tracks.items():
         noise = rng.standard_normal((12, DIM)) / np.sqrt(DIM)
         if one == TRUE:
-            embeddings[HEARD] = unit(query.embeddings + 0.5 * noise)
+            embeddings[IN_A_ROW] = unit(query.embeddings + 0.5 * noise)
         else:
             places = rng.permutation(N_SEGMENTS)[:12]
             embeddings[places] = unit(query.embeddings + 0.3 * noise)
     return tracks
 
 
-def searcher(folder: Path, music: dict[int, Vectors], *, large: bool, n_deep: int) -> Searcher:
+def searcher(folder: Path, music: dict[int, Vectors], *, large: bool, n_fallback: int) -> Searcher:
     everything = np.concatenate(list(music.values()))
     trained = quantizer.train(everything, len(everything), "full") if large else None
     shards = LocalStorage(folder)
     placements = write_shard(shards, map(fingerprint, music.values()), trained).placements(music)
     return Searcher(
         fingerprinter=Spectra(),
-        index=Index(shards, placements, "recipe"),
-        reference_hop_s=HOP_S,
         calibration=NEVER_SURE,
-        search=SearchConfig(top_k=5, n_deep=n_deep, n_probe=16, speeds=()),
+        context=SearchContext(
+            index=Index(shards, placements, "recipe"),
+            reference_hop_s=HOP_S,
+            search=SearchConfig(top_k=5, n_fallback_neighbours=n_fallback, n_probe=16, speeds=()),
+        ),
     )
 
 
-def asked(searcher: Searcher, query: Fingerprint) -> list[Candidate]:
-    return searcher.candidates(query, np.zeros(0, np.float32), Stopwatch())
-
-
-@pytest.mark.parametrize(("large", "n_deep", "is_found"), [
+@pytest.mark.parametrize(("large", "n_fallback", "is_found"), [
     (True, 200, True), (True, 0, False), (False, 200, False),
 ])  # fmt: skip
-def test_large_catalog_is_searched_deeper_when_nothing_is_sure(
+def test_unsure_query_is_searched_again_in_a_large_catalog(
     tmp_path: Path,
     music: dict[int, Vectors],
     query: Fingerprint,
     large: bool,
-    n_deep: int,
+    n_fallback: int,
     is_found: bool,
 ) -> None:
-    found = asked(searcher(tmp_path, music, large=large, n_deep=n_deep), query)
+    unsure = searcher(tmp_path, music, large=large, n_fallback=n_fallback)
+    found = unsure.candidates(query, np.zeros(0, np.float32))
     assert found
     assert (found[0].track_id == TRUE) == is_found

@@ -3,17 +3,18 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from engine.audio import decode
-from engine.config import AlignConfig, SearchConfig
+from engine.config import SearchConfig
 from engine.model.fingerprinter import Fingerprinter
 from engine.records import Candidate, Fingerprint
-from engine.search import candidates
-from engine.search.candidates import Stopwatch
-from engine.search.speeds import Variants
+from engine.search.candidates import find_candidates
+from engine.search.context import SearchContext
+from engine.search.speeds import SpeedSearch
 from engine.vectors.index import Index
 from engine.vectors.shard import write_shard
 from engine.vectors.storage import LocalStorage
@@ -27,21 +28,24 @@ SEARCH = SearchConfig()
 
 
 @pytest.fixture(scope="module")
-def variants(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Variants:
+def speed_search(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> SpeedSearch:
     """Over an index of four tunes, with ids 1 to 4."""
     shards = LocalStorage(tmp_path_factory.mktemp("shards"))
     fingerprinter = Fingerprinter.load(tiny_model, "cpu")
     prints = [fingerprinter.fingerprint([cached_tune(s, TUNE_S)], HOP_S) for s in SEEDS]
     placements = write_shard(shards, prints).placements(range(1, len(prints) + 1))
     index = Index(shards, placements, fingerprinter.recipe.recipe_id)
-    return Variants(fingerprinter, index, HOP_S, SEARCH, AlignConfig(), Stopwatch())
+    return SpeedSearch(fingerprinter, SearchContext(index=index, reference_hop_s=HOP_S))
 
 
-def as_it_is(variants: Variants, waveform: Waveform) -> list[Candidate]:
-    fingerprint = variants.fingerprinter.fingerprint([waveform], SEARCH.query_hop_s)
-    return candidates.find(
-        fingerprint, variants.index, HOP_S, SEARCH, variants.alignment, variants.stopwatch
-    )
+def at_own_speed(speed_search: SpeedSearch, waveform: Waveform) -> list[Candidate]:
+    fingerprint = speed_search.fingerprinter.fingerprint([waveform], SEARCH.query_hop_s)
+    return find_candidates(fingerprint, speed_search.context)
+
+
+def with_settings(speed_search: SpeedSearch, **settings: Any) -> SpeedSearch:
+    context = replace(speed_search.context, search=SearchConfig(**settings))
+    return replace(speed_search, context=context)
 
 
 def sped(track: int, speed: float, start_s: float = 2.0, end_s: float = 7.0) -> Waveform:
@@ -52,12 +56,12 @@ def sped(track: int, speed: float, start_s: float = 2.0, end_s: float = 7.0) -> 
 @pytest.mark.parametrize("track", [1, 2])
 @pytest.mark.parametrize("semitones", [-2.0, -1.0, 1.0, 2.0])
 def test_changed_speed_is_found_with_the_times_of_the_query(
-    variants: Variants, track: int, semitones: float
+    speed_search: SpeedSearch, track: int, semitones: float
 ) -> None:
     speed = 2 ** (semitones / 12)
     waveform = sped(track, speed)
-    plain = as_it_is(variants, waveform)
-    best = variants.widen(plain, waveform)[0]
+    plain = at_own_speed(speed_search, waveform)
+    best = speed_search.extend(plain, waveform)[0]
     assert best.track_id == track
     assert best.evidence > 1.2 * plain[0].evidence
     assert best.speed == pytest.approx(speed, rel=0.01)
@@ -68,10 +72,10 @@ def test_changed_speed_is_found_with_the_times_of_the_query(
     assert best.query_end_s <= len(waveform) / RATE
 
 
-def test_speed_between_the_steps_is_told_with_the_pitch(variants: Variants) -> None:
+def test_speed_between_the_steps_is_measured_with_the_pitch(speed_search: SpeedSearch) -> None:
     semitones = 0.85
     waveform = sped(1, 2 ** (semitones / 12))
-    best = variants.widen(as_it_is(variants, waveform), waveform)[0]
+    best = speed_search.extend(at_own_speed(speed_search, waveform), waveform)[0]
     assert best.track_id == 1
     assert best.resampled == pytest.approx(2 ** (-1 / 12))
     assert best.pitch == pytest.approx(semitones, abs=0.1)
@@ -81,76 +85,78 @@ def test_speed_between_the_steps_is_told_with_the_pitch(variants: Variants) -> N
     assert best.offset_s + best.speed * middle_s == pytest.approx(played_s, abs=0.1)
 
 
-def test_widened_candidates_are_one_per_track_with_margins_over_all(variants: Variants) -> None:
+def test_extended_candidates_are_one_per_track_with_margins_over_all(
+    speed_search: SpeedSearch,
+) -> None:
     waveform = sped(1, 2 ** (1 / 12))
-    found = variants.widen(as_it_is(variants, waveform), waveform)
+    found = speed_search.extend(at_own_speed(speed_search, waveform), waveform)
     assert len({one.track_id for one in found}) == len(found) == 4
     assert all(a.evidence >= b.evidence for a, b in itertools.pairwise(found))
     assert found[0].margin == pytest.approx(found[0].evidence - found[1].evidence)
     assert found[1].margin == pytest.approx(found[1].evidence - found[0].evidence)
 
 
-def test_evidence_at_another_speed_counts_less(variants: Variants) -> None:
+def test_evidence_at_another_speed_counts_less(speed_search: SpeedSearch) -> None:
     waveform = sped(1, 2 ** (1 / 12))
-    full = replace(variants, search=SearchConfig(resampled_weight=1.0))
-    less, more = (one.widen([], waveform)[0].evidence for one in (variants, full))
+    full = with_settings(speed_search, resampled_weight=1.0)
+    less, more = (one.extend([], waveform)[0].evidence for one in (speed_search, full))
     assert less == pytest.approx(SEARCH.resampled_weight * more)
 
 
-def test_query_at_its_own_speed_stays_first(variants: Variants) -> None:
+def test_query_at_its_own_speed_stays_first(speed_search: SpeedSearch) -> None:
     waveform = sped(2, 1.0)
-    plain = as_it_is(variants, waveform)
-    best = variants.widen(plain, waveform)[0]
+    plain = at_own_speed(speed_search, waveform)
+    best = speed_search.extend(plain, waveform)[0]
     assert (best.track_id, best.speed, best.resampled) == (2, 1.0, 1.0)
     assert best.evidence == plain[0].evidence
 
 
-def test_query_of_one_segment_can_be_played_faster(variants: Variants) -> None:
-    n_samples = round(variants.fingerprinter.segment_s * variants.fingerprinter.sample_rate)
+def test_query_of_one_segment_can_be_played_faster(speed_search: SpeedSearch) -> None:
+    n_samples = round(speed_search.fingerprinter.segment_s * speed_search.fingerprinter.sample_rate)
     waveform = sped(1, 2 ** (-2 / 12))[:n_samples]
-    best = variants.widen([], waveform)[0]
+    best = speed_search.extend([], waveform)[0]
     assert best.query_end_s <= n_samples / RATE
 
 
-def test_only_the_beginning_is_played_at_other_speeds(variants: Variants) -> None:
-    short = replace(variants, search=SearchConfig(speeds_s=3.0))
-    best = short.widen([], sped(1, 2 ** (1 / 12)))[0]
+def test_only_the_beginning_is_played_at_other_speeds(speed_search: SpeedSearch) -> None:
+    short = with_settings(speed_search, speeds_s=3.0)
+    best = short.extend([], sped(1, 2 ** (1 / 12)))[0]
     assert best.track_id == 1
     assert 2.5 < best.query_end_s <= 3.0
 
 
-def test_no_other_speeds_add_nothing(variants: Variants) -> None:
-    off = replace(variants, search=SearchConfig(speeds=()))
+def test_no_other_speeds_add_nothing(speed_search: SpeedSearch) -> None:
+    off = with_settings(speed_search, speeds=())
     waveform = sped(1, 2 ** (1 / 12))
-    plain = as_it_is(variants, waveform)
-    assert off.widen(plain, waveform) == plain
+    plain = at_own_speed(speed_search, waveform)
+    assert off.extend(plain, waveform) == plain
 
 
-def test_silent_query_adds_nothing(variants: Variants) -> None:
-    assert variants.widen([], np.zeros(2 * RATE, np.float32)) == []
+def test_silent_query_adds_nothing(speed_search: SpeedSearch) -> None:
+    assert speed_search.extend([], np.zeros(2 * RATE, np.float32)) == []
 
 
-def test_speed_is_told_by_what_follows_a_long_silence(variants: Variants) -> None:
+def test_speed_is_chosen_by_what_follows_a_long_silence(speed_search: SpeedSearch) -> None:
     waveform = sped(1, 2 ** (1 / 12))
     late = np.concatenate([np.zeros(21 * RATE, np.float32), waveform])
-    best = variants.widen([], late)[0]
+    best = speed_search.extend([], late)[0]
     assert best.track_id == 1
     assert best.resampled == pytest.approx(2 ** (-1 / 12))
 
 
 def test_speed_is_chosen_by_the_first_seconds(
-    variants: Variants, monkeypatch: pytest.MonkeyPatch
+    speed_search: SpeedSearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lengths_s = []
-    fingerprint = variants.fingerprinter.fingerprint
+    fingerprint = speed_search.fingerprinter.fingerprint
 
-    def noted(blocks: list[Waveform], hop_s: float) -> Fingerprint:
+    def recording_lengths(blocks: list[Waveform], hop_s: float) -> Fingerprint:
         lengths_s.append(sum(len(block) for block in blocks) / RATE)
         return fingerprint(blocks, hop_s)
 
     waveform = np.tile(sped(1, 2 ** (1 / 12)), 6)[: 28 * RATE]
-    monkeypatch.setattr(variants.fingerprinter, "fingerprint", noted)
-    variants.widen([], waveform)
+    monkeypatch.setattr(speed_search.fingerprinter, "fingerprint", recording_lengths)
+    speed_search.extend([], waveform)
     quick, whole = lengths_s[: len(SEARCH.speeds)], lengths_s[len(SEARCH.speeds)]
     assert quick == pytest.approx([20 / speed for speed in SEARCH.speeds], abs=0.01)
     assert any(whole == pytest.approx(28 / speed, abs=0.01) for speed in SEARCH.speeds)
