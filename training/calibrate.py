@@ -1,9 +1,9 @@
 """Fit the confidence curve of trained weights on tracks they were not trained on.
 
-The held-out tracks are asked for twice, once with one half of them in the catalog and once with the
-other, so each gives queries that are known and queries that are not. Small catalogs are asked as
-well as large ones: what resembles a query by chance has fewer rivals there. Fitted to 365 tracks
-alone, a curve let 1 % of 360 queries of unknown music pass among 459 tracks, and 5 % among 78.
+Clips of the held-out tracks are searched twice, each time with another half of these tracks in the
+catalog, so that every track gives known and unknown queries. The catalogs differ in size, because
+random matches have less competition in a small one: a curve fitted to 365 tracks alone accepted 1 %
+of 360 unknown queries among 459 tracks, and 5 % among 78.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from engine.search.speeds import SpeedSearch
 from engine.vectors.index import Index
 from engine.vectors.shard import write_shard
 from engine.vectors.storage import LocalStorage, ShardStorage
+from training.augment.config import AugmentConfig
 from training.augment.pool import AudioPool
-from training.augment.rng import Chance
-from training.config import AugmentConfig
+from training.augment.rng import Rng
 from training.dataset import PairSampler
 
 log = logging.getLogger(__name__)
 
 DURATIONS_S = (1.0, 2.0, 3.0, 5.0, 10.0)
 N_QUERIES = 6  # of each track and duration
-CHANGED_SHARE = 0.1
-_NOISE_SHARE, _ROOM_SHARE = 0.7, 0.4  # people also ask with what is on their disk
-_ONE_IN = (1, 4, 16)  # tracks of which a catalog has one
+CHANGED_PROB = 0.1  # of speed, pitch and tempo, each
+_NOISE_PROB, _ROOM_PROB = 0.7, 0.4  # lower than in training: people also search clean files
+_CATALOG_STRIDES = (1, 4, 16)  # catalogs contain all tracks, every 4th or every 16th
 
 
 class _Query(NamedTuple):
@@ -60,8 +60,8 @@ def calibrate(weights: Path, held_out: PairSampler, seed: int, device: str = "au
     ----------
     weights : Path
     held_out : PairSampler
-        Over recordings that the weights have never seen. All others of its music go into the
-        catalog with one half of these; the other half is asked for in vain.
+        Over recordings that the weights were not trained on. The other recordings of its pool are
+        in every catalog.
     seed : int
     device : {"auto", "cpu", "cuda"}
 
@@ -79,7 +79,7 @@ def calibrate(weights: Path, held_out: PairSampler, seed: int, device: str = "au
         everything = {one.track_id for one in placements}
         for half in (held_out.tracks[::2], held_out.tracks[1::2]):
             known = everything - {int(track) + 1 for track in half}
-            answers += _ask(queries, fingerprinter, index.among(known))
+            answers += _search(queries, fingerprinter, index.among(known))
     curve = learn(answers, fingerprinter.recipe_id, search=SearchConfig(), alignment=AlignConfig())
     kept = [
         p >= curve.min_confidence for p, is_right in (a.best(curve) for a in answers) if is_right
@@ -88,56 +88,58 @@ def calibrate(weights: Path, held_out: PairSampler, seed: int, device: str = "au
     return curve
 
 
-def heard(config: AugmentConfig, *, noise: bool = True, speech: bool = True) -> AugmentConfig:
-    """Tell what happens to music on its way to a query; some clips run at other speeds.
+def query_augmentation(
+    config: AugmentConfig, *, noise: bool = True, speech: bool = True
+) -> AugmentConfig:
+    """Adapt the degradations of training to queries, some of them at another speed.
 
-    None has other music in it: the catalog holds that music, and would be right to say so.
+    Queries contain no other music, because that music is in the catalog and a right answer too.
 
     Parameters
     ----------
     config : AugmentConfig
     noise, speech : bool
-        Whether there are recordings of them.
+        Whether there are recordings of noise and speech.
 
     Returns
     -------
     AugmentConfig
     """
-    recorded, voices, _, coloured = config.noise_kinds
+    recorded, voices, _, coloured = config.noise_kind_probs
     recorded, voices = recorded * noise, voices * speech
     total = recorded + voices + coloured
     return dataclasses.replace(
         config,
-        transpose_share=0.0,
-        mix_share=0.0,
-        noise_kinds=(recorded / total, voices / total, 0.0, coloured / total),
-        noise_share=_NOISE_SHARE,
-        room_share=_ROOM_SHARE,
+        transpose_prob=0.0,
+        mix_prob=0.0,
+        noise_kind_probs=(recorded / total, voices / total, 0.0, coloured / total),
+        noise_prob=_NOISE_PROB,
+        room_prob=_ROOM_PROB,
         speed=(0.92, 1.08),
-        speed_share=CHANGED_SHARE,
+        speed_prob=CHANGED_PROB,
         pitch=(-2.0, 2.0),
-        pitch_share=CHANGED_SHARE,
-        tempo_share=CHANGED_SHARE,
+        pitch_prob=CHANGED_PROB,
+        tempo_prob=CHANGED_PROB,
     )
 
 
 def best_candidates(
     clip: Fingerprint, waveform: NDArray[np.float32], speed_search: SpeedSearch
 ) -> tuple[Candidate, ...]:
-    """Ask for a clip as it is and at other speeds, though a sure one would not need it.
+    """Search a clip as it is and at other speeds, even if the first search is confident.
 
     Parameters
     ----------
     clip : Fingerprint
     waveform : float32 array of shape (n_samples,)
-        What `clip` was made from.
+        The waveform of `clip`.
     speed_search : SpeedSearch
-        Its context is searched.
+        With the context to search.
 
     Returns
     -------
     tuple of Candidate
-        The best of either way; empty when the clip resembles nothing.
+        The best candidate of each search; empty if nothing is found.
     """
     plain = find_candidates(clip, speed_search.context)
     return (*plain[:1], *speed_search.extend(plain, waveform)[:1])
@@ -147,11 +149,13 @@ def _queries(fingerprinter: Fingerprinter, held_out: PairSampler, seed: int) -> 
     """Degrade clips of each track."""
     hop_s = fingerprinter.hop_within(SearchConfig().query_hop_s, IndexConfig().segment_hop_s)
     for track in map(int, held_out.tracks):
-        one = dataclasses.replace(held_out, tracks=np.array([track]), config=heard(held_out.config))
+        one = dataclasses.replace(
+            held_out, tracks=np.array([track]), config=query_augmentation(held_out.config)
+        )
         for duration_s in DURATIONS_S:
-            chance = Chance((seed, 3, track, int(duration_s)))
+            rng = Rng((seed, 3, track, int(duration_s)))
             n_samples = int(duration_s * fingerprinter.sample_rate)
-            for clip in one.draw(chance, N_QUERIES, n_samples).degraded.numpy():
+            for clip in one.draw(rng, N_QUERIES, n_samples).degraded.numpy():
                 try:
                     fingerprint = fingerprinter.fingerprint([clip], hop_s)
                 except AudioError as error:
@@ -176,14 +180,14 @@ def _write_catalog(
     return write_shard(shards, fingerprints.values()).placements(fingerprints)
 
 
-def _ask(queries: Sequence[_Query], fingerprinter: Fingerprinter, index: Index) -> list[Answer]:
-    """Ask for each query in a catalog of all tracks or of some of them, several at a time."""
+def _search(queries: Sequence[_Query], fingerprinter: Fingerprinter, index: Index) -> list[Answer]:
+    """Search each query in a catalog of all tracks or of some of them, in parallel."""
     known = index.track_ids
 
     def answer(number: int) -> Answer:
         one = queries[number]
         is_known = one.track_id in known
-        some = set(known[:: _ONE_IN[number % len(_ONE_IN)]])
+        some = set(known[:: _CATALOG_STRIDES[number % len(_CATALOG_STRIDES)]])
         tracks = index.among(some | {one.track_id} if is_known else some)
         context = SearchContext(index=tracks, reference_hop_s=IndexConfig().segment_hop_s)
         speed_search = SpeedSearch(fingerprinter, context)
@@ -198,8 +202,8 @@ def _ask(queries: Sequence[_Query], fingerprinter: Fingerprinter, index: Index) 
 
     answers = []
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for number, given in enumerate(threads.map(answer, range(len(queries)))):
-            answers.append(given)
+        for number, result in enumerate(threads.map(answer, range(len(queries)))):
+            answers.append(result)
             if number % 100 == 0:
-                log.info("asked %d of %d", number, len(queries))
+                log.info("searched %d of %d", number, len(queries))
     return answers

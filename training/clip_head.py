@@ -1,4 +1,4 @@
-"""The clip head: how consecutive segment embeddings become one, learned on the finished encoder."""
+"""Train the clip head, which pools segment embeddings, on the finished encoder."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from torch import Tensor, nn
 from engine.model.network import AST, ClipHead
 from engine.recipe import Recipe
 from training import loss
-from training.augment.rng import Chance
+from training.augment.rng import Rng
 from training.config import TrainConfig
 from training.dataset import PairSampler
 from training.validate import embed
 
 log = logging.getLogger(__name__)
 
-_N_AT_ONCE = 32
-_HIDDEN_SHARE = 0.1
+_N_CLIPS_PER_DRAW = 32
+_ABSENT_PROB = 0.1
 
 
-def train_clips(
+def train_clip_head(
     model: AST,
     clip_head: ClipHead,
     sampler: PairSampler,
     config: TrainConfig,
     recipe: Recipe,
 ) -> dict[str, float]:
-    """Teach the clip head which clips belong together.
+    """Train the clip head to match clips of the same music.
 
-    The encoder is frozen, so all clips are embedded once. A query begins anywhere, stored clips
-    begin every few seconds: the views are shifted by up to half of that.
+    The encoder is frozen, so all clips are embedded once. Stored clips start every few seconds and
+    a query starts anywhere, so the two views are shifted by up to half the hop of the clips.
 
     Parameters
     ----------
@@ -46,64 +46,64 @@ def train_clips(
     Returns
     -------
     dict of float
-        Loss and hit rate in the batch, averaged over the last steps.
+        "clip_loss" and "clip_hit_rate", the loss and the hit rate in the batch, averaged over the
+        last steps.
     """
-    clean, degraded = _embedded(model, sampler, config, recipe)
+    clean, degraded = _embed_pairs(model, sampler, config, recipe)
     optimizer = torch.optim.AdamW(clip_head.parameters(), weight_decay=config.weight_decay)
-    record = {"clip_loss": 0.0, "clip_hit_rate": 0.0}
+    averages = {"clip_loss": 0.0, "clip_hit_rate": 0.0}
     clip_head.train()
     for step in range(config.n_clip_steps):
-        chance = Chance((config.seed, 1, step), clean.device)
-        rows = chance.tensor(
-            chance.rng.choice(len(clean), min(config.n_clip_pairs, len(clean)), replace=False)
+        rng = Rng((config.seed, 1, step), clean.device)
+        rows = rng.tensor(
+            rng.generator.choice(len(clean), min(config.n_clip_pairs, len(clean)), replace=False)
         )
-        both = torch.cat([clip_head(*_some(view[rows], chance)) for view in (clean, degraded)])
-        value = loss.nt_xent(both, config.temperature)
+        views = [clip_head(*_drop_segments(view[rows], rng)) for view in (clean, degraded)]
+        embeddings = torch.cat(views)
+        value = loss.nt_xent(embeddings, config.temperature)
         for group in optimizer.param_groups:
             group["lr"] = config.clip_learning_rate * (1 - step / config.n_clip_steps)
         optimizer.zero_grad(set_to_none=True)
         value.backward()
-        nn.utils.clip_grad_norm_(clip_head.parameters(), config.max_norm)
+        nn.utils.clip_grad_norm_(clip_head.parameters(), config.max_grad_norm)
         optimizer.step()
-        for key, now in (
-            ("clip_loss", float(value.detach())),
-            ("clip_hit_rate", loss.hit_rate(both)),
-        ):
-            record[key] += (now - record[key]) / min(step + 1, 50)
+        metrics = float(value.detach()), loss.hit_rate(embeddings)
+        for key, metric in zip(averages, metrics, strict=True):
+            averages[key] += (metric - averages[key]) / min(step + 1, 50)
         if step % 100 == 0:
-            log.info("clip step %d %s", step, {k: round(v, 3) for k, v in record.items()})
+            log.info("clip step %d %s", step, {k: round(v, 3) for k, v in averages.items()})
     clip_head.eval()
-    return record
+    return averages
 
 
 @torch.inference_mode()
-def _embedded(
+def _embed_pairs(
     model: AST, sampler: PairSampler, config: TrainConfig, recipe: Recipe
 ) -> tuple[Tensor, Tensor]:
-    """Embed pairs of clips, each of shape (n_clips, n_segments, dim)."""
+    """Embed pairs of clips that are not silent, each view of shape (n_clips, n_segments, dim)."""
     clip, settings = recipe.clip, recipe.spectrogram
     hop = round(clip.segment_hop_s * settings.sample_rate)
     n_samples = (clip.n_segments - 1) * hop + settings.samples_per_segment
     shift_s = clip.hop_segments * clip.segment_hop_s / 2
-    config_shifted = dataclasses.replace(sampler.config, shift_s=shift_s)
-    shifted = dataclasses.replace(sampler, config=config_shifted)
+    augment = dataclasses.replace(sampler.config, shift_s=shift_s)
+    shifted = dataclasses.replace(sampler, config=augment)
     model.eval()
     views: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for batch in range(-(-config.n_clips // _N_AT_ONCE)):
+    for batch in range(-(-config.n_clips // _N_CLIPS_PER_DRAW)):
         device = next(model.parameters()).device
-        pairs = shifted.draw(Chance((config.seed, 2, batch), device), _N_AT_ONCE, n_samples)
+        pairs = shifted.draw(Rng((config.seed, 2, batch), device), _N_CLIPS_PER_DRAW, n_samples)
         for view, out in zip((pairs.clean, pairs.degraded), views, strict=True):
             out.append(embed(model, view, clip.segment_hop_s, recipe))
         if batch % 20 == 0:
-            log.info("embedded %d of %d clips", batch * _N_AT_ONCE, config.n_clips)
+            log.info("embedded %d of %d clips", batch * _N_CLIPS_PER_DRAW, config.n_clips)
     clean, degraded = (torch.cat(view) for view in views)
-    heard = clean.any(dim=2).any(dim=1) & degraded.any(dim=2).any(dim=1)
-    return clean[heard].clone(), degraded[heard].clone()
+    audible = clean.any(dim=2).any(dim=1) & degraded.any(dim=2).any(dim=1)
+    return clean[audible].clone(), degraded[audible].clone()
 
 
-def _some(clips: Tensor, chance: Chance) -> tuple[Tensor, Tensor]:
-    """Hide some segments, as silence and short clips do; gives clips and what is absent."""
-    hidden = chance.tensor(chance.rng.random(clips.shape[:2]) < _HIDDEN_SHARE)
-    absent = hidden | ~clips.any(dim=2)
+def _drop_segments(clips: Tensor, rng: Rng) -> tuple[Tensor, Tensor]:
+    """Drop some segments, as in silence and short clips; returns the clips and what is absent."""
+    dropped = rng.tensor(rng.generator.random(clips.shape[:2]) < _ABSENT_PROB)
+    absent = dropped | ~clips.any(dim=2)
     absent = torch.where(absent.all(dim=1, keepdim=True), ~clips.any(dim=2), absent)
     return clips.masked_fill(absent[:, :, None], 0.0), absent

@@ -1,4 +1,4 @@
-"""Pairs of views of the same moment of music, drawn from a pool of recordings."""
+"""Draw pairs of views of the same moment of music from a pool of recordings."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.augment import degrade
-from training.augment.noise import Noises
+from training.augment.config import AugmentConfig, Range
+from training.augment.noise import NoiseMixer
 from training.augment.pool import AudioPool
-from training.augment.reverb import Rooms
-from training.augment.rng import Chance
+from training.augment.reverb import Reverb
+from training.augment.rng import Rng
 from training.augment.tempo import change_speed, change_tempo
-from training.config import AugmentConfig, Range
 
-_LOUDEST_SILENCE = 1e-3
+_MAX_SILENCE_LEVEL = 1e-3  # mean absolute value of an excerpt that counts as silent
+_N_ATTEMPTS = 8  # to find an audible excerpt
 
 
 class Pairs(NamedTuple):
-    """What the model learns from.
+    """A batch of pairs of views.
 
     Parameters
     ----------
     clean, degraded : float32 tensors of shape (n_pairs, n_samples)
         The same moment of music.
     tracks : int64 tensor of shape (n_pairs,)
-        Where it comes from.
+        Indices of the recordings in the pool.
     """
 
     clean: Tensor
@@ -45,103 +46,109 @@ class PairSampler:
     ----------
     music : AudioPool
     tracks : int64 array of shape (n_tracks,)
-        The recordings to draw from; those that could not be decoded are left out.
-    noises : Noises
-    rooms : Rooms
+        Indices of the recordings to draw from; those of length 0 are left out.
+    noise : NoiseMixer
+    reverb : Reverb
     config : AugmentConfig
     """
 
     music: AudioPool
     tracks: NDArray[np.int64]
-    noises: Noises
-    rooms: Rooms
+    noise: NoiseMixer
+    reverb: Reverb
     config: AugmentConfig
 
     def __post_init__(self) -> None:
         decoded = [track for track in self.tracks if self.music.lengths[track]]
         object.__setattr__(self, "tracks", np.array(decoded, dtype=np.int64))
 
-    def draw(self, chance: Chance, n_pairs: int, n_samples: int) -> Pairs:
-        """Draw pairs, each from another track while there are enough.
+    def draw(self, rng: Rng, n_pairs: int, n_samples: int) -> Pairs:
+        """Draw pairs, each from another track while there are enough tracks.
 
         Parameters
         ----------
-        chance : Chance
+        rng : Rng
         n_pairs, n_samples : int
-            Number and length of the pairs.
+            Number of pairs, and length of each view.
+
+        Returns
+        -------
+        Pairs
         """
-        config, rate = self.config, self.rooms.sample_rate
+        config, rate = self.config, self.reverb.sample_rate
         context, margin = int(config.context_s * rate), int(config.shift_s * rate)
-        # A view that runs faster begins earlier and ends later around the same middle.
+        # A faster view starts earlier and ends later around the same middle.
         fastest = config.speed[1] * 2 ** (config.pitch[1] / 12)
         stretch = max(fastest - 1, 0) * (n_samples / 2 + context)
         before = context + margin + stretch
-        reach = int((2 * before + n_samples) * config.transpose[1]) + 8
-        tracks, source = self._sources(chance, n_pairs, reach)
-        speed = _rates(chance, n_pairs, config.transpose, config.transpose_share)
+        n_source = int((2 * before + n_samples) * config.transpose[1]) + 8
+        tracks, source = self._draw_sources(rng, n_pairs, n_source)
+        speed = _draw_factors(rng, n_pairs, config.transpose, config.transpose_prob)
         start = 2 + before * speed
         clean = change_speed(source, speed, start, n_samples)
-        shift = chance.uniform((-margin, margin), n_pairs).double()
+        shift = rng.uniform((-margin, margin), n_pairs).double()
         middle = start + speed * (n_samples / 2 + shift)
-        heard = self._heard(source, middle, speed, context, n_samples, chance)
-        degraded = degrade.degrade(heard, chance, config, self.rooms, self.noises)
-        return Pairs(clean, degraded[:, context:], chance.tensor(tracks))
+        played = self._change_playback(source, middle, speed, (context, n_samples), rng)
+        degraded = degrade.degrade(played, rng, config, self.reverb, self.noise)
+        return Pairs(clean, degraded[:, context:], rng.tensor(tracks))
 
-    def _heard(
-        self,
-        source: Tensor,
-        middle: Tensor,
-        speed: Tensor,
-        context: int,
-        n_samples: int,
-        chance: Chance,
+    def _change_playback(
+        self, source: Tensor, middle: Tensor, speed: Tensor, lengths: tuple[int, int], rng: Rng
     ) -> Tensor:
-        """Read the degraded view around its middle, at its own speed, pitch and tempo."""
-        config, n = self.config, len(source)
-        faster = speed * _rates(chance, n, config.speed, config.speed_share)
-        semitones = _rates(chance, n, _frequencies(config.pitch), config.pitch_share)
-        tempo = _rates(chance, n, config.tempo, config.tempo_share) / semitones
-        faster = faster * semitones
-        changed = (tempo != 1).nonzero()[:, 0]
-        n_heard = context + n_samples
-        begin = (middle - faster * (context + n_samples / 2)).clamp(min=2)
-        heard = change_speed(source, faster, begin, n_heard)
-        if len(changed):
-            # The vocoder changes pace around the middle of what it gets: read as much behind it.
-            of = source[changed], faster[changed], begin[changed]
-            longer = change_speed(*of, n_heard + context)
-            heard[changed] = change_tempo(longer, tempo[changed])[:, :n_heard]
-        return heard
+        """Read the view to degrade around its middle, at its own speed, pitch and tempo.
 
-    def _sources(self, chance: Chance, n: int, n_samples: int) -> tuple[NDArray[np.int64], Tensor]:
+        `lengths` are those of the context and of the view, in samples.
+        """
+        config, n, (context, n_samples) = self.config, len(source), lengths
+        factor = speed * _draw_factors(rng, n, config.speed, config.speed_prob)
+        pitch = _draw_factors(rng, n, _as_factors(config.pitch), config.pitch_prob)
+        tempo = _draw_factors(rng, n, config.tempo, config.tempo_prob) / pitch
+        factor = factor * pitch
+        changed = (tempo != 1).nonzero()[:, 0]
+        n_played = context + n_samples
+        start = (middle - factor * (context + n_samples / 2)).clamp(min=2)
+        played = change_speed(source, factor, start, n_played)
+        if len(changed):
+            # The vocoder keeps the middle of its input in place: add as much after the view as
+            # the context is long.
+            settings = source[changed], factor[changed], start[changed]
+            longer = change_speed(*settings, n_played + context)
+            played[changed] = change_tempo(longer, tempo[changed])[:, :n_played]
+        return played
+
+    def _draw_sources(self, rng: Rng, n: int, n_samples: int) -> tuple[NDArray[np.int64], Tensor]:
+        """Draw audible excerpts of different tracks, some of them mixed with another excerpt."""
         lengths = self.music.lengths[self.tracks].astype(float)
-        chosen = chance.rng.choice(
+        tracks = rng.generator.choice(
             self.tracks, size=n, replace=n > len(lengths), p=lengths / lengths.sum()
         )
-        cuts = np.stack([self._audible(chance.rng, track, n_samples) for track in chosen])
-        source = chance.tensor(cuts)
-        mixed = chance.struck(n, self.config.mix_share)
+        excerpts = [self._audible_excerpt(rng.generator, track, n_samples) for track in tracks]
+        source = rng.tensor(np.stack(excerpts))
+        mixed = rng.select(n, self.config.mix_prob)
         if len(mixed):
-            gain = 10 ** (chance.uniform(self.config.mix_db, len(mixed)) / 20)
+            gain = 10 ** (rng.uniform(self.config.mix_db, len(mixed)) / 20)
             source[mixed] += source[mixed.roll(1)] * gain[:, None]
-        return chosen, source
+        return tracks, source
 
-    def _audible(self, rng: np.random.Generator, track: int, n_samples: int) -> NDArray[np.float32]:
-        for _ in range(8):
-            cut = self.music.excerpt(track, int(rng.integers(self.music.lengths[track])), n_samples)
-            if np.abs(cut[n_samples // 3 :]).mean() > _LOUDEST_SILENCE:
+    def _audible_excerpt(
+        self, generator: np.random.Generator, track: int, n_samples: int
+    ) -> NDArray[np.float32]:
+        for _ in range(_N_ATTEMPTS):
+            start = int(generator.integers(self.music.lengths[track]))
+            excerpt = self.music.excerpt(track, start, n_samples)
+            if np.abs(excerpt[n_samples // 3 :]).mean() > _MAX_SILENCE_LEVEL:
                 break
-        return cut
+        return excerpt
 
 
-def _rates(chance: Chance, n: int, bounds: Range, share: float) -> Tensor:
-    """Draw factors for a share of the examples, 1 for the others; float64 of shape (n,)."""
-    rates = torch.ones(n, dtype=torch.float64, device=chance.device)
-    struck = chance.struck(n, share)
-    rates[struck] = chance.log_uniform(bounds, len(struck)).double()
-    return rates
+def _draw_factors(rng: Rng, n: int, bounds: Range, prob: float) -> Tensor:
+    """Draw factors for some of the examples, 1 for the others; float64 tensor of shape (n,)."""
+    factors = torch.ones(n, dtype=torch.float64, device=rng.device)
+    selected = rng.select(n, prob)
+    factors[selected] = rng.log_uniform(bounds, len(selected)).double()
+    return factors
 
 
-def _frequencies(semitones: Range) -> Range:
+def _as_factors(semitones: Range) -> Range:
     low, high = semitones
     return 2 ** (low / 12), 2 ** (high / 12)

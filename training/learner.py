@@ -1,7 +1,7 @@
 """One optimizer step of contrastive learning, on one device or on several.
 
-Chang et al. 2021 (arXiv 2010.11910): a segment and its degraded self attract each other, everything
-else in the batch repels.
+A segment and its degraded version attract each other, all other segments of the batch repel (Chang
+et al. 2021, arXiv 2010.11910).
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from engine.model.supervised import optimizer_state, optimizer_tensors
 from engine.recipe import Recipe
 from training import loss
 from training.augment import channel
-from training.augment.rng import Chance
+from training.augment.rng import Rng
 from training.config import TrainConfig
 from training.dataset import Pairs
 
 
-class Progress(NamedTuple):
-    """What a step tells about itself."""
+class StepMetrics(NamedTuple):
+    """Loss and hit rate in the batch, before the step."""
 
     loss: float
     hit_rate: float
 
 
 class Learner:
-    """A model with its optimizer.
+    """A model with its optimizers.
 
     Parameters
     ----------
@@ -56,12 +56,18 @@ class Learner:
         self.device = next(model.parameters()).device
         self.optimizers = optimizers(model, config)
         self._loss = loss.choose(config)
-        if config.checkpointing:
+        if config.gradient_checkpointing:
             for block in model.blocks:
-                block.forward = partial(_forgetting, block.forward, self.device)
+                block.forward = partial(_checkpointed, block.forward, self.device)
 
-    def features(self, pairs: Pairs, chance: Chance) -> Tensor:
-        """Turn both views into what the model reads, the clean ones first.
+    def features(self, pairs: Pairs, rng: Rng) -> Tensor:
+        """Compute the features of both views, the clean ones first.
+
+        Parameters
+        ----------
+        pairs : Pairs
+        rng : Rng
+            Draws the masks of the degraded views.
 
         Returns
         -------
@@ -72,72 +78,82 @@ class Learner:
             spectrogram.normalise(spectrogram.log_mel(view, settings), settings)
             for view in (pairs.clean, pairs.degraded)
         )
-        return torch.cat([clean, channel.mask(degraded, chance, self.config.augment)])
+        return torch.cat([clean, channel.mask(degraded, rng, self.config.augment)])
 
-    def learn(self, features: Tensor, rate: float) -> Progress:
+    def step(self, features: Tensor, rate: float) -> StepMetrics:
         """Take one step.
 
         Parameters
         ----------
         features : float32 tensor of shape (2 * n_pairs, n_frames, n_mels)
-            Of this process's share of the batch.
+            This process's part of the batch.
         rate : float
             Learning rate.
+
+        Returns
+        -------
+        StepMetrics
         """
-        for group in (group for one in self.optimizers for group in one.param_groups):
-            group["lr"] = rate
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
         self.model.zero_grad(set_to_none=True)
-        whole = len(features) <= 2 * self.config.n_pairs_at_once
-        value, both = self._backward(features) if whole else self._backward_in_pieces(features)
+        fits = len(features) <= 2 * self.config.n_pairs_per_chunk
+        value, embeddings = self._backward(features) if fits else self._backward_in_chunks(features)
         if n_processes() > 1:
             for parameter in self.model.parameters():
                 if parameter.grad is not None:
                     dist.all_reduce(parameter.grad)
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_norm)
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
         for optimizer in self.optimizers:
             optimizer.step()
-        return Progress(value, loss.hit_rate(both))
+        return StepMetrics(value, loss.hit_rate(embeddings))
 
     def _backward(self, features: Tensor) -> tuple[float, Tensor]:
-        embeddings = self._embed(features)
-        both = _of_all_processes(embeddings)
-        value = self._loss(both)
+        """Compute gradients; returns the loss and the embeddings of all processes."""
+        embeddings = _gather(self._embed(features))
+        value = self._loss(embeddings)
         value.backward()
-        return float(value.detach()), both.detach()
+        return float(value.detach()), embeddings.detach()
 
-    def _backward_in_pieces(self, features: Tensor) -> tuple[float, Tensor]:
-        """First all embeddings, then the loss's gradient on them, then each piece once more."""
-        pieces = features.split(2 * self.config.n_pairs_at_once)
+    def _backward_in_chunks(self, features: Tensor) -> tuple[float, Tensor]:
+        """Embed all chunks, compute the loss's gradient, then embed each chunk again with it."""
+        chunks = features.split(2 * self.config.n_pairs_per_chunk)
         with torch.no_grad():
-            known = torch.cat([self._embed(piece) for piece in pieces])
-        known.requires_grad_()
-        both = _of_all_processes(known)
-        value = self._loss(both)
-        (gradient,) = torch.autograd.grad(value, known)
-        for piece, part in zip(pieces, gradient.split(len(pieces[0])), strict=True):
-            self._embed(piece).backward(part)
-        return float(value.detach()), both.detach()
+            own = torch.cat([self._embed(chunk) for chunk in chunks])
+        own.requires_grad_()
+        embeddings = _gather(own)
+        value = self._loss(embeddings)
+        (gradient,) = torch.autograd.grad(value, own)
+        for chunk, part in zip(chunks, gradient.split(len(chunks[0])), strict=True):
+            self._embed(chunk).backward(part)
+        return float(value.detach()), embeddings.detach()
 
     def _embed(self, features: Tensor) -> Tensor:
-        with _fast(self.device):
+        with _mixed_precision(self.device):
             return self.model.embed(features)
 
     def save(self, path: Path, n_steps: int) -> None:
-        """Write weights and optimizer state after that many steps."""
+        """Write weights, optimizer states and the number of steps done."""
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        for which, optimizer in enumerate(self.optimizers):
-            tensors |= optimizer_tensors(optimizer, f"optimizer.{which}.")
+        for i, optimizer in enumerate(self.optimizers):
+            tensors |= optimizer_tensors(optimizer, f"optimizer.{i}.")
         tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
         with atomic_write(path) as partial:
             save_file(tensors, partial, {"n_steps": str(n_steps)})
 
     def load(self, path: Path) -> int:
-        """Go back to what :meth:`save` wrote; returns the steps done.
+        """Restore what :meth:`save` wrote.
+
+        Returns
+        -------
+        int
+            Number of steps done.
 
         Raises
         ------
         ModelError
-            The file is damaged, or of a model of another shape.
+            The file is damaged, or belongs to a model of another shape.
         """
         try:
             tensors = load_file(path)
@@ -145,27 +161,28 @@ class Learner:
                 {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
             )
         except (SafetensorError, RuntimeError) as error:
-            reason = "no checkpoint of this model; another run needs another folder"
+            reason = "not a checkpoint of this model; use another folder for another run"
             raise ModelError(path, reason) from error
-        for which, optimizer in enumerate(self.optimizers):
-            state = optimizer_state(tensors, f"optimizer.{which}.")
+        for i, optimizer in enumerate(self.optimizers):
+            state = optimizer_state(tensors, f"optimizer.{i}.")
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
         with safe_open(path, framework="pt") as file:
             return int(file.metadata()["n_steps"])
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Rise, stay, then fall to zero: linearly up, linearly down (Hu et al. 2024, 2404.06395)."""
+    """Compute a rate that rises and falls linearly, constant between (Hu et al. 2404.06395)."""
     rising = (step + 1) / max(config.n_warmup_steps, 1)
-    falling = (config.n_steps - step) / max(config.cooldown_share * config.n_steps, 1)
+    falling = (config.n_steps - step) / max(config.cooldown_fraction * config.n_steps, 1)
     return config.learning_rate * min(1.0, rising, falling)
 
 
 def optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """Make AdamW, and for "muon" Muon for the matrices inside the transformer's layers.
+    """Build AdamW; with "muon", also Muon for the matrices of the transformer's layers.
 
-    Muon (Jordan et al. 2024) takes steps of equal length in all directions of a matrix; scaled
-    as long as AdamW's are (Liu et al. 2025, arXiv 2502.16982), both share one learning rate.
+    Muon (Jordan et al. 2024) takes steps of equal length in all directions of a matrix. They are
+    scaled to the length of AdamW's (Liu et al. 2025, arXiv 2502.16982), so that both share one
+    learning rate.
     """
     inner: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
@@ -180,28 +197,28 @@ def optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimi
 
 
 def n_processes() -> int:
-    """How many processes share each batch."""
+    """Return the number of processes that share each batch."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def _forgetting(
-    block: Callable[..., Tensor], device: torch.device, x: Tensor, n_wanted: int | None = None
+def _checkpointed(
+    block: Callable[..., Tensor], device: torch.device, x: Tensor, n_out: int | None = None
 ) -> Tensor:
-    """Run a block whose activations are computed again on the way back, in the same way."""
+    """Run a block and compute its activations again in the backward pass."""
 
     def run(x: Tensor) -> Tensor:
-        with _fast(device):
-            return block(x, n_wanted)
+        with _mixed_precision(device):  # the backward pass runs outside the caller's context
+            return block(x, n_out)
 
     if not torch.is_grad_enabled():
-        return block(x, n_wanted)
+        return block(x, n_out)
     out: Tensor = checkpoint(run, x, use_reentrant=False)
     return out
 
 
 @contextmanager
-def _fast(device: torch.device) -> Iterator[None]:
-    """bfloat16, and on a CPU no fused attention, whose backward takes 2.3 times as long there."""
+def _mixed_precision(device: torch.device) -> Iterator[None]:
+    """Use bfloat16, and on a CPU no fused attention, whose backward is 2.3 times slower there."""
     with torch.autocast(device.type, torch.bfloat16):
         if device.type == "cpu":
             with sdpa_kernel(SDPBackend.MATH):
@@ -210,18 +227,18 @@ def _fast(device: torch.device) -> Iterator[None]:
             yield
 
 
-def _of_all_processes(embeddings: Tensor) -> Tensor:
-    """Put together what all processes embedded; gradients flow to this one's part.
+def _gather(embeddings: Tensor) -> Tensor:
+    """Concatenate the embeddings of all processes; gradients flow to this process's part.
 
     Returns
     -------
-    float32 tensor of shape (2 * n_pairs of all, dim)
-        The first views of all, then the second ones.
+    float32 tensor of shape (2 * n_pairs of the batch, dim)
+        The clean views of all processes, then the degraded ones.
     """
     if n_processes() == 1:
         return embeddings
-    everyone = [torch.empty_like(embeddings) for _ in range(n_processes())]
-    dist.all_gather(everyone, embeddings.detach().contiguous())
-    everyone[dist.get_rank()] = embeddings
-    first, second = zip(*(part.chunk(2) for part in everyone), strict=True)
-    return torch.cat([*first, *second])
+    parts = [torch.empty_like(embeddings) for _ in range(n_processes())]
+    dist.all_gather(parts, embeddings.detach().contiguous())
+    parts[dist.get_rank()] = embeddings
+    clean, degraded = zip(*(part.chunk(2) for part in parts), strict=True)
+    return torch.cat([*clean, *degraded])

@@ -1,7 +1,7 @@
-"""Contrastive losses: what belongs together attracts, everything else repels.
+"""Contrastive losses: embeddings of the same moment attract, all others repel.
 
-Each takes embeddings ``(2 * n_pairs, dim)`` of unit norm, in which row i and row n_pairs + i belong
-together and to nothing else, and gives a loss of shape ().
+Each loss takes unit-norm embeddings of shape ``(2 * n_pairs, dim)``, in which rows i and
+n_pairs + i are the two views of a pair, and returns a tensor of shape ().
 """
 
 from __future__ import annotations
@@ -16,55 +16,59 @@ from training.config import TrainConfig
 
 
 def choose(config: TrainConfig) -> Callable[[Tensor], Tensor]:
-    """Give the loss that a run asks for."""
+    """Return the loss that the config names."""
     losses: dict[str, Callable[[Tensor], Tensor]] = {
-        "nt_xent": lambda both: nt_xent(both, config.temperature),
-        "decoupled": lambda both: decoupled(both, config.temperature),
-        "triplet": lambda both: triplet(both, config.margin),
+        "nt_xent": lambda embeddings: nt_xent(embeddings, config.temperature),
+        "decoupled": lambda embeddings: decoupled(embeddings, config.temperature),
+        "triplet": lambda embeddings: triplet(embeddings, config.margin),
     }
     return losses[config.loss]
 
 
-def nt_xent(both: Tensor, temperature: float) -> Tensor:
-    """Normalised temperature-scaled cross entropy (Chen et al. 2020, arXiv 2002.05709)."""
-    return F.cross_entropy(_similarity(both, -torch.inf) / temperature, _partners(both))
+def nt_xent(embeddings: Tensor, temperature: float) -> Tensor:
+    """Compute the normalised temperature-scaled cross entropy (Chen et al. 2020, 2002.05709)."""
+    logits = _similarity(embeddings, -torch.inf) / temperature
+    return F.cross_entropy(logits, _partners(embeddings))
 
 
-def decoupled(both: Tensor, temperature: float) -> Tensor:
-    """NT-Xent whose denominator leaves the partner out (Yeh et al. 2022, arXiv 2110.06848)."""
-    similarity = _similarity(both, -torch.inf) / temperature
-    partner = _partners(both)[:, None]
-    attracted = similarity.gather(1, partner)[:, 0]
-    repelled = similarity.scatter(1, partner, -torch.inf).logsumexp(dim=1)
-    return (repelled - attracted).mean()
+def decoupled(embeddings: Tensor, temperature: float) -> Tensor:
+    """Compute NT-Xent without the partner in the denominator (Yeh et al. 2022, 2110.06848)."""
+    similarity = _similarity(embeddings, -torch.inf) / temperature
+    partner = _partners(embeddings)[:, None]
+    positive = similarity.gather(1, partner)[:, 0]
+    negative = similarity.scatter(1, partner, -torch.inf).logsumexp(dim=1)
+    return (negative - positive).mean()
 
 
-def triplet(both: Tensor, margin: float) -> Tensor:
-    """Squared distances to the partner and to the nearest stranger farther off than it.
+def triplet(embeddings: Tensor, margin: float) -> Tensor:
+    """Compute the triplet loss of squared distances with semi-hard negatives.
 
-    Semi-hard negatives (Schroff et al. 2015, arXiv 1503.03832); where none is farther off, the
-    farthest of all stands in.
+    The negative is the nearest one that is farther away than the partner (Schroff et al. 2015,
+    arXiv 1503.03832), or the farthest of all if none is.
     """
-    partner = _partners(both)[:, None]
-    distance = (2 - 2 * _similarity(both, 1.0)).clamp(min=0)  # rounding makes it negative
-    to_partner = distance.gather(1, partner)
-    strangers = distance.scatter(1, partner, 0.0)
-    beyond = strangers.masked_fill(strangers <= to_partner, torch.inf).amin(dim=1)
-    negative = torch.where(beyond.isfinite(), beyond, strangers.amax(dim=1))
-    return (to_partner[:, 0] - negative + margin).clamp(min=0).mean()
+    partner = _partners(embeddings)[:, None]
+    distance = (2 - 2 * _similarity(embeddings, 1.0)).clamp(min=0)  # rounding makes it negative
+    positive = distance.gather(1, partner)
+    negatives = distance.scatter(1, partner, 0.0)
+    semi_hard = negatives.masked_fill(negatives <= positive, torch.inf).amin(dim=1)
+    negative = torch.where(semi_hard.isfinite(), semi_hard, negatives.amax(dim=1))
+    return (positive[:, 0] - negative + margin).clamp(min=0).mean()
 
 
 @torch.no_grad()
-def hit_rate(both: Tensor) -> float:
-    """Share of embeddings whose nearest neighbour in the batch is their partner."""
-    nearest = _similarity(both, -torch.inf).argmax(dim=1)
-    return float((nearest == _partners(both)).float().mean())
+def hit_rate(embeddings: Tensor) -> float:
+    """Compute the share of embeddings whose nearest neighbour in the batch is their partner."""
+    nearest = _similarity(embeddings, -torch.inf).argmax(dim=1)
+    return float((nearest == _partners(embeddings)).float().mean())
 
 
-def _similarity(both: Tensor, with_itself: float) -> Tensor:
-    same = torch.eye(len(both), dtype=torch.bool, device=both.device)
-    return (both @ both.T).masked_fill(same, with_itself)
+def _similarity(embeddings: Tensor, with_itself: float) -> Tensor:
+    """Cosines between all embeddings, with a fixed value on the diagonal."""
+    same = torch.eye(len(embeddings), dtype=torch.bool, device=embeddings.device)
+    return (embeddings @ embeddings.T).masked_fill(same, with_itself)
 
 
-def _partners(both: Tensor) -> Tensor:
-    return torch.arange(len(both), device=both.device).roll(len(both) // 2)
+def _partners(embeddings: Tensor) -> Tensor:
+    """Index of the other view of each embedding."""
+    n = len(embeddings)
+    return torch.arange(n, device=embeddings.device).roll(n // 2)

@@ -1,4 +1,4 @@
-"""What a run has to tell: a log of JSON lines, and TensorBoard where it is installed."""
+"""The log of a training run: JSON lines, and TensorBoard if it is installed."""
 
 from __future__ import annotations
 
@@ -12,30 +12,31 @@ from engine.files import atomic_write
 
 log = logging.getLogger(__name__)
 
-LOG = "log.jsonl"
-_SAY_EVERY = 20
+LOG_FILE = "log.jsonl"
+_REPORT_EVERY = 20
 
 
-class Journal:
-    """Notes the numbers of a run in its folder.
+class RunLog:
+    """Logs the numbers of a run in its folder.
 
     Parameters
     ----------
     out : Path
+        Folder of the run.
     """
 
     def __init__(self, out: Path) -> None:
-        self.path = out / LOG
+        self.path = out / LOG_FILE
         self._first_step = 0
 
-    def note(self, step: int, **values: float) -> None:
-        """Note the numbers of one step."""
+    def log_step(self, step: int, **values: float) -> None:
+        """Log the numbers of one step."""
         self._write(step, values)
-        if step % _SAY_EVERY == 0:
+        if step % _REPORT_EVERY == 0:
             log.info("step %d %s", step, " ".join(f"{k} {v:.4g}" for k, v in values.items()))
 
-    def note_validation(self, step: int, rates: dict[str, float]) -> None:
-        """Note the hit rates of a validation after a step."""
+    def log_validation(self, step: int, rates: dict[str, float]) -> None:
+        """Log the hit rates of a validation after a step."""
         self._write(step, {f"validation/{k}": v for k, v in rates.items()})
         log.info(
             "validation after %d steps, %%: %s",
@@ -45,8 +46,8 @@ class Journal:
         if self._board is not None:
             self._board.flush()
 
-    def forget_from(self, step: int) -> None:
-        """Drop what an interrupted run noted after the checkpoint it goes on from."""
+    def truncate(self, step: int) -> None:
+        """Drop what an interrupted run logged from `step` on, the step at which it resumes."""
         self._first_step = step
         if self.path.exists():
             kept = [line for line in self._lines() if line["step"] < step]
@@ -54,22 +55,22 @@ class Journal:
                 partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
 
     def validations(self) -> list[tuple[int, float]]:
-        """Mean hit rates noted so far, with the steps taken before each."""
+        """Return the mean hit rate of each validation, with the number of steps before it."""
         key = "validation/mean"
         return [(line["step"] + 1, line[key]) for line in self._lines() if key in line]
 
     def _lines(self) -> list[dict[str, Any]]:
         text = self.path.read_text() if self.path.exists() else ""
-        # Without its end a line was being written when the run was killed.
+        # A line without its end was being written when the run was killed.
         return [json.loads(line) for line in text.splitlines(keepends=True) if line[-1] == "\n"]
 
     @cached_property
     def _board(self) -> Any:
-        """Opened when there is something to show: of several processes only one has."""
+        """TensorBoard's writer, opened on first use: only one of several processes logs."""
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            log.info("tensorboard is not installed: the run is logged to %s only", LOG)
+            log.info("tensorboard is not installed: the run is logged to %s only", LOG_FILE)
             return None
         return SummaryWriter(str(self.path.parent / "tensorboard"), purge_step=self._first_step)
 

@@ -1,7 +1,7 @@
-"""Train the encoder, then the clip head on top of it; stop at any time and go on later.
+"""Train the encoder, then the clip head; a run can be interrupted and resumed.
 
-Step `n` draws all its randomness from ``(seed, n)``, so a run that was interrupted gives the same
-losses as one that was not.
+Step `n` draws all random numbers from ``(seed, n)``, so that an interrupted run gives the same
+losses as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -27,23 +27,27 @@ from engine.model.network import AST, ClipHead, new_clip_head, new_models
 from engine.model.weights import Weights, load_weights, save_weights
 from engine.recipe import Recipe
 from engine.search.calibration import SHIPPED_CALIBRATION
-from training.augment.noise import Noises
+from training.augment.noise import NoiseMixer
 from training.augment.pool import AudioPool
-from training.augment.reverb import Rooms
-from training.augment.rng import Chance
+from training.augment.reverb import Reverb
+from training.augment.rng import Rng
 from training.calibrate import calibrate
-from training.clip_head import train_clips
+from training.clip_head import train_clip_head
 from training.config import TrainConfig
 from training.dataset import PairSampler
 from training.learner import Learner, learning_rate, n_processes
-from training.run_log import Journal
-from training.validate import retrieve
+from training.run_log import RunLog
+from training.validate import retrieval_hit_rates
 
 log = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.safetensors"
-# What a published checkpoint becomes: segments of 1.02 s, a projection instead of the classes.
-_CUT: dict[str, Any] = {"target_length": 100, "num_classes": 0, "fingerprint_dim": 128}
+# Changes to a published checkpoint: segments of 1.02 s, a projection instead of the classes.
+_CHECKPOINT_CHANGES: dict[str, Any] = {
+    "target_length": 100,
+    "num_classes": 0,
+    "fingerprint_dim": 128,
+}
 
 
 class Sources(NamedTuple):
@@ -56,7 +60,7 @@ class Sources(NamedTuple):
 
 
 class Samplers(NamedTuple):
-    """What is learned from, and what is kept for validation."""
+    """Samplers of the tracks to train on and of those kept for validation."""
 
     training: PairSampler
     held_out: PairSampler
@@ -73,7 +77,7 @@ def train(
 ) -> Path:
     """Run or resume a training run.
 
-    Started by ``torchrun`` it uses all its processes, each with its share of every batch.
+    Under ``torchrun``, each process computes a part of every batch.
 
     Parameters
     ----------
@@ -83,41 +87,44 @@ def train(
         ``calibration.json``.
     config : TrainConfig
     recipe : Recipe, optional
-        That of `init_from` by default, and the shipped model's without.
+        By default that of `init_from`, or without it that of the shipped model.
     init_from : Path, optional
-        Weights to begin with instead of random ones: astound's, or a published checkpoint as
-        :meth:`engine.model.ast_model.ASTModel.from_pretrained` reads it, cut to segments of one
-        second.
+        Initial weights: a weights file, or a published checkpoint as
+        :meth:`engine.model.ast_model.ASTModel.from_pretrained` reads it, which is cut to segments
+        of one second. Random weights by default.
     device : {"auto", "cpu", "cuda"}
 
     Returns
     -------
     Path
-        The finished weights.
+        The file of the trained weights.
 
     Raises
     ------
     ConfigError
-        There is too little to train on, or a folder holds nothing.
+        There is too little music, or a folder has no audio.
     ModelError
         `init_from`, or the checkpoint in `out`, has another shape.
     """
     out.mkdir(parents=True, exist_ok=True)
-    place = _join_processes(resolve_device(device))
+    own_device = _join_processes(resolve_device(device))
     if config.n_pairs % n_processes():
         requirement = f"must be a multiple of the number of processes ({n_processes()})"
         raise ConfigError.invalid("n_pairs", config.n_pairs, requirement)
     torch.manual_seed(config.seed)
-    model, clip_head, recipe = _beginning(init_from, recipe)
+    model, clip_head, recipe = _initial_models(init_from, recipe)
     samplers = open_samplers(sources, out / "cache", config, recipe)
-    learner = Learner(model.to(place), config, recipe)
-    journal = train_segments(learner, samplers, out)
+    learner = Learner(model.to(own_device), config, recipe)
+    run_log = train_encoder(learner, samplers, out)
     weights = out / "weights.safetensors"
-    if _goes_on_alone():
-        record = {"config": dataclasses.asdict(config), "validations": journal.validations()}
-        clip_head = clip_head.to(place)
-        clips = train_clips(model.eval(), clip_head, samplers.training, config, recipe)
-        save_weights(weights, Weights(model, clip_head, recipe, record | clips))
+    if _leave_processes():
+        record: dict[str, Any] = {
+            "config": dataclasses.asdict(config),
+            "validations": run_log.validations(),
+        }
+        clip_head = clip_head.to(own_device)
+        record |= train_clip_head(model.eval(), clip_head, samplers.training, config, recipe)
+        save_weights(weights, Weights(model, clip_head, recipe, record))
         calibration = calibrate(weights, samplers.held_out, config.seed, device)
         calibration.save(out / SHIPPED_CALIBRATION.name)
     return weights
@@ -125,105 +132,106 @@ def train(
 
 def held_out_tracks(n_tracks: int, config: TrainConfig) -> list[int]:
     """Choose the tracks that are kept for validation."""
-    chosen = np.random.default_rng(config.seed).permutation(n_tracks)[: config.n_held_out]
-    return sorted(int(track) for track in chosen)
+    order = np.random.default_rng(config.seed).permutation(n_tracks)
+    return sorted(map(int, order[: config.n_held_out]))
 
 
 def open_samplers(sources: Sources, cache: Path, config: TrainConfig, recipe: Recipe) -> Samplers:
-    """Decode what is not decoded yet and part training from validation.
+    """Decode the audio unless it is cached, and split the music into training and validation.
 
-    Held-out tracks are heard nowhere in training, not even as noise.
+    Held-out tracks are used nowhere in training, not even as noise.
 
     Raises
     ------
     ConfigError
-        A folder holds nothing, or there is too little music to part.
+        A folder has no audio, or there are too few tracks to split.
     """
     rate = recipe.spectrogram.sample_rate
-    music, noise, speech, rooms = (AudioPool.of(folder, cache, rate) for folder in sources)
+    music, noise, speech, rooms = (AudioPool.from_folder(folder, cache, rate) for folder in sources)
     held_out = held_out_tracks(len(music), config)
     rest = [track for track in range(len(music)) if track not in held_out]
-    noises = Noises(noise, speech, music.only(rest))
-    responses = Rooms.of(rooms, rate)
+    mixer = NoiseMixer(noise, speech, music.subset(rest))
+    reverb = Reverb.from_pool(rooms, rate)
     samplers = Samplers(
         *(
-            PairSampler(music, np.array(tracks), noises, responses, config.augment)
+            PairSampler(music, np.array(tracks), mixer, reverb, config.augment)
             for tracks in (rest, held_out)
         )
     )
     if not all(len(sampler.tracks) for sampler in samplers):
-        reason = f"{sources.music} has too few recordings to keep {config.n_held_out} of them back"
+        reason = f"{sources.music} has too few recordings to hold out {config.n_held_out} of them"
         raise ConfigError("n_held_out", reason)
     return samplers
 
 
-def train_segments(learner: Learner, samplers: Samplers, out: Path) -> Journal:
-    """Train the encoder to the end of its steps, from the last checkpoint if there is one."""
+def train_encoder(learner: Learner, samplers: Samplers, out: Path) -> RunLog:
+    """Train the encoder for the remaining steps, from the last checkpoint if there is one."""
     config, checkpoint = learner.config, out / CHECKPOINT
-    journal = Journal(out)
+    run_log = RunLog(out)
     first_step = learner.load(checkpoint) if checkpoint.exists() else 0
     if _rank() == 0:
-        journal.forget_from(first_step)
+        run_log.truncate(first_step)
     learner.model.train()
-    began = saved = time.monotonic()
+    started_at = saved_at = time.monotonic()
     for step, features in _batches(learner, samplers.training, first_step):
         rate = learning_rate(step, config)
-        progress = learner.learn(features, rate)
+        metrics = learner.step(features, rate)
         if _rank():
             continue
-        elapsed_s = time.monotonic() - began
-        journal.note(step, **progress._asdict(), learning_rate=rate, elapsed_s=elapsed_s)
+        elapsed_s = time.monotonic() - started_at
+        run_log.log_step(step, **metrics._asdict(), learning_rate=rate, elapsed_s=elapsed_s)
         if (step + 1) % config.validate_every == 0 or step + 1 == config.n_steps:
-            rates = retrieve(learner.model, samplers.held_out, samplers.training, learner.recipe)
-            journal.note_validation(step, rates)
-        if time.monotonic() - saved > config.checkpoint_every_s or step + 1 == config.n_steps:
+            rates = retrieval_hit_rates(
+                learner.model, samplers.held_out, samplers.training, learner.recipe
+            )
+            run_log.log_validation(step, rates)
+        if time.monotonic() - saved_at > config.checkpoint_every_s or step + 1 == config.n_steps:
             learner.save(checkpoint, step + 1)
-            saved = time.monotonic()
-    return journal
+            saved_at = time.monotonic()
+    return run_log
 
 
 def _batches(
     learner: Learner, sampler: PairSampler, first_step: int
 ) -> Iterator[tuple[int, Tensor]]:
-    """Prepare each batch while the one before is learned from."""
+    """Yield the number and the features of each step; prepare the next while one is processed."""
     config = learner.config
     n_pairs = config.n_pairs // n_processes()
     n_samples = learner.recipe.spectrogram.samples_per_segment
 
     def prepare(step: int) -> Tensor:
-        chance = Chance((config.seed, step, _rank()), learner.device)
-        return learner.features(sampler.draw(chance, n_pairs, n_samples), chance)
+        rng = Rng((config.seed, step, _rank()), learner.device)
+        return learner.features(sampler.draw(rng, n_pairs, n_samples), rng)
 
-    with ThreadPoolExecutor(1) as beside:
-        waiting = beside.submit(prepare, first_step)
+    with ThreadPoolExecutor(1) as executor:
+        prepared = executor.submit(prepare, first_step)
         for step in range(first_step, config.n_steps):
-            features = waiting.result()
-            waiting = beside.submit(prepare, step + 1)
+            features = prepared.result()
+            prepared = executor.submit(prepare, step + 1)
             yield step, features
 
 
-def _beginning(path: Path | None, recipe: Recipe | None) -> tuple[AST, ClipHead, Recipe]:
-    """Make the models a run begins with, and the recipe they are of."""
+def _initial_models(path: Path | None, recipe: Recipe | None) -> tuple[AST, ClipHead, Recipe]:
+    """Build or load the models that a run starts with, and their recipe."""
     if path is None:
         recipe = recipe or Recipe()
         return *new_models(recipe), recipe
-    network, found = _network_of(path)
-    found = dataclasses.replace(found, weights_sha256="")
-    if recipe not in (None, found):
-        raise ModelError(path, f"it has another shape than the run: {found.encoder}")
-    return network, new_clip_head(found), found
+    weights = _load_any(path)
+    initial = dataclasses.replace(weights.recipe, weights_sha256="")
+    if recipe not in (None, initial):
+        raise ModelError(path, f"it has another shape than the run: {initial.encoder}")
+    return weights.network, new_clip_head(initial), initial
 
 
-def _network_of(path: Path) -> tuple[AST, Recipe]:
+def _load_any(path: Path) -> Weights:
+    """Load a weights file or a published checkpoint."""
     if path.suffix == ".safetensors":
-        network, _, recipe, _, _ = load_weights(path)
-        return network, recipe
-    network, _, recipe, _, _ = ASTModel.from_pretrained(path, device="cpu", **_CUT).weights()
-    return network, recipe
+        return load_weights(path)
+    return ASTModel.from_pretrained(path, device="cpu", **_CHECKPOINT_CHANGES).weights()
 
 
 def _join_processes(device: str) -> torch.device:
-    """Meet the other processes of ``torchrun``, if there are any; gives this one's device."""
+    """Join the other processes of ``torchrun``, if there are any; returns this one's device."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return torch.device(device)
     dist.init_process_group("nccl" if device == "cuda" else "gloo")
@@ -234,8 +242,11 @@ def _join_processes(device: str) -> torch.device:
     return own
 
 
-def _goes_on_alone() -> bool:
-    """Let all processes go but the first, for what one does alone takes longer than they wait."""
+def _leave_processes() -> bool:
+    """Dissolve the process group; returns whether this process is the first and continues.
+
+    The others must not wait for it, because its remaining work exceeds the group's time limit.
+    """
     is_first = _rank() == 0
     if dist.is_initialized():
         dist.barrier()

@@ -1,4 +1,4 @@
-"""How well a model in training retrieves music it has not been trained on."""
+"""Measure how well a model retrieves music it was not trained on."""
 
 from __future__ import annotations
 
@@ -15,76 +15,77 @@ from engine.model import spectrogram
 from engine.model.network import AST
 from engine.recipe import Recipe
 from engine.records import Vectors
-from training.augment.rng import Chance
-from training.config import AugmentConfig
+from training.augment.config import AugmentConfig
+from training.augment.rng import Rng
 from training.dataset import PairSampler
 
 DURATIONS_S = (1.0, 2.0, 5.0)
 N_QUERIES = 128  # of each duration and degradation
 SEED = 20_210_719
-_CATALOG_S = 120.0
-_DISTRACTOR_S = 60.0
+_CATALOG_S = 120.0  # of each held-out track in the catalog
+_DISTRACTOR_S = 60.0  # of each other track
 _N_DISTRACTORS = 96
 _BATCH_SIZE = 512
-_N_QUERY_HOPS = 2  # in one hop of the catalog
+_N_QUERY_HOPS = 2  # per hop of the catalog
 
-_NOISY = dataclasses.replace(AugmentConfig.unharmed(), noise_share=1.0)
+_NOISY = dataclasses.replace(AugmentConfig.disabled(), noise_prob=1.0)
 DEGRADATIONS = {
     "noise0": dataclasses.replace(_NOISY, snr_db=(0.0, 0.0)),
     "noise-5": dataclasses.replace(_NOISY, snr_db=(-5.0, -5.0)),
     "room0": dataclasses.replace(
         _NOISY,
         snr_db=(0.0, 0.0),
-        room_share=1.0,
-        band_share=1.0,
+        room_prob=1.0,
+        band_prob=1.0,
         low_hz=(300.0, 300.0),
         high_hz=(3400.0, 3400.0),
         slope_db=(48.0, 48.0),
     ),
-    "speed+4": dataclasses.replace(AugmentConfig.unharmed(), speed_share=1.0, speed=(1.04, 1.04)),
+    "speed+4": dataclasses.replace(AugmentConfig.disabled(), speed_prob=1.0, speed=(1.04, 1.04)),
 }
 
 
 @torch.inference_mode()
-def retrieve(
+def retrieval_hit_rates(
     model: AST, held_out: PairSampler, distractors: PairSampler, recipe: Recipe
 ) -> dict[str, float]:
-    """Ask for degraded clips of held-out tracks in a catalog of them and of others.
+    """Search degraded clips of held-out tracks in a catalog of these tracks and others.
 
-    Every possible place is scored with the mean cosine along it, so that nothing but the model
-    decides. The same clips are asked for every time.
+    Every position is scored with the mean cosine along it, so that the result depends on the model
+    only. The clips are the same in every call.
 
     Parameters
     ----------
     model : AST
     held_out : PairSampler
-        Over tracks that are in no training batch.
+        Over tracks that are not trained on.
     distractors : PairSampler
-        Over the others.
+        Over the other tracks of the catalog.
     recipe : Recipe
 
     Returns
     -------
     dict of float
-        Share of right tracks for each degradation and duration, and their "mean".
+        Share of queries whose best track is right, for each degradation and duration, and their
+        "mean".
     """
     model.eval()
     catalog, track_of = _catalog(model, held_out, distractors, recipe)
-    # Only what is in the catalog can be found there.
-    known = held_out.music.beginnings(int(_CATALOG_S * recipe.spectrogram.sample_rate))
-    found = {}
+    # Queries come from the part of each track that is in the catalog.
+    known = held_out.music.truncate(int(_CATALOG_S * recipe.spectrogram.sample_rate))
+    rates = {}
     for name, config in DEGRADATIONS.items():
-        asked = dataclasses.replace(held_out, music=known, config=config)
+        sampler = dataclasses.replace(held_out, music=known, config=config)
         for duration_s in DURATIONS_S:
-            found[f"{name} {duration_s:g}s"] = _hit_rate(
-                model, asked, catalog, track_of, duration_s, recipe
+            rates[f"{name} {duration_s:g}s"] = _hit_rate(
+                model, sampler, catalog, track_of, duration_s, recipe
             )
     model.train()
-    return found | {"mean": float(np.mean(list(found.values())))}
+    return rates | {"mean": float(np.mean(list(rates.values())))}
 
 
 def embed(model: AST, waveforms: Tensor, hop_s: float, recipe: Recipe) -> Tensor:
-    """Embed every segment of equally long waveforms.
+    """Embed all segments of waveforms of equal length.
 
     Parameters
     ----------
@@ -117,27 +118,26 @@ def best_tracks(
     track_of: Tensor | NDArray[np.int64],
     n_phases: int,
 ) -> Tensor:
-    """Lay queries at every place of a catalog, and tell the track of the best.
-
-    The best place is that with the highest mean cosine along it.
+    """Find the track with the highest mean cosine along a query, over all positions in a catalog.
 
     Parameters
     ----------
     queries : float32 tensor or array of shape (n_queries, n_segments, dim)
-        `n_phases` segments in every hop of the catalog.
+        With `n_phases` segments per hop of the catalog.
     catalog : float32 tensor or array of shape (n_stored, dim)
-        The segments of all tracks, one track behind the other.
+        The segments of all tracks, concatenated.
     track_of : int64 tensor or array of shape (n_stored,)
+        Track of each stored segment.
     n_phases : int
 
     Returns
     -------
     int64 tensor of shape (n_queries,)
     """
-    asked, stored, owners = map(torch.as_tensor, (queries, catalog, track_of))
-    phases = (asked[:, first::n_phases] for first in range(min(n_phases, asked.shape[1])))
-    scores = reduce(torch.maximum, (_scores(phase, stored, owners) for phase in phases))
-    return owners[scores.argmax(dim=1)]
+    segments, stored, tracks = map(torch.as_tensor, (queries, catalog, track_of))
+    phases = (segments[:, first::n_phases] for first in range(min(n_phases, segments.shape[1])))
+    scores = reduce(torch.maximum, (_scores(phase, stored, tracks) for phase in phases))
+    return tracks[scores.argmax(dim=1)]
 
 
 def _catalog(
@@ -145,21 +145,21 @@ def _catalog(
 ) -> tuple[Tensor, Tensor]:
     rate, device = recipe.spectrogram.sample_rate, next(model.parameters()).device
     stride = max(len(distractors.tracks) // _N_DISTRACTORS, 1)
-    wanted = [(track, _CATALOG_S) for track in held_out.tracks]
-    wanted += [(track, _DISTRACTOR_S) for track in distractors.tracks[::stride]]
+    lengths_s = [(track, _CATALOG_S) for track in held_out.tracks]
+    lengths_s += [(track, _DISTRACTOR_S) for track in distractors.tracks[::stride]]
     parts, track_of = [], []
-    for track, longest_s in wanted:
-        waveform = held_out.music.recording(int(track))[: int(longest_s * rate)]
+    for track, length_s in lengths_s:
+        waveform = held_out.music.recording(int(track))[: int(length_s * rate)]
         if len(waveform) >= recipe.spectrogram.samples_per_segment:
-            sound = torch.from_numpy(waveform)[None].to(device)
-            parts.append(embed(model, sound, IndexConfig().segment_hop_s, recipe)[0])
+            batch = torch.from_numpy(waveform)[None].to(device)
+            parts.append(embed(model, batch, IndexConfig().segment_hop_s, recipe)[0])
             track_of.append(torch.full((len(parts[-1]),), int(track), device=device))
     return torch.cat(parts), torch.cat(track_of)
 
 
 def _hit_rate(
     model: AST,
-    asked: PairSampler,
+    sampler: PairSampler,
     catalog: Tensor,
     track_of: Tensor,
     duration_s: float,
@@ -168,16 +168,16 @@ def _hit_rate(
     n_samples = int(duration_s * recipe.spectrogram.sample_rate)
     if n_samples < recipe.spectrogram.samples_per_segment:
         return 0.0
-    chance = Chance((SEED, int(duration_s * 1000)), catalog.device)
+    rng = Rng((SEED, int(duration_s * 1000)), catalog.device)
     hop_s = IndexConfig().segment_hop_s / _N_QUERY_HOPS
-    pairs = asked.draw(chance, N_QUERIES, n_samples)
+    pairs = sampler.draw(rng, N_QUERIES, n_samples)
     queries = embed(model, pairs.degraded, hop_s, recipe)
     best = best_tracks(queries, catalog, track_of, _N_QUERY_HOPS)
     return float((best == pairs.tracks).float().mean())
 
 
 def _scores(queries: Tensor, catalog: Tensor, track_of: Tensor) -> Tensor:
-    """Mean cosine at every place, (n_queries, n_stored); -inf where another track begins in it."""
+    """Mean cosine at every position, (n_queries, n_stored); -inf where two tracks overlap it."""
     n_segments = queries.shape[1]
     cosines = (queries.flatten(0, 1) @ catalog.T).unflatten(0, queries.shape[:2])
     total = torch.zeros(len(queries), len(catalog), device=catalog.device)

@@ -30,10 +30,10 @@ from engine.search.calibration import FALSE_ACCEPT_RATE, Answer, Calibration, le
 from engine.search.context import SearchContext, Stopwatch
 from engine.search.speeds import SpeedSearch
 from engine.vectors.index import Index
+from training.augment.config import AugmentConfig
 from training.augment.pool import AudioPool
-from training.augment.rng import Chance
-from training.calibrate import DURATIONS_S, best_candidates, heard
-from training.config import AugmentConfig
+from training.augment.rng import Rng
+from training.calibrate import DURATIONS_S, best_candidates, query_augmentation
 from training.dataset import PairSampler
 
 log = logging.getLogger(__name__)
@@ -180,10 +180,12 @@ class _Examiner:
 
     def _sampler(self, waveform: Waveform) -> PairSampler:
         around = self.around
-        config = heard(AugmentConfig(), noise=around.has_noise, speech=around.has_speech)
+        config = query_augmentation(
+            AugmentConfig(), noise=around.has_noise, speech=around.has_speech
+        )
         if not around.has_codecs:
-            config = replace(config, codec_share=0.0)
-        pool, only = AudioPool.of_waveforms([waveform]), np.zeros(1, np.int64)
+            config = replace(config, codec_prob=0.0)
+        pool, only = AudioPool.from_waveforms([waveform]), np.zeros(1, np.int64)
         return PairSampler(pool, only, around.noises, around.rooms, config)
 
     def _trial(
@@ -193,7 +195,7 @@ class _Examiner:
         n_samples = round(duration_s * rate)
         n_drawn = max(n_samples, round(excerpts.HOLDER_S * rate))
         for attempt in range(_N_ATTEMPTS):
-            clean, degraded, _ = sampler.draw(Chance((self.seed, number, attempt)), 1, n_drawn)
+            clean, degraded, _ = sampler.draw(Rng((self.seed, number, attempt)), 1, n_drawn)
             held = set(self._holders(clean[0].numpy()))
             # Without its own track it goes over the end of the recording to its beginning.
             if track_id in held:

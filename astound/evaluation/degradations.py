@@ -11,8 +11,8 @@ import torch
 from astound.evaluation.surroundings import Surroundings
 from engine.audio.decode import Waveform
 from training.augment import degrade, tempo
-from training.augment.rng import Chance
-from training.config import AugmentConfig
+from training.augment.config import AugmentConfig
+from training.augment.rng import Rng
 
 CONTEXT_S = 1.0
 """Seconds of music before a clip that reverberate into it."""
@@ -43,7 +43,7 @@ class Degradation:
     context_s: float = CONTEXT_S
 
     def clip(
-        self, waveform: Waveform, start: float, n_samples: int, chance: Chance, around: Surroundings
+        self, waveform: Waveform, start: float, n_samples: int, rng: Rng, around: Surroundings
     ) -> Waveform:
         """Cut a clip and degrade it.
 
@@ -54,7 +54,7 @@ class Degradation:
             Sample of the waveform that becomes the clip's first; `context_s` at least from its
             beginning.
         n_samples : int
-        chance : Chance
+        rng : Rng
         around : Surroundings
 
         Returns
@@ -69,18 +69,18 @@ class Degradation:
             start - speeds * n_context,
             n_context + n_samples,
         )
-        heard = degrade.degrade(played, chance, self.config, around.rooms, around.noises)
+        heard = degrade.degrade(played, rng, self.config, around.rooms, around.noises)
         return heard[0, n_context:].numpy()
 
 
 def degradations(around: Surroundings) -> tuple[Degradation, ...]:
     """All that is measured, with recorded noise and rooms where there are some."""
     recorded = float(around.has_noise)
-    noise = _only(noise_share=1.0, noise_kinds=(recorded, 0.0, 0.0, 1.0 - recorded))
-    room = _only(room_share=1.0, recorded_room_share=1.0)
+    noise = _only(noise_prob=1.0, noise_kind_probs=(recorded, 0.0, 0.0, 1.0 - recorded))
+    room = _only(room_prob=1.0, recorded_room_prob=1.0)
     low_hz, high_hz = ((hz, hz) for hz in _PHONE_HZ)
-    telephone = _only(band_share=1.0, low_hz=low_hz, high_hz=high_hz, slope_db=(24.0, 24.0))
-    coded = [Degradation(name="codec", config=_only(codec_share=1.0))] if around.has_codecs else []
+    telephone = _only(band_prob=1.0, low_hz=low_hz, high_hz=high_hz, slope_db=(24.0, 24.0))
+    coded = [Degradation(name="codec", config=_only(codec_prob=1.0))] if around.has_codecs else []
     return (
         Degradation(name="clean", config=_only()),
         *(
@@ -99,4 +99,4 @@ def degradations(around: Surroundings) -> tuple[Degradation, ...]:
 
 def _only(**changes: Any) -> AugmentConfig:
     """No harm but this."""
-    return replace(AugmentConfig.unharmed(), **changes)
+    return replace(AugmentConfig.disabled(), **changes)

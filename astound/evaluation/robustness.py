@@ -27,7 +27,7 @@ from engine.search.searcher import Searcher
 from engine.vectors.index import Index
 from indexer.discover import FoundFile, scan
 from indexer.report import Failure
-from training.augment.rng import Chance
+from training.augment.rng import Rng
 
 DURATIONS_S = (1.0, 2.0, 3.0, 5.0, 10.0)
 N_QUERIES = 20
@@ -202,8 +202,8 @@ class _Examiner:
         for (i, duration_s), (j, harm) in product(
             enumerate(durations_s), enumerate(self.degradations)
         ):
-            chance = Chance((self.seed, number, i, j))
-            clip = harm.clip(waveform, start, round(duration_s * rate), chance, self.around)
+            rng = Rng((self.seed, number, i, j))
+            clip = harm.clip(waveform, start, round(duration_s * rate), rng, self.around)
             if held:
                 yield from _asked(searcher, index, clip, held, harm.name, duration_s)
             if (number + j) % len(durations_s) == i:  # once for each degradation is enough
@@ -218,7 +218,7 @@ class _Examiner:
             needed_s = length_s - spare_s + self.durations_s[0] * FASTEST
             raise AudioTooShortError(source.path, length_s, needed_s)
         slack_s = spare_s - durations_s[-1] * FASTEST
-        start_s = first_s + Chance((self.seed, number)).rng.random() * slack_s
+        start_s = first_s + Rng((self.seed, number)).generator.random() * slack_s
         return durations_s, round(start_s * self.searcher.fingerprinter.sample_rate)
 
     def _held(self, source: Source, clean: Waveform, start_s: float) -> dict[int, float]:

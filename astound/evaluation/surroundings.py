@@ -11,9 +11,9 @@ import torch
 
 from engine.audio import decode
 from engine.errors import AudioError, ConfigError
-from training.augment.noise import Noises
+from training.augment.noise import NoiseMixer
 from training.augment.pool import AudioPool
-from training.augment.reverb import Rooms
+from training.augment.reverb import Reverb
 
 log = logging.getLogger(__name__)
 
@@ -26,18 +26,18 @@ _CODED_HZ = (8000, 12000, 16000, 24000, 48000)
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """Noises and rooms, which of them are recorded, and what a clip can be sent through.
+    """NoiseMixer and rooms, which of them are recorded, and what a clip can be sent through.
 
     Parameters
     ----------
-    noises : Noises
-    rooms : Rooms
+    noises : NoiseMixer
+    rooms : Reverb
     has_noise, has_speech : bool
         Whether there are recordings; without, only coloured noise may be drawn.
     """
 
-    noises: Noises
-    rooms: Rooms
+    noises: NoiseMixer
+    rooms: Reverb
     has_noise: bool
     has_speech: bool
 
@@ -72,16 +72,16 @@ class Surroundings:
         ConfigError
             A folder has no audio that can be read.
         """
-        none = AudioPool.of_waveforms([np.zeros(1, np.float32)])
+        none = AudioPool.from_waveforms([np.zeros(1, np.float32)])
         noises, voices = (
             none if folder is None else _pool(folder, sample_rate, seed)
             for folder in (noise, speech)
         )
-        recorded = Rooms(torch.zeros(0, 1), sample_rate)
+        recorded = Reverb(torch.zeros(0, 1), sample_rate)
         if rooms is not None:
-            recorded = Rooms.of(_pool(rooms, sample_rate, seed), sample_rate)
+            recorded = Reverb.from_pool(_pool(rooms, sample_rate, seed), sample_rate)
         return cls(
-            noises=Noises(noises, voices, none),
+            noises=NoiseMixer(noises, voices, none),
             rooms=recorded,
             has_noise=noise is not None,
             has_speech=speech is not None,
@@ -98,4 +98,4 @@ def _pool(folder: Path, sample_rate: int, seed: int) -> AudioPool:
             log.warning("%s", error)
     if not recordings:
         raise ConfigError("folder", f"{folder} has no audio that can be read")
-    return AudioPool.of_waveforms(recordings)
+    return AudioPool.from_waveforms(recordings)

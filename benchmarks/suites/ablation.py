@@ -23,13 +23,14 @@ from benchmarks.reports.report import table
 from engine.files import atomic_write
 from engine.model.network import new_models
 from engine.recipe import FINGERPRINT_AST, Recipe, SpectrogramConfig
+from training.augment.config import AugmentConfig
 from training.augment.pool import AudioPool
-from training.augment.rng import Chance
-from training.config import AugmentConfig, TrainConfig
+from training.augment.rng import Rng
+from training.config import TrainConfig
 from training.dataset import PairSampler
 from training.learner import Learner
 from training.train import Samplers, Sources, open_samplers
-from training.validate import retrieve
+from training.validate import retrieval_hit_rates
 
 log = logging.getLogger(__name__)
 
@@ -81,9 +82,9 @@ VARIANTS = {
     "Muon": _with_config(optimizer="muon"),
     "Muon, rate 0.003": _with_config(optimizer="muon", learning_rate=3e-3),
     "rate 0.003": _with_config(learning_rate=3e-3),
-    "256 pairs, cached gradient": _with_config(n_pairs=256, n_pairs_at_once=64),
-    "no transposition": _with_augmentation(transpose_share=0.0),
-    "no mixing": _with_augmentation(mix_share=0.0),
+    "256 pairs, cached gradient": _with_config(n_pairs=256, n_pairs_per_chunk=64),
+    "no transposition": _with_augmentation(transpose_prob=0.0),
+    "no mixing": _with_augmentation(mix_prob=0.0),
     "200 composed tunes more": Variant(composed=200),
     "no past context": _with_augmentation(context_s=0.0),
     "noise from 0 dB": _with_augmentation(snr_db=(0.0, 15.0)),
@@ -103,7 +104,7 @@ def run(variant: Variant, samplers: Samplers, budget_s: float) -> dict[str, floa
     Returns
     -------
     dict of float
-        n_steps, the last loss, and the hit rates of :func:`training.validate.retrieve`.
+        n_steps, the last loss, and the hit rates of :func:`training.validate.retrieval_hit_rates`.
     """
     config, recipe, n_composed = variant
     n_samples = recipe.spectrogram.samples_per_segment
@@ -115,25 +116,25 @@ def run(variant: Variant, samplers: Samplers, budget_s: float) -> dict[str, floa
     learner.model.train()
     start, step, loss = time.process_time(), 0, 0.0
     while (used := (time.process_time() - start) / budget_s) < 1:
-        chance = Chance((config.seed, step))
-        pairs = training.draw(chance, config.n_pairs, n_samples)
-        rising, falling = (step + 1) / config.n_warmup_steps, (1 - used) / config.cooldown_share
+        rng = Rng((config.seed, step))
+        pairs = training.draw(rng, config.n_pairs, n_samples)
+        rising, falling = (step + 1) / config.n_warmup_steps, (1 - used) / config.cooldown_fraction
         rate = config.learning_rate * min(1.0, rising, falling)
-        loss = learner.learn(learner.features(pairs, chance), rate).loss
+        loss = learner.step(learner.features(pairs, rng), rate).loss
         step += 1
-    rates = retrieve(learner.model, samplers.held_out, samplers.training, recipe)
+    rates = retrieval_hit_rates(learner.model, samplers.held_out, samplers.training, recipe)
     return {"n_steps": step, "loss": loss} | rates
 
 
 def _with_composed(training: PairSampler, n_tunes: int) -> PairSampler:
     """Add synthesised multi-instrument music to the training tracks."""
-    rate = training.rooms.sample_rate
+    rate = training.reverb.sample_rate
     tunes = [composer.compose(seed, TUNE_S, rate) for seed in range(n_tunes)]
-    composed = AudioPool.of_waveforms(tunes)
+    composed = AudioPool.from_waveforms(tunes)
     tracks = np.arange(n_tunes) + len(training.music)
     return dataclasses.replace(
         training,
-        music=training.music.joined(composed),
+        music=training.music.concatenate(composed),
         tracks=np.concatenate([training.tracks, tracks]),
     )
 

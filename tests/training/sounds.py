@@ -1,4 +1,4 @@
-"""Sounds whose properties are known, and what is heard in what becomes of them."""
+"""Test sounds with known properties, and measurements of them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from torch import Tensor
 from engine.recipe import ClipConfig, Recipe
 from tests.audio_files import Waveform, cached_tune, write_wav
 from tests.encoders import TINY_AST
-from training.augment.noise import Noises
+from training.augment.config import AugmentConfig
+from training.augment.noise import NoiseMixer
 from training.augment.pool import AudioPool
-from training.augment.reverb import Rooms
-from training.augment.rng import Chance
-from training.config import AugmentConfig, TrainConfig
+from training.augment.reverb import Reverb
+from training.augment.rng import Rng
+from training.config import TrainConfig
 from training.dataset import PairSampler
 from training.train import Sources
 
 RATE = 8000
-NO_ROOMS = Rooms(torch.zeros(0, 1), RATE)
+NO_ROOMS = Reverb(torch.zeros(0, 1), RATE)
 N_TRACKS = 8
 RECIPE = Recipe(
     encoder=dataclasses.replace(TINY_AST, embedding_dim=16, num_layers=1),
@@ -70,8 +71,8 @@ def be_brief(patch: pytest.MonkeyPatch) -> None:
 
 
 def only(**changes: Any) -> AugmentConfig:
-    """No harm but this."""
-    return dataclasses.replace(AugmentConfig.unharmed(), **changes)
+    """Config of a single degradation."""
+    return dataclasses.replace(AugmentConfig.disabled(), **changes)
 
 
 def pool_of(*waveforms: NDArray[np.floating]) -> AudioPool:
@@ -81,9 +82,9 @@ def pool_of(*waveforms: NDArray[np.floating]) -> AudioPool:
 
 
 def sampler_of(music: AudioPool, config: AugmentConfig, **changes: Any) -> PairSampler:
-    """Draw from all recordings of a pool, which are noise and voices too."""
+    """Sampler of all recordings of a pool, which also serve as noise and voices."""
     every = np.arange(len(music))
-    whole = PairSampler(music, every, Noises(music, music, music), NO_ROOMS, config)
+    whole = PairSampler(music, every, NoiseMixer(music, music, music), NO_ROOMS, config)
     return dataclasses.replace(whole, **changes)
 
 
@@ -101,7 +102,7 @@ def music(n: int = 6, duration_s: float = 1.0) -> Tensor:
 
 
 def white(n: int, n_samples: int) -> Tensor:
-    return 0.1 * Chance((99,)).normal(n, n_samples)
+    return 0.1 * Rng((99,)).normal(n, n_samples)
 
 
 def rms(waveforms: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from engine.model.network import ClipHead, new_models
 from tests.audio_files import cached_tune
 from tests.training.sounds import CONFIG, RECIPE, only, pool_of, sampler_of
 from training import clip_head
-from training.clip_head import train_clips
+from training.clip_head import train_clip_head
 
 DIM, N_SEGMENTS = RECIPE.encoder.fingerprint_dim, RECIPE.clip.n_segments
 TUNES = sampler_of(pool_of(*(cached_tune(seed, 6.0) for seed in range(4))), only())
@@ -27,7 +27,7 @@ def separable(n_clips: int = 200) -> tuple[Tensor, Tensor]:
 def test_head_learns_what_tells_clips_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     views = separable()
-    monkeypatch.setattr(clip_head, "_embedded", lambda *_: views)
+    monkeypatch.setattr(clip_head, "_embed_pairs", lambda *_: views)
     rates = []
     for n_clip_steps in (1, 60):
         torch.manual_seed(0)
@@ -35,7 +35,7 @@ def test_head_learns_what_tells_clips_apart(monkeypatch: pytest.MonkeyPatch) -> 
         config = dataclasses.replace(
             CONFIG, n_clip_steps=n_clip_steps, n_clip_pairs=64, clip_learning_rate=1e-2
         )
-        rates.append(train_clips(model, head, TUNES, config, RECIPE)["clip_hit_rate"])
+        rates.append(train_clip_head(model, head, TUNES, config, RECIPE)["clip_hit_rate"])
     assert rates[1] > 2 * rates[0]
     assert rates[1] > 0.3
 
@@ -44,7 +44,7 @@ def test_head_is_trained_and_the_encoder_is_not() -> None:
     torch.manual_seed(0)
     model, head = new_models(RECIPE)
     before = [one.clone() for one in (*model.parameters(), *head.parameters())]
-    record = train_clips(model, head, TUNES, CONFIG, RECIPE)
+    record = train_clip_head(model, head, TUNES, CONFIG, RECIPE)
     after = [*model.parameters(), *head.parameters()]
     n_frozen = len(list(model.parameters()))
     assert all(map(torch.equal, before[:n_frozen], after[:n_frozen]))
@@ -59,6 +59,6 @@ def test_same_seed_gives_the_same_head() -> None:
         torch.manual_seed(0)
         model, head = new_models(RECIPE)
         torch.manual_seed(noise)
-        train_clips(model, head, TUNES, CONFIG, RECIPE)
+        train_clip_head(model, head, TUNES, CONFIG, RECIPE)
         heads.append(head)
     assert all(map(torch.equal, *(one.parameters() for one in heads)))

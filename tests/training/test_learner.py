@@ -18,7 +18,7 @@ from engine.errors import ModelError
 from engine.model.network import new_models
 from tests.training.sounds import RATE, RECIPE, music, only
 from training import learner as learner_module
-from training.augment.rng import Chance
+from training.augment.rng import Rng
 from training.config import LOSSES, TrainConfig
 from training.dataset import Pairs
 from training.learner import Learner, learning_rate
@@ -44,42 +44,46 @@ def parameters(one: Learner) -> Tensor:
 
 def gradients(one: Learner) -> Tensor:
     """Gradient of a step without a length: nothing is clipped and nothing is moved."""
-    one.learn(features(), 0.0)
+    one.step(features(), 0.0)
     return torch.cat([p.grad.flatten() for p in one.model.parameters() if p.grad is not None])
 
 
 @pytest.fixture
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compute in full precision."""
-    monkeypatch.setattr(learner_module, "_fast", lambda _: nullcontext())
+    monkeypatch.setattr(learner_module, "_mixed_precision", lambda _: nullcontext())
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("n_pairs_at_once", [1, 2, 4])
+@pytest.mark.parametrize("n_pairs_per_chunk", [1, 2, 4])
 @pytest.mark.usefixtures("exact")
-def test_gradient_in_pieces_is_that_of_the_whole(n_pairs_at_once: int, loss: str) -> None:
-    whole = gradients(new_learner(loss=loss, max_norm=1e9))
-    pieces = gradients(new_learner(loss=loss, max_norm=1e9, n_pairs_at_once=n_pairs_at_once))
+def test_gradient_in_chunks_is_that_of_the_whole(n_pairs_per_chunk: int, loss: str) -> None:
+    whole = gradients(new_learner(loss=loss, max_grad_norm=1e9))
+    pieces = gradients(
+        new_learner(loss=loss, max_grad_norm=1e9, n_pairs_per_chunk=n_pairs_per_chunk)
+    )
     assert float(whole.norm()) > 1e-3
     torch.testing.assert_close(pieces, whole, rtol=1e-4, atol=1e-6)
 
 
-def test_gradient_in_pieces_is_nearly_that_of_the_whole_in_bfloat16() -> None:
-    whole, pieces = gradients(new_learner()), gradients(new_learner(n_pairs_at_once=2))
+def test_gradient_in_chunks_is_nearly_that_of_the_whole_in_bfloat16() -> None:
+    whole, pieces = gradients(new_learner()), gradients(new_learner(n_pairs_per_chunk=2))
     assert float(torch.cosine_similarity(whole, pieces, dim=0)) > 0.999
 
 
-@pytest.mark.parametrize("n_pairs_at_once", [2, N_PAIRS])
-def test_forgotten_activations_come_back_the_same(n_pairs_at_once: int) -> None:
-    kept, forgotten = (
-        gradients(new_learner(n_pairs_at_once=n_pairs_at_once, checkpointing=checkpointing))
+@pytest.mark.parametrize("n_pairs_per_chunk", [2, N_PAIRS])
+def test_checkpointed_gradient_is_the_same(n_pairs_per_chunk: int) -> None:
+    plain, checkpointed = (
+        gradients(
+            new_learner(n_pairs_per_chunk=n_pairs_per_chunk, gradient_checkpointing=checkpointing)
+        )
         for checkpointing in (False, True)
     )
-    torch.testing.assert_close(forgotten, kept, rtol=0, atol=0)
+    torch.testing.assert_close(checkpointed, plain, rtol=0, atol=0)
 
 
-def test_forgotten_activations_take_no_memory() -> None:
-    def n_kept(*, checkpointing: bool) -> int:
+def test_checkpointed_activations_take_less_memory() -> None:
+    def n_kept(*, gradient_checkpointing: bool) -> int:
         kept: list[int] = []
 
         def note(x: Tensor) -> Tensor:
@@ -87,35 +91,35 @@ def test_forgotten_activations_take_no_memory() -> None:
             return x
 
         with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
-            new_learner(checkpointing=checkpointing)._embed(features())
+            new_learner(gradient_checkpointing=gradient_checkpointing)._embed(features())
         return sum(kept)
 
     # The last of two layers keeps little anyway: only the class tokens go through it.
-    assert n_kept(checkpointing=True) < 0.8 * n_kept(checkpointing=False)
+    assert n_kept(gradient_checkpointing=True) < 0.8 * n_kept(gradient_checkpointing=False)
 
 
 def test_steps_lower_the_loss() -> None:
     one = new_learner()
-    losses = [one.learn(features(), 3e-3).loss for _ in range(8)]
+    losses = [one.step(features(), 3e-3).loss for _ in range(8)]
     assert losses[-1] < 0.7 * losses[0]
 
 
 def test_progress_tells_loss_and_hit_rate_before_the_step() -> None:
-    first = new_learner().learn(features(), 1e-3)
-    assert first == new_learner().learn(features(), 0.1)
+    first = new_learner().step(features(), 1e-3)
+    assert first == new_learner().step(features(), 0.1)
     assert 0 <= first.hit_rate <= 1
 
 
 def test_long_gradients_are_clipped() -> None:
-    assert float(gradients(new_learner(max_norm=0.01)).norm()) == pytest.approx(0.01, rel=1e-3)
+    assert float(gradients(new_learner(max_grad_norm=0.01)).norm()) == pytest.approx(0.01, rel=1e-3)
 
 
 def test_features_are_clean_then_degraded_and_only_those_are_masked() -> None:
     n_samples = RECIPE.spectrogram.samples_per_segment
     sound = music(4)[:, :n_samples]
     pairs = Pairs(sound, sound, torch.arange(4))
-    one = new_learner(augment=only(mask_share=1.0))
-    clean, degraded = one.features(pairs, Chance((0,))).chunk(2)
+    one = new_learner(augment=only(mask_prob=1.0))
+    clean, degraded = one.features(pairs, Rng((0,))).chunk(2)
     assert clean.shape == (4, 64, 128)
     torch.testing.assert_close(clean.mean(dim=(1, 2)), torch.zeros(4), atol=1e-4, rtol=0)
     torch.testing.assert_close(clean.std(dim=(1, 2)), torch.ones(4), atol=1e-2, rtol=0)
@@ -131,13 +135,13 @@ def test_features_are_clean_then_degraded_and_only_those_are_masked() -> None:
 def test_saved_and_loaded_goes_on_exactly(tmp_path: Path) -> None:
     one = new_learner()
     for seed in range(3):
-        one.learn(features(seed), 1e-2)
+        one.step(features(seed), 1e-2)
     one.save(tmp_path / "checkpoint.safetensors", 3)
     other = new_learner()
     assert other.load(tmp_path / "checkpoint.safetensors") == 3
     assert torch.equal(parameters(other), parameters(one))
     for seed in range(3, 6):
-        assert one.learn(features(seed), 1e-2) == other.learn(features(seed), 1e-2)
+        assert one.step(features(seed), 1e-2) == other.step(features(seed), 1e-2)
     assert torch.equal(parameters(other), parameters(one))
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"]
 
@@ -159,7 +163,7 @@ def test_checkpoint_that_does_not_fit_is_refused(
     one = new_learner()
     one.save(path, 3)
     harm(path)
-    with pytest.raises(ModelError, match="no checkpoint of this model"):
+    with pytest.raises(ModelError, match="not a checkpoint of this model"):
         one.load(path)
 
 
@@ -167,7 +171,7 @@ def test_checkpoint_that_does_not_fit_is_refused(
 
 
 def test_learning_rate_rises_stays_and_falls() -> None:
-    config = TrainConfig(n_steps=100, n_warmup_steps=10, cooldown_share=0.4, learning_rate=2.0)
+    config = TrainConfig(n_steps=100, n_warmup_steps=10, cooldown_fraction=0.4, learning_rate=2.0)
     rates = [learning_rate(step, config) for step in range(100)]
     assert rates[:2] == pytest.approx([0.2, 0.4])
     assert rates[9:61] == [2.0] * 52
@@ -177,12 +181,12 @@ def test_learning_rate_rises_stays_and_falls() -> None:
 
 
 def test_learning_rate_of_a_longer_run_begins_alike() -> None:
-    short, long = (TrainConfig(n_steps=n, cooldown_share=0.4) for n in (1000, 2000))
+    short, long = (TrainConfig(n_steps=n, cooldown_fraction=0.4) for n in (1000, 2000))
     assert all(learning_rate(step, short) == learning_rate(step, long) for step in range(600))
 
 
 def test_learning_rate_without_warm_up_and_cool_down_is_constant() -> None:
-    config = TrainConfig(n_steps=10, n_warmup_steps=0, cooldown_share=0.0, learning_rate=2.0)
+    config = TrainConfig(n_steps=10, n_warmup_steps=0, cooldown_fraction=0.0, learning_rate=2.0)
     assert [learning_rate(step, config) for step in range(10)] == [2.0] * 10
 
 
@@ -202,7 +206,7 @@ def test_muon_steps_equally_far_in_all_directions_of_a_matrix() -> None:
     for optimizer in ("adamw", "muon"):
         one = new_learner(optimizer=optimizer, weight_decay=0.0)
         before = one.model.blocks[0].mlp[0].weight.detach().clone()  # type: ignore[union-attr, index]
-        one.learn(features(0), 1e-2)
+        one.step(features(0), 1e-2)
         step = one.model.blocks[0].mlp[0].weight.detach() - before  # type: ignore[union-attr, index]
         lengths = torch.linalg.svdvals(step)
         spreads[optimizer] = float(lengths.max() / lengths.median())
@@ -222,13 +226,13 @@ from tests.training import test_learner as t
 rank, folder = int(sys.argv[1]), Path(sys.argv[2])
 dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
 found = {}
-for n_pairs_at_once in (512, 1):
-    one = t.new_learner(n_pairs_at_once=n_pairs_at_once)
+for n_pairs_per_chunk in (512, 1):
+    one = t.new_learner(n_pairs_per_chunk=n_pairs_per_chunk)
     for seed in range(2):
         first, second = (view.chunk(2)[rank] for view in t.features(seed).chunk(2))
-        progress = one.learn(torch.cat([first, second]), 1e-2)
-    found[f"parameters {n_pairs_at_once}"] = t.parameters(one)
-    found[f"progress {n_pairs_at_once}"] = torch.tensor(progress)
+        progress = one.step(torch.cat([first, second]), 1e-2)
+    found[f"parameters {n_pairs_per_chunk}"] = t.parameters(one)
+    found[f"progress {n_pairs_per_chunk}"] = torch.tensor(progress)
 save_file(found, folder / f"{rank}.safetensors")
 dist.destroy_process_group()
 """
@@ -249,11 +253,11 @@ def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
     first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in range(2))
     assert all(torch.equal(first[key], second[key]) for key in first)
     alone = new_learner()
-    progress = [alone.learn(features(seed), 1e-2) for seed in range(2)][-1]
+    progress = [alone.step(features(seed), 1e-2) for seed in range(2)][-1]
     moved = parameters(alone) - parameters(new_learner())
-    for n_pairs_at_once in (512, 1):
-        together = first[f"parameters {n_pairs_at_once}"] - parameters(new_learner())
+    for n_pairs_per_chunk in (512, 1):
+        together = first[f"parameters {n_pairs_per_chunk}"] - parameters(new_learner())
         assert float(torch.cosine_similarity(together, moved, dim=0)) > 0.99
         assert float(together.norm() / moved.norm()) == pytest.approx(1, abs=0.02)
-        told = first[f"progress {n_pairs_at_once}"].tolist()
+        told = first[f"progress {n_pairs_per_chunk}"].tolist()
         assert told == pytest.approx(list(progress), rel=0.01)

@@ -23,9 +23,9 @@ from engine.recipe import Recipe
 from engine.search.calibration import Calibration
 from tests.audio_files import cached_tune, write_wav
 from tests.training.sounds import CONFIG, N_TRACKS, RATE, RECIPE, be_brief, only, pitch_hz, tone
-from training.augment.rng import Chance
+from training.augment.rng import Rng
 from training.config import TrainConfig
-from training.learner import Learner, Progress
+from training.learner import Learner, StepMetrics
 from training.train import Sources, held_out_tracks, open_samplers, train
 
 TONES_HZ = range(300, 2300, 100)
@@ -47,16 +47,16 @@ def weights_of(path: Path) -> torch.Tensor:
     return torch.nn.utils.parameters_to_vector(load_weights(path)[0].parameters())
 
 
-def bursting(n_steps: int) -> Callable[..., Progress]:
-    """Replace Learner.learn by one that is interrupted as a user would."""
-    learn = Learner.learn
+def bursting(n_steps: int) -> Callable[..., StepMetrics]:
+    """Replace Learner.step by one that is interrupted as by Ctrl-C."""
+    step = Learner.step
     done: list[int] = []
 
-    def interrupted(self: Learner, *args: Any) -> Progress:
+    def interrupted(self: Learner, *args: Any) -> StepMetrics:
         if len(done) == n_steps:
             raise KeyboardInterrupt
         done.append(0)
-        return learn(self, *args)
+        return step(self, *args)
 
     return interrupted
 
@@ -76,7 +76,7 @@ def train_interrupted(
     patching: pytest.MonkeyPatch, n_steps: int, sources: Sources, out: Path, **changes: Any
 ) -> None:
     with patching.context() as patch:
-        patch.setattr(Learner, "learn", bursting(n_steps))
+        patch.setattr(Learner, "step", bursting(n_steps))
         patch.setattr(Learner, "save", saving_every_third())
         with pytest.raises(KeyboardInterrupt):
             train(sources, out, dataclasses.replace(CONFIG, **changes), RECIPE, device="cpu")
@@ -173,7 +173,7 @@ def learn_and_die(self, *args):
     if len(done) == 5:
         os.kill(os.getpid(), signal.SIGKILL)
     done.append(0)
-    return learn(self, *args)
+    return step(self, *args)
 
 Learner.learn = learn_and_die
 sounds.be_brief(pytest.MonkeyPatch())
@@ -309,30 +309,31 @@ def heard(views: torch.Tensor) -> set[int]:
     return {TONES_HZ[i] for i in (near > 0.02 * power.amax(dim=1)[:, None]).any(dim=0).nonzero()}
 
 
-@pytest.mark.parametrize("noise_share", [0.0, 1.0])
-def test_held_out_music_is_never_heard(
-    sources: Sources, tmp_path: Path, noise_share: float
-) -> None:
+@pytest.mark.parametrize("noise_prob", [0.0, 1.0])
+def test_held_out_music_is_never_used(sources: Sources, tmp_path: Path, noise_prob: float) -> None:
     """Each track is a tone of its own; those of held-out tracks are in no view, nor in noise."""
     (tmp_path / "music").mkdir()
     for i, hz in enumerate(TONES_HZ):
         write_wav(tmp_path / "music" / f"{i:02}.wav", tone(hz, 3.0), RATE)
     mixing = only(
-        mix_share=0.3, noise_share=noise_share, noise_kinds=(0.0, 0.0, 1.0, 0.0), snr_db=(0.0, 3.0)
+        mix_prob=0.3,
+        noise_prob=noise_prob,
+        noise_kind_probs=(0.0, 0.0, 1.0, 0.0),
+        snr_db=(0.0, 3.0),
     )
     config = dataclasses.replace(CONFIG, n_held_out=5, augment=mixing)
     music = sources._replace(music=tmp_path / "music")
     training, held_out = open_samplers(music, tmp_path / "cache", config, RECIPE)
     kept = {TONES_HZ[track] for track in held_out.tracks}
     assert kept == {TONES_HZ[track] for track in held_out_tracks(20, config)}
-    views = training.draw(Chance((0,)), 300, 7324)
+    views = training.draw(Rng((0,)), 300, 7324)
     assert heard(views.clean) == heard(views.degraded) == set(TONES_HZ) - kept
-    (known,) = {round(pitch_hz(held_out.draw(Chance((0,)), 1, 7324).clean[0]), -2)}
+    (known,) = {round(pitch_hz(held_out.draw(Rng((0,)), 1, 7324).clean[0]), -2)}
     assert known in kept
 
 
 @pytest.mark.parametrize("n_held_out", [N_TRACKS, 100])
 def test_too_little_music_is_refused(sources: Sources, tmp_path: Path, n_held_out: int) -> None:
     config = dataclasses.replace(CONFIG, n_held_out=n_held_out)
-    with pytest.raises(ConfigError, match=f"too few recordings to keep {n_held_out}"):
+    with pytest.raises(ConfigError, match=f"too few recordings to hold out {n_held_out}"):
         train(sources, tmp_path, config, RECIPE, device="cpu")

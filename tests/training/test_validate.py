@@ -16,9 +16,9 @@ from engine.recipe import ASTConfig, Recipe, SpectrogramConfig
 from tests.audio_files import cached_tune
 from tests.training.sounds import RECIPE, only, pool_of, sampler_of, tone
 from training import validate
-from training.augment.noise import Noises
+from training.augment.noise import NoiseMixer
 from training.dataset import PairSampler
-from training.validate import DEGRADATIONS, DURATIONS_S, best_tracks, retrieve
+from training.validate import DEGRADATIONS, DURATIONS_S, best_tracks, retrieval_hit_rates
 
 HISS = pool_of(0.1 * np.random.default_rng(0).standard_normal(16000))
 TONES_HZ = 400.0 * 1.17 ** np.arange(12)
@@ -53,8 +53,8 @@ def few_queries(monkeypatch: pytest.MonkeyPatch) -> None:
 def samplers(*waveforms: np.ndarray) -> tuple[PairSampler, PairSampler]:
     """Half of the tracks held out, the others distractors."""
     pool, n = pool_of(*waveforms), len(waveforms)
-    noises = Noises(HISS, HISS, HISS)
-    whole = sampler_of(pool, only(), noises=noises)
+    noises = NoiseMixer(HISS, HISS, HISS)
+    whole = sampler_of(pool, only(), noise=noises)
     held_out, rest = (
         dataclasses.replace(whole, tracks=tracks) for tracks in np.split(np.arange(n), 2)
     )
@@ -66,37 +66,39 @@ def all_tones() -> tuple[PairSampler, PairSampler]:
 
 
 def test_oracle_finds_everything() -> None:
-    rates = retrieve(Oracle(), *all_tones(), RECIPE)
+    rates = retrieval_hit_rates(Oracle(), *all_tones(), RECIPE)
     assert len(rates) == len(DEGRADATIONS) * len(DURATIONS_S) + 1
     assert set(rates.values()) == {1.0}
 
 
-def test_dice_find_no_more_than_chance() -> None:
-    assert retrieve(Dice(), *all_tones(), RECIPE)["mean"] == pytest.approx(1 / 12, abs=0.07)
+def test_random_embeddings_reach_chance_level() -> None:
+    assert retrieval_hit_rates(Dice(), *all_tones(), RECIPE)["mean"] == pytest.approx(
+        1 / 12, abs=0.07
+    )
 
 
 def test_queries_shorter_than_a_segment_find_nothing() -> None:
-    rates = retrieve(Oracle(), *all_tones(), LONG)
+    rates = retrieval_hit_rates(Oracle(), *all_tones(), LONG)
     for key, rate in rates.items():
         if key != "mean":
             assert rate == (0.0 if key.endswith(" 1s") else 1.0), key
 
 
-def test_what_is_not_in_the_catalog_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_queries_come_from_the_catalog_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every track ends with the same tone, which tells nothing."""
     monkeypatch.setattr(validate, "_CATALOG_S", 8.0)
     monkeypatch.setattr(validate, "_DISTRACTOR_S", 8.0)
     common = tone(3800.0, 20.0)
     waveforms = [np.concatenate([tone(hz, 8.0), common]) for hz in TONES_HZ]
-    assert retrieve(Oracle(), *samplers(*waveforms), RECIPE)["mean"] == 1.0
+    assert retrieval_hit_rates(Oracle(), *samplers(*waveforms), RECIPE)["mean"] == 1.0
 
 
-def test_the_same_is_asked_every_time_and_training_goes_on() -> None:
+def test_queries_are_the_same_each_time_and_the_model_stays_in_training_mode() -> None:
     model = AST(RECIPE.encoder).train()
     tunes = samplers(*(cached_tune(seed, 6.0) for seed in range(6)))
-    first = retrieve(model, *tunes, RECIPE)
+    first = retrieval_hit_rates(model, *tunes, RECIPE)
     torch.manual_seed(5)
-    assert retrieve(model, *tunes, RECIPE) == first
+    assert retrieval_hit_rates(model, *tunes, RECIPE) == first
     assert model.training
     assert isinstance(model, nn.Module)
 

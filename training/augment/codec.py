@@ -1,4 +1,4 @@
-"""Lossy codecs at low rates: the real ones, on a few examples of a batch."""
+"""Encode and decode some examples of a batch with real lossy codecs at low bit rates."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.augment.rng import Chance
-from training.config import AugmentConfig
+from training.augment.config import AugmentConfig
+from training.augment.rng import Rng
 
 
 class _Codec(NamedTuple):
@@ -29,33 +29,33 @@ CODECS = (
 )
 
 
-def encode(waveforms: Tensor, chance: Chance, config: AugmentConfig, sample_rate: int) -> Tensor:
-    """Send a share of the waveforms through MP3, Opus or AAC and back.
+def encode(waveforms: Tensor, rng: Rng, config: AugmentConfig, sample_rate: int) -> Tensor:
+    """Encode some of the waveforms with MP3, Opus or AAC, and decode them.
 
     Parameters
     ----------
     waveforms : float32 tensor of shape (n, n_samples)
-    chance : Chance
+    rng : Rng
     config : AugmentConfig
     sample_rate : int
-        Hz; 8000, 12000, 16000, 24000 or 48000, which all of them take.
+        Hz; 8000, 12000, 16000, 24000 or 48000, which all three codecs support.
 
     Returns
     -------
     float32 tensor of shape (n, n_samples)
     """
-    struck = chance.struck(len(waveforms), config.codec_share)
-    if not len(struck):
+    selected = rng.select(len(waveforms), config.codec_prob)
+    if not len(selected):
         return waveforms
-    codec = CODECS[int(chance.rng.integers(len(CODECS)))]
-    bit_rate = int(chance.rng.choice(codec.bit_rates))
-    sound = waveforms[struck]
+    codec = CODECS[int(rng.generator.integers(len(CODECS)))]
+    bit_rate = int(rng.generator.choice(codec.bit_rates))
+    sound = waveforms[selected]
     peaks = sound.abs().amax(dim=1, keepdim=True).clamp(min=1e-6)
-    # One stream for all of them: an encoder takes longer to start than to run.
+    # One stream for all, because an encoder takes longer to start than to run.
     joined = (0.5 * sound / peaks).flatten().cpu().numpy()
     coded = _round_trip(joined, codec, bit_rate, sample_rate)
     decoded = torch.from_numpy(coded).view(sound.shape).to(waveforms.device)
-    return waveforms.index_copy(0, struck, decoded * peaks * 2)
+    return waveforms.index_copy(0, selected, decoded * peaks * 2)
 
 
 def _round_trip(
@@ -73,7 +73,7 @@ def _round_trip(
     file.seek(0)
     with av.open(file, "r") as source:
         mono = av.AudioResampler("flt", "mono", sample_rate)
-        frames = [f for one in source.decode(audio=0) for f in mono.resample(one)]
+        frames = [part for frame in source.decode(audio=0) for part in mono.resample(frame)]
         frames += mono.resample(None)
-    decoded = np.concatenate([one.to_ndarray()[0] for one in frames])
+    decoded = np.concatenate([frame.to_ndarray()[0] for frame in frames])
     return np.pad(decoded, (0, max(len(samples) - len(decoded), 0)))[: len(samples)]

@@ -1,40 +1,40 @@
-"""From a clean excerpt to what a microphone in a bar hears, for whole batches at once."""
+"""Apply all degradations to a batch: room, noise, device, recorder, codec, transmission."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from training.augment import channel, codec
-from training.augment.noise import Noises
-from training.augment.reverb import Rooms
-from training.augment.rng import Chance
-from training.config import AugmentConfig
+from training.augment.config import AugmentConfig
+from training.augment.noise import NoiseMixer
+from training.augment.reverb import Reverb
+from training.augment.rng import Rng
 
 
 def degrade(
-    music: Tensor, chance: Chance, config: AugmentConfig, rooms: Rooms, noises: Noises
+    music: Tensor, rng: Rng, config: AugmentConfig, reverb: Reverb, noise: NoiseMixer
 ) -> Tensor:
-    """Play music through a small speaker in a room with noise, record and send it.
+    """Degrade music as playing it in a noisy room, recording it and sending it does.
 
     Parameters
     ----------
     music : float32 tensor of shape (n, n_samples)
-    chance : Chance
-        Alone decides, so a step can be repeated exactly.
+    rng : Rng
+        The only source of randomness.
     config : AugmentConfig
-    rooms : Rooms
-    noises : Noises
+    reverb : Reverb
+    noise : NoiseMixer
 
     Returns
     -------
     float32 tensor of shape (n, n_samples)
     """
-    rate = rooms.sample_rate
-    music = rooms.reverberate(music, chance, config)
-    music = noises.add(music, chance, config)
-    music = channel.colour(music, chance, config, rate)
-    music = channel.filter_band(music, chance, config, rate)
-    music = channel.compress(music, chance, config, rate)
-    music = channel.clip(music, chance, config)
-    music = codec.encode(music, chance, config, rate)
-    return channel.drop_samples(music, chance, config, rate)
+    rate = reverb.sample_rate
+    music = reverb.apply(music, rng, config)
+    music = noise.add(music, rng, config)
+    music = channel.equalise(music, rng, config, rate)
+    music = channel.filter_band(music, rng, config, rate)
+    music = channel.compress(music, rng, config, rate)
+    music = channel.clip(music, rng, config)
+    music = codec.encode(music, rng, config, rate)
+    return channel.drop_samples(music, rng, config, rate)

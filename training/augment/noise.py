@@ -1,4 +1,4 @@
-"""What else sounds: recorded noise, voices, other music, coloured noise."""
+"""Add noise to music: recorded noise, voices, other music or coloured noise."""
 
 from __future__ import annotations
 
@@ -6,86 +6,87 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training.augment.config import AugmentConfig
 from training.augment.pool import AudioPool
-from training.augment.rng import Chance
-from training.config import AugmentConfig
+from training.augment.rng import Rng
 
 _MAX_VOICES = 6
 
 
-class Noises:
-    """Draws noises, each kind with its own share.
+class NoiseMixer:
+    """Draws noise of several kinds and adds it to waveforms.
 
     Parameters
     ----------
     noise, speech, music : AudioPool
-        Where they are taken from.
+        Recordings to draw from.
     """
 
     def __init__(self, noise: AudioPool, speech: AudioPool, music: AudioPool) -> None:
         self.noise, self.speech, self.music = noise, speech, music
 
-    def add(self, music: Tensor, chance: Chance, config: AugmentConfig) -> Tensor:
-        """Lay noise over a share of the waveforms at random signal-to-noise ratios.
+    def add(self, music: Tensor, rng: Rng, config: AugmentConfig) -> Tensor:
+        """Add noise to some of the waveforms at random signal-to-noise ratios.
 
         Parameters
         ----------
         music : float32 tensor of shape (n, n_samples)
-        chance : Chance
+        rng : Rng
         config : AugmentConfig
 
         Returns
         -------
         float32 tensor of shape (n, n_samples)
         """
-        struck = chance.struck(len(music), config.noise_share)
-        if not len(struck):
+        selected = rng.select(len(music), config.noise_prob)
+        if not len(selected):
             return music
-        noise = self.draw(chance, len(struck), music.shape[1], config)
-        gain = _rms(music[struck]) / _rms(noise).clamp(min=1e-6)
-        gain *= 10 ** (-chance.uniform(config.snr_db, len(struck))[:, None] / 20)
-        return music.index_add(0, struck, noise * gain)
+        noise = self.draw(rng, len(selected), music.shape[1], config)
+        gain = _rms(music[selected]) / _rms(noise).clamp(min=1e-6)
+        gain *= 10 ** (-rng.uniform(config.snr_db, len(selected))[:, None] / 20)
+        return music.index_add(0, selected, noise * gain)
 
-    def draw(self, chance: Chance, n: int, n_samples: int, config: AugmentConfig) -> Tensor:
-        """Draw noises, some of them two at once.
+    def draw(self, rng: Rng, n: int, n_samples: int, config: AugmentConfig) -> Tensor:
+        """Draw noise of random kinds; some examples are the sum of two.
 
         Returns
         -------
         float32 tensor of shape (n, n_samples)
         """
-        kinds = chance.rng.choice(4, size=n, p=np.array(config.noise_kinds))
-        out = torch.zeros(n, n_samples, device=chance.device)
+        kinds = rng.generator.choice(4, size=n, p=np.array(config.noise_kind_probs))
+        out = torch.zeros(n, n_samples, device=rng.device)
         draws = (self._recorded, self._voices, self._music, _coloured)
         for kind, draw in enumerate(draws):
-            rows = chance.tensor(np.flatnonzero(kinds == kind))
+            rows = rng.tensor(np.flatnonzero(kinds == kind))
             if len(rows):
-                out[rows] = draw(chance, len(rows), n_samples)
+                out[rows] = draw(rng, len(rows), n_samples)
         out = out / _rms(out).clamp(min=1e-6)
-        mixed = chance.struck(n, config.two_noises_share)
+        mixed = rng.select(n, config.two_noises_prob)
         if len(mixed):
-            gain = 10 ** (chance.uniform((-10.0, 0.0), len(mixed)) / 20)
+            gain = 10 ** (rng.uniform((-10.0, 0.0), len(mixed)) / 20)
             out[mixed] += out[mixed.roll(1)] * gain[:, None]
         return out
 
-    def _recorded(self, chance: Chance, n: int, n_samples: int) -> Tensor:
-        return self.noise.draw(chance.rng, n, n_samples).to(chance.device)
+    def _recorded(self, rng: Rng, n: int, n_samples: int) -> Tensor:
+        return self.noise.draw(rng.generator, n, n_samples).to(rng.device)
 
-    def _music(self, chance: Chance, n: int, n_samples: int) -> Tensor:
-        return self.music.draw(chance.rng, n, n_samples).to(chance.device)
+    def _music(self, rng: Rng, n: int, n_samples: int) -> Tensor:
+        return self.music.draw(rng.generator, n, n_samples).to(rng.device)
 
-    def _voices(self, chance: Chance, n: int, n_samples: int) -> Tensor:
-        n_voices = chance.rng.integers(1, _MAX_VOICES + 1, size=n)
-        voices = self.speech.draw(chance.rng, int(n_voices.sum()), n_samples).to(chance.device)
-        mixed = torch.zeros(n, n_samples, device=chance.device)
-        return mixed.index_add(0, chance.tensor(np.repeat(np.arange(n), n_voices)), voices)
+    def _voices(self, rng: Rng, n: int, n_samples: int) -> Tensor:
+        n_voices = rng.generator.integers(1, _MAX_VOICES + 1, size=n)
+        voices = self.speech.draw(rng.generator, int(n_voices.sum()), n_samples).to(rng.device)
+        mixed = torch.zeros(n, n_samples, device=rng.device)
+        return mixed.index_add(0, rng.tensor(np.repeat(np.arange(n), n_voices)), voices)
 
 
-def _coloured(chance: Chance, n: int, n_samples: int) -> Tensor:
-    """Noise whose spectrum falls by 0 (white) to 6 (brown) dB per octave."""
-    exponent = chance.uniform((0.0, 1.0), n)[:, None]
-    bins = torch.arange(1, n_samples // 2 + 2, device=chance.device).float()
-    spectrum = torch.fft.rfft(chance.normal(n, n_samples)) * bins**-exponent
-    return torch.fft.irfft(spectrum, n_samples)
+def _coloured(rng: Rng, n: int, n_samples: int) -> Tensor:
+    """Draw noise whose spectrum falls by 0 (white) to 6 (brown) dB per octave."""
+    exponent = rng.uniform((0.0, 1.0), n)[:, None]
+    bins = torch.arange(1, n_samples // 2 + 2, device=rng.device).float()
+    spectrum = torch.fft.rfft(rng.normal(n, n_samples)) * bins**-exponent
+    noise: Tensor = torch.fft.irfft(spectrum, n_samples)
+    return noise
 
 
 def _rms(waveforms: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Decoded audio on disk, mapped into memory."""
+"""Decoded audio of a folder, cached on disk and mapped into memory."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ log = logging.getLogger(__name__)
 
 
 class AudioPool:
-    """All audio of a folder, decoded once to 16 bit and mapped into memory.
+    """Recordings as 16-bit samples in one array.
 
     Parameters
     ----------
     samples : int16 array of shape (n_samples,)
-        Every recording, one behind the other.
+        All recordings, concatenated.
     starts : int64 array of shape (n_recordings + 1,)
-        Where each begins; the last entry is the end.
+        Index of the first sample of each recording, and of the end.
     """
 
     def __init__(self, samples: NDArray[np.int16], starts: NDArray[np.int64]) -> None:
@@ -38,15 +38,15 @@ class AudioPool:
         self.lengths = np.diff(starts)
 
     @classmethod
-    def of(cls, folder: Path, cache: Path, sample_rate: int) -> AudioPool:
-        """Open the cache of a folder, decoding what is not in it yet.
+    def from_folder(cls, folder: Path, cache: Path, sample_rate: int) -> AudioPool:
+        """Map the decoded audio of a folder into memory; decode it first if the folder changed.
 
-        Several processes may do so at the same time: one decodes, the others wait for it.
+        Several processes may open the same folder: one decodes, the others wait.
 
         Raises
         ------
         ConfigError
-            Nothing in the folder can be decoded.
+            The folder has no audio that can be decoded.
         """
         place = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:8]
         folder_cache = cache / f"{folder.name}-{place}-{sample_rate}"
@@ -70,13 +70,13 @@ class AudioPool:
         return cls(np.memmap(joined, np.int16, "r"), starts)
 
     @classmethod
-    def of_waveforms(cls, waveforms: Sequence[NDArray[np.float32]]) -> AudioPool:
-        """Make a pool of recordings that are in memory."""
-        starts = np.cumsum([0, *(len(one) for one in waveforms)], dtype=np.int64)
+    def from_waveforms(cls, waveforms: Sequence[NDArray[np.float32]]) -> AudioPool:
+        """Build a pool of waveforms in memory."""
+        starts = np.cumsum([0, *map(len, waveforms)], dtype=np.int64)
         return cls(_to_int(np.concatenate(waveforms)), starts)
 
-    def joined(self, other: AudioPool) -> AudioPool:
-        """Put the recordings of another pool behind these, all in memory."""
+    def concatenate(self, other: AudioPool) -> AudioPool:
+        """Build a pool of these recordings and those of another pool, in memory."""
         starts = np.concatenate([self.starts, other.starts[1:] + self.starts[-1]])
         return AudioPool(np.concatenate([self.samples, other.samples]), starts)
 
@@ -84,11 +84,16 @@ class AudioPool:
         return len(self.lengths)
 
     def recording(self, index: int) -> NDArray[np.float32]:
-        """Give one recording, float32 of shape (n_samples,)."""
+        """Return one recording, float32 array of shape (n_samples,)."""
         return _to_float(self.samples[self.starts[index] : self.starts[index + 1]])
 
     def excerpt(self, index: int, start: int, n_samples: int) -> NDArray[np.float32]:
-        """Cut from one recording; what lies beyond its ends is its other end (it loops)."""
+        """Cut an excerpt from one recording, which repeats beyond its ends.
+
+        Returns
+        -------
+        float32 array of shape (n_samples,)
+        """
         length = int(self.lengths[index])
         if start >= 0 and start + n_samples <= length:
             begin = self.starts[index] + start
@@ -96,30 +101,30 @@ class AudioPool:
         wrapped = np.arange(start, start + n_samples) % length
         return _to_float(self.samples[self.starts[index] + wrapped])
 
-    def only(self, recordings: Sequence[int]) -> AudioPool:
-        """Make a pool that draws from some of the recordings; the others have no length in it."""
+    def subset(self, recordings: Sequence[int]) -> AudioPool:
+        """Build a pool with the same indices in which other recordings have length 0."""
         pool = AudioPool(self.samples, self.starts)
         pool.lengths = np.where(np.isin(np.arange(len(self)), recordings), self.lengths, 0)
         return pool
 
-    def beginnings(self, n_samples: int) -> AudioPool:
-        """Make a pool of no more than the first samples of each recording."""
+    def truncate(self, n_samples: int) -> AudioPool:
+        """Build a pool of the first `n_samples` of each recording."""
         pool = AudioPool(self.samples, self.starts)
         pool.lengths = np.minimum(self.lengths, n_samples)
         return pool
 
-    def draw(self, rng: np.random.Generator, n: int, n_samples: int) -> Tensor:
-        """Draw excerpts from recordings chosen by their length; they may repeat.
+    def draw(self, generator: np.random.Generator, n: int, n_samples: int) -> Tensor:
+        """Draw excerpts at random; each second of audio is equally likely.
 
         Returns
         -------
         float32 tensor of shape (n, n_samples)
         """
-        share = self.lengths / self.lengths.sum()
-        chosen = rng.choice(len(self), size=n, p=share)
-        begin = [int(rng.integers(self.lengths[i])) for i in chosen]
-        cuts = [self.excerpt(i, b, n_samples) for i, b in zip(chosen, begin, strict=True)]
-        return torch.from_numpy(np.stack(cuts))
+        probs = self.lengths / self.lengths.sum()
+        recordings = generator.choice(len(self), size=n, p=probs)
+        starts = [int(generator.integers(self.lengths[index])) for index in recordings]
+        places = zip(recordings, starts, strict=True)
+        return torch.from_numpy(np.stack([self.excerpt(i, at, n_samples) for i, at in places]))
 
 
 def _decode_all(paths: Sequence[Path], joined: Path, sample_rate: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Speed, tempo and pitch of whole batches of waveforms."""
+"""Change speed or tempo of whole batches of waveforms."""
 
 from __future__ import annotations
 
@@ -9,30 +9,32 @@ from torch import Tensor
 
 _N_FFT = 512
 _HOP = 128
-_N_AT_ONCE = 16
+_CHUNK_SIZE = 16
 
 
 def change_speed(waveforms: Tensor, speeds: Tensor, starts: Tensor, n_samples: int) -> Tensor:
-    """Read waveforms faster or slower by cubic (Catmull-Rom) interpolation.
+    """Change the speed of waveforms by cubic (Catmull-Rom) interpolation.
 
     Parameters
     ----------
     waveforms : float32 tensor of shape (n, n_source_samples)
     speeds, starts : float tensors of shape (n,)
-        Source samples per sample, and where to begin in the source.
+        Source samples per sample of the result, and the source sample to start at.
     n_samples : int
+        Length of the result.
 
     Returns
     -------
     float32 tensor of shape (n, n_samples)
     """
-    # A few at a time, so that what lies between stays in the cache.
-    pieces = (one.split(_N_AT_ONCE) for one in (waveforms, speeds, starts))
-    some = zip(*pieces, strict=True)
-    return torch.cat([_read(wave, speed, start, n_samples) for wave, speed, start in some])
+    # In chunks, so that intermediate results stay in the processor's cache.
+    chunks = (values.split(_CHUNK_SIZE) for values in (waveforms, speeds, starts))
+    return torch.cat(
+        [_interpolate(w, speed, start, n_samples) for w, speed, start in zip(*chunks, strict=True)]
+    )
 
 
-def _read(waveforms: Tensor, speeds: Tensor, starts: Tensor, n_samples: int) -> Tensor:
+def _interpolate(waveforms: Tensor, speeds: Tensor, starts: Tensor, n_samples: int) -> Tensor:
     at = starts[:, None] + speeds[:, None] * torch.arange(n_samples, device=waveforms.device)
     low = at.floor().long().clamp(1, waveforms.shape[1] - 3)
     f = (at - low).float()
@@ -41,10 +43,10 @@ def _read(waveforms: Tensor, speeds: Tensor, starts: Tensor, n_samples: int) -> 
 
 
 def change_tempo(waveforms: Tensor, tempos: Tensor) -> Tensor:
-    """Play waveforms faster or slower around their middle at the same pitch.
+    """Change the tempo of waveforms around their middle at the same pitch.
 
-    A phase vocoder (Flanagan and Golden 1966): the magnitudes of a short-time spectrum are read at
-    another pace, its phases advance as they did.
+    A phase vocoder (Flanagan and Golden 1966) reads the magnitudes of a short-time spectrum at
+    another tempo and advances the phases as in the source.
 
     Parameters
     ----------
@@ -55,7 +57,7 @@ def change_tempo(waveforms: Tensor, tempos: Tensor) -> Tensor:
     Returns
     -------
     float32 tensor of shape (n, n_samples)
-        Where the source has nothing to read, its ends are held.
+        Beyond the ends of the source, its first and last frames are held.
     """
     window = torch.hann_window(_N_FFT, device=waveforms.device)
     spectra = torch.stft(waveforms, _N_FFT, _HOP, window=window, return_complex=True)
@@ -67,7 +69,7 @@ def change_tempo(waveforms: Tensor, tempos: Tensor) -> Tensor:
     here, there = spectra.gather(2, low), spectra.gather(2, low + 1)
     f = (at[:, None] - low).clamp(0, 1)
     magnitude = (1 - f) * here.abs() + f * there.abs()
-    # What a bin's phase gained in one hop beyond its own frequency tells the true frequency.
+    # The phase that a bin gains in one hop beyond its own frequency gives the true frequency.
     expected = 2 * math.pi * _HOP / _N_FFT * torch.arange(spectra.shape[1], device=low.device)
     excess = there.angle() - here.angle() - expected[:, None]
     excess = excess - 2 * math.pi * (excess / (2 * math.pi)).round()

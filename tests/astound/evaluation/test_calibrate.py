@@ -19,7 +19,7 @@ from astound.evaluation.surroundings import Surroundings
 from engine.config import IngestConfig, SearchConfig
 from engine.errors import RecipeMismatchError, StoreError
 from tests.audio_files import cached_tune, write_audio
-from training.config import AugmentConfig
+from training.augment.config import AugmentConfig
 
 RATE = 8000
 N_TUNES = 10
@@ -79,7 +79,9 @@ def name(catalog: Catalog, track_id: int) -> str:
 def test_absent_clips_are_asked_without_every_track_that_holds_them(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calibration, "heard", lambda config, **_: AugmentConfig.unharmed())
+    monkeypatch.setattr(
+        calibration, "query_augmentation", lambda config, **_: AugmentConfig.disabled()
+    )
     around = Surroundings.of(RATE, 0)
     context = catalog.search_context()
     examiner = calibration._Examiner(catalog.fingerprinter, context, around, 0)

@@ -9,7 +9,7 @@ from astound.evaluation.degradations import degradations
 from astound.evaluation.surroundings import Surroundings
 from engine.audio.decode import Waveform
 from tests.audio_files import cached_tune, write_wav
-from training.augment.rng import Chance
+from training.augment.rng import Rng
 
 RATE = 8000
 START = 2 * RATE
@@ -21,7 +21,7 @@ TUNE = cached_tune(1, 10.0)
 
 def degraded(name: str, waveform: Waveform = TUNE, around: Surroundings = AROUND) -> Waveform:
     (one,) = (one for one in degradations(around) if one.name == name)
-    return one.clip(waveform, START, N, Chance((1,)), around)
+    return one.clip(waveform, START, N, Rng((1,)), around)
 
 
 def tones(*all_hz: float) -> Waveform:

@@ -9,8 +9,8 @@ from astound.evaluation import surroundings
 from astound.evaluation.surroundings import Surroundings
 from engine.errors import ConfigError
 from tests.audio_files import write_wav
-from training.augment.rng import Chance
-from training.config import AugmentConfig
+from training.augment.config import AugmentConfig
+from training.augment.rng import Rng
 
 RATE = 8000
 
@@ -30,7 +30,7 @@ def sounds(tmp_path: Path) -> Path:
 def test_without_folders_all_is_made_up() -> None:
     around = Surroundings.of(RATE, 0)
     assert (around.has_noise, around.has_speech, len(around.rooms.recorded)) == (False, False, 0)
-    assert around.rooms.synthesise(Chance((1,)), 1, AugmentConfig()).any()
+    assert around.rooms.synthesise(Rng((1,)), 1, AugmentConfig()).any()
 
 
 def test_sounds_of_a_folder_are_used(sounds: Path) -> None:

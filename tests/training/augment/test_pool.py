@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_pool_gives_what_was_written(folder: Path, tmp_path: Path) -> None:
-    pool = AudioPool.of(folder, tmp_path / "cache", RATE)
+    pool = AudioPool.from_folder(folder, tmp_path / "cache", RATE)
     assert len(pool) == 3
     for index, (seed, duration_s) in enumerate([(1, 1.0), (2, 1.5), (3, 0.5)]):
         recording = pool.recording(index)
@@ -35,30 +35,30 @@ def test_pool_gives_what_was_written(folder: Path, tmp_path: Path) -> None:
 
 def test_full_scale_does_not_wrap(folder: Path, tmp_path: Path) -> None:
     write_wav(folder / "a.wav", np.array([1.5, 1, -1, -1.5] * 500, np.float32), RATE, "FLOAT")
-    recording = AudioPool.of(folder, tmp_path / "cache", RATE).recording(0)
+    recording = AudioPool.from_folder(folder, tmp_path / "cache", RATE).recording(0)
     np.testing.assert_allclose(recording, [1, 1, -1, -1] * 500, atol=1e-3)
 
 
 def test_second_opening_reads_the_cache(folder: Path, tmp_path: Path) -> None:
-    first = AudioPool.of(folder, tmp_path / "cache", RATE)
+    first = AudioPool.from_folder(folder, tmp_path / "cache", RATE)
     for path in folder.rglob("*.wav"):
         status = path.stat()
         path.write_bytes(bytes(status.st_size))
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    second = AudioPool.of(folder, tmp_path / "cache", RATE)
+    second = AudioPool.from_folder(folder, tmp_path / "cache", RATE)
     np.testing.assert_array_equal(first.samples, second.samples)
     np.testing.assert_array_equal(first.starts, second.starts)
 
 
 def test_new_file_is_decoded(folder: Path, tmp_path: Path) -> None:
-    AudioPool.of(folder, tmp_path / "cache", RATE)
+    AudioPool.from_folder(folder, tmp_path / "cache", RATE)
     write_wav(folder / "aa.wav", cached_tune(4, 0.7), RATE, "FLOAT")
-    pool = AudioPool.of(folder, tmp_path / "cache", RATE)
+    pool = AudioPool.from_folder(folder, tmp_path / "cache", RATE)
     assert (pool.lengths / RATE).tolist() == [1.0, 0.7, 1.5, 0.5]
 
 
 def test_other_rate_has_its_own_cache(folder: Path, tmp_path: Path) -> None:
-    pools = [AudioPool.of(folder, tmp_path / "cache", rate) for rate in (RATE, 4000)]
+    pools = [AudioPool.from_folder(folder, tmp_path / "cache", rate) for rate in (RATE, 4000)]
     assert [pool.lengths.sum() for pool in pools] == [3.0 * RATE, 3.0 * 4000]
 
 
@@ -69,7 +69,7 @@ def test_opened_by_several_at_once_is_decoded_once(
     pools: list[AudioPool] = []
     others = [
         threading.Thread(
-            target=lambda: pools.append(AudioPool.of(folder, tmp_path / "cache", RATE))
+            target=lambda: pools.append(AudioPool.from_folder(folder, tmp_path / "cache", RATE))
         )
         for _ in range(4)
     ]
@@ -83,21 +83,21 @@ def test_opened_by_several_at_once_is_decoded_once(
 
 def test_undecodable_file_is_left_empty(folder: Path, tmp_path: Path) -> None:
     (folder / "aa.wav").write_bytes(b"not audio")
-    pool = AudioPool.of(folder, tmp_path / "cache", RATE)
+    pool = AudioPool.from_folder(folder, tmp_path / "cache", RATE)
     assert pool.lengths.tolist() == [8000, 0, 12000, 4000]
     assert pool.draw(np.random.default_rng(0), 50, 100).shape == (50, 100)
 
 
 def test_folder_without_audio_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no audio files"):
-        AudioPool.of(tmp_path, tmp_path / "cache", RATE)
+        AudioPool.from_folder(tmp_path, tmp_path / "cache", RATE)
 
 
 def test_folder_of_nothing_decodable_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(b"not audio")
     for _ in range(2):  # the second time from the cache
         with pytest.raises(ConfigError, match="no audio that can be decoded"):
-            AudioPool.of(tmp_path, tmp_path / "cache", RATE)
+            AudioPool.from_folder(tmp_path, tmp_path / "cache", RATE)
 
 
 def test_excerpt_beyond_an_end_begins_again() -> None:
@@ -115,13 +115,13 @@ def test_draw_takes_long_recordings_more_often() -> None:
 
 def test_only_some_recordings_are_drawn_from() -> None:
     pool = pool_of(*(np.full(1000, level / 10) for level in range(6)))
-    drawn = pool.only([2, 4]).draw(np.random.default_rng(0), 100, 10)[:, 0]
+    drawn = pool.subset([2, 4]).draw(np.random.default_rng(0), 100, 10)[:, 0]
     assert {round(float(one), 1) for one in drawn} == {0.2, 0.4}
 
 
 def test_beginnings_end_early_and_leave_the_pool_alone() -> None:
     pool = pool_of(np.arange(10) / 100, np.arange(30) / 100)
-    short = pool.beginnings(20)
+    short = pool.truncate(20)
     assert short.lengths.tolist() == [10, 20]
     assert pool.lengths.tolist() == [10, 30]
     np.testing.assert_allclose(short.excerpt(1, 18, 4) * 100, [18, 19, 0, 1], atol=0.01)
@@ -129,12 +129,12 @@ def test_beginnings_end_early_and_leave_the_pool_alone() -> None:
 
 def test_joined_pools_keep_their_recordings() -> None:
     one, other = pool_of(tone(50.0, 0.5), tone(60.0, 0.2)), pool_of(tone(70.0, 0.3))
-    both = one.joined(other)
+    both = one.concatenate(other)
     assert both.lengths.tolist() == [4000, 1600, 2400]
     for index, original in enumerate([one.recording(0), one.recording(1), other.recording(0)]):
         np.testing.assert_array_equal(both.recording(index), original)
 
 
 def test_pool_of_waveforms_in_memory() -> None:
-    pool = AudioPool.of_waveforms([tone(50.0, 0.5), tone(60.0, 0.2)])
+    pool = AudioPool.from_waveforms([tone(50.0, 0.5), tone(60.0, 0.2)])
     np.testing.assert_allclose(pool.recording(1), tone(60.0, 0.2), atol=1e-4)
