@@ -312,6 +312,7 @@ class Catalog:
         min_confidence : float, optional
             In [0, 1]; the catalog's own threshold by default.
         search, alignment : SearchConfig, AlignConfig, optional
+            With other settings than the calibration was fitted for, the result has a warning.
 
         Returns
         -------
@@ -343,6 +344,7 @@ class Catalog:
             status="match" if matches else "no_match",
             duration_s=round(fingerprint.duration_s, 3),
             matches=matches,
+            warnings=searcher.warnings,
             timings_ms=stopwatch.timings_ms,
         )
 

@@ -121,6 +121,7 @@ def result_object(result: QueryResult) -> JsonObject:
         "status": result.status,
         "duration_s": result.duration_s,
         "matches": [asdict(match) for match in result.matches],
+        "warnings": list(result.warnings),
         "timings_ms": dict(result.timings_ms),
     }
     return made | ({"error": dict(result.error)} if result.error else {})

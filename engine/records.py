@@ -508,11 +508,13 @@ class QueryResult:
     Parameters
     ----------
     query : str
-        The path as given, or "array".
+        The path as passed, or "array".
     status : {"match", "no_match", "error"}
     duration_s : float
     matches : tuple of Match
         Best first; empty unless status is "match".
+    warnings : tuple of str
+        One sentence for each reason to trust the answer less.
     timings_ms : mapping
         Milliseconds of decode, encode, search and align.
     error : mapping or None
@@ -523,6 +525,7 @@ class QueryResult:
     status: Literal["match", "no_match", "error"]
     duration_s: float = 0.0
     matches: tuple[Match, ...] = ()
+    warnings: tuple[str, ...] = ()
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     error: Mapping[str, Any] | None = None
 

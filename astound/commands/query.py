@@ -82,7 +82,9 @@ def query(
     failed: list[str] = []
     with ctx.obj.open() as catalog:
         results = (identify(catalog, clip, **options) for clip in expand_folders(clips))
-        write_results(_report_errors(results, failed, form), form, sys.stdout)
+        write_results(
+            _report_warnings(_report_errors(results, failed, form), form), form, sys.stdout
+        )
     ctx.exit(1 if failed else 0)
 
 
@@ -133,6 +135,18 @@ def _timelines(
 
 def _write_entry(path: str, entry: Entry) -> None:
     write_entry(path, entry, sys.stdout)
+
+
+def _report_warnings(results: Iterable[QueryResult], form: str) -> Iterator[QueryResult]:
+    """Pass results on, and print each warning once unless the format contains warnings."""
+    printed: set[str] = set()
+    for result in results:
+        if form not in ("json", "jsonl"):
+            for warning in result.warnings:
+                if warning not in printed:
+                    echo_err(f"{result.query}: {warning}")
+                    printed.add(warning)
+        yield result
 
 
 def _report_errors(results: Iterable[Result], failed: list[str], form: str) -> Iterator[Result]:

@@ -21,6 +21,8 @@ _FALLBACK_RESCORED = 4
 _FALLBACK_DIAGONALS = 2
 _FALLBACK_PROBES = 256
 
+UNCALIBRATED = "confidences are uncalibrated: the calibration was fitted for other search or alignment settings"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Searcher:
@@ -43,6 +45,13 @@ class Searcher:
         """Distance of a query's segments in seconds."""
         hop_s, reference_hop_s = self.context.search.query_hop_s, self.context.reference_hop_s
         return self.fingerprinter.hop_within(hop_s, reference_hop_s)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about what limits the answers of this searcher."""
+        search, alignment = self.context.search, self.context.alignment
+        is_fitted = self.calibration.is_fitted_for(search, alignment)
+        return () if is_fitted else (UNCALIBRATED,)
 
     def fingerprint_query(
         self, blocks: Iterable[Waveform], name: str

@@ -18,7 +18,7 @@ import torch
 import astound
 from astound.catalog import Catalog
 from engine.audio import decode
-from engine.config import IngestConfig
+from engine.config import AlignConfig, IngestConfig, SearchConfig
 from engine.errors import (
     AudioError,
     CatalogBusyError,
@@ -33,6 +33,7 @@ from engine.model.weights import Weights, save_weights
 from engine.recipe import Recipe
 from engine.records import Match, QueryResult
 from engine.search.calibration import N_FEATURES, Calibration
+from engine.search.searcher import UNCALIBRATED
 from tests.audio_files import Waveform, cached_tune, stereo, write_wav
 from tests.encoders import TINY_AST
 
@@ -369,6 +370,19 @@ def test_damaged_shard_is_an_error_for_a_query(copy: Catalog) -> None:
 
 
 # -- queries ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"search": SearchConfig(speeds=())}, {"alignment": AlignConfig(n_tilted=0)}],
+    ids=["default", "search", "alignment"],
+)
+def test_query_with_other_settings_answers_and_warns(
+    shelf: Catalog, settings: dict[str, Any]
+) -> None:
+    result = shelf.query(clip(0, start_s=3.5), RATE, **settings)
+    assert result.status == "match"
+    assert result.warnings == ((UNCALIBRATED,) if settings else ())
 
 
 def test_match_says_where(shelf: Catalog, music: Path) -> None:

@@ -3,9 +3,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,10 @@ import pytest
 from click.testing import Result
 
 import astound
-from engine.config import IngestConfig
+from engine.config import IngestConfig, SearchConfig
 from engine.figure import FIGURE_SUFFIXES
+from engine.search.calibration import Calibration
+from engine.search.searcher import UNCALIBRATED
 from tests.astound.commands.conftest import CLIP_AT_S, RATE, Run
 from tests.audio_files import cached_tune, write_wav
 
@@ -29,7 +33,8 @@ def test_query_jsonl_keeps_its_contract(library: Path, home: Path, run: Run) -> 
     result = run("query", "unknown.wav", "known.wav", "--format", "jsonl")
     absent, found = _objects(result)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert list(found) == ["query", "status", "duration_s", "matches", "timings_ms"]
+    assert list(found) == ["query", "status", "duration_s", "matches", "warnings", "timings_ms"]
+    assert absent["warnings"] == found["warnings"] == []
     assert (absent["query"], absent["status"], absent["matches"]) == ("unknown.wav", "no_match", [])
     assert (found["query"], found["status"], found["duration_s"]) == ("known.wav", "match", 4.0)
     assert set(found["timings_ms"]) == {"decode", "encode", "search", "align"}
@@ -54,6 +59,22 @@ def test_query_reports_errors_in_place_and_exits_1(home: Path, run: Run) -> None
     assert set(broken["error"]) == {"code", "message"}
     assert broken["error"]["code"] == "unreadable_audio"
     assert len(result.stderr.splitlines()) == 2
+
+
+def test_query_warns_of_a_calibration_for_other_settings(
+    library: Path, home: Path, tmp_path: Path, run: Run
+) -> None:
+    shutil.copytree(library / "catalog", tmp_path / "own")
+    calibration = Calibration.load(Path(os.environ["ASTOUND_MODEL"]).with_name("calibration.json"))
+    other = replace(calibration, search=SearchConfig(top_k=7))
+    other.save(tmp_path / "own" / "calibration.json")
+    query = ["--catalog", str(tmp_path / "own"), "query", "known.wav", "unknown.wav", "--format"]
+    for form in ("table", "csv", "pexafb"):
+        result = run(*query, form)
+        assert (result.exit_code, result.stderr) == (0, f"known.wav: {UNCALIBRATED}\n")
+    result = run(*query, "jsonl")
+    assert result.stderr == ""
+    assert [one["warnings"] for one in _objects(result)] == [[UNCALIBRATED]] * 2
 
 
 def test_query_json_is_one_array(home: Path, run: Run) -> None:
