@@ -21,7 +21,7 @@ _FALLBACK_RESCORED = 4
 _FALLBACK_DIAGONALS = 2
 _FALLBACK_PROBES = 256
 
-UNCALIBRATED = "confidences are uncalibrated: the calibration was fitted for other search or alignment settings"
+UNCALIBRATED = "confidences are uncalibrated: the calibration was fitted for other search settings"
 
 
 @dataclass(frozen=True, kw_only=True)
