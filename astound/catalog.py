@@ -586,7 +586,7 @@ class Catalog:
         scanner = Scanner(self.searcher(), config)
         for found in scanner.scan(blocks, on_progress):
             for track in self._store.tracks([found.track_id]):  # unless it was just deleted
-                yield to_entry(found, track, start_s, scanner.heard_s)
+                yield to_entry(found, track, start_s, scanner.position_s)
 
     # -- relations ------------------------------------------------------------------------------
 

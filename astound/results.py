@@ -9,7 +9,7 @@ from engine.errors import printable
 from engine.records import Candidate, Entry, Match, QueryResult, SimilarTrack, Timeline, Track
 
 if TYPE_CHECKING:
-    from engine.scan.records import Appearance
+    from engine.scan.records import TrackSpan
 
 JsonObject = dict[str, Any]
 
@@ -60,12 +60,12 @@ def to_match(
     )
 
 
-def to_entry(span: Appearance, track: Track, start_s: float, scanned_s: float) -> Entry:
+def to_entry(span: TrackSpan, track: Track, start_s: float, scanned_s: float) -> Entry:
     """Join a span of a scan with its track.
 
     Parameters
     ----------
-    span : Appearance
+    span : TrackSpan
     track : Track
     start_s : float
         Where in the recording the scan began, in seconds; the times of an entry are those of the

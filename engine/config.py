@@ -154,7 +154,7 @@ class ScanConfig:
         closely than a query; of `search.speeds`, fewer are tried.
     window_s : float
         Length of a window; windows overlap by half.
-    n_sighted : int
+    candidates_per_window : int
         Candidates of a window that are followed.
     probe_every : int
         Where nothing sure is found, one of so many windows is played at one of `search.speeds`,
@@ -171,7 +171,7 @@ class ScanConfig:
         seconds or more of something else.
     max_gap_s : float
         What a track may be unheard for and still be told as one.
-    least_confidence : float
+    min_seed_confidence : float
         Windows that are less sure are not followed.
     min_confidence : float
         Of an entry. More than a query needs: an hour has hundreds of windows that may be wrong.
@@ -188,20 +188,20 @@ class ScanConfig:
         default_factory=lambda: AlignConfig(max_candidates=60, n_tilted=4, max_tilt=0.1)
     )
     window_s: float = 8.0
-    n_sighted: int = 3
+    candidates_per_window: int = 3
     probe_every: int = 2
     history_s: float = 64.0
     agreement: float = 0.45
     max_drop: float = 6.0
     max_gap_s: float = 20.0
-    least_confidence: float = 0.2
+    min_seed_confidence: float = 0.2
     min_confidence: float = 0.999
     max_speed_change: float = 0.12
 
     def __post_init__(self) -> None:
-        for key in ("window_s", "n_sighted", "probe_every", "agreement", "max_drop"):
+        for key in ("window_s", "candidates_per_window", "probe_every", "agreement", "max_drop"):
             require(getattr(self, key) > 0, key, getattr(self, key), "must be positive")
-        for key in ("least_confidence", "min_confidence"):
+        for key in ("min_seed_confidence", "min_confidence"):
             require(0 <= getattr(self, key) <= 1, key, getattr(self, key), "must be in [0, 1]")
         require(self.max_gap_s >= 0, "max_gap_s", self.max_gap_s, "must be 0 or more")
         require(

@@ -1,4 +1,4 @@
-"""The last minute of a recording: its sound, and the embeddings of it at any speed asked for."""
+"""Ring buffer of recent audio; caches one embedding per piece and playback speed."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ from engine.records import Fingerprint, Vectors
 
 Floats = NDArray[np.float64]
 
-# No segment is longer than this many times what it is at the recording's own speed.
+# Highest playback speed: a segment then spans this many times its length at speed 1.
 _MAX_SPEED = 1.25
 
 
-class Hearing:
-    """Remembers as much of a recording as it is told to, and embeds each second once a speed.
+class AudioBuffer:
+    """Ring buffer of recent audio; caches one embedding per piece and playback speed.
 
-    The recording is cut into pieces. A piece is embedded when it is asked for, and the segments of
-    one piece follow those of the last at the same distance.
+    The recording is divided into pieces of equal length. A piece is embedded on first use. The
+    segments of consecutive pieces are equally spaced.
 
     Parameters
     ----------
     fingerprinter : AudioFingerprinter
     hop_s, piece_s : float
-        Distance of the segments, at the recording's own speed, and length of a piece, rounded to
-        whole hops.
+        Segment hop at speed 1, and length of a piece, rounded to whole hops.
     """
 
     def __init__(self, fingerprinter: AudioFingerprinter, hop_s: float, piece_s: float) -> None:
@@ -44,33 +43,33 @@ class Hearing:
     # -- sound -----------------------------------------------------------------------------------
 
     @property
-    def heard_s(self) -> float:
-        """Seconds of the recording so far."""
+    def position_s(self) -> float:
+        """Seconds of the recording received so far."""
         return (self._first_sample + len(self._samples)) / self.fingerprinter.sample_rate
 
     @property
     def n_pieces(self) -> int:
-        """Pieces that can be embedded: whole ones, and the rest when the recording has ended."""
+        """Number of pieces that can be embedded: complete ones, and the last at the end."""
         if self.has_ended:
-            return int(np.ceil(max(self.heard_s - self.segment_s, 0) / self.piece_s + 1e-9))
-        return max(int((self.heard_s - _MAX_SPEED * self.segment_s) / self.piece_s), 0)
+            return int(np.ceil(max(self.position_s - self.segment_s, 0) / self.piece_s + 1e-9))
+        return max(int((self.position_s - _MAX_SPEED * self.segment_s) / self.piece_s), 0)
 
     @property
     def n_held(self) -> int:
-        """Samples and numbers of embeddings that are held."""
+        """Samples and embedding components in memory."""
         pieces = (piece.size for piece in self._pieces.values() if piece is not None)
         return self._samples.size + sum(pieces)
 
-    def hear(self, block: Waveform) -> None:
-        """Take in the next float32 array of shape (n_samples,), at the fingerprinter's rate."""
+    def extend(self, block: Waveform) -> None:
+        """Append a float32 array of shape (n_samples,) at the fingerprinter's sample rate."""
         self._samples = np.concatenate([self._samples, block])
 
     def end(self) -> None:
-        """Note that nothing comes any more."""
+        """Mark the end of the recording."""
         self.has_ended = True
 
-    def forget(self, before_s: float) -> None:
-        """Let go of the pieces that end before a moment."""
+    def drop(self, before_s: float) -> None:
+        """Drop the pieces that end before a moment."""
         first = max(int(before_s / self.piece_s), 0)
         self._pieces = {key: piece for key, piece in self._pieces.items() if key[1] >= first}
         n_gone = round(first * self.piece_s * self.fingerprinter.sample_rate) - self._first_sample
@@ -81,18 +80,18 @@ class Hearing:
     # -- embeddings ------------------------------------------------------------------------------
 
     def speed(self, wanted: float) -> float:
-        """Find the speed nearest to one at which segments fit evenly into a piece."""
+        """Return the speed closest to `wanted` at which segments fill a piece evenly."""
         return self.piece_s / (self.hop_s * self._n_segments(wanted))
 
     def window(self, start_s: float, speed: float) -> Fingerprint | None:
-        """Cut out a stretch as long as a piece, None where it is silent.
+        """Fingerprint a stretch as long as a piece; None if it is silent.
 
         Parameters
         ----------
         start_s : float
-            Where it begins in the recording, to the nearest segment.
+            Start in the recording, rounded to a segment.
         speed : float
-            How many times as fast it is played; times in the fingerprint are those of the playing.
+            Playback speed; times in the fingerprint are those of the played audio.
         """
         hop_s = self.hop_s * self.speed(speed)
         first = round(start_s / hop_s)
@@ -109,14 +108,14 @@ class Hearing:
         )
 
     def segments(self, start_s: float, end_s: float, speed: float) -> tuple[Floats, Vectors]:
-        """Give the segments whose middles lie in a stretch, as far as they are remembered.
+        """Return the buffered segments whose middles lie in a stretch.
 
         Returns
         -------
         middles_s : float64 array of shape (n_segments,)
             In the recording.
         embeddings : float32 array of shape (n_segments, dim)
-            Zeros where it is silent.
+            Zeros where the recording is silent.
         """
         speed = self.speed(speed)
         hop_s, half_s = self.hop_s * speed, self.segment_s * speed / 2
@@ -129,7 +128,7 @@ class Hearing:
         return middles_s, self._segments(speed, first, max(last, first))
 
     def _n_segments(self, speed: float) -> int:
-        """Segments of a piece."""
+        """Count the segments of a piece at a speed."""
         return round(self.piece_s / (self.hop_s * speed))
 
     def _segments(self, speed: float, first: int, last: int) -> Vectors:
@@ -148,7 +147,7 @@ class Hearing:
         return self._pieces[key]
 
     def _embed(self, n_segments: int, number: int) -> Vectors | None:
-        """Embed a piece, None if it is silent; what reaches beyond the recording is silence."""
+        """Embed a piece, padded with silence at the end of the recording; None if it is silent."""
         speed, rate = self.piece_s / (self.hop_s * n_segments), self.fingerprinter.sample_rate
         span_s = (n_segments - 1) * self.hop_s + self.segment_s
         first = round(number * self.piece_s * rate) - self._first_sample
@@ -165,6 +164,6 @@ class Hearing:
         ends_s = (
             number * self.piece_s + (fingerprint.starts_s[:n_segments] + self.segment_s) * speed
         )
-        embeddings[ends_s > self.heard_s + 1e-3] = 0
+        embeddings[ends_s > self.position_s + 1e-3] = 0
         self._dim = embeddings.shape[1]
         return embeddings

@@ -1,4 +1,4 @@
-"""What windows of a long recording resemble, and what is made of it: lines, sightings, appearances.
+"""Records of a scan: lines, the matches of windows, and spans of tracks.
 
 They are handed between :mod:`engine.scan.scanner`, :mod:`engine.scan.follower` and
 :mod:`engine.scan.timeline`.
@@ -17,17 +17,17 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """How a track runs beside a recording.
+    """Track time as a linear function of recording time.
 
     Parameters
     ----------
     track_id : int
     time_s, reference_s : float
-        A moment of the recording, and where in the track it lies.
+        A moment of the recording, and the matching position in the track.
     speed : float
-        Seconds of the track in one of the recording.
+        Track seconds per second of the recording.
     resampled : float
-        How many times as fast the recording had to be played to agree.
+        Playback speed of the recording at which it matched.
     """
 
     track_id: int
@@ -37,13 +37,13 @@ class Line:
     resampled: float = 1.0
 
     def at(self, time_s: float) -> float:
-        """Where in the track a moment of the recording lies, in seconds."""
+        """Position in the track, in seconds, at a moment of the recording."""
         return self.reference_s + self.speed * (time_s - self.time_s)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sighting:
-    """What a window resembles.
+class WindowMatch:
+    """A track that a window matches.
 
     Parameters
     ----------
@@ -58,8 +58,8 @@ class Sighting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Appearance:
-    """A track that sounds in a recording.
+class TrackSpan:
+    """A stretch of a recording that contains a track.
 
     Parameters
     ----------
@@ -71,9 +71,9 @@ class Appearance:
     score : float
         Mean cosine of the segments beside each other, in [-1, 1].
     confidence : float
-        Probability in [0, 1] that not all windows that say so are wrong.
+        Probability in [0, 1] that at least one of the matching windows is right.
     gain : float
-        What the segments have above agreement, added up: the better of two explanations has more.
+        Sum of the cosines above the agreement threshold; the better of two explanations has more.
     """
 
     track_id: int
@@ -87,13 +87,13 @@ class Appearance:
 
     @property
     def speed(self) -> float:
-        """Seconds of the track in one of the recording."""
+        """Track seconds per second of the recording."""
         length_s = max(self.end_s - self.start_s, 1e-9)
         return (self.reference_end_s - self.reference_start_s) / length_s
 
     @property
     def line(self) -> Line:
-        """How the track runs beside the recording, from its beginning on."""
+        """Line through the start and the end of the span."""
         return Line(
             track_id=self.track_id,
             time_s=self.start_s,
@@ -101,13 +101,13 @@ class Appearance:
             speed=self.speed,
         )
 
-    def shared_s(self, other: Appearance) -> float:
-        """Seconds of the recording in which both sound."""
+    def shared_s(self, other: TrackSpan) -> float:
+        """Seconds of the recording that both spans cover."""
         return min(self.end_s, other.end_s) - max(self.start_s, other.start_s)
 
 
-class Listener(Protocol):
-    """What remembers the last minute of a recording and can look into the tracks."""
+class LineTracer(Protocol):
+    """Compares the buffered part of a recording with tracks along lines."""
 
     @property
     def hop_s(self) -> float:
@@ -119,11 +119,10 @@ class Listener(Protocol):
         Returns
         -------
         middles_s : float64 array of shape (n_segments,)
-            Middles, rising, of the segments that lie in start_s <= middle < end_s and are still
-            remembered.
+            Middles, in ascending order, of the buffered segments with start_s <= middle < end_s.
         cosines : float64 array of shape (n_segments,)
             NaN where the recording is silent, -1 outside of the track.
         """
 
-    def likeness(self, one: Line, other: Line, start_s: float, end_s: float) -> float:
+    def track_similarity(self, one: Line, other: Line, start_s: float, end_s: float) -> float:
         """Mean cosine of two tracks with each other along their lines."""

@@ -1,7 +1,8 @@
-"""Windows of a long recording to what sounds in it, and from when to when.
+"""Turn the matches of windows into tracks with a start and an end.
 
-What a window resembles seeds a thread (:mod:`engine.scan.follower`) or speaks for one. What several
-threads explain is told once: a track agrees with itself on other lines, and with its copies.
+A match starts a follower (:mod:`engine.scan.follower`) or supports one that exists. If several
+followers explain the same audio, only the best is reported: a track also agrees with itself on
+other lines, and with its copies.
 """
 
 from __future__ import annotations
@@ -12,107 +13,107 @@ from dataclasses import replace
 import numpy as np
 
 from engine.config import ScanConfig
-from engine.scan.follower import BESIDE_S, Thread
-from engine.scan.records import Appearance, Listener, Sighting
+from engine.scan.follower import BESIDE_S, TrackFollower
+from engine.scan.records import LineTracer, TrackSpan, WindowMatch
 
-# Lines of one track that are followed at a time: music of loops agrees with itself on many.
+# Maximum number of lines followed per track: looped music agrees with itself on many.
 _MAX_LINES = 3
-# Tracks that agree this well with each other along two lines hold the same music there; unrelated
-# ones reach 0.3.
+# Two tracks contain the same music where their mean cosine along two lines reaches this; unrelated
+# tracks reach 0.3.
 _SAME_MUSIC = 0.5
 
 
-class Threads:
-    """Follows what windows resemble until it ends.
+class TrackFollowers:
+    """Follows the tracks that windows match until they end.
 
-    It never needs to know whether the recording goes on, and holds what has not ended yet only.
+    Only tracks that have not ended are kept, so the recording may have no end.
 
     Parameters
     ----------
-    listener : Listener
+    tracer : LineTracer
     config : ScanConfig
     """
 
-    def __init__(self, listener: Listener, config: ScanConfig) -> None:
-        self.listener, self.config = listener, config
-        self._open: list[Thread] = []
-        self._ended: list[Appearance] = []
-        self._told: list[Appearance] = []
+    def __init__(self, tracer: LineTracer, config: ScanConfig) -> None:
+        self.tracer, self.config = tracer, config
+        self._open: list[TrackFollower] = []
+        self._ended: list[TrackSpan] = []
+        self._reported: list[TrackSpan] = []
 
     @property
     def n_held(self) -> int:
-        """How many threads and appearances are held."""
-        return len(self._open) + len(self._ended) + len(self._told)
+        """Number of followers and spans in memory."""
+        return len(self._open) + len(self._ended) + len(self._reported)
 
-    def sounding(self) -> list[Appearance]:
-        """Tell what sounds at the moment, as far as it is known, best first."""
-        found = (thread.appearance() for thread in self._open)
+    def active(self) -> list[TrackSpan]:
+        """Return the spans of the tracks that have not ended, best first."""
+        found = (follower.span() for follower in self._open)
         return sorted(filter(self._accepts, found), key=lambda one: -one.gain)
 
-    def follow(self, sightings: Iterable[Sighting], heard_s: float) -> list[Appearance]:
-        """Take in what the next window resembles, and tell what has ended.
+    def follow(self, matches: Iterable[WindowMatch], position_s: float) -> list[TrackSpan]:
+        """Add the matches of the next window; return the tracks that have ended.
 
         Parameters
         ----------
-        sightings : iterable of Sighting
-        heard_s : float
-            How far the recording is heard; never less than the time before.
+        matches : iterable of WindowMatch
+        position_s : float
+            End of the audio received so far; never decreases.
 
         Returns
         -------
-        list of Appearance
-            Each is told once, some time after it has ended, by when it begins.
+        list of TrackSpan
+            Each one is returned once, some time after it has ended, ordered by start.
         """
-        for sighting in sightings:
-            self._take(sighting, heard_s)
-        for thread in self._open:
-            thread.extend(heard_s)
-        for thread in [one for one in self._open if one.has_ended]:
-            self._open.remove(thread)
-            self._end(thread)
-        return self._settled(heard_s)
+        for match in matches:
+            self._add(match, position_s)
+        for follower in self._open:
+            follower.extend(position_s)
+        for follower in [one for one in self._open if one.has_ended]:
+            self._open.remove(follower)
+            self._end(follower)
+        return self._settled(position_s)
 
-    def finish(self) -> list[Appearance]:
-        """Tell what is left when the recording is over."""
-        for thread in self._open:
-            self._end(thread)
+    def finish(self) -> list[TrackSpan]:
+        """End the recording; return the remaining tracks."""
+        for follower in self._open:
+            self._end(follower)
         self._open = []
         return self._settled(float("inf"))
 
-    def _take(self, sighting: Sighting, heard_s: float) -> None:
-        """Count a window for the thread it lies on, or begin one."""
-        if sighting.confidence < self.config.least_confidence:
+    def _add(self, match: WindowMatch, position_s: float) -> None:
+        """Update the follower whose line the match lies on, or start a new one."""
+        if match.confidence < self.config.min_seed_confidence:
             return
-        same = [one for one in self._open if one.line.track_id == sighting.line.track_id]
-        nearest = min(same, key=lambda one: one.distance(sighting.line), default=None)
-        if nearest is not None and nearest.distance(sighting.line) <= 1:
-            nearest.absorb(sighting)
+        same = [one for one in self._open if one.line.track_id == match.line.track_id]
+        nearest = min(same, key=lambda one: one.distance(match.line), default=None)
+        if nearest is not None and nearest.distance(match.line) <= 1:
+            nearest.update(match)
             return
-        thread = Thread(sighting, self.listener, self.config, heard_s)
-        thread.extend(heard_s)
-        self._open.append(thread)
+        follower = TrackFollower(match, self.tracer, self.config, position_s)
+        follower.extend(position_s)
+        self._open.append(follower)
         if len(same) >= _MAX_LINES:
-            self._open.remove(min([*same, thread], key=lambda one: one.gain))
+            self._open.remove(min([*same, follower], key=lambda one: one.gain))
 
-    # -- which are told ------------------------------------------------------------------------
+    # -- what is reported ----------------------------------------------------------------------
 
-    def _accepts(self, one: Appearance) -> bool:
+    def _accepts(self, one: TrackSpan) -> bool:
         likely = abs(one.speed - 1) <= self.config.max_speed_change
         return likely and one.gain > 0 and one.confidence >= self.config.min_confidence
 
-    def _end(self, thread: Thread) -> None:
-        if thread.gain <= 0:
+    def _end(self, follower: TrackFollower) -> None:
+        if follower.gain <= 0:
             return
-        thread.trim()
-        ended = thread.appearance()
+        follower.trim()
+        ended = follower.span()
         for other in list(self._ended):
             if (joined := self._joined(other, ended)) is not None:
                 self._ended.remove(other)
                 ended = joined
         self._ended.append(ended)
 
-    def _joined(self, one: Appearance, other: Appearance) -> Appearance | None:
-        """Make one of two that go on where the other ended, None if they do not."""
+    def _joined(self, one: TrackSpan, other: TrackSpan) -> TrackSpan | None:
+        """Join two spans of which one continues the other; None if it does not."""
         first, second = sorted((one, other), key=lambda a: (a.start_s, a.end_s))
         apart_s = second.start_s - first.end_s
         beside_s = abs(first.line.at(second.start_s) - second.reference_start_s)
@@ -131,37 +132,36 @@ class Threads:
             gain=one.gain + other.gain if apart_s >= 0 else max(one.gain, other.gain),
         )
 
-    def _settled(self, heard_s: float) -> list[Appearance]:
-        """Take out what nothing that sounds can change any more; the best explanations of it."""
-        settled = [one for one in self._ended if self._is_settled(one, heard_s)]
+    def _settled(self, position_s: float) -> list[TrackSpan]:
+        """Remove the spans that no active follower can change, and return the best of them."""
+        settled = [one for one in self._ended if self._is_settled(one, position_s)]
         self._ended = [one for one in self._ended if one not in settled]
-        told: list[Appearance] = []
+        reported: list[TrackSpan] = []
         for one in sorted(filter(self._accepts, settled), key=lambda one: -one.gain):
             better = [other for other in self._ended if other.gain >= one.gain]
-            others = [*self._told, *told, *filter(self._accepts, better)]
+            others = [*self._reported, *reported, *filter(self._accepts, better)]
             if not any(self._is_echo(one, other) for other in others):
-                told.append(one)
-        self._told = [
-            one for one in (*self._told, *told) if one.end_s > heard_s - self.config.history_s
-        ]
-        return sorted(told, key=lambda one: one.start_s)
+                reported.append(one)
+        first_s = position_s - self.config.history_s
+        self._reported = [one for one in (*self._reported, *reported) if one.end_s > first_s]
+        return sorted(reported, key=lambda one: one.start_s)
 
-    def _is_settled(self, one: Appearance, heard_s: float) -> bool:
-        """Whether nothing that sounds can explain it better, or go on where it ends."""
-        rivals = [thread.appearance() for thread in self._open]
-        return heard_s - one.end_s > self.config.max_gap_s + self.config.window_s and not any(
+    def _is_settled(self, one: TrackSpan, position_s: float) -> bool:
+        """Whether no active follower can explain the span better or continue it."""
+        rivals = [follower.span() for follower in self._open]
+        return position_s - one.end_s > self.config.max_gap_s + self.config.window_s and not any(
             self._same_music(one, rival) or self._joined(one, rival) for rival in rivals
         )
 
-    def _is_echo(self, one: Appearance, other: Appearance) -> bool:
-        """Whether another explains most of it: on another line of a track, or in a copy of it."""
+    def _is_echo(self, one: TrackSpan, other: TrackSpan) -> bool:
+        """Whether another span explains most of this one: another line of the track, or a copy."""
         covered = one.shared_s(other) / max(one.end_s - one.start_s, 1e-9)
         return covered > 0.5 and self._same_music(one, other)
 
-    def _same_music(self, one: Appearance, other: Appearance) -> bool:
+    def _same_music(self, one: TrackSpan, other: TrackSpan) -> bool:
         start_s, end_s = max(one.start_s, other.start_s), min(one.end_s, other.end_s)
         if end_s <= start_s:
             return False
         if one.track_id == other.track_id:
             return True
-        return self.listener.likeness(one.line, other.line, start_s, end_s) >= _SAME_MUSIC
+        return self.tracer.track_similarity(one.line, other.line, start_s, end_s) >= _SAME_MUSIC

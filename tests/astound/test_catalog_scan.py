@@ -146,8 +146,8 @@ def test_what_is_held_does_not_grow(catalog: Catalog) -> None:
     scanner = Scanner(catalog.searcher(), CONFIG)
     held, n_told = [], 0
     for _ in range(5):
-        n_told += len(list(scanner.hear(MIX[: len(MIX) // 2])))
-        n_told += len(list(scanner.hear(MIX[len(MIX) // 2 :])))
+        n_told += len(list(scanner.extend(MIX[: len(MIX) // 2])))
+        n_told += len(list(scanner.extend(MIX[len(MIX) // 2 :])))
         held.append(scanner.n_held)
     assert n_told >= 8
     assert max(held[2:]) <= 1.1 * max(held[:2])

@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.config import ScanConfig
-from engine.scan.records import Appearance, Line, Sighting
-from engine.scan.timeline import Threads
+from engine.scan.records import Line, TrackSpan, WindowMatch
+from engine.scan.timeline import TrackFollowers
 
 CONFIG = ScanConfig()
 HOP_S = 0.25
@@ -50,12 +50,12 @@ class World:
     talks: list[tuple[float, float]] = field(default_factory=list)
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
     told_speed: float = 1.0  # what windows say of the speed
-    heard_s: float = 0.0
+    position_s: float = 0.0
     hop_s: float = HOP_S
 
     def trace(self, line: Line, start_s: float, end_s: float) -> tuple[Floats, Floats]:
-        first_s = max(start_s, self.heard_s - CONFIG.history_s, 0.0)
-        last = np.ceil(min(end_s, self.heard_s) / HOP_S)
+        first_s = max(start_s, self.position_s - CONFIG.history_s, 0.0)
+        last = np.ceil(min(end_s, self.position_s) / HOP_S)
         middles_s = np.arange(np.ceil(first_s / HOP_S), last, dtype=np.float64) * HOP_S
         return middles_s, np.array([self._cosine(line, float(t)) for t in middles_s])
 
@@ -77,17 +77,17 @@ class World:
     def alike(self, one: int, other: int) -> bool:
         return one == other or frozenset((one, other)) in self.copies
 
-    def likeness(self, one: Line, other: Line, start_s: float, end_s: float) -> float:
+    def track_similarity(self, one: Line, other: Line, start_s: float, end_s: float) -> float:
         return 0.95 if self.alike(one.track_id, other.track_id) else 0.1
 
-    def seen(self, start_s: float) -> list[Sighting]:
+    def seen(self, start_s: float) -> list[WindowMatch]:
         """What a window resembles: tracks, and their copies, that fill most of it."""
         middle_s = start_s + WINDOW_S / 2
         if any(begin_s < middle_s < end_s for begin_s, end_s in self.talks):
             return []
         ids = {play.track_id for play in self.plays} | set().union(*self.copies)
         return [
-            Sighting(
+            WindowMatch(
                 line=replace(
                     play.line,
                     track_id=track_id,
@@ -107,19 +107,19 @@ class World:
 def follow(
     world: World,
     duration_s: float,
-    more: Callable[[float], list[Sighting]] = lambda start_s: [],
+    more: Callable[[float], list[WindowMatch]] = lambda start_s: [],
     config: ScanConfig = CONFIG,
-) -> list[Appearance]:
-    threads = Threads(world, config)
-    told: list[Appearance] = []
+) -> list[TrackSpan]:
+    followers = TrackFollowers(world, config)
+    told: list[TrackSpan] = []
     for start_s in np.arange(0, duration_s - WINDOW_S + 1, WINDOW_S / 2):
-        world.heard_s = start_s + WINDOW_S
-        sightings = [*world.seen(start_s), *more(start_s)]
-        told += threads.follow(sightings, world.heard_s)
-    return sorted([*told, *threads.finish()], key=lambda one: one.start_s)
+        world.position_s = start_s + WINDOW_S
+        matches = [*world.seen(start_s), *more(start_s)]
+        told += followers.follow(matches, world.position_s)
+    return sorted([*told, *followers.finish()], key=lambda one: one.start_s)
 
 
-def check(found: Appearance, play: Play, within_s: float = 0.5) -> None:
+def check(found: TrackSpan, play: Play, within_s: float = 0.5) -> None:
     assert found.track_id == play.track_id
     assert found.start_s == pytest.approx(play.start_s, abs=within_s)
     assert found.end_s == pytest.approx(play.end_s, abs=within_s)
@@ -127,10 +127,14 @@ def check(found: Appearance, play: Play, within_s: float = 0.5) -> None:
     assert found.reference_end_s == pytest.approx(play.line.at(found.end_s), abs=0.4)
 
 
-def lone(confidence: float, at_s: float = 40.0, track_id: int = 7) -> Callable[..., list[Sighting]]:
+def lone(
+    confidence: float, at_s: float = 40.0, track_id: int = 7
+) -> Callable[..., list[WindowMatch]]:
     """One window that resembles something by chance."""
     line = Line(track_id=track_id, time_s=at_s + WINDOW_S / 2, reference_s=300.0)
-    return lambda start_s: [Sighting(line=line, confidence=confidence)] if start_s == at_s else []
+    return lambda start_s: (
+        [WindowMatch(line=line, confidence=confidence)] if start_s == at_s else []
+    )
 
 
 def test_one_track_has_its_boundaries() -> None:
@@ -189,12 +193,12 @@ def test_track_that_goes_on_after_a_while_is_one_entry(unheard_s: float, n_entri
 def test_silence_ends_a_track() -> None:
     world = World([Play(1, 10.0, 200.0)], silences=[(50.0, 200.0)])
     world.talks = world.silences
-    threads = Threads(world, CONFIG)
-    told: list[Appearance] = []
+    followers = TrackFollowers(world, CONFIG)
+    told: list[TrackSpan] = []
     for start_s in np.arange(0.0, 100.0, WINDOW_S / 2):
-        world.heard_s = start_s + WINDOW_S
-        told += threads.follow(world.seen(start_s), world.heard_s)
-    assert threads.sounding() == []
+        world.position_s = start_s + WINDOW_S
+        told += followers.follow(world.seen(start_s), world.position_s)
+    assert followers.active() == []
     assert [one.end_s for one in told] == [pytest.approx(50.0, abs=0.5)]
 
 
@@ -243,7 +247,7 @@ def test_longer_of_two_copies_is_told() -> None:
     short, whole = Play(1, 10.0, 40.0), Play(2, 10.0, 90.0)
     world = World([short, whole], copies={frozenset((1, 2))})
     world.alike = lambda one, other: one == other  # type: ignore[method-assign]
-    world.likeness = lambda *_: 0.95  # type: ignore[method-assign]
+    world.track_similarity = lambda *_: 0.95  # type: ignore[method-assign]
     (found,) = follow(world, 150)
     check(found, whole)
 
@@ -256,30 +260,30 @@ def test_track_that_repeats_itself_is_one_entry() -> None:
 
 def test_entry_is_told_once_and_soon_after_its_end() -> None:
     world = World([Play(1, 10.0, 60.0), Play(2, 90.0, 400.0)])
-    threads = Threads(world, CONFIG)
+    followers = TrackFollowers(world, CONFIG)
     told = {}
     for start_s in np.arange(0.0, 400.0, WINDOW_S / 2):
-        world.heard_s = start_s + WINDOW_S
-        for one in threads.follow(world.seen(start_s), world.heard_s):
+        world.position_s = start_s + WINDOW_S
+        for one in followers.follow(world.seen(start_s), world.position_s):
             assert one.track_id not in told
-            told[one.track_id] = world.heard_s
+            told[one.track_id] = world.position_s
         if 100 < start_s < 380:
-            assert [one.track_id for one in threads.sounding()] == [2]
+            assert [one.track_id for one in followers.active()] == [2]
     assert told[1] < 60 + CONFIG.max_gap_s + 2 * WINDOW_S
-    assert [one.track_id for one in threads.finish()] == ([] if 2 in told else [2])
+    assert [one.track_id for one in followers.finish()] == ([] if 2 in told else [2])
 
 
 def test_what_is_held_does_not_grow() -> None:
     length_s, n_tracks = 30.0, 60
     plays = [Play(1 + i % 7, 40.0 * i, 40.0 * i + length_s) for i in range(n_tracks)]
     world = World(plays)
-    threads = Threads(world, CONFIG)
+    followers = TrackFollowers(world, CONFIG)
     held, n_told = [], 0
     for start_s in np.arange(0.0, 40.0 * n_tracks, WINDOW_S / 2):
-        world.heard_s = start_s + WINDOW_S
+        world.position_s = start_s + WINDOW_S
         world.plays = [play for play in plays if abs(play.start_s - start_s) < 120]
-        n_told += len(threads.follow(world.seen(start_s), world.heard_s))
-        held.append(threads.n_held)
+        n_told += len(followers.follow(world.seen(start_s), world.position_s))
+        held.append(followers.n_held)
     assert n_told >= n_tracks - 2
     half = len(held) // 2
     assert max(held[half:]) <= max(held[:half])
