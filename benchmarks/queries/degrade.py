@@ -176,7 +176,7 @@ def clipped(over_db: float) -> Step:
     def step(waveform: Waveform, rate: int, rng: Generator) -> Waveform:
         peak = max(float(np.abs(waveform).max(initial=0.0)), _INAUDIBLE)
         louder = waveform * np.float32(10 ** (over_db / 20) / peak)
-        return np.clip(louder, -1.0, 1.0).astype(np.float32)
+        return np.asarray(np.clip(louder, -1.0, 1.0), np.float32)
 
     return step
 

@@ -235,7 +235,7 @@ def _root(group: Vectors, common: NDArray[np.float64]) -> NDArray[np.float32]:
     own = _covariance(group - group.mean(axis=0))
     shrunk = (len(group) * own + _SHARED_SEGMENTS * common) / (len(group) + _SHARED_SEGMENTS)
     values, axes = np.linalg.eigh(shrunk)
-    return ((axes * np.sqrt(np.maximum(values, 0.0))) @ axes.T).astype(np.float32)
+    return np.asarray((axes * np.sqrt(np.maximum(values, 0.0))) @ axes.T, np.float32)
 
 
 def _correlation(deviations: Vectors, labels: Integers, lengths: Sequence[int], lag: int) -> float:

@@ -109,4 +109,4 @@ def _clips(embeddings: Vectors) -> Vectors:
     length = ClipConfig().n_segments
     starts = _clip_starts(len(embeddings))
     means = np.stack([embeddings[start : start + length].mean(axis=0) for start in starts])
-    return means / np.linalg.norm(means, axis=1, keepdims=True)
+    return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True), np.float32)

@@ -118,7 +118,7 @@ class Extrapolation:
         if len(listed) < 2:
             raise ConfigError("n_segments", "estimates need two catalogs with lists")
         self.small, self.large = listed[-2:]
-        self.real = next(one for one in results["sizes"] if one["name"] == "real")
+        self.real = next(catalog for catalog in results["sizes"] if catalog["name"] == "real")
         self.empty = results["empty"]
 
     def estimate(self, n_segments: int) -> Estimate:
@@ -159,7 +159,7 @@ class Extrapolation:
             "vector ids, 64 bits": 2.0**63 / 2**POSITION_BITS / self._tracks_per_segment(),
         }
         limits = [Limit(what=what, n_segments=n) for what, n in found.items()]
-        return sorted(limits, key=lambda one: one.n_segments)
+        return sorted(limits, key=lambda limit: limit.n_segments)
 
     def n_tracks(self, n_segments: int) -> float:
         """Estimate the number of tracks."""
@@ -197,8 +197,10 @@ class Extrapolation:
 
     def _search(self) -> tuple[float, float]:
         """Return the milliseconds of a search without codes, and those of each code."""
-        low, high = (one["latency"]["clean"]["median_step_ms"]["search"] for one in self._both)
-        few, many = (codes(_size(one)) for one in self._both)
+        low, high = (
+            catalog["latency"]["clean"]["median_step_ms"]["search"] for catalog in self._both
+        )
+        few, many = (codes(_size(catalog)) for catalog in self._both)
         code_ms = max((high - low) / (many - few), 0.0)
         return high - code_ms * many, code_ms
 
@@ -235,8 +237,8 @@ WIDEST = quantizer.n_lists(2**62) * quantizer.N_PER_LIST
 
 _FILES = ("segments.faiss", "segments.i8", "clips.i8")
 _MEASURED: Mapping[str, Callable[[Results], float]] = {
-    "memory": lambda one: one["memory_bytes"]["asked"]["anonymous"],
-    "open_s": lambda one: one["open_s"],
+    "memory": lambda catalog: catalog["memory_bytes"]["asked"]["anonymous"],
+    "open_s": lambda catalog: catalog["open_s"],
 }
 
 
@@ -273,9 +275,9 @@ def estimates(results: Results, sizes: Sequence[int] = N_SEGMENTS) -> list[Estim
 
 def _listed(results: Results) -> list[Results]:
     """Return the catalogs with lists, by size."""
-    listed = [one for one in results["sizes"] if set(one["n_shards"]) != {"flat"}]
-    return sorted({_size(one): one for one in listed}.values(), key=_size)
+    listed = [catalog for catalog in results["sizes"] if set(catalog["n_shards"]) != {"flat"}]
+    return sorted({_size(catalog): catalog for catalog in listed}.values(), key=_size)
 
 
-def _size(one: Results) -> int:
-    return int(one["n_segments"])
+def _size(catalog: Results) -> int:
+    return int(catalog["n_segments"])

@@ -60,27 +60,27 @@ def _draw_recall(results: Results, figure: Any) -> None:
 
 
 def _of(*keys: str | int, unit: int = 1) -> Callable[[Results], float]:
-    """Return a function that reads one value of a catalog's results, in a unit."""
+    """Return a function that reads catalog value of a catalog's results, in a unit."""
 
-    def value(one: Results) -> float:
-        found: Any = reduce(getitem, keys, cast(Any, one))
+    def value(catalog: Results) -> float:
+        found: Any = reduce(getitem, keys, cast(Any, catalog))
         return float(found) / unit
 
     return value
 
 
-def _bytes_per_segment(one: Results) -> float:
-    return float(sum(one["n_bytes"].values()) / one["n_segments"])
+def _bytes_per_segment(catalog: Results) -> float:
+    return float(sum(catalog["n_bytes"].values()) / catalog["n_segments"])
 
 
 def _curve(
     axes: Any, results: Results, value: Callable[[Results], float], style: str, label: str
 ) -> None:
     """Draw padded catalogs as a line, and the catalog of real music as a cross."""
-    padded = [one for one in results["sizes"] if one["name"] != "real"]
-    sizes = [one["n_segments"] for one in padded]
+    padded = [catalog for catalog in results["sizes"] if catalog["name"] != "real"]
+    sizes = [catalog["n_segments"] for catalog in padded]
     (line,) = axes.plot(sizes, list(map(value, padded)), style, label=label, markersize=3)
-    for one in results["sizes"]:
-        if one["name"] == "real":
-            axes.plot(one["n_segments"], value(one), "x", color=line.get_color())
+    for catalog in results["sizes"]:
+        if catalog["name"] == "real":
+            axes.plot(catalog["n_segments"], value(catalog), "x", color=line.get_color())
     axes.set(xscale="log", xlabel="segments")

@@ -47,9 +47,9 @@ def comparison_table(results: Results) -> str:
         "catalog", "probed lists", "neighbours found", "right", "right, exact", "queries", "search",
     ]  # fmt: skip
     rows = [
-        [_head(results, one), "default" if n_probe is None else str(n_probe), *columns]
-        for one in results["sizes"]
-        for n_probe, columns in _comparisons(one["efforts"])
+        [_head(results, catalog), "default" if n_probe is None else str(n_probe), *columns]
+        for catalog in results["sizes"]
+        for n_probe, columns in _comparisons(catalog["efforts"])
     ]
     return table(head, rows)
 
@@ -64,17 +64,18 @@ def estimate_table(results: Results) -> str:
     """Format estimates for catalogs larger than any measured: a column for each size."""
     sizes = estimates(results)
     rows = [[what, *map(show, sizes)] for what, show in _ESTIMATES.items()]
-    return table(["estimated", *(f"{one.n_segments:,} segments" for one in sizes)], rows)
+    return table(["estimated", *(f"{estimate.n_segments:,} segments" for estimate in sizes)], rows)
 
 
 def limits_table(results: Results) -> str:
     """Format the limits and the sizes that reach them, ascending."""
     limits = Extrapolation(results).limits()
-    return table(["limit", "segments"], [[one.what, _power(one.n_segments)] for one in limits])
+    rows = [[limit.what, _power(limit.n_segments)] for limit in limits]
+    return table(["limit", "segments"], rows)
 
 
 def _realism(row: Mapping[str, Any]) -> list[str]:
-    sides = (" / ".join(f"{one:.2f}" for one in row[side]) for side in ("real", "made_up"))
+    sides = (" / ".join(f"{cosine:.2f}" for cosine in row[side]) for side in ("real", "made_up"))
     place = [row["query"], f"{row['n_segments']:,}", str(row["rank"])]
     return [*place, *sides, f"{row['difference']:+.3f}"]
 
@@ -90,73 +91,75 @@ def _comparisons(rows: Sequence[Mapping[str, Any]]) -> Iterable[tuple[int | None
 
 
 def _heads(results: Results) -> list[str]:
-    return [_head(results, one) for one in results["sizes"]]
+    return [_head(results, catalog) for catalog in results["sizes"]]
 
 
-def _head(results: Results, one: Results) -> str:
+def _head(results: Results, catalog: Results) -> str:
     """Format size and kind of a catalog, with a star if it is far larger than the real music."""
-    kind = "synthetic" if one["name"].startswith("made-up") else one["name"]
-    star = " *" if is_extrapolated(results, one) else ""
-    return f"{one['n_segments']:,} {kind}{star}"
+    kind = "synthetic" if catalog["name"].startswith("made-up") else catalog["name"]
+    star = " *" if is_extrapolated(results, catalog) else ""
+    return f"{catalog['n_segments']:,} {kind}{star}"
 
 
-def is_extrapolated(results: Results, one: Results) -> bool:
+def is_extrapolated(results: Results, catalog: Results) -> bool:
     """Whether a catalog is far larger than the music that the model was fitted to."""
-    return bool(one["n_segments"] > _EXTRAPOLATED * results["others"]["n_segments"])
+    return bool(catalog["n_segments"] > _EXTRAPOLATED * results["others"]["n_segments"])
 
 
 def _hit_rate(cell: Mapping[str, Any]) -> str:
     return percent(cell["present"]["hit_rate"], digits=0)
 
 
-def _bytes_per_segment(one: Results) -> str:
-    named = {name: one["n_bytes"].get(file, 0) for file, name in _FILES.items()}
-    other = sum(one["n_bytes"].values()) - sum(named.values())
+def _bytes_per_segment(catalog: Results) -> str:
+    named = {name: catalog["n_bytes"].get(file, 0) for file, name in _FILES.items()}
+    other = sum(catalog["n_bytes"].values()) - sum(named.values())
     parts = (*named.values(), other)
-    return " + ".join(f"{part / one['n_segments']:.0f}" for part in parts)
+    return " + ".join(f"{part / catalog['n_segments']:.0f}" for part in parts)
 
 
 def _resident(stage: str, kind: str) -> Callable[[Results], str]:
-    return lambda one: f"{one['memory_bytes'][stage][kind] / _MIB:,.0f} MiB"
+    return lambda catalog: f"{catalog['memory_bytes'][stage][kind] / _MIB:,.0f} MiB"
 
 
 def _latency(kind: str) -> Callable[[Results], str]:
-    return lambda one: "{median_ms:.0f} / {p95_ms:.0f} ms".format(**one["latency"][kind])
+    return lambda catalog: "{median_ms:.0f} / {p95_ms:.0f} ms".format(**catalog["latency"][kind])
 
 
-def _steps(one: Results) -> str:
-    return " + ".join(f"{ms:.0f}" for ms in one["latency"]["clean"]["median_step_ms"].values())
+def _steps(catalog: Results) -> str:
+    return " + ".join(f"{ms:.0f}" for ms in catalog["latency"]["clean"]["median_step_ms"].values())
 
 
-def _writing(one: Results) -> str:
-    is_complete = one["build"]["n_segments"] == one["n_segments"]  # not if the run was resumed
-    return f"{one['build']['write_s']:.1f} s" if is_complete else "-"
+def _writing(catalog: Results) -> str:
+    is_complete = catalog["build"]["n_segments"] == catalog["n_segments"]  # not if resumed
+    return f"{catalog['build']['write_s']:.1f} s" if is_complete else "-"
 
 
-def _deleting(one: Results) -> str:
-    change = one["change"]
+def _deleting(catalog: Results) -> str:
+    change = catalog["change"]
     return f"{change['delete_s']:.2f} s" if change["n_deleted"] else "-"
 
 
 _COSTS: dict[str, Callable[[Results], str]] = {
-    "hours of music": lambda one: f"{one['duration_s'] / 3600:,.0f}",
+    "hours of music": lambda catalog: f"{catalog['duration_s'] / 3600:,.0f}",
     "writing": _writing,
-    "compaction": lambda one: f"{one['compact']['compact_s']:.1f} s",
-    "of that, training": lambda one: f"{one['compact']['train_s']:.1f} s",
-    "peak memory of compaction": lambda one: f"{one['compact']['peak_rss_bytes'] / _MIB:,.0f} MiB",
-    "shards": lambda one: ", ".join(f"{n} {kind}" for kind, n in one["n_shards"].items()),
-    f"bytes per segment: {' + '.join(_FILES.values())} + rest": _bytes_per_segment,
-    "bytes per second of audio": lambda one: (
-        f"{sum(one['n_bytes'].values()) / one['duration_s']:.0f}"
+    "compaction": lambda catalog: f"{catalog['compact']['compact_s']:.1f} s",
+    "of that, training": lambda catalog: f"{catalog['compact']['train_s']:.1f} s",
+    "peak memory of compaction": lambda catalog: (
+        f"{catalog['compact']['peak_rss_bytes'] / _MIB:,.0f} MiB"
     ),
-    "opening": lambda one: f"{one['open_s']:.2f} s",
+    "shards": lambda catalog: ", ".join(f"{n} {kind}" for kind, n in catalog["n_shards"].items()),
+    f"bytes per segment: {' + '.join(_FILES.values())} + rest": _bytes_per_segment,
+    "bytes per second of audio": lambda catalog: (
+        f"{sum(catalog['n_bytes'].values()) / catalog['duration_s']:.0f}"
+    ),
+    "opening": lambda catalog: f"{catalog['open_s']:.2f} s",
     "memory before opening": _resident("before", "rss"),
     "own memory after queries": _resident("asked", "anonymous"),
     "mapped files in memory after queries": _resident("asked", "file"),
     "5-s query, clean, median / p95": _latency("clean"),
     "encode + search + align, median": _steps,
     "5-s query, noise 0 dB, median / p95": _latency("noise0"),
-    "adding an hour": lambda one: f"{one['change']['add_s']:.1f} s",
+    "adding an hour": lambda catalog: f"{catalog['change']['add_s']:.1f} s",
     "deleting 1,000 tracks": _deleting,
 }
 
@@ -178,21 +181,23 @@ def _gigabytes(n_bytes: float) -> str:
 
 
 _ESTIMATES: dict[str, Callable[[Estimate], str]] = {
-    "hours of music": lambda one: f"{one.audio_h:,.0f}",
-    "codes and ids, on disk": lambda one: _gigabytes(one.index_bytes),
-    "whole vectors, on disk": lambda one: _gigabytes(one.vector_bytes),
-    "clip-level vectors, on disk": lambda one: _gigabytes(one.clip_bytes),
-    "database": lambda one: _gigabytes(one.database_bytes),
-    "own memory of one process": lambda one: _gigabytes(one.memory_bytes),
+    "hours of music": lambda estimate: f"{estimate.audio_h:,.0f}",
+    "codes and ids, on disk": lambda estimate: _gigabytes(estimate.index_bytes),
+    "whole vectors, on disk": lambda estimate: _gigabytes(estimate.vector_bytes),
+    "clip-level vectors, on disk": lambda estimate: _gigabytes(estimate.clip_bytes),
+    "database": lambda estimate: _gigabytes(estimate.database_bytes),
+    "own memory of one process": lambda estimate: _gigabytes(estimate.memory_bytes),
     **{
-        f"machines of {gb} GB needed": partial(lambda gb, one: str(one.machines[gb]), gb)
+        f"machines of {gb} GB needed": partial(lambda gb, estimate: str(estimate.machines[gb]), gb)
         for gb in RAM_GB
     },
-    "shards": lambda one: f"{one.n_shards:,}",
-    "5-s query on one machine": lambda one: f"{one.query_ms / 1000:,.1f} s",
-    "machines for answers within a second": lambda one: f"{one.machines_for_speed:,}",
-    "5-s query on one machine, widest shards": lambda one: f"{one.wide_query_ms / 1000:,.1f} s",
-    "opening on one machine": lambda one: f"{one.open_s:,.0f} s",
-    "adding on one machine": lambda one: _duration(one.add_h),
-    "compacting on one machine": lambda one: _duration(one.compact_h),
+    "shards": lambda estimate: f"{estimate.n_shards:,}",
+    "5-s query on one machine": lambda estimate: f"{estimate.query_ms / 1000:,.1f} s",
+    "machines for answers within a second": lambda estimate: f"{estimate.machines_for_speed:,}",
+    "5-s query on one machine, widest shards": lambda estimate: (
+        f"{estimate.wide_query_ms / 1000:,.1f} s"
+    ),
+    "opening on one machine": lambda estimate: f"{estimate.open_s:,.0f} s",
+    "adding on one machine": lambda estimate: _duration(estimate.add_h),
+    "compacting on one machine": lambda estimate: _duration(estimate.compact_h),
 }

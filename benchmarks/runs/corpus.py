@@ -42,14 +42,14 @@ class Corpus:
         self._stack = ExitStack()
         own, other = (self._open(folder) for folder in (references, others))
         placements = own.placements()
-        wanted = _choose(placements, n_segments, seed)
-        if not wanted:
+        reference_ids = _choose(placements, n_segments, seed)
+        if not reference_ids:
             raise ConfigError.invalid(
                 "n_segments", n_segments, "must be at least the length of one reference"
             )
-        self.references = CatalogSource("references", own, local_shards(references), wanted)
-        self.paths = sorted(Path(track.path).resolve() for track in own.tracks(wanted))
-        self.n_references = _n_segments(placements, wanted)
+        self.references = CatalogSource("references", own, local_shards(references), reference_ids)
+        self.paths = sorted(Path(track.path).resolve() for track in own.tracks(reference_ids))
+        self.n_references = _n_segments(placements, reference_ids)
         known = {track.content_hash for track in own.tracks()}
         unknown = {track.id for track in other.tracks() if track.content_hash not in known}
         remaining = [placement for placement in other.placements() if placement.track_id in unknown]
@@ -76,11 +76,6 @@ class Corpus:
     def recipe_id(self) -> str:
         """Recipe of all fingerprints."""
         return self.references.settings["recipe_id"]
-
-    @property
-    def segment_hop_s(self) -> float:
-        """Seconds between the starts of two segments."""
-        return float(self.references.settings["segment_hop_s"])
 
     @property
     def about(self) -> dict[str, Any]:
@@ -111,5 +106,5 @@ def _choose(placements: Sequence[Placement], max_segments: int, seed: int) -> li
 
 
 def _n_segments(placements: Sequence[Placement], track_ids: Sequence[int]) -> int:
-    wanted = set(track_ids)
-    return sum(one.n_segments for one in placements if one.track_id in wanted)
+    ids = set(track_ids)
+    return sum(placement.n_segments for placement in placements if placement.track_id in ids)
