@@ -60,7 +60,7 @@ def _draw_recall(results: Results, figure: Any) -> None:
 
 
 def _of(*keys: str | int, unit: int = 1) -> Callable[[Results], float]:
-    """Return a function that reads catalog value of a catalog's results, in a unit."""
+    """Return a function that reads a value of a catalog's results, in a unit."""
 
     def value(catalog: Results) -> float:
         found: Any = reduce(getitem, keys, cast(Any, catalog))

@@ -27,7 +27,7 @@ def code_id(modules: Iterable[str] = ("**/*",)) -> str:
     Parameters
     ----------
     modules : iterable of str
-        Modules of the benchmarks as paths without ending, such as "queries/datasets"; patterns are
+        Modules of the benchmarks as paths without suffix, such as "queries/datasets"; patterns are
         allowed. All by default.
 
     Returns
