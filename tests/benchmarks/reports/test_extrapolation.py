@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.reports import extrapolation, scale_tables
+from benchmarks.reports import extrapolation
 from benchmarks.reports.extrapolation import Extrapolation
 from engine.errors import ConfigError
-from tests.benchmarks.markdown import rows
 
 MILLION = 1_000_000
 
@@ -34,8 +33,7 @@ def listed(n_segments: int, search_ms: float, owned_bytes: int, open_s: float) -
     }
 
 
-@pytest.fixture
-def results() -> dict[str, Any]:
+def scale_results() -> dict[str, Any]:
     # A shard of 2^20 has 512 lists and probes 32, which contain 2^16 codes; one of 2^21 has 1024,
     # probes 64, and so compares twice as much. A search takes 10 ms, and 1 ms per 1000 of these.
     flat = {
@@ -61,7 +59,8 @@ def test_codes_are_lists_and_their_contents() -> None:
     assert extrapolation.codes(extrapolation.WIDEST, extrapolation.WIDEST) == 2**16 + 64 * 2048
 
 
-def test_estimate_equals_manual_computation(results: dict[str, Any]) -> None:
+def test_estimate_equals_manual_computation() -> None:
+    results = scale_results()
     one = Extrapolation(results).estimate(100 * MILLION)
     assert one.audio_h == pytest.approx(100 * MILLION / 2 / 3600)
     assert one.index_bytes == pytest.approx(2.5e9)
@@ -81,13 +80,15 @@ def test_estimate_equals_manual_computation(results: dict[str, Any]) -> None:
     assert one.compact_h == pytest.approx((36 + 1000) / 3600)
 
 
-def test_estimate_machines_by_memory(results: dict[str, Any]) -> None:
+def test_estimate_machines_by_memory() -> None:
+    results = scale_results()
     # 48 of 64 GB are usable, 1 of them without segments: 47 / 30 · 10^9 segments each.
     one = Extrapolation(results).estimate(10_000 * MILLION)
     assert one.machines == {64: 7, 256: 2}
 
 
-def test_limits_are_sorted_by_size(results: dict[str, Any]) -> None:
+def test_limits_are_sorted_by_size() -> None:
+    results = scale_results()
     limits = {limit.what: limit.n_segments for limit in Extrapolation(results).limits()}
     assert list(limits.values()) == sorted(limits.values())
     assert limits["memory of one machine with 64 GB"] == pytest.approx(47e9 / 30)
@@ -100,24 +101,16 @@ def test_limits_are_sorted_by_size(results: dict[str, Any]) -> None:
     assert limits["vector ids, 64 bits"] == pytest.approx(2**39 / 0.004)
 
 
-def test_tables_show_estimates_and_limits(results: dict[str, Any]) -> None:
-    estimates = rows(scale_tables.estimate_table(results))
-    assert ["own memory of one process", "4.0 GB", "31.0 GB", "301.0 GB"] in estimates
-    assert ["machines of 64 GB needed", "1", "1", "7"] in estimates
-    assert ["machines of 256 GB needed", "1", "1", "2"] in estimates
-    limits = rows(scale_tables.limits_table(results))
-    assert ["memory of one machine with 64 GB", "1.6 · 10^9"] in limits
-
-
-def test_limits_of_constant_quantities_are_infinite(results: dict[str, Any]) -> None:
+def test_limits_of_constant_quantities_are_infinite() -> None:
+    results = scale_results()
     results["sizes"][2] |= {key: results["sizes"][1][key] for key in ("open_s", "latency")}
     limits = {limit.what: limit.n_segments for limit in Extrapolation(results).limits()}
     assert limits["opening takes 10 s"] == float("inf")
     assert Extrapolation(results).estimate(100 * MILLION).machines_for_speed == 1
-    assert ["opening takes 10 s", "never"] in rows(scale_tables.limits_table(results))
 
 
-def test_one_catalog_with_lists_is_refused(results: dict[str, Any]) -> None:
+def test_one_catalog_with_lists_is_refused() -> None:
+    results = scale_results()
     del results["sizes"][2]
     assert not extrapolation.is_possible(results)
     with pytest.raises(ConfigError, match="two catalogs with lists"):

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from benchmarks.metrics.outcomes import Outcome
-from benchmarks.reports import plots
 from benchmarks.reports.retrieval_pages import grids, html, markdown
 from benchmarks.suites.retrieval import measure
 
@@ -84,18 +83,6 @@ def test_html_is_well_formed_and_self_contained(both: dict[str, Any]) -> None:
     assert "<script" not in text
     assert "measure &lt;it&gt;" in text
     assert "Left out without --noise and --rooms: room5." in text
-
-
-def test_plots_have_the_colour_of_the_text_and_are_reproducible(
-    both: dict[str, Any],
-) -> None:
-    for draw in (plots.hit_rates, plots.offset_errors, plots.thresholds, plots.reliability):
-        svg = draw(both)
-        assert svg == draw(both)
-        assert "currentColor" in svg
-        assert "#010203" not in svg
-    assert "length of the query, s" in plots.hit_rates(both)
-    assert "false accepts, %" in plots.thresholds(both)
 
 
 def test_grids_are_by_distortion_and_duration(both: dict[str, Any]) -> None:

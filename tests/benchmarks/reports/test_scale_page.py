@@ -1,13 +1,9 @@
 from __future__ import annotations
 
-import copy
-from pathlib import Path
 from typing import Any
 
-import pytest
-
 from benchmarks.reports import scale_tables
-from benchmarks.reports.scale_page import page, publish
+from benchmarks.reports.scale_page import page
 from tests.benchmarks.markdown import rows
 
 
@@ -43,8 +39,7 @@ def catalog_results(name: str, n_segments: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@pytest.fixture
-def results() -> dict[str, Any]:
+def scale_results() -> dict[str, Any]:
     row = {
         "query": "clean", "n_segments": 100, "rank": 1, "real": (0.7, 0.8, 0.9),
         "made_up": (0.6, 0.7, 0.8), "difference": -0.1,
@@ -66,7 +61,8 @@ def results() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_page_contains_all_tables_and_marks_extrapolated_sizes(results: dict[str, Any]) -> None:
+def test_page_contains_all_tables_and_marks_extrapolated_sizes() -> None:
+    results = scale_results()
     shown = page(results)
     for table in (
         scale_tables.cost_table(results),
@@ -83,16 +79,8 @@ def test_page_contains_all_tables_and_marks_extrapolated_sizes(results: dict[str
     assert "{" not in shown
 
 
-def test_same_results_give_the_same_small_plots(results: dict[str, Any], tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        publish(copy.deepcopy(results), tmp_path / name)
-    for file in (tmp_path / "a").glob("*.svg"):
-        assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
-        assert file.stat().st_size < 60_000
-    assert len(list((tmp_path / "a").glob("*.svg"))) == 2
-
-
-def test_page_contains_note_and_estimates(results: dict[str, Any]) -> None:
+def test_page_contains_note_and_estimates() -> None:
+    results = scale_results()
     assert "Estimates for larger catalogs" in page(results)
     assert "\n\nThe machine was busy.\n\n## Real and synthetic" in page(
         results | {"note": "The machine was busy."}
