@@ -126,7 +126,7 @@ class RetrievalConfig:
         found = [key for key in keys if not self.missing(key[0])]
         if not found:
             needed = " and ".join(f"--{option}" for option in self.missing(keys[0][0]))
-            raise ConfigError("distortions", f"{self.distortions} cannot be made without {needed}")
+            raise ConfigError.invalid("distortions", self.distortions, f"needs {needed}")
         return found
 
     @property
