@@ -806,9 +806,9 @@ class Catalog:
 
         Parameters
         ----------
-        storage : {"full", "compact"}, optional
-            Keep exact vectors, or nothing but codes: a third of the bytes, and a little less
-            accurate. As it was by default, "full" at first.
+        storage : {"full", "codes"}, optional
+            Store exact vectors, or codes only: a third of the bytes, and slightly less accurate.
+            Unchanged by default, which is "full" at first.
         config : IndexConfig, optional
         on_progress : callable, optional
             Told now and then how many segments are written, and how many there are.
@@ -820,7 +820,7 @@ class Catalog:
         Raises
         ------
         StoreError
-            Full storage is asked for, but the vectors were given up for compact storage.
+            `storage` is "full", but the catalog stores codes only.
         ShardError
             A shard is damaged; see :meth:`verify`.
         CatalogBusyError
@@ -965,9 +965,9 @@ class Catalog:
 
     @cached_property
     def _gpu(self) -> Gpu | None:
-        from engine.vectors.gpu import find
+        from engine.vectors.gpu import find_gpu
 
-        return find(self.device)
+        return find_gpu(self.device)
 
     @property
     def index(self) -> Index:

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from astound.commands.options import FOLDER, echo_err
+from astound.commands.options import FOLDER, echo_err, storage_option
 from engine.errors import AstoundError
 
 EXTRA = ("jinja2", "matplotlib", "psutil", "scipy", "tabulate")
@@ -339,7 +339,7 @@ def gpu(**options: Any) -> None:
     "--work", type=FOLDER, metavar="DIR",
     help="Folder for the catalogs; an interrupted run resumes there.",
 )  # fmt: skip
-@click.option("--storage", type=click.Choice(["full", "compact"]), help="Storage of vectors.")
+@storage_option
 @click.option("--docs", type=FOLDER, metavar="DIR", help="Write scale.md and its plots there.")
 @click.option("--keep", is_flag=True, help="Keep the catalogs.")
 @together(seed, model_option, device, jobs)

@@ -64,14 +64,14 @@ class SearchConfig:
     query_hop_s : float
         Distance of the query's segments in seconds. It is finer than the catalog's, so that one of
         every few segments lies close to a stored one. The catalog's hop must be a multiple of it.
-    top_k : int
+    k : int
         Nearest neighbours of each segment; the cosine of the last one is the segment's background.
     n_fallback_neighbours : int
         Neighbours of each segment in a second search of large shards, for queries without a sure
         candidate; 0 to skip that search.
     n_rescored : int
         Neighbours by short codes in a large shard that are compared exactly.
-    n_probe : int or None
+    nprobe : int or None
         Lists of a large shard that are searched; chosen by its size by default.
     speeds : tuple of float
         Factors by which a query without a sure candidate is played faster; empty to skip that. The
@@ -84,10 +84,10 @@ class SearchConfig:
     """
 
     query_hop_s: float = 0.125
-    top_k: int = 50
+    k: int = 50
     n_fallback_neighbours: int = 500
     n_rescored: int = 400
-    n_probe: int | None = None
+    nprobe: int | None = None
     speeds: tuple[float, ...] = tuple(2 ** (n / 12) for n in (-2.0, -1.0, -0.5, 0.5, 1.0, 2.0))
     speeds_s: float = 30.0
     resampled_weight: float = 0.9
@@ -95,9 +95,9 @@ class SearchConfig:
     def __post_init__(self) -> None:
         for key in (
             "query_hop_s",
-            "top_k",
+            "k",
             "n_rescored",
-            "n_probe",
+            "nprobe",
             "speeds_s",
             "resampled_weight",
         ):
@@ -231,7 +231,7 @@ class DedupConfig:
         Segments searched within each `min_length_s`.
     n_full_probes : int
         Segments searched of each track with `full_only`.
-    top_k : int
+    k : int
         Neighbours looked up for each of them; many, for a track's own repetitions come first.
     n_candidates : int
         Other tracks that a track is compared with at most.
@@ -243,11 +243,11 @@ class DedupConfig:
     max_speed_change: float = 0.05
     n_probes: int = 6
     n_full_probes: int = 32
-    top_k: int = 64
+    k: int = 64
     n_candidates: int = 20
 
     def __post_init__(self) -> None:
-        for key in ("min_length_s", "n_probes", "n_full_probes", "top_k", "n_candidates"):
+        for key in ("min_length_s", "n_probes", "n_full_probes", "k", "n_candidates"):
             require(getattr(self, key) > 0, key, getattr(self, key), "must be positive")
         require(0 < self.full_share <= 1, "full_share", self.full_share, "must be in (0, 1]")
         require(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.records import Fingerprint
+from engine.config import SearchConfig
+from engine.records import Fingerprint, Hits, Vectors
 
 
 @runtime_checkable
@@ -65,4 +66,65 @@ class AudioFingerprinter(Protocol):
         Raises
         ------
         AudioTooShortError, SilentAudioError
+        """
+
+
+class VectorIndex(Protocol):
+    """Nearest-neighbour search over the segments of tracks."""
+
+    @property
+    def track_ids(self) -> list[int]:
+        """Ids of the tracks that can be found, sorted."""
+
+    @property
+    def n_segments(self) -> int:
+        """Number of vectors that can be found."""
+
+    @property
+    def is_approximate(self) -> bool:
+        """Whether a search may miss some of the nearest segments."""
+
+    def among(self, track_ids: Collection[int]) -> VectorIndex:
+        """Restrict the index to some tracks."""
+
+    def search(
+        self,
+        queries: Vectors,
+        k: int,
+        *,
+        n_rescored: int = SearchConfig.n_rescored,
+        nprobe: int | None = None,
+    ) -> Hits:
+        """Find the nearest segments of all tracks.
+
+        Parameters
+        ----------
+        queries : float32 array of shape (n_queries, dim), unit norm
+        k : int
+        n_rescored, nprobe : int, int or None
+            See :class:`~engine.config.SearchConfig`.
+
+        Returns
+        -------
+        Hits
+            Of shape (n_queries, k).
+        """
+
+    def n_positions(self, track_id: int) -> int:
+        """Return the number of segments of a track."""
+
+    def vectors(self, track_id: int, first: int, last: int) -> Vectors:
+        """Read the vectors of a track at the positions first..last, the last one excluded.
+
+        Returns
+        -------
+        float32 array of shape (last - first, dim)
+        """
+
+    def clips(self, track_id: int) -> Vectors:
+        """Read the clip-level vectors of a track.
+
+        Returns
+        -------
+        float32 array of shape (n_clips, dim)
         """

@@ -229,9 +229,9 @@ class Hits:
 
     Parameters
     ----------
-    addresses : int64 array of shape (n_queries, top_k)
+    addresses : int64 array of shape (n_queries, k)
         NO_ADDRESS where there are fewer neighbours than asked for.
-    cosines : float32 array of shape (n_queries, top_k)
+    cosines : float32 array of shape (n_queries, k)
         Falling along the second axis.
     """
 

@@ -76,7 +76,7 @@ class Compaction:
     store : Store
     shards : ShardStorage
     config : IndexConfig
-    storage : {"full", "compact"}, optional
+    storage : {"full", "codes"}, optional
         What large shards keep; as it was by default, "full" at first.
     gpu : Gpu, optional
         Trains and fills large shards; the CPU by default.
@@ -132,18 +132,18 @@ class Compaction:
     @property
     def _is_large(self) -> bool:
         """Whether the catalog is beyond comparing everything, or asked to be small on disk."""
-        enough = quantizer.N_TRAINING_PER_LIST * quantizer.n_lists(self._n_segments)
-        wanted = self._n_segments > self._config.max_flat_segments or self._storage == "compact"
+        enough = quantizer.N_TRAINING_PER_LIST * quantizer.choose_nlist(self._n_segments)
+        wanted = self._n_segments > self._config.max_flat_segments or self._storage == "codes"
         return wanted and self._n_segments >= enough
 
     def _chosen(self, storage: Storage | None) -> Storage:
         kinds = {one.shard.kind for one in self._old}
-        if storage == "full" and "compact" in kinds:
+        if storage == "full" and "codes" in kinds:
             raise StoreError(
                 "the catalog is stored compactly and its exact vectors are gone; "
                 "for full storage add the files to a new catalog"
             )
-        return storage or ("compact" if "compact" in kinds else "full")
+        return storage or ("codes" if "codes" in kinds else "full")
 
     def _groups(self) -> list[list[_Old]]:
         """Choose the shards that become one each."""
@@ -170,7 +170,7 @@ class Compaction:
         return one.shard.kind != "flat" and self._storage == "full"
 
     def _outgrown(self, shard: Shard) -> bool:
-        return quantizer.n_lists(self._n_segments) >= _OUTGROWN * shard.n_lists
+        return quantizer.choose_nlist(self._n_segments) >= _OUTGROWN * shard.nlist
 
     # -- doing it -------------------------------------------------------------------------------
 
@@ -178,12 +178,12 @@ class Compaction:
         """Take the quantizer that the catalog has, or train one."""
         for one in self._old:
             if one.shard.kind == self._storage and not self._outgrown(one.shard):
-                return one.shard.trained
+                return one.shard.read_trained()
         return quantizer.train(self._sample(), self._n_segments, self._storage, gpu=self._gpu)
 
     def _sample(self) -> Vectors:
         """Take segments of all tracks, evenly; silence teaches nothing."""
-        wanted = quantizer.N_TRAINING_PER_LIST * quantizer.n_lists(self._n_segments)
+        wanted = quantizer.N_TRAINING_PER_LIST * quantizer.choose_nlist(self._n_segments)
         every = max(self._n_segments // wanted, 1)
         parts = [
             one.shard.vectors(track.first_row, track.n_segments)[::every].copy()  # not all of it

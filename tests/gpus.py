@@ -7,31 +7,31 @@ from typing import Any
 import faiss
 import pytest
 
-from engine.vectors.gpu import Gpu, find
+from engine.vectors.gpu import Gpu, find_gpu
 
 
 class OnCpu(Gpu):
     """FAISS's own flat indexes of the CPU in place of those of a GPU, as precise as those."""
 
-    def __init__(self, room_bytes: int = 1 << 30) -> None:
+    def __init__(self, usable_bytes: int = 1 << 30) -> None:
         super().__init__()
-        self._room_bytes = room_bytes
+        self._usable_bytes = usable_bytes
 
-    def flat(self, dim: int, *, halved: bool = False) -> Any:
-        if not halved:
+    def flat_index(self, dim: int, *, half_precision: bool = False) -> Any:
+        if not half_precision:
             return faiss.IndexFlatIP(dim)
         kind = faiss.ScalarQuantizer.QT_fp16
         return faiss.IndexScalarQuantizer(dim, kind, faiss.METRIC_INNER_PRODUCT)
 
-    def room_bytes(self) -> int:
-        return self._room_bytes
+    def usable_bytes(self) -> int:
+        return self._usable_bytes
 
 
 def gpu(kind: str) -> Gpu:
     """Give the GPU, or the CPU in its place."""
     if kind == "cpu":
         return OnCpu()
-    found = find("auto")
+    found = find_gpu("auto")
     if found is None:
         pytest.skip("FAISS finds no GPU")
     return found

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from engine.config import AlignConfig, IndexConfig, SearchConfig
 from engine.errors import AudioError
 from engine.model.fingerprinter import Fingerprinter
+from engine.protocol import VectorIndex
 from engine.records import Candidate, Fingerprint, Placement
 from engine.search.calibration import Answer, Calibration, learn
 from engine.search.candidates import find_candidates
@@ -180,7 +181,9 @@ def _write_catalog(
     return write_shard(shards, fingerprints.values()).placements(fingerprints)
 
 
-def _search(queries: Sequence[_Query], fingerprinter: Fingerprinter, index: Index) -> list[Answer]:
+def _search(
+    queries: Sequence[_Query], fingerprinter: Fingerprinter, index: VectorIndex
+) -> list[Answer]:
     """Search each query in a catalog of all tracks or of some of them, in parallel."""
     known = index.track_ids
 

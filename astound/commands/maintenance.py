@@ -14,6 +14,7 @@ from astound.commands.options import (
     echo_err,
     list_option,
     read_paths,
+    storage_option,
     track_key,
 )
 from astound.output.progress import progress_bar
@@ -64,11 +65,7 @@ def _repair(catalog: Catalog) -> bool:
 
 
 @click.command(epilog="Example: astound compact")
-@click.option(
-    "--storage",
-    type=click.Choice(["full", "compact"]),
-    help="Store exact vectors, or codes only at a third of the bytes; unchanged by default.",
-)
+@storage_option
 @click.pass_obj
 def compact(session: Session, storage: Storage | None) -> None:
     """Merge small shards into large ones and drop the vectors of deleted tracks."""

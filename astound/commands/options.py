@@ -64,6 +64,19 @@ def format_option(choices: Iterable[str]) -> Callable[[Function], Function]:
 record_format = format_option(RECORD_FORMATS)
 
 
+def storage_kind(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Translate the value of ``--storage`` to its name in a shard; a callback of the option."""
+    return "codes" if value == "compact" else value
+
+
+storage_option = click.option(
+    "--storage",
+    type=click.Choice(["full", "compact"]),
+    callback=storage_kind,
+    help="Store exact vectors, or codes only at a third of the bytes; unchanged by default.",
+)
+
+
 def drop_unset(options: Mapping[str, Any]) -> dict[str, Any]:
     """Drop options that were not set, so that the defaults of the called function apply."""
     return {key: value for key, value in options.items() if value is not None}

@@ -24,12 +24,11 @@ from astound.evaluation.statistics import Reliability, Share, reliability, share
 from astound.evaluation.surroundings import Surroundings
 from engine.audio.decode import Waveform
 from engine.errors import AudioError, StoreError
-from engine.protocol import AudioFingerprinter
+from engine.protocol import AudioFingerprinter, VectorIndex
 from engine.records import Fingerprint
 from engine.search.calibration import FALSE_ACCEPT_RATE, Answer, Calibration, learn
 from engine.search.context import SearchContext, Stopwatch
 from engine.search.speeds import SpeedSearch
-from engine.vectors.index import Index
 from training.augment.config import AugmentConfig
 from training.augment.pool import AudioPool
 from training.augment.rng import Rng
@@ -215,7 +214,7 @@ class _Examiner:
         return _Trial(min(held), (known, self._answer(clip, fingerprint, others, set())))
 
     def _answer(
-        self, clip: Waveform, fingerprint: Fingerprint, index: Index, held: set[int]
+        self, clip: Waveform, fingerprint: Fingerprint, index: VectorIndex, held: set[int]
     ) -> Answer:
         context = replace(self.context, index=index, stopwatch=Stopwatch())
         candidates = best_candidates(fingerprint, clip, SpeedSearch(self.fingerprinter, context))

@@ -14,11 +14,10 @@ import numpy as np
 from engine.audio import decode
 from engine.audio.decode import Waveform
 from engine.errors import StoreError
-from engine.protocol import AudioFingerprinter
+from engine.protocol import AudioFingerprinter, VectorIndex
 from engine.records import Track
 from engine.search.candidates import find_candidates
 from engine.search.context import SearchContext, Stopwatch
-from engine.vectors.index import Index
 
 T = TypeVar("T")
 
@@ -114,7 +113,7 @@ def holders(
     return {one.track_id: one.offset_s for one in found if one.score >= _SAME_AUDIO}
 
 
-def without(index: Index, held: Iterable[int]) -> Index:
+def without(index: VectorIndex, held: Iterable[int]) -> VectorIndex:
     """Leave tracks out of an index."""
     return index.among(set(index.track_ids).difference(held))
 

@@ -22,9 +22,9 @@ from astound.evaluation.statistics import Share, share
 from astound.evaluation.surroundings import Surroundings
 from engine.audio.decode import Waveform
 from engine.errors import AudioError, AudioTooShortError, ConfigError, SilentAudioError
+from engine.protocol import VectorIndex
 from engine.search.context import Stopwatch
 from engine.search.searcher import Searcher
-from engine.vectors.index import Index
 from indexer.discover import FoundFile, scan
 from indexer.report import Failure
 from training.augment.rng import Rng
@@ -229,7 +229,7 @@ class _Examiner:
 
 def _asked(
     searcher: Searcher,
-    index: Index,
+    index: VectorIndex,
     clip: Waveform,
     held: Mapping[int, float],
     degradation: str,

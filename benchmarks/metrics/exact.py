@@ -23,25 +23,25 @@ class ExactIndex(Index):
     """Result of the last search."""
 
     def search(
-        self, queries: Vectors, top_k: int, *, n_rescored: int = 0, n_probe: int | None = None
+        self, queries: Vectors, k: int, *, n_rescored: int = 0, nprobe: int | None = None
     ) -> Hits:
         """Find the nearest segments of all tracks.
 
         Parameters
         ----------
         queries : float32 array of shape (n_queries, dim), unit norm
-        top_k : int
-        n_rescored, n_probe : int, int or None
+        k : int
+        n_rescored, nprobe : int, int or None
             Ignored: there are no codes and no lists.
 
         Returns
         -------
         Hits
-            Of shape (n_queries, top_k).
+            Of shape (n_queries, k).
         """
         hits = Hits(
-            addresses=np.full((len(queries), top_k), NO_ADDRESS, np.int64),
-            cosines=np.full((len(queries), top_k), -np.inf, np.float32),
+            addresses=np.full((len(queries), k), NO_ADDRESS, np.int64),
+            cosines=np.full((len(queries), k), -np.inf, np.float32),
         )
         for addresses, vectors in self._blocks():
             hits = _merged(hits, addresses, queries @ vectors.T)
@@ -69,8 +69,8 @@ def _merged(hits: Hits, addresses: Addresses, cosines: NDArray[np.float32]) -> H
     block_addresses = np.broadcast_to(addresses, cosines.shape)
     both = np.concatenate([hits.addresses, block_addresses], axis=1)
     values = np.concatenate([hits.cosines, cosines], axis=1)
-    top_k = hits.cosines.shape[1]
-    return _chosen(both, values, np.argpartition(-values, top_k - 1, axis=1)[:, :top_k])
+    k = hits.cosines.shape[1]
+    return _chosen(both, values, np.argpartition(-values, k - 1, axis=1)[:, :k])
 
 
 def _chosen(addresses: Addresses, cosines: NDArray[np.float32], columns: NDArray[np.intp]) -> Hits:

@@ -225,10 +225,10 @@ class _ExactQuery:
         self.exact_hits = exact.hits
 
     def search(self, n_probe: int | None) -> _SearchResult:
-        search = SearchConfig(speeds=(), n_probe=n_probe)
+        search = SearchConfig(speeds=(), nprobe=n_probe)
         context = replace(self.context, search=search, stopwatch=Stopwatch())
         is_right = self._is_right(context)
-        hits = context.index.search(self.vectors, search.top_k, n_probe=n_probe)
+        hits = context.index.search(self.vectors, search.k, nprobe=n_probe)
         share = share_found(self.exact_hits, hits)
         search_ms = context.stopwatch.timings_ms["search"]
         return _SearchResult(share, is_right, self.is_right_exact, search_ms)

@@ -155,7 +155,7 @@ class Extrapolation:
             f"memory of one machine with {gb} GB": self._at("memory", gb * _GB * USABLE),
             "one writer adds for a year": _YEAR_H / add_h,
             f"track ids, {LARGEST_ID:,}": LARGEST_ID / self._tracks_per_segment(),
-            f"lists of a single shard, {quantizer.n_lists(2**62):,}": float(WIDEST),
+            f"lists of a single shard, {quantizer.choose_nlist(2**62):,}": float(WIDEST),
             "vector ids, 64 bits": 2.0**63 / 2**POSITION_BITS / self._tracks_per_segment(),
         }
         limits = [Limit(what=what, n_segments=n) for what, n in found.items()]
@@ -232,7 +232,7 @@ class Extrapolation:
         return float((measured["train_s"] + each_s * n_segments) / _HOUR_S)
 
 
-WIDEST = quantizer.n_lists(2**62) * quantizer.N_PER_LIST
+WIDEST = quantizer.choose_nlist(2**62) * quantizer.N_PER_LIST
 """Segments in a shard with the maximum number of lists, filled as usual."""
 
 _FILES = ("segments.faiss", "segments.i8", "clips.i8")
@@ -258,8 +258,8 @@ def codes(n_segments: int, max_shard_segments: int | None = None) -> float:
     """
     shards = n_shards(n_segments, max_shard_segments)
     rows = n_segments / shards
-    nlist = quantizer.n_lists(int(rows))
-    return shards * (nlist + quantizer.n_probes(nlist) * rows / nlist)
+    nlist = quantizer.choose_nlist(int(rows))
+    return shards * (nlist + quantizer.choose_nprobe(nlist) * rows / nlist)
 
 
 def is_possible(results: Results) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-Storage = Literal["full", "compact"]
+Storage = Literal["full", "codes"]
 
 N_WARM_UP = 5
 

@@ -27,8 +27,8 @@ from benchmarks.runs.provenance import provenance
 from engine.errors import ConfigError
 from engine.records import POSITION_BITS, Hits, Placement, StoredVectors, Vectors
 from engine.store.store import Store
-from engine.vectors import gpu, quantizer
-from engine.vectors.gpu import Gpu
+from engine.vectors import quantizer
+from engine.vectors.gpu import Gpu, find_gpu
 from engine.vectors.index import Index
 from engine.vectors.shard import Shard, write_shard
 from engine.vectors.storage import LocalStorage
@@ -94,7 +94,7 @@ def run(config: GpuConfig) -> dict[str, Any]:
     AstoundError
         The catalog cannot be read, or contains too little music.
     """
-    device = gpu.find(config.device)
+    device = find_gpu(config.device)
     shards = _Shards(config, device)
     try:
         results = {
@@ -148,7 +148,7 @@ class _Shards:
 
     def _sample(self) -> Vectors:
         """Draw vectors to train on, not among those that are stored."""
-        n = quantizer.N_TRAINING_PER_LIST * quantizer.n_lists(self.n_vectors)
+        n = quantizer.N_TRAINING_PER_LIST * quantizer.choose_nlist(self.n_vectors)
         other = SyntheticTracks(self.tracks.distractors, self.tracks.settings, 0, self.seed + 1)
         parts: list[Vectors] = []
         while sum(map(len, parts)) < n:
@@ -227,11 +227,11 @@ class _Searches:
         return rows
 
     def _with_lists(self, n_probe: int) -> Search:
-        return lambda queries: self.on_cpu.search(queries, TOP_K, n_probe=n_probe)
+        return lambda queries: self.on_cpu.search(queries, TOP_K, nprobe=n_probe)
 
     def _ivf_pq(self) -> Any:
         """Build FAISS's own IVF-PQ of all vectors."""
-        _, index = self.shards.train("compact")
+        _, index = self.shards.train("codes")
         for block in self.shards.blocks():
             quantizer.add(index, block, self.device)
             log(f"IVF-PQ: {index.ntotal:,} of {self.shards.n_vectors:,} vectors")
@@ -239,7 +239,7 @@ class _Searches:
 
     def _fewest_lists(self, name: str, search: Callable[[int], Search]) -> dict[str, Any]:
         """Double the number of probed lists until the recall is reached or all are probed."""
-        n_lists, n_probe = quantizer.n_lists(self.shards.n_vectors), 4
+        n_lists, n_probe = quantizer.choose_nlist(self.shards.n_vectors), 4
         row: dict[str, Any] = {}
         while n_probe < n_lists and row.get("recall", 0.0) < _MIN_RECALL:
             n_probe *= 2
@@ -265,7 +265,7 @@ class _Searches:
 
 def _in_lists(index: Any, n_probe: int) -> Search:
     def search(queries: Vectors) -> Hits:
-        quantizer.lists(index).nprobe = n_probe
+        quantizer.lists_of(index).nprobe = n_probe
         cosines, rows = index.search(queries, TOP_K)
         addresses = rows // TRACK_SEGMENTS << POSITION_BITS | rows % TRACK_SEGMENTS
         return Hits(addresses=addresses, cosines=cosines)

@@ -60,7 +60,7 @@ class ScaleConfig:
     n_exact : int
         Number of these, per cell, that are also searched exactly.
     seed : int
-    storage : {"full", "compact"}
+    storage : {"full", "codes"}
         Storage of vectors in large catalogs.
     model : Path or None
         Weights to encode with; the shipped ones by default.
@@ -96,8 +96,8 @@ class ScaleConfig:
                 raise ConfigError.invalid(key, value, "must be at least 1")
         if not self.n_segments or min(self.n_segments) < 1:
             raise ConfigError.invalid("n_segments", self.n_segments, "must be positive sizes")
-        if self.storage not in ("full", "compact"):
-            raise ConfigError.invalid("storage", self.storage, "must be one of full, compact")
+        if self.storage not in ("full", "codes"):
+            raise ConfigError.invalid("storage", self.storage, "must be one of full, codes")
 
     @property
     def work_folder(self) -> Path:

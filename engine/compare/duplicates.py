@@ -23,6 +23,7 @@ from engine.compare.passages import (
     told,
 )
 from engine.config import DedupConfig
+from engine.protocol import VectorIndex
 from engine.records import (
     NO_ADDRESS,
     Cluster,
@@ -34,7 +35,6 @@ from engine.records import (
     positions,
     track_ids,
 )
-from engine.vectors.index import Index
 
 # A hit speaks for a track by what its cosine has above this; unrelated music reaches 0.8.
 _CLOSE = 0.7
@@ -67,7 +67,7 @@ class Duplicates:
 
     Parameters
     ----------
-    index : Index
+    index : VectorIndex
     segment_hop_s, segment_s : float
         Distance and length of the stored segments.
     durations_s : mapping
@@ -75,7 +75,7 @@ class Duplicates:
     config : DedupConfig
     """
 
-    index: Index
+    index: VectorIndex
     segment_hop_s: float
     segment_s: float
     durations_s: Mapping[int, float]
@@ -109,7 +109,7 @@ class Duplicates:
         stored = self.index.vectors(track_id, 0, self.index.n_positions(track_id))
         probes = np.arange(0, len(stored), self._step(len(stored)))
         probes = probes[stored[probes].any(axis=1)]
-        hits = self.index.search(stored[probes], self.config.top_k)
+        hits = self.index.search(stored[probes], self.config.k)
         return _most_votes(hits, probes, track_id)[: self.config.n_candidates]
 
     def _step(self, n_segments: int) -> int:

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from engine.protocol import VectorIndex
 from engine.records import Candidate, Fingerprint, TrackReader
 from engine.search.alignment import remove_mean, rescore
 from engine.search.context import SearchContext
 from engine.search.voting import vote
-from engine.vectors.index import Index
 
 # Pairs of a query segment and a stored one that vote in an exhaustive search, to bound memory.
 _MAX_PAIRS = 10_000_000
@@ -21,7 +21,7 @@ _N_OTHERS = 10
 
 
 def find_candidates(
-    query: Fingerprint, context: SearchContext, within: Index | None = None
+    query: Fingerprint, context: SearchContext, within: VectorIndex | None = None
 ) -> list[Candidate]:
     """Find the tracks a query may come from.
 
@@ -31,7 +31,7 @@ def find_candidates(
         The hop of the catalog must be a multiple of its hop.
     context : SearchContext
         Its stopwatch measures the steps "search" and "align".
-    within : Index, optional
+    within : VectorIndex, optional
         `context.index`, narrowed to the tracks that may be found. All their segments vote, not
         only the nearest ones; the background is still that of the whole catalog.
 
@@ -45,14 +45,14 @@ def find_candidates(
     with context.stopwatch.step("search"):
         voters = context.index.search(
             centred,
-            max(search.top_k, context.n_voting_neighbours),
+            max(search.k, context.n_voting_neighbours),
             n_rescored=search.n_rescored,
-            n_probe=search.n_probe,
+            nprobe=search.nprobe,
         )
-        hits = voters.first(search.top_k)
+        hits = voters.first(search.k)
         if within is not None:
             searched = within
-            n_all = min(within.n_segments, max(_MAX_PAIRS // len(centred), search.top_k))
+            n_all = min(within.n_segments, max(_MAX_PAIRS // len(centred), search.k))
             voters = within.search(centred, n_all)
     with context.stopwatch.step("align"):
         ticks_per_hop = round(context.reference_hop_s / query.segment_hop_s)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from engine.config import AlignConfig, SearchConfig
+from engine.protocol import VectorIndex
 from engine.records import TrackReader
-from engine.vectors.index import Index
 
 T = TypeVar("T")
 
@@ -64,18 +64,18 @@ class SearchContext:
 
     Parameters
     ----------
-    index : Index
+    index : VectorIndex
     reference_hop_s : float
         Distance of the stored segments in seconds.
     search : SearchConfig
     alignment : AlignConfig
     n_voting_neighbours : int
-        Nearest neighbours of each segment that vote, if more than `search.top_k`.
+        Nearest neighbours of each segment that vote, if more than `search.k`.
     stopwatch : Stopwatch
         Measures the steps "decode", "encode", "search" and "align".
     """
 
-    index: Index
+    index: VectorIndex
     reference_hop_s: float
     search: SearchConfig = field(default_factory=SearchConfig)
     alignment: AlignConfig = field(default_factory=AlignConfig)

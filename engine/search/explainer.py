@@ -110,9 +110,9 @@ class Explainer:
         with context.stopwatch.step("search"):
             hits = context.index.search(
                 remove_mean(query),
-                search.top_k,
+                search.k,
                 n_rescored=search.n_rescored,
-                n_probe=search.n_probe,
+                nprobe=search.nprobe,
             )
         with context.stopwatch.step("align"):
             return alignment_detail(candidate, query, hits, context.tracks, alignment, start_s)

@@ -107,7 +107,7 @@ class Searcher:
         min_confidence = self.calibration.min_confidence
         if self.above_threshold(candidates[:1], fingerprint.audible_s, min_confidence):
             return candidates
-        if self.context.index.has_lists and self.context.search.n_fallback_neighbours:
+        if self.context.index.is_approximate and self.context.search.n_fallback_neighbours:
             candidates = self._fallback_search(fingerprint)
         return SpeedSearch(self.fingerprinter, self.context).extend(candidates, beginning)
 
@@ -125,7 +125,7 @@ class Searcher:
             search=replace(
                 search,
                 n_rescored=_FALLBACK_RESCORED * n_neighbours,
-                n_probe=search.n_probe or _FALLBACK_PROBES,
+                nprobe=search.nprobe or _FALLBACK_PROBES,
             ),
             alignment=replace(alignment, max_candidates=_FALLBACK_DIAGONALS * n_neighbours),
         )

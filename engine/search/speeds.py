@@ -15,12 +15,11 @@ import numpy as np
 from engine.audio import decode
 from engine.audio.decode import Waveform
 from engine.errors import SilentAudioError
-from engine.protocol import AudioFingerprinter
+from engine.protocol import AudioFingerprinter, VectorIndex
 from engine.records import Candidate, Fingerprint
 from engine.search.alignment import mean_cosine, parabola_vertex
 from engine.search.candidates import find_candidates, with_margins
 from engine.search.context import SearchContext
-from engine.vectors.index import Index
 
 # Weight of tilted lines at another speed: only the pitch may have been changed, so a line is
 # nearly as likely as a diagonal.
@@ -77,13 +76,13 @@ class SpeedSearch:
     fingerprinter : AudioFingerprinter
     context : SearchContext
         Its stopwatch measures the steps "encode", "search" and "align".
-    within : Index, optional
+    within : VectorIndex, optional
         The tracks that may be found, as in :func:`engine.search.candidates.find_candidates`.
     """
 
     fingerprinter: AudioFingerprinter
     context: SearchContext
-    within: Index | None = None
+    within: VectorIndex | None = None
 
     def extend(self, candidates: list[Candidate], waveform: Waveform) -> list[Candidate]:
         """Add the candidates found at the one other speed that brings most evidence.

@@ -28,7 +28,7 @@ def vote(hits: Hits, ticks_per_hop: int, max_diagonals: int) -> list[Diagonal]:
     Parameters
     ----------
     hits : Hits
-        Of shape (n_queries, top_k); row i belongs to the query segment that starts at tick i.
+        Of shape (n_queries, k); row i belongs to the query segment that starts at tick i.
     ticks_per_hop : int
         Query hops in one hop of the catalog.
     max_diagonals : int

@@ -1,4 +1,4 @@
-"""All shards of a catalog searched as one, with the rows of deleted tracks left out."""
+"""All shards of a catalog searched as one, without the rows of deleted tracks."""
 
 from __future__ import annotations
 
@@ -17,39 +17,42 @@ from numpy.typing import NDArray
 from engine.config import SearchConfig
 from engine.errors import ShardError
 from engine.records import NO_ADDRESS, POSITION_BITS, Addresses, Hits, Placement, Vectors
-from engine.vectors.gpu import MAX_FOUND, Gpu
+from engine.vectors.gpu import MAX_K, Gpu, GpuIndex
 from engine.vectors.quantizer import limit_threads
 from engine.vectors.shard import Shard
-from engine.vectors.shelf import Shelf
 from engine.vectors.storage import ShardStorage
 
-# As many rows are compared one by one in a few milliseconds.
-_N_BY_HAND = 50_000
-# Sorting more than so many times what is kept takes longer than choosing first.
-_N_SORTED = 8
-# A shard may hold somewhat more of what is near than its share.
-_SPARE = 1.25
-# A GPU compares in half precision: what it finds is a little out of order.
-_N_SPARE = 2
+# Up to this many rows are compared one by one, in a few milliseconds.
+_MAX_BRUTE_FORCE_ROWS = 50_000
+# Sorting more than this many times the values that are kept takes longer than selecting first.
+_MAX_SORT_RATIO = 8
+# The nearest rows are not spread evenly: each shard rescores somewhat more than its part.
+_RESCORE_MARGIN = 1.25
+# A GPU compares in half precision and returns rows slightly out of order.
+_GPU_OVERSAMPLING = 2
 
 
 class Index:
-    """Nearest-neighbour search over the living tracks of a catalog.
+    """Nearest-neighbour search over the tracks of a catalog; a :class:`VectorIndex`.
+
+    Several threads may search at once.
 
     Parameters
     ----------
     storage : ShardStorage
     placements : sequence of Placement
-        One for each living track.
+        One for each track.
     recipe_id : str
     gpu : Gpu, optional
-        Compares with all vectors, exactly; without one, the CPU looks into lists of large shards.
-        What the index is narrowed to is searched on the CPU.
+        Compares each query with all vectors. Without one, the CPU scans lists of large shards. An
+        index of :meth:`among` is always searched on the CPU.
 
     Raises
     ------
-    ShardError, RecipeMismatchError
-        A shard is missing, damaged, or of another recipe.
+    ShardError
+        A shard is missing or damaged.
+    RecipeMismatchError
+        A shard is of another recipe.
     """
 
     def __init__(
@@ -62,81 +65,80 @@ class Index:
         by_shard: dict[str, list[Placement]] = defaultdict(list)
         for placement in placements:
             by_shard[placement.shard].append(placement)
-        self._members = [
-            _Member(Shard(storage.path(name)), rows) for name, rows in by_shard.items()
-        ]
-        for member in self._members:
-            member.shard.require_recipe(recipe_id)
-        self._homes = {
-            placement.track_id: (member.shard, placement)
-            for member in self._members
-            for placement in member.placements
+        self._parts = [_Part(Shard(storage.path(name)), rows) for name, rows in by_shard.items()]
+        for part in self._parts:
+            part.shard.require_recipe(recipe_id)
+        self._located = {
+            placement.track_id: (part.shard, placement)
+            for part in self._parts
+            for placement in part.placements
         }
-        self._device = None if gpu is None or not self._members else _Device(self._members, gpu)
+        self._on_gpu = None if gpu is None or not self._parts else _GpuParts(self._parts, gpu)
+        # Its threads end with the last index that uses it.
+        self._pool = _search_pool(len(self._parts))
 
     def among(self, track_ids: Collection[int]) -> Index:
-        """Narrow the index to some tracks, without opening anything again."""
+        """Restrict the index to some tracks; nothing is read again."""
         narrowed = copy(self)
-        narrowed._device = None
-        narrowed._members = [member.among(set(track_ids)) for member in self._members]
-        narrowed._homes = {one: self._homes[one] for one in self._homes if one in track_ids}
+        narrowed._on_gpu = None
+        narrowed._parts = [part.among(set(track_ids)) for part in self._parts]
+        narrowed._located = {i: self._located[i] for i in self._located if i in track_ids}
         return narrowed
 
     @property
     def track_ids(self) -> list[int]:
-        """Tracks that can be found, by id."""
-        return sorted(self._homes)
+        """Ids of the tracks that can be found, sorted."""
+        return sorted(self._located)
 
     @property
     def n_segments(self) -> int:
         """Number of vectors that can be found."""
-        return sum(placement.n_segments for _, placement in self._homes.values())
+        return sum(placement.n_segments for _, placement in self._located.values())
 
     @property
-    def has_lists(self) -> bool:
-        """Whether some of it is so large that a search does not compare with all of it."""
-        return self._device is None and any(one.shard.kind != "flat" for one in self._members)
+    def is_approximate(self) -> bool:
+        """Whether a search scans only some lists of a large shard, and may miss neighbours."""
+        return self._on_gpu is None and any(part.shard.kind != "flat" for part in self._parts)
 
     def search(
         self,
         queries: Vectors,
-        top_k: int,
+        k: int,
         *,
         n_rescored: int = SearchConfig.n_rescored,
-        n_probe: int | None = None,
+        nprobe: int | None = None,
     ) -> Hits:
-        """Find the nearest segments of all tracks, in all shards at once.
+        """Find the nearest segments of all tracks.
 
         Parameters
         ----------
         queries : float32 array of shape (n_queries, dim), unit norm
-        top_k : int
-        n_rescored, n_probe : int, int or None
-            As in :class:`~engine.config.SearchConfig`; a GPU has no need of them.
+        k : int
+        n_rescored, nprobe : int, int or None
+            See :class:`~engine.config.SearchConfig`; a GPU ignores them.
 
         Returns
         -------
         Hits
-            Of shape (n_queries, top_k).
+            Of shape (n_queries, k).
         """
-        if self._device is not None and top_k <= MAX_FOUND:
-            return self._device.search(queries, top_k)
-        effort = _Effort(top_k, n_rescored, n_probe)
-        n_all = max(sum(one.n_rows for one in self._members), 1)
-        # What is near lies in all shards alike, so each has its share of it.
-        efforts = [effort.share(one.n_rows / n_all) for one in self._members]
-        n_cores = os.cpu_count() or 1
-        n_workers = max(min(n_cores, len(self._members)), 1)
-        each = n_cores // n_workers
-        with ThreadPoolExecutor(n_workers, initializer=limit_threads, initargs=(each,)) as pool:
-            near = list(pool.map(lambda one, its: one.near(queries, its), self._members, efforts))
-        # Not in the threads: reading many rows, they would wait for each other at every one.
-        hits = [one.rate(queries, its, top_k) for one, its in zip(self._members, near, strict=True)]
-        return _nearest_of(hits, len(queries), top_k)
+        if self._on_gpu is not None and k <= MAX_K:
+            return self._on_gpu.search(queries, k)
+        effort = _Effort(k, n_rescored, nprobe)
+        n_all = max(sum(part.n_rows for part in self._parts), 1)
+        efforts = [effort.of_part(part.n_rows / n_all) for part in self._parts]
+
+        def candidates(part: _Part, effort: _Effort) -> NDArray[np.int64] | None:
+            return part.candidates(queries, effort)
+
+        rows = list(self._pool.map(candidates, self._parts, efforts))
+        # Not in the pool: threads that read many rows wait for each other.
+        hits = [part.rescore(queries, r, k) for part, r in zip(self._parts, rows, strict=True)]
+        return _merge(hits, len(queries), k)
 
     def n_positions(self, track_id: int) -> int:
-        """Count the segments of a track."""
-        return self._homes[track_id][1].n_segments
+        """Return the number of segments of a track."""
+        return self._located[track_id][1].n_segments
 
     def vectors(self, track_id: int, first: int, last: int) -> Vectors:
         """Read the vectors of a track at the positions first..last, the last one excluded.
@@ -145,7 +147,7 @@ class Index:
         -------
         float32 array of shape (last - first, dim)
         """
-        shard, placement = self._homes[track_id]
+        shard, placement = self._located[track_id]
         return shard.vectors(placement.first_row + first, last - first)
 
     def clips(self, track_id: int) -> Vectors:
@@ -155,164 +157,160 @@ class Index:
         -------
         float32 array of shape (n_clips, dim)
         """
-        shard, placement = self._homes[track_id]
+        shard, placement = self._located[track_id]
         return shard.clips(placement.first_clip, placement.n_clips)
 
 
+def _search_pool(n_parts: int) -> ThreadPoolExecutor:
+    """Create threads that search one part each and share the cores for it."""
+    n_cores = os.cpu_count() or 1
+    n_workers = max(min(n_cores, n_parts), 1)
+    return ThreadPoolExecutor(
+        n_workers, initializer=limit_threads, initargs=(n_cores // n_workers,)
+    )
+
+
 class _Effort(NamedTuple):
-    """How much a search finds and looks at."""
+    """How thoroughly to search."""
 
-    top_k: int
+    k: int
     n_rescored: int
-    n_probe: int | None
+    nprobe: int | None
 
-    def share(self, of_all: float) -> _Effort:
-        """Give the effort for a shard that holds a part of all segments."""
-        return self._replace(n_rescored=math.ceil(_SPARE * self.n_rescored * of_all))
+    def of_part(self, fraction: float) -> _Effort:
+        """Return the effort for a part with this fraction of all segments."""
+        return self._replace(n_rescored=math.ceil(_RESCORE_MARGIN * self.n_rescored * fraction))
 
 
-class _Member:
-    """A shard with the tracks that live in its rows."""
+class _Part:
+    """A shard, and the tracks of the catalog in it."""
 
     def __init__(self, shard: Shard, placements: list[Placement]) -> None:
         self.shard = shard
-        self.placements = sorted(placements, key=lambda one: one.first_row)
-        self._first_rows = np.array([one.first_row for one in self.placements], np.int64)
-        self._n_rows = np.array([one.n_segments for one in self.placements], np.int64)
-        self._track_ids = np.array([one.track_id for one in self.placements], np.int64)
+        self.placements = sorted(placements, key=lambda placement: placement.first_row)
+        self._first_rows = np.array([p.first_row for p in self.placements], np.int64)
+        self._n_rows = np.array([p.n_segments for p in self.placements], np.int64)
+        self._track_ids = np.array([p.track_id for p in self.placements], np.int64)
         self._require_rows()
-        is_whole = int(self._n_rows.sum()) == shard.n_segments
-        self._alive = None if is_whole else self._living_rows()
+        has_all_rows = self.n_rows == shard.n_segments
+        self._alive = None if has_all_rows else self._alive_rows()
 
     @property
     def n_rows(self) -> int:
-        """Rows that live."""
+        """Number of rows that belong to a track."""
         return int(self._n_rows.sum())
 
-    def among(self, track_ids: Collection[int]) -> _Member:
-        return _Member(self.shard, [one for one in self.placements if one.track_id in track_ids])
+    def among(self, track_ids: Collection[int]) -> _Part:
+        return _Part(self.shard, [p for p in self.placements if p.track_id in track_ids])
 
-    def near(self, queries: Vectors, effort: _Effort) -> NDArray[np.int64] | None:
-        """Find rows that may be the nearest; None where so few live that all are compared."""
-        if self._alive is not None and self.n_rows <= _N_BY_HAND:
+    def candidates(self, queries: Vectors, effort: _Effort) -> NDArray[np.int64] | None:
+        """Find rows among which the nearest are; None if all rows are to be compared."""
+        if self._alive is not None and self.n_rows <= _MAX_BRUTE_FORCE_ROWS:
             return None
-        return self.shard.near(
-            queries,
-            effort.top_k,
-            self._alive,
-            n_rescored=effort.n_rescored,
-            n_probe=effort.n_probe,
+        return self.shard.candidates(
+            queries, effort.k, self._alive, n_rescored=effort.n_rescored, nprobe=effort.nprobe
         )
 
-    def rate(self, queries: Vectors, near: NDArray[np.int64] | None, top_k: int) -> Hits:
-        """Compare queries with rows exactly; with all that live for None."""
-        if near is None:
-            near, cosines = self._compare_all(queries, top_k)
-        else:
-            cosines = self.shard.cosines(queries, near)
-        return Hits(addresses=self._addresses(near), cosines=cosines)
-
-    def compare(self, queries: Vectors, nth: NDArray[np.int64]) -> Hits:
-        """Compare queries with the n-th of its living rows, exactly; some may be none of them."""
-        rows = np.where((nth >= 0) & (nth < self.n_rows), self._nth_living(nth), -1)
+    def rescore(self, queries: Vectors, rows: NDArray[np.int64] | None, k: int) -> Hits:
+        """Compare queries exactly with rows, or with all rows if None."""
+        if rows is None:
+            return self._compare_with_all(queries, k)
         return Hits(addresses=self._addresses(rows), cosines=self.shard.cosines(queries, rows))
 
+    def rescore_nth(self, queries: Vectors, nth: NDArray[np.int64]) -> Hits:
+        """Compare queries exactly with the n-th of its rows; numbers out of range are no hits."""
+        rows = np.where((nth >= 0) & (nth < self.n_rows), self._nth_rows(nth), -1)
+        return self.rescore(queries, rows, rows.shape[1])
+
     def vectors(self, first: int, last: int) -> Vectors:
-        """Read its living rows, counted without the others."""
-        rows = self._nth_living(np.arange(first, last))
+        """Read the first-th to the last-th of its rows, the last one excluded."""
+        rows = self._nth_rows(np.arange(first, last))
         ends = np.flatnonzero(np.diff(rows) != 1) + 1
         runs = np.split(rows, ends)
-        return np.concatenate([self.shard.vectors(int(one[0]), len(one)) for one in runs])
+        return np.concatenate([self.shard.vectors(int(run[0]), len(run)) for run in runs])
 
-    def _compare_all(
-        self, queries: Vectors, top_k: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Compare with all rows that live, exactly: quicker than an index when they are few."""
+    def _compare_with_all(self, queries: Vectors, k: int) -> Hits:
+        """Compare with all rows exactly, which is quicker than an index if they are few."""
         assert self._alive is not None
         rows = np.flatnonzero(self._alive)
         if not len(rows):
             empty = np.zeros((len(queries), 0))
-            return empty.astype(np.int64), empty.astype(np.float32)
-        stored = [self.shard.vectors(one.first_row, one.n_segments) for one in self.placements]
+            return Hits(addresses=empty.astype(np.int64), cosines=empty.astype(np.float32))
+        stored = [self.shard.vectors(p.first_row, p.n_segments) for p in self.placements]
         cosines = queries @ np.concatenate(stored).T
-        hits = _nearest(np.broadcast_to(rows, cosines.shape), cosines, top_k)
-        return hits.addresses, hits.cosines
+        return _top_k(np.broadcast_to(self._addresses(rows), cosines.shape), cosines, k)
 
     def _addresses(self, rows: NDArray[np.int64]) -> Addresses:
         if not len(self.placements):
             return np.full(rows.shape, NO_ADDRESS, np.int64)
-        of = np.searchsorted(self._first_rows, rows, side="right") - 1
-        positions = rows - self._first_rows[of]
-        addresses = self._track_ids[of] << POSITION_BITS | positions
-        return np.where((rows >= 0) & (positions < self._n_rows[of]), addresses, NO_ADDRESS)
+        at = np.searchsorted(self._first_rows, rows, side="right") - 1
+        positions = rows - self._first_rows[at]
+        addresses = self._track_ids[at] << POSITION_BITS | positions
+        return np.where((rows >= 0) & (positions < self._n_rows[at]), addresses, NO_ADDRESS)
 
-    def _nth_living(self, nth: NDArray[np.int64]) -> NDArray[np.int64]:
-        before = np.cumsum(self._n_rows) - self._n_rows
-        of = (np.searchsorted(before, nth, side="right") - 1).clip(min=0)
-        return np.asarray(self._first_rows[of] + nth - before[of], np.int64)
+    def _nth_rows(self, nth: NDArray[np.int64]) -> NDArray[np.int64]:
+        n_before = np.cumsum(self._n_rows) - self._n_rows
+        at = (np.searchsorted(n_before, nth, side="right") - 1).clip(min=0)
+        return np.asarray(self._first_rows[at] + nth - n_before[at], np.int64)
 
-    def _living_rows(self) -> NDArray[np.bool_]:
+    def _alive_rows(self) -> NDArray[np.bool_]:
         alive = np.zeros(self.shard.n_segments, np.bool_)
-        for one in self.placements:
-            alive[one.first_row : one.first_row + one.n_segments] = True
+        for p in self.placements:
+            alive[p.first_row : p.first_row + p.n_segments] = True
         return alive
 
     def _require_rows(self) -> None:
         for placement in self.placements:
             if placement.first_row + placement.n_segments > self.shard.n_segments:
-                reason = f"it ends before track {placement.track_id} does"
+                reason = f"ends before the rows of track {placement.track_id} do"
                 raise ShardError(self.shard.path, reason)
 
 
-class _Device:
-    """The living rows of several shards, numbered through and searched on a GPU."""
+class _GpuParts:
+    """The rows of several parts, numbered consecutively and searched on a GPU."""
 
-    def __init__(self, members: Sequence[_Member], gpu: Gpu) -> None:
-        self._members = members
-        self._bounds = np.cumsum([0, *(one.n_rows for one in members)]).tolist()
-        self._shelf = Shelf(gpu, self._bounds[-1], members[0].shard.dim, self._read)
+    def __init__(self, parts: Sequence[_Part], gpu: Gpu) -> None:
+        self._parts = parts
+        self._bounds = np.cumsum([0, *(part.n_rows for part in parts)]).tolist()
+        self._index = GpuIndex(gpu, self._bounds[-1], parts[0].shard.dim, self._read)
 
-    def search(self, queries: Vectors, top_k: int) -> Hits:
-        found = self._shelf.search(queries, min(_N_SPARE * top_k, MAX_FOUND))
-        at = zip(self._members, self._bounds, strict=False)
-        hits = [one.compare(queries, found - first) for one, first in at]
-        return _nearest_of(hits, len(queries), top_k)
+    def search(self, queries: Vectors, k: int) -> Hits:
+        rows = self._index.search(queries, min(_GPU_OVERSAMPLING * k, MAX_K))
+        first_rows = zip(self._parts, self._bounds, strict=False)
+        hits = [part.rescore_nth(queries, rows - first) for part, first in first_rows]
+        return _merge(hits, len(queries), k)
 
     def _read(self, first: int, last: int) -> Vectors:
-        parts = [
-            one.vectors(max(first, begin) - begin, min(last, end) - begin)
-            for one, (begin, end) in zip(self._members, pairwise(self._bounds), strict=True)
+        pieces = [
+            part.vectors(max(first, begin) - begin, min(last, end) - begin)
+            for part, (begin, end) in zip(self._parts, pairwise(self._bounds), strict=True)
             if first < end and begin < last
         ]
-        return np.concatenate(parts)
+        return np.concatenate(pieces)
 
 
-def _nearest_of(hits: Iterable[Hits], n_queries: int, n: int) -> Hits:
-    """Keep the n nearest of what several shards gave; "nothing" where there are fewer."""
-    shape = n_queries, n
-    nothing = Hits(
-        addresses=np.full(shape, NO_ADDRESS, np.int64),
-        cosines=np.full(shape, -np.inf, np.float32),
+def _merge(hits: Iterable[Hits], n_queries: int, k: int) -> Hits:
+    """Keep the k nearest hits of several shards, padded to k."""
+    padding = Hits(
+        addresses=np.full((n_queries, k), NO_ADDRESS, np.int64),
+        cosines=np.full((n_queries, k), -np.inf, np.float32),
     )
-    all_of_it = (nothing, *hits)
-    return _nearest(
-        np.concatenate([one.addresses for one in all_of_it], axis=1),
-        np.concatenate([one.cosines for one in all_of_it], axis=1),
-        n,
+    all_hits = (padding, *hits)
+    return _top_k(
+        np.concatenate([each.addresses for each in all_hits], axis=1),
+        np.concatenate([each.cosines for each in all_hits], axis=1),
+        k,
     )
 
 
-def _nearest(addresses: Addresses, cosines: NDArray[np.float32], n: int) -> Hits:
-    """Keep the n greatest cosines of each row, falling."""
-    if cosines.shape[1] > _N_SORTED * n:
-        best = np.argpartition(-cosines, n, axis=1)[:, :n]
-        return _nearest(
-            np.take_along_axis(addresses, best, axis=1),
-            np.take_along_axis(cosines, best, axis=1),
-            n,
-        )
-    best = np.argsort(-cosines, axis=1, kind="stable")[:, :n]
+def _top_k(addresses: Addresses, cosines: NDArray[np.float32], k: int) -> Hits:
+    """Keep the k greatest cosines of each row, in falling order."""
+    if cosines.shape[1] > _MAX_SORT_RATIO * k:
+        best = np.argpartition(-cosines, k, axis=1)[:, :k]
+        addresses = np.take_along_axis(addresses, best, axis=1)
+        cosines = np.take_along_axis(cosines, best, axis=1)
+    order = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
     return Hits(
-        addresses=np.take_along_axis(addresses, best, axis=1),
-        cosines=np.take_along_axis(cosines, best, axis=1),
+        addresses=np.take_along_axis(addresses, order, axis=1),
+        cosines=np.take_along_axis(cosines, order, axis=1),
     )

@@ -1,8 +1,8 @@
-"""Vectors made small: eight bits a component to keep, and the FAISS indexes that search them.
+"""Vectors as 8-bit codes, and the FAISS indexes that search them.
 
-A flat index compares a query with every vector. A trained one rotates (OPQ, Ge et al. 2013), looks
-into the lists nearest to the query only (IVF), and compares codes of a few bytes (PQ, Jégou et al.
-2011); what it finds is looked up exactly afterwards.
+A flat index compares a query with every vector. A trained index rotates vectors (OPQ, Ge et al.
+2013), scans only the lists nearest to the query (IVF) and compares codes of a few bytes (PQ, Jégou
+et al. 2011); its candidates are rescored exactly afterwards.
 """
 
 from __future__ import annotations
@@ -19,35 +19,40 @@ from numpy.typing import NDArray
 from engine.records import Vectors
 from engine.vectors.gpu import Gpu
 
-Storage = Literal["full", "compact"]
+Storage = Literal["full", "codes"]
+"""What large shards store: vectors beside the codes, or the codes alone."""
+
 Codes = NDArray[np.int8]
 """int8 array of shape (n, dim)."""
 
-LEVELS = 127
-# Beyond so many standard deviations of a unit vector's components there is nothing to keep.
-_WIDEST = 7.0
+MAX_CODE = 127
+# Components of a unit vector beyond this many standard deviations are clipped.
+_MAX_DEVIATIONS = 7.0
 
 N_PER_LIST = 2048
-_N_LISTS = (16, 1 << 16)
-# Vectors to train on, for each list; fewer than FAISS's least of 39 make it complain.
+"""Vectors in one list, on average."""
+
+_NLIST_RANGE = (16, 1 << 16)
+
 N_TRAINING_PER_LIST = 48
+"""Training vectors for each list; FAISS warns below 39."""
+
 _N_ITERATIONS = 10
 _N_OPQ_VECTORS = 32_768
-_OPQ_DIMS = 4  # components in one sub-vector; two where they do not divide the dimension
-_BITS: dict[Storage, int] = {"full": 4, "compact": 8}
-# Lists looked into: what finds as many of the true neighbours as are needed, measured in
-# docs/scale.md.
-_N_PROBES = (8, 64)
-_PROBED_SHARE = 1 / 16
+_OPQ_DIMS = 4  # components in one sub-vector; one if they do not divide the dimension
+_BITS: dict[Storage, int] = {"full": 4, "codes": 8}
+# Chosen by `astound bench scale`; docs/scale.md.
+_NPROBE_RANGE = (8, 64)
+_PROBED_FRACTION = 1 / 16
 
 
 def scale(dim: int) -> float:
-    """Component that the greatest code stands for."""
-    return min(1.0, _WIDEST / math.sqrt(dim))
+    """Return the component that the greatest code stands for."""
+    return min(1.0, _MAX_DEVIATIONS / math.sqrt(dim))
 
 
 def encode(vectors: Vectors) -> Codes:
-    """Round unit vectors to eight bits a component.
+    """Round unit vectors to 8 bits a component.
 
     Parameters
     ----------
@@ -56,25 +61,28 @@ def encode(vectors: Vectors) -> Codes:
     Returns
     -------
     int8 array of shape (n, dim)
-        Decoding and encoding it again gives the same codes. Its vectors' cosine with the true
-        ones is 0.9998 and more at 128 dimensions.
+        Decoding and encoding again gives the same codes. The cosine of a decoded vector with the
+        original is at least 0.9998 at 128 dimensions.
     """
-    steps = np.rint(vectors * np.float32(LEVELS / scale(vectors.shape[1])))
-    return np.asarray(steps.clip(-LEVELS, LEVELS), np.int8)
+    codes = np.rint(vectors * np.float32(MAX_CODE / scale(vectors.shape[1])))
+    return np.asarray(codes.clip(-MAX_CODE, MAX_CODE), np.int8)
 
 
 def decode(codes: Codes) -> Vectors:
-    """Undo :func:`encode`, up to its rounding.
+    """Undo :func:`encode`, except for the rounding.
 
     Returns
     -------
     float32 array of shape (n, dim)
     """
-    return codes.astype(np.float32) * np.float32(scale(codes.shape[-1]) / LEVELS)
+    return codes.astype(np.float32) * np.float32(scale(codes.shape[-1]) / MAX_CODE)
 
 
-def flat(dim: int) -> faiss.IndexScalarQuantizer:
-    """Make an empty index that compares with every vector; it takes vectors of whole steps."""
+def flat_index(dim: int) -> faiss.IndexScalarQuantizer:
+    """Create an empty index that compares with every vector.
+
+    It stores codes of :func:`encode` when these are added as float32.
+    """
     index = faiss.IndexScalarQuantizer(
         dim, faiss.ScalarQuantizer.QT_8bit_direct_signed, faiss.METRIC_INNER_PRODUCT
     )
@@ -82,34 +90,34 @@ def flat(dim: int) -> faiss.IndexScalarQuantizer:
     return index
 
 
-def n_lists(n_vectors: int) -> int:
-    """Choose how many lists an index of that many vectors has: a power of two."""
-    wanted = max(n_vectors // N_PER_LIST, 1)
-    return int(np.clip(1 << (wanted.bit_length() - 1), *_N_LISTS))
+def choose_nlist(n_vectors: int) -> int:
+    """Choose the number of lists of an index of so many vectors; a power of two."""
+    n_lists = max(n_vectors // N_PER_LIST, 1)
+    return int(np.clip(1 << (n_lists.bit_length() - 1), *_NLIST_RANGE))
 
 
-def n_probes(nlist: int) -> int:
-    """Choose how many of its lists to look into."""
-    return int(np.clip(round(nlist * _PROBED_SHARE), *_N_PROBES))
+def choose_nprobe(nlist: int) -> int:
+    """Choose how many of `nlist` lists a search scans."""
+    return int(np.clip(round(nlist * _PROBED_FRACTION), *_NPROBE_RANGE))
 
 
 def train(
     sample: Vectors, n_vectors: int, storage: Storage, seed: int = 0, gpu: Gpu | None = None
 ) -> faiss.Index:
-    """Train an index; it stays empty.
+    """Train an index and leave it empty.
 
     Parameters
     ----------
     sample : float32 array of shape (n, dim), unit norm
-        About N_TRAINING_PER_LIST for each of its lists.
+        About N_TRAINING_PER_LIST vectors for each list.
     n_vectors : int
-        How many it is going to hold.
-    storage : {"full", "compact"}
-        Codes of 4 bits for every 4 components, to be looked up exactly beside it; or of 8 bits,
-        from which the vectors can be made again.
+        How many vectors the index will hold.
+    storage : {"full", "codes"}
+        Codes of 4 bits for every 4 components, beside which vectors are stored; or codes of 8
+        bits, from which vectors are reconstructed.
     seed : int
     gpu : Gpu, optional
-        Looks for the centroids of the lists; the CPU by default.
+        Clusters the centroids of the lists; the CPU by default.
     """
     dim = sample.shape[1]
     n_subvectors = dim // (_OPQ_DIMS if dim % _OPQ_DIMS == 0 else 1)
@@ -120,14 +128,15 @@ def train(
     rotation.pq = faiss.ProductQuantizer(dim, n_subvectors, _BITS["full"])
     kind = faiss.IndexIVFPQFastScan if bits == _BITS["full"] else faiss.IndexIVFPQ
     coarse = faiss.IndexFlatIP(dim)
-    lists = kind(coarse, dim, n_lists(n_vectors), n_subvectors, bits, faiss.METRIC_INNER_PRODUCT)
+    nlist = choose_nlist(n_vectors)
+    lists = kind(coarse, dim, nlist, n_subvectors, bits, faiss.METRIC_INNER_PRODUCT)
     for clustering in (lists.cp, lists.pq.cp):
         clustering.seed, clustering.niter = seed, _N_ITERATIONS
         clustering.min_points_per_centroid = 1
     index = faiss.IndexPreTransform(rotation, lists)
-    with _clustering(lists, gpu):
+    with _clustering_on(gpu, lists):
         index.train(np.ascontiguousarray(sample))
-    # The parts belong to Python until told otherwise, and would go with this function.
+    # Python would free the parts at the end of this function: the index owns them from here on.
     parts: tuple[Any, ...] = (rotation, coarse, lists)
     for part in parts:
         part.this.disown()
@@ -141,89 +150,91 @@ def add(index: faiss.Index, vectors: Vectors, gpu: Gpu | None = None) -> None:
     Parameters
     ----------
     index : faiss.Index
-        Of :func:`train`.
+        Index of :func:`train`.
     vectors : float32 array of shape (n, dim), unit norm
     gpu : Gpu, optional
-        Finds the list of each; the CPU by default.
+        Assigns vectors to lists; the CPU by default.
     """
     if gpu is None:
         index.add(vectors)
         return
-    inner, around = lists(index), cast("Any", index)
-    rotated = faiss.downcast_VectorTransform(around.chain.at(0)).apply(vectors)
-    coarse = faiss.downcast_index(inner.quantizer)
+    lists, outer = lists_of(index), cast("Any", index)
+    rotated = faiss.downcast_VectorTransform(outer.chain.at(0)).apply(vectors)
+    coarse = faiss.downcast_index(lists.quantizer)
     with gpu.lock:
-        nearest = gpu.flat(inner.d)
-        nearest.add(coarse.reconstruct_n(0, inner.nlist))
-        if storage(index) == "compact":
-            chosen = nearest.assign(rotated, 1).ravel()
-            inner.add_core(len(rotated), faiss.swig_ptr(rotated), None, faiss.swig_ptr(chosen))
-        else:  # packs its codes as it adds, which it does for lists of its own choice alone
-            inner.quantizer = nearest
+        centroids = gpu.flat_index(lists.d)
+        centroids.add(coarse.reconstruct_n(0, lists.nlist))
+        if storage_of(index) == "codes":
+            assigned = centroids.assign(rotated, 1).ravel()
+            lists.add_core(len(rotated), faiss.swig_ptr(rotated), None, faiss.swig_ptr(assigned))
+        else:  # fast-scan lists pack codes while adding, and only with their own quantizer
+            lists.quantizer = centroids
             try:
-                inner.add(rotated)
+                lists.add(rotated)
             finally:
-                inner.quantizer = coarse
-                nearest.this.acquire()
-    around.ntotal = inner.ntotal
+                lists.quantizer = coarse
+                centroids.this.acquire()
+    outer.ntotal = lists.ntotal
 
 
 @contextlib.contextmanager
-def _clustering(lists: Any, gpu: Gpu | None) -> Iterator[None]:
-    """Have lists trained on a GPU."""
+def _clustering_on(gpu: Gpu | None, lists: Any) -> Iterator[None]:
+    """Train lists on a GPU, if there is one."""
     if gpu is None:
         yield
         return
     with gpu.lock:
-        lists.clustering_index = nearest = gpu.flat(lists.d)
+        lists.clustering_index = nearest = gpu.flat_index(lists.d)
         try:
             yield
         finally:
             lists.clustering_index = None
-            nearest.this.acquire()  # lists take what they are given, but do not free it
+            nearest.this.acquire()  # setting the attribute took ownership, but lists never free it
 
 
-def products(queries: Vectors, vectors: Vectors, at: NDArray[np.int64]) -> NDArray[np.float32]:
+def inner_products(
+    queries: Vectors, vectors: Vectors, at: NDArray[np.int64]
+) -> NDArray[np.float32]:
     """Multiply each query with some of the vectors.
 
-    One thread does: many of them, for so little, would mostly wait for each other.
+    It runs in one thread: the work is too little for several.
 
     Parameters
     ----------
     queries : float32 array of shape (n_queries, dim)
     vectors : float32 array of shape (n_vectors, dim)
     at : int64 array of shape (n_queries, n)
-        Which of the vectors.
+        Rows of `vectors` for each query.
 
     Returns
     -------
     float32 array of shape (n_queries, n)
     """
-    found = np.empty(at.shape, np.float32)
-    arrays = [np.ascontiguousarray(one) for one in (queries, vectors, at)]
-    pointers = [faiss.swig_ptr(one) for one in (found, *arrays)]
+    products = np.empty(at.shape, np.float32)
+    arrays = [np.ascontiguousarray(array) for array in (queries, vectors, at)]
+    pointers = [faiss.swig_ptr(array) for array in (products, *arrays)]
     multiply: Any = faiss.fvec_inner_products_by_idx  # type: ignore[attr-defined]
     n_threads = faiss.omp_get_max_threads()
     limit_threads(1)
     multiply(*pointers, vectors.shape[1], *at.shape)
     limit_threads(n_threads)
-    return found
+    return products
 
 
 def limit_threads(n: int) -> None:
-    """Let FAISS use so many threads when the calling thread asks it.
+    """Set how many threads FAISS uses when it is called from this thread.
 
-    More than there are cores wait for each other in turn: with two cores, three shards searched
-    at once by two threads each take half as long again as by one.
+    More threads than cores wait for each other: on two cores, three shards searched at once by two
+    threads each take half as long again as by one thread each.
     """
     faiss.omp_set_num_threads(n)
 
 
-def lists(index: faiss.Index) -> Any:  # an IndexIVF of one kind or another
-    """Get at the lists of a trained index; they live no longer than it."""
+def lists_of(index: faiss.Index) -> Any:  # an IndexIVF of one kind or another
+    """Return the lists of a trained index; they live no longer than the index."""
     return faiss.downcast_index(faiss.extract_index_ivf(index))
 
 
-def storage(index: faiss.Index) -> Storage:
-    """Tell what :func:`train` was asked for."""
-    return "full" if lists(index).pq.nbits == _BITS["full"] else "compact"
+def storage_of(index: faiss.Index) -> Storage:
+    """Return the storage that an index was trained for."""
+    return "full" if lists_of(index).pq.nbits == _BITS["full"] else "codes"

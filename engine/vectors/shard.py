@@ -1,9 +1,12 @@
-"""One immutable file group: a FAISS index, the vectors, the clip-level vectors and a header.
+"""A shard: an immutable folder with a FAISS index, vectors, clip-level vectors and a header.
 
-A flat shard searches the very bytes it keeps. A large one searches short codes, and looks up what
-it finds in a file of whole vectors; stored compactly, it has nothing but the codes. A shard is
-written under a temporary name, synced and renamed; it counts as existing only once the database
-has a row for it.
+There are three kinds:
+
+- "flat": a small shard; queries are compared with every vector, and the index stores the vectors.
+- "full": a large shard; short codes are searched, and candidates rescored with stored vectors.
+- "codes": a large shard that stores no vectors; they are reconstructed from longer codes.
+
+A shard belongs to the catalog only once the database has a row for it.
 """
 
 from __future__ import annotations
@@ -27,22 +30,22 @@ from engine.vectors.storage import ShardStorage
 from engine.vectors.vector_file import VectorFile
 
 FORMAT = "astound shard"
-VERSION = 2
+VERSION = 3
 
 _HEADER_KEYS = {"recipe_id", "segment_hop_s", "n_segments", "n_clips", "dim", "kind", "sha256"}
 _HEADER, _INDEX, _CLIPS = "header.json", "segments.faiss", "clips.i8"
-_VECTORS = "segments.i8"  # of a full shard; a flat one keeps its vectors in the index
-_SILENCE = "silence.bits"  # of a compact one, whose codes cannot say "nothing"
+_VECTORS = "segments.i8"  # of "full"; in "flat" they are in the index
+_SILENCE = "silence.bits"  # of "codes", which cannot encode a zero vector
 _FILES = {
     "flat": (_INDEX, _CLIPS),
     "full": (_INDEX, _CLIPS, _VECTORS),
-    "compact": (_INDEX, _CLIPS, _SILENCE),
+    "codes": (_INDEX, _CLIPS, _SILENCE),
 }
 _BATCH_ROWS = 65_536
-# A flat index rounds the query as well: what it finds is a little out of order.
-_N_SPARE = 2
-# Query segments whose neighbours are looked up together: what they share is read once.
-_N_TOGETHER = 64
+# A flat index rounds the query too, and returns rows slightly out of order.
+_FLAT_OVERSAMPLING = 2
+# Queries rescored at once: rows that they share are read once.
+_BLOCK_QUERIES = 64
 
 
 def write_shard(
@@ -84,7 +87,7 @@ def _write_rows(
     trained: faiss.Index | None,
     gpu: Gpu | None,
 ) -> tuple[dict[str, Any], tuple[Rows, ...]]:
-    kind = "flat" if trained is None else quantizer.storage(trained)
+    kind = "flat" if trained is None else quantizer.storage_of(trained)
     index, first = trained, None
     counts: list[tuple[int, int]] = []
     silent: list[NDArray[np.bool_]] = []
@@ -92,7 +95,7 @@ def _write_rows(
         for batch in _batches(recordings):
             first = first or batch[0]
             codes = quantizer.encode(np.concatenate([one.embeddings for one in batch]))
-            index = quantizer.flat(codes.shape[1]) if index is None else index
+            index = quantizer.flat_index(codes.shape[1]) if index is None else index
             if kind == "flat":
                 index.add(codes.astype(np.float32))
             else:
@@ -106,7 +109,7 @@ def _write_rows(
     assert first is not None
     assert index is not None
     faiss.write_index(index, str(folder / _INDEX))
-    if kind == "compact":
+    if kind == "codes":
         np.packbits(np.concatenate(silent)).tofile(folder / _SILENCE)
     if kind != "full":
         (folder / _VECTORS).unlink()
@@ -156,7 +159,7 @@ class Shard:
     Raises
     ------
     ShardError
-        A file is missing, truncated, or not a shard of a known version.
+        A file is missing or truncated, or the format is not known.
     NewerShardError
         A newer astound wrote it.
     """
@@ -168,7 +171,7 @@ class Shard:
         self._index: Any = _load_index(path / _INDEX, self.header)
         self._clips = VectorFile(path / _CLIPS, self.n_clips, self.dim)
         if self.kind == "flat":
-            # A view into the index's own memory, which therefore must live as long as this object.
+            # A view of the memory of the index, which must live as long as the view.
             raw = faiss.rev_swig_ptr(self._index.codes.data(), self._index.codes.size())
             self._codes: NDArray[np.uint8] = raw.reshape(self.n_segments, self.dim)
         elif self.kind == "full":
@@ -197,13 +200,12 @@ class Shard:
         return float(self.header["segment_hop_s"])
 
     @property
-    def n_lists(self) -> int:
-        """Number of lists of a large shard, 0 of a flat one."""
-        return 0 if self.kind == "flat" else int(quantizer.lists(self._index).nlist)
+    def nlist(self) -> int:
+        """Number of lists; 0 for a flat shard."""
+        return 0 if self.kind == "flat" else int(quantizer.lists_of(self._index).nlist)
 
-    @property
-    def trained(self) -> faiss.Index | None:
-        """An empty index trained as this shard's, for a new shard; None of a flat one."""
+    def read_trained(self) -> faiss.Index | None:
+        """Read its trained index without vectors, for a new shard; None for a flat shard."""
         if self.kind == "flat":
             return None
         index = faiss.read_index(str(self.path / _INDEX))
@@ -217,63 +219,63 @@ class Shard:
                 recipe_id, self.header["recipe_id"], f"shard {self.path.name}"
             )
 
-    def near(
+    def candidates(
         self,
         queries: Vectors,
-        top_k: int,
+        k: int,
         alive: NDArray[np.bool_] | None = None,
         *,
         n_rescored: int = SearchConfig.n_rescored,
-        n_probe: int | None = None,
+        nprobe: int | None = None,
     ) -> NDArray[np.int64]:
-        """Find rows that the nearest stored vectors are among; `cosines` tells which they are.
+        """Find rows among which the k nearest are, to be rescored with :meth:`cosines`.
 
         Parameters
         ----------
         queries : float32 array of shape (n_queries, dim), unit norm
-        top_k : int
+        k : int
         alive : bool array of shape (n_segments,), optional
             Rows that may be found; all by default.
         n_rescored : int
-            In a large shard, so many neighbours by their codes at least.
-        n_probe : int, optional
-            Lists looked into, in a large shard; as many as its size asks for by default.
+            Least number of candidates in a large shard.
+        nprobe : int, optional
+            Lists scanned in a large shard; chosen by their number by default.
 
         Returns
         -------
         int64 array of shape (n_queries, n)
-            At least `top_k`, in no particular order; -1 where there are fewer.
+            n is at least k. The order is undefined, and -1 stands for no row.
         """
         is_flat = self.kind == "flat"
-        n_near = _N_SPARE * top_k if is_flat else max(top_k, n_rescored)
-        asked = quantizer.encode(queries).astype(np.float32) if is_flat else queries
-        params, _selected = self._parameters(alive, n_probe)
-        _, rows = self._index.search(np.ascontiguousarray(asked), n_near, params=params)
+        n = _FLAT_OVERSAMPLING * k if is_flat else max(k, n_rescored)
+        rounded = quantizer.encode(queries).astype(np.float32) if is_flat else queries
+        params, _referenced = self._search_parameters(alive, nprobe)
+        _, rows = self._index.search(np.ascontiguousarray(rounded), n, params=params)
         return np.asarray(rows, np.int64)
 
     def cosines(self, queries: Vectors, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Compare queries with stored vectors, exactly.
+        """Compute the exact cosines of queries with stored vectors.
 
         Parameters
         ----------
         queries : float32 array of shape (n_queries, dim), unit norm
         rows : int64 array of shape (n_queries, n)
-            -1 for none.
+            Rows to compare each query with; -1 for no row.
 
         Returns
         -------
         float32 array of shape (n_queries, n)
-            -inf for none.
+            -inf for no row.
         """
-        found = np.empty(rows.shape, np.float32)
-        for first in range(0, len(queries), _N_TOGETHER):
-            some = slice(first, first + _N_TOGETHER)
-            # Neighbouring segments of a query overlap, and so do their neighbours.
-            unique, at = np.unique(rows[some].clip(min=0), return_inverse=True)
-            found[some] = quantizer.products(
-                queries[some], self._pick(unique), at.reshape(rows[some].shape)
+        cosines = np.empty(rows.shape, np.float32)
+        for first in range(0, len(queries), _BLOCK_QUERIES):
+            block = slice(first, first + _BLOCK_QUERIES)
+            # Neighbouring segments of a query overlap, so they share many rows.
+            unique, at = np.unique(rows[block].clip(min=0), return_inverse=True)
+            cosines[block] = quantizer.inner_products(
+                queries[block], self._read_rows(unique), at.reshape(rows[block].shape)
             )
-        return np.where(rows >= 0, found, np.float32(-np.inf))
+        return np.where(rows >= 0, cosines, np.float32(-np.inf))
 
     def vectors(self, first_row: int, n_rows: int) -> Vectors:
         """Read stored vectors.
@@ -281,12 +283,12 @@ class Shard:
         Returns
         -------
         float32 array of shape (n_rows, dim)
-            Zeros where the segment is silent.
+            All zeros for a silent segment.
         """
         last = min(first_row + n_rows, self.n_segments)
         if self.kind == "full":
             return quantizer.decode(self._vectors.read(first_row, last))
-        return self._pick(np.arange(first_row, last))
+        return self._read_rows(np.arange(first_row, last))
 
     def clips(self, first_clip: int = 0, n_clips: int | None = None) -> Vectors:
         """Read clip-level vectors, all by default.
@@ -299,17 +301,17 @@ class Shard:
         return quantizer.decode(self._clips.read(first_clip, last))
 
     def damage(self) -> list[str]:
-        """Compare the files with the hashes in the header; one line for each that differs."""
+        """Compare the files with their hashes; return a message for each damaged file."""
         return [
-            f"{self.path / file}: its bytes have changed since it was written"
+            f"{self.path / file}: content has changed since it was written"
             for file, expected in self.header["sha256"].items()
             if _sha256(self.path / file) != expected
         ]
 
-    def _parameters(
-        self, alive: NDArray[np.bool_] | None, n_probe: int | None
+    def _search_parameters(
+        self, alive: NDArray[np.bool_] | None, nprobe: int | None
     ) -> tuple[faiss.SearchParameters, object]:
-        """Tell FAISS how to search; the second lives as long as it reads the first."""
+        """Return FAISS's parameters, and what they refer to, which must live as long."""
         is_flat = self.kind == "flat"
         params: Any = faiss.SearchParameters() if is_flat else faiss.SearchParametersIVF()
         bits = None
@@ -318,21 +320,20 @@ class Shard:
             params.sel = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
         if is_flat:
             return params, bits
-        nlist = quantizer.lists(self._index).nlist
-        params.nprobe = min(n_probe or quantizer.n_probes(nlist), nlist)
-        around: Any = faiss.SearchParametersPreTransform
-        return around(index_params=params), (params, bits)
+        params.nprobe = min(nprobe or quantizer.choose_nprobe(self.nlist), self.nlist)
+        outer: Any = faiss.SearchParametersPreTransform
+        return outer(index_params=params), (params, bits)
 
-    def _pick(self, rows: NDArray[np.int64]) -> Vectors:
-        """Read the vectors of rising rows."""
-        if self.kind == "compact":
-            return self._decoded(rows)
-        if self.kind == "flat":  # FAISS keeps signed bytes as unsigned ones, 128 higher
+    def _read_rows(self, rows: NDArray[np.int64]) -> Vectors:
+        """Read the vectors of rows in rising order."""
+        if self.kind == "codes":
+            return self._reconstruct(rows)
+        if self.kind == "flat":  # FAISS stores signed bytes as unsigned ones, 128 higher
             return quantizer.decode((self._codes[rows] ^ 128).view(np.int8))
-        return quantizer.decode(self._vectors.pick(rows))
+        return quantizer.decode(self._vectors.read_rows(rows))
 
-    def _decoded(self, rows: NDArray[np.int64]) -> Vectors:
-        """Make vectors again from their codes."""
+    def _reconstruct(self, rows: NDArray[np.int64]) -> Vectors:
+        """Reconstruct vectors from their codes."""
         vectors: Vectors = self._index.reconstruct_batch(rows)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-6)
         vectors[self._silent[rows]] = 0
@@ -344,18 +345,19 @@ def read_header(path: Path) -> dict[str, Any]:
     try:
         header: Any = json.loads((path / _HEADER).read_text())
     except (OSError, ValueError) as error:
-        raise ShardError(path, f"its header cannot be read ({error})") from error
+        raise ShardError(path, f"header cannot be read ({error})") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise ShardError(path, "not an astound shard")
     version = header.get("version")
     if isinstance(version, int) and version > VERSION:
         raise NewerShardError(path, version, VERSION)
     if version != VERSION:
-        raise ShardError(path, f"format version {version}; this astound reads {VERSION}")
+        reason = f"format version {version}, this astound reads {VERSION}"
+        raise ShardError(path, f"{reason}; add the files to a new catalog")
     if header.get("kind") not in _FILES:
-        raise ShardError(path, f"of a kind this astound does not know, {header.get('kind')!r}")
+        raise ShardError(path, f"unknown kind {header.get('kind')!r}")
     if missing := _HEADER_KEYS - header.keys():
-        raise ShardError(path, f"its header lacks {', '.join(sorted(missing))}")
+        raise ShardError(path, f"header lacks {', '.join(sorted(missing))}")
     return dict(header)
 
 
@@ -364,8 +366,8 @@ def _load_bits(path: Path, n_bits: int) -> NDArray[np.bool_]:
         packed = np.fromfile(path, np.uint8)
     except OSError as error:
         raise ShardError(path, f"cannot be read ({error.strerror})") from error
-    if len(packed) != (promised := -(-n_bits // 8)):
-        raise ShardError(path, f"has {len(packed)} bytes, its header promises {promised}")
+    if len(packed) != (expected := -(-n_bits // 8)):
+        raise ShardError(path, f"has {len(packed)} bytes, but the header states {expected}")
     return np.unpackbits(packed, count=n_bits).astype(np.bool_)
 
 
@@ -380,9 +382,9 @@ def _load_index(path: Path, header: dict[str, Any]) -> Any:
         or index.ntotal != header["n_segments"]
         or index.d != header["dim"]
     ):
-        raise ShardError(path, "does not hold the vectors its header promises")
-    if header["kind"] == "compact":
-        quantizer.lists(index).make_direct_map()
+        raise ShardError(path, "does not hold the vectors that the header states")
+    if header["kind"] == "codes":
+        quantizer.lists_of(index).make_direct_map()
     return index
 
 

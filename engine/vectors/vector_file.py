@@ -1,7 +1,7 @@
-"""Vectors in a file, eight bits a component, of which few are read at a time.
+"""A file of vectors with 8 bits a component, of which a few rows are read at a time.
 
-They are read, not mapped: mapped pages would count as memory in use, sixteen and more for each row
-that is looked at, and the whole file after a few queries.
+The file is read, not mapped: mapped pages count as memory in use, at least sixteen for each row,
+which is the whole file after a few queries.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from engine.errors import ShardError
 from engine.vectors.quantizer import Codes
 
-# Rows this near to each other are read at once, with those between them: one page holds as many.
-_NEAR_ROWS = 32
-_HINTS = hasattr(os, "posix_fadvise")
+# Rows at most this far apart are read at once with those between them; one page holds as many.
+_MAX_GAP_ROWS = 32
+_HAS_FADVISE = hasattr(os, "posix_fadvise")
 
 
 class VectorFile:
@@ -33,7 +33,7 @@ class VectorFile:
     Raises
     ------
     ShardError
-        It is missing, or of another size.
+        The file is missing or has another size.
     """
 
     def __init__(self, path: Path, n_rows: int, dim: int) -> None:
@@ -43,9 +43,9 @@ class VectorFile:
         except OSError as error:
             raise ShardError(path, f"cannot be read ({error.strerror})") from error
         weakref.finalize(self, os.close, self._file)
-        if (found := os.fstat(self._file).st_size) != n_rows * dim:
-            raise ShardError(path, f"has {found} bytes, its header promises {n_rows * dim}")
-        if _HINTS:  # rows are read here and there
+        if (n_bytes := os.fstat(self._file).st_size) != n_rows * dim:
+            raise ShardError(path, f"has {n_bytes} bytes, but the header states {n_rows * dim}")
+        if _HAS_FADVISE:  # do not read ahead
             os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_RANDOM)
 
     def read(self, first: int, last: int) -> Codes:
@@ -58,16 +58,16 @@ class VectorFile:
         Raises
         ------
         ShardError
-            They cannot be read.
+            The file cannot be read.
         """
         return self._read(np.array([first]), np.array([last - first]))
 
-    def pick(self, rows: NDArray[np.int64]) -> Codes:
-        """Read rows here and there.
+    def read_rows(self, rows: NDArray[np.int64]) -> Codes:
+        """Read some rows.
 
         Parameters
         ----------
-        rows : int64 array of shape (n,), rising
+        rows : int64 array of shape (n,), in rising order
 
         Returns
         -------
@@ -76,34 +76,34 @@ class VectorFile:
         Raises
         ------
         ShardError
-            They cannot be read.
+            The file cannot be read.
         """
-        starts, lengths = _stretches(rows)
-        of = np.repeat(np.arange(len(starts)), np.diff([*starts, len(rows)]))
+        starts, lengths = _runs(rows)
+        run = np.repeat(np.arange(len(starts)), np.diff([*starts, len(rows)]))
         firsts = rows[starts]
-        before = np.cumsum(lengths) - lengths
+        n_before = np.cumsum(lengths) - lengths
         codes = self._read(firsts, lengths)
-        return np.asarray(codes[before[of] + rows - firsts[of]])
+        return np.asarray(codes[n_before[run] + rows - firsts[run]])
 
     def _read(self, firsts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Codes:
-        """Read stretches of rows, one behind the other."""
+        """Read runs of consecutive rows into one array."""
         sizes, offsets = (lengths * self.dim).tolist(), (firsts * self.dim).tolist()
-        if _HINTS and len(sizes) > 1:  # a disk is quicker when it knows what else is wanted
+        if _HAS_FADVISE and len(sizes) > 1:  # lets the disk read them together
             for size, offset in zip(sizes, offsets, strict=True):
                 os.posix_fadvise(self._file, offset, size, os.POSIX_FADV_WILLNEED)
         try:
-            found = b"".join(map(os.pread, repeat(self._file), sizes, offsets))
+            content = b"".join(map(os.pread, repeat(self._file), sizes, offsets))
         except OSError as error:
             raise ShardError(self.path, f"cannot be read ({error.strerror})") from error
-        if len(found) != lengths.sum() * self.dim:
-            raise ShardError(self.path, "has become shorter since it was opened")
-        return np.frombuffer(found, np.int8).reshape(-1, self.dim)
+        if len(content) != lengths.sum() * self.dim:
+            raise ShardError(self.path, "was truncated while open")
+        return np.frombuffer(content, np.int8).reshape(-1, self.dim)
 
 
-def _stretches(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Divide rising rows where they lie far apart: where stretches begin, and rows they span."""
+def _runs(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Divide rising rows where they are far apart: indices of the first, and rows each spans."""
     if not len(rows):
         return rows, rows
-    ends = np.flatnonzero(np.diff(rows) > _NEAR_ROWS)
+    ends = np.flatnonzero(np.diff(rows) > _MAX_GAP_ROWS)
     starts = np.array([0, *(ends + 1)], np.int64)
     return starts, rows[[*ends, len(rows) - 1]] + 1 - rows[starts]

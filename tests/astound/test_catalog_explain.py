@@ -109,7 +109,7 @@ def test_clip_at_another_speed_is_followed_as_it_was_played(
 def test_believed_track_is_looked_into_though_it_was_no_candidate(catalog: Catalog) -> None:
     """One diagonal is followed, that of the longer part; the other part's track is asked for."""
     both = np.concatenate([clip(1, 2.0, 4.0), clip(2, 1.5, 2.5)])
-    search = SearchConfig(top_k=1, speeds=())
+    search = SearchConfig(k=1, speeds=())
     alignment = AlignConfig(max_candidates=1)
     told = catalog.explain(both, RATE, track=3, search=search, alignment=alignment)
     assert len(told.nearest) == 1

@@ -9,7 +9,7 @@ from engine.errors import ConfigError
 
 BAD = [
     (IndexConfig, {"segment_hop_s": 0.0}),
-    (SearchConfig, {"top_k": 0}),
+    (SearchConfig, {"k": 0}),
     (SearchConfig, {"query_hop_s": -0.1}),
     (AlignConfig, {"max_candidates": 0}),
     (IngestConfig, {"n_jobs": 0}),
@@ -24,6 +24,6 @@ def test_config_bad_value_is_refused(config: Any, values: dict[str, Any]) -> Non
 
 
 def test_config_error_names_setting_value_and_fix() -> None:
-    with pytest.raises(ConfigError, match=r"^invalid top_k=0: must be positive$") as caught:
-        SearchConfig(top_k=0)
-    assert caught.value.key == "top_k"
+    with pytest.raises(ConfigError, match=r"^invalid k=0: must be positive$") as caught:
+        SearchConfig(k=0)
+    assert caught.value.key == "k"

@@ -98,7 +98,7 @@ def assert_all_is_there(stocked: Stocked, least_cosine: float) -> None:
         assert not stored[~audible].any()
         assert (stored * vectors).sum(axis=1)[audible].min() > least_cosine
         np.testing.assert_allclose(index.clips(track), vectors[:3], atol=1e-6)
-        hits = index.search(vectors[audible], 5, n_probe=1000)
+        hits = index.search(vectors[audible], 5, nprobe=1000)
         own = (track_ids(hits.addresses) == track) & (
             positions(hits.addresses) == np.flatnonzero(audible)[:, None]
         )
@@ -114,7 +114,7 @@ def test_small_catalog_becomes_one_exact_shard(stocked: Stocked) -> None:
     assert len(stocked.shards.names()) == 1
 
 
-@pytest.mark.parametrize(("storage", "least"), [("full", 0.98), ("compact", 0.6)])
+@pytest.mark.parametrize(("storage", "least"), [("full", 0.98), ("codes", 0.6)])
 def test_large_catalog_becomes_trained_shards(
     stocked: Stocked, storage: Storage, least: float
 ) -> None:
@@ -139,9 +139,9 @@ def test_what_is_added_later_joins_with_the_same_quantizer(stocked: Stocked) -> 
 
 
 def _centroids(shard: Shard) -> Vectors:
-    trained = shard.trained
+    trained = shard.read_trained()
     assert trained is not None
-    found: Vectors = quantizer.lists(trained).quantizer.reconstruct_n(0, shard.n_lists)
+    found: Vectors = quantizer.lists_of(trained).quantizer.reconstruct_n(0, shard.nlist)
     return found
 
 
@@ -185,13 +185,13 @@ def test_empty_catalog_has_nothing_to_compact(stocked: Stocked) -> None:
 
 def test_compact_storage_cannot_be_undone(stocked: Stocked) -> None:
     stocked.add(20)
-    stocked.compact(LARGE, "compact")
+    stocked.compact(LARGE, "codes")
     assert not list(stocked.shards.folder.rglob("segments.i8"))
     with pytest.raises(StoreError, match="compactly"):
         stocked.compact(LARGE, "full")
     stocked.add(4)
     stocked.compact(LARGE)
-    assert set(stocked.kinds()) == {"compact"}
+    assert set(stocked.kinds()) == {"codes"}
 
 
 def test_progress_ends_at_the_whole(stocked: Stocked) -> None:
@@ -207,11 +207,11 @@ def test_catalog_that_grew_is_trained_again(
 ) -> None:
     stocked.add(10)
     stocked.compact(LARGE)
-    monkeypatch.setattr("engine.vectors.quantizer._N_LISTS", (64, 128))
+    monkeypatch.setattr("engine.vectors.quantizer._NLIST_RANGE", (64, 128))
     stocked.add(40)
     stocked.compact(LARGE)
     for name in stocked.store.shard_names():
-        assert Shard(stocked.shards.path(name)).n_lists == 64
+        assert Shard(stocked.shards.path(name)).nlist == 64
 
 
 def test_what_a_crash_left_is_swept(stocked: Stocked) -> None:

@@ -64,7 +64,7 @@ def test_query_warns_of_a_calibration_for_other_settings(
     home: Path, tiny_weights: Path, run: Run
 ) -> None:
     calibration = Calibration.load(tiny_weights.with_name("calibration.json"))
-    other = replace(calibration, search=SearchConfig(top_k=7))
+    other = replace(calibration, search=SearchConfig(k=7))
     other.save(home / "catalog" / "calibration.json")
     for form in ("table", "csv", "pexafb"):
         result = run("query", "known.wav", "unknown.wav", "--format", form)

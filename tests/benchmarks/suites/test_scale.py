@@ -25,7 +25,7 @@ def test_run_measures_all_sizes_and_resumes(
         references=[sounds / "music"], distractors_from=two_catalogs / "others",
         noise=sounds / "noise", rooms=sounds / "rooms",
         out=two_catalogs / "scale.json", n_segments=(1300,), n_queries=1,
-        storage="compact", model=tiny_model, device="cpu", jobs=1, docs=two_catalogs / "docs",
+        storage="codes", model=tiny_model, device="cpu", jobs=1, docs=two_catalogs / "docs",
     )  # fmt: skip
     results = scale.run(config)
     assert json.loads(config.out.read_text()) == json.loads(json.dumps(results))
@@ -36,7 +36,7 @@ def test_run_measures_all_sizes_and_resumes(
     real, largest = results["sizes"][1], results["sizes"][-1]
     assert real["n_segments"] == n_real
     assert largest["n_segments"] == n_references + 2 * TRACK_SEGMENTS
-    assert largest["n_shards"] == {"compact": 1}
+    assert largest["n_shards"] == {"codes": 1}
     assert [row["n_probe"] for row in largest["efforts"]] == [None, 4]
     assert [cell["present"]["hit_rate"]["n"] for cell in largest["cells"]] == [1, 1]
     assert largest["change"]["n_deleted"] == 2

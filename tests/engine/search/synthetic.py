@@ -81,13 +81,13 @@ def query_at_tempo(
     return query_of(embeddings_at(track, starts_s, rng, noise))
 
 
-def nearest(query: Fingerprint, catalog: Catalog, top_k: int = 20) -> Hits:
+def nearest(query: Fingerprint, catalog: Catalog, k: int = 20) -> Hits:
     addresses = np.array(
         [address(track, i) for track, vectors in catalog.items() for i in range(len(vectors))],
         np.int64,
     )
     cosines = query.embeddings @ np.concatenate(list(catalog.values())).T
-    best = np.argsort(-cosines, axis=1)[:, :top_k]
+    best = np.argsort(-cosines, axis=1)[:, :k]
     return Hits(addresses=addresses[best], cosines=np.take_along_axis(cosines, best, axis=1))
 
 
@@ -100,9 +100,9 @@ def reader(catalog: Catalog) -> TrackReader:
 
 
 def candidates(
-    query: Fingerprint, catalog: Catalog, top_k: int = 20, config: AlignConfig = CONFIG
+    query: Fingerprint, catalog: Catalog, k: int = 20, config: AlignConfig = CONFIG
 ) -> list[Candidate]:
-    hits = nearest(query, catalog, top_k)
+    hits = nearest(query, catalog, k)
     diagonals = vote(hits, TICKS_PER_HOP, config.max_candidates)
     tracks = reader(catalog)
     found = alignment.rescore(diagonals, query, query.embeddings, hits, tracks, config)

@@ -100,7 +100,7 @@ def indexed(folder: Path, *shards: Sequence[tuple[int, Vectors]]) -> Index:
 
 
 def by_track(query: Fingerprint, index: Index) -> dict[int, Candidate]:
-    search = SearchConfig(query_hop_s=TICK_S, top_k=20)
+    search = SearchConfig(query_hop_s=TICK_S, k=20)
     context = SearchContext(index=index, reference_hop_s=HOP_S, search=search)
     return {one.track_id: one for one in find_candidates(query, context)}
 

@@ -240,7 +240,7 @@ def test_load_anything_else_is_refused(tmp_path: Path, content: str) -> None:
 
 def test_load_returns_the_settings_that_were_saved(tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
-    search = SearchConfig(top_k=20, n_probe=8, speeds=(1.1, 2 ** (1 / 12)))
+    search = SearchConfig(k=20, nprobe=8, speeds=(1.1, 2 ** (1 / 12)))
     saved = replace(CALIBRATION, search=search, alignment=AlignConfig(max_tilt=0.1))
     saved.save(path)
     assert Calibration.load(path) == saved

@@ -86,7 +86,7 @@ def test_find_candidates_in_an_empty_catalog_gives_nothing(
 
 
 @pytest.mark.parametrize("n_segments", [3, 12])
-def test_find_candidates_in_a_catalog_of_less_than_top_k_segments_works(
+def test_find_candidates_in_a_catalog_of_less_than_k_segments_works(
     tmp_path: Path, rng: np.random.Generator, n_segments: int
 ) -> None:
     music = smooth(rng, 100)

@@ -70,7 +70,7 @@ def searcher(folder: Path, music: dict[int, Vectors], *, large: bool, n_fallback
         context=SearchContext(
             index=Index(shards, placements, "recipe"),
             reference_hop_s=HOP_S,
-            search=SearchConfig(top_k=5, n_fallback_neighbours=n_fallback, n_probe=16, speeds=()),
+            search=SearchConfig(k=5, n_fallback_neighbours=n_fallback, nprobe=16, speeds=()),
         ),
     )
 

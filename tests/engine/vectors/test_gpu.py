@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from engine.records import NO_ADDRESS, Fingerprint, Placement, Vectors, address
 from engine.vectors import quantizer
-from engine.vectors.gpu import MAX_FOUND, find
+from engine.vectors.gpu import MAX_K, GpuIndex, find_gpu
 from engine.vectors.index import Index
 from engine.vectors.quantizer import Storage
 from engine.vectors.shard import Shard, write_shard
@@ -25,7 +25,7 @@ from tests.gpus import BOTH, OnCpu, gpu
 DIM = 16
 N_EACH = 200
 N_TRACKS = 12
-KINDS = ("flat", "full", "compact")
+KINDS = ("flat", "full", "codes")
 
 
 def music(number: int, n: int = N_EACH) -> Vectors:
@@ -66,7 +66,7 @@ class Stored:
             self._write([music(number) for number in numbers], first, kind)
 
     def _write(self, tracks: list[Vectors], first: int, kind: str) -> None:
-        index = None if kind == "flat" else trained("full" if kind == "full" else "compact")
+        index = None if kind == "flat" else trained("full" if kind == "full" else "codes")
         written = write_shard(self.shards, map(_fingerprint, tracks), index)
         self.placements += written.placements(range(first, first + len(tracks)))
 
@@ -107,18 +107,18 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Stored:
 # -- finding one ---------------------------------------------------------------------------------
 
 
-def test_find_for_the_cpu_is_none(caplog: pytest.LogCaptureFixture) -> None:
-    assert find("cpu") is None
+def test_find_gpu_for_the_cpu_is_none(caplog: pytest.LogCaptureFixture) -> None:
+    assert find_gpu("cpu") is None
     assert not caplog.records
 
 
 @pytest.mark.skipif(faiss.get_num_gpus() > 0, reason="FAISS has a GPU here")
 @pytest.mark.parametrize(("device", "n_warnings"), [("auto", 0), ("cuda", 1)])
-def test_find_without_a_gpu_warns_those_who_asked(
+def test_find_gpu_without_a_gpu_warns_those_who_asked(
     caplog: pytest.LogCaptureFixture, device: str, n_warnings: int
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        assert find(device) is None
+        assert find_gpu(device) is None
     assert ["astound[gpu]" in one.message for one in caplog.records] == [True] * n_warnings
 
 
@@ -127,16 +127,16 @@ def test_find_without_a_gpu_warns_those_who_asked(
 
 @BOTH
 @pytest.mark.parametrize("without", [(), (1, 5), (0, 1, 2, 3), (3, 4, 11)])
-@pytest.mark.parametrize("top_k", [1, 20])
+@pytest.mark.parametrize("k", [1, 20])
 def test_search_equals_brute_force_over_living_tracks(
-    stored: Stored, kind: str, top_k: int, without: tuple[int, ...]
+    stored: Stored, kind: str, k: int, without: tuple[int, ...]
 ) -> None:
     index = Index(stored.shards, stored.living(without), "recipe", gpu(kind))
-    hits = index.search(queries(), top_k)
-    cosines, of_all = stored.nearest(queries(), top_k, without)
+    hits = index.search(queries(), k)
+    cosines, of_all = stored.nearest(queries(), k, without)
     np.testing.assert_allclose(hits.cosines, cosines, atol=1e-6)
     for i, found in enumerate(hits.addresses.tolist()):
-        assert len(set(found)) == top_k
+        assert len(set(found)) == k
         np.testing.assert_allclose([of_all[one][i] for one in found], cosines[i], atol=1e-6)
 
 
@@ -169,7 +169,7 @@ def test_search_without_queries_finds_nothing(stored: Stored) -> None:
 
 def test_search_for_more_than_a_gpu_finds_is_the_cpus(stored: Stored) -> None:
     index = Index(stored.shards, stored.placements, "recipe", OnCpu())
-    assert index.search(queries(2), MAX_FOUND + 1).cosines.shape == (2, MAX_FOUND + 1)
+    assert index.search(queries(2), MAX_K + 1).cosines.shape == (2, MAX_K + 1)
 
 
 def test_narrowed_index_finds_its_tracks_alone(stored: Stored) -> None:
@@ -192,18 +192,18 @@ def test_search_from_many_threads_is_as_from_one(stored: Stored, kind: str) -> N
 
 
 @BOTH
-@pytest.mark.parametrize("storage", ["full", "compact"])
+@pytest.mark.parametrize("storage", ["full", "codes"])
 def test_trained_lists_are_as_near_as_the_cpus(kind: str, storage: Storage) -> None:
     sample = np.concatenate([music(number)[8:] for number in range(N_TRACKS)])
     indexes = [trained(storage), quantizer.train(sample, len(sample), storage, gpu=gpu(kind))]
     near = []
     for index in indexes:
-        inner = quantizer.lists(index)
+        inner = quantizer.lists_of(index)
         centroids = faiss.downcast_index(inner.quantizer).reconstruct_n(0, inner.nlist)
         near.append((sample @ faiss.vector_to_array(_rotation(index).A).reshape(DIM, DIM).T)
                     @ centroids.T)  # fmt: skip
     assert near[1].max(axis=1).mean() == pytest.approx(near[0].max(axis=1).mean(), rel=0.01)
-    assert quantizer.lists(indexes[1]).clustering_index is None
+    assert quantizer.lists_of(indexes[1]).clustering_index is None
 
 
 def _rotation(index: Any) -> Any:
@@ -211,14 +211,14 @@ def _rotation(index: Any) -> Any:
 
 
 @BOTH
-@pytest.mark.parametrize("storage", ["full", "compact"])
+@pytest.mark.parametrize("storage", ["full", "codes"])
 def test_filled_lists_equal_the_cpus(kind: str, storage: Storage) -> None:
     indexes = [trained(storage), trained(storage)]
     for index, device in zip(indexes, (None, gpu(kind)), strict=True):
         for number in range(N_TRACKS):
             quantizer.add(index, music(number), device)
     for index in indexes:
-        quantizer.lists(index).nprobe = 4
+        quantizer.lists_of(index).nprobe = 4
     (cosines, rows), (others, other_rows) = (index.search(queries(), 10) for index in indexes)
     assert indexes[1].ntotal == N_TRACKS * N_EACH
     assert (rows == other_rows).mean() > 0.98
@@ -226,7 +226,7 @@ def test_filled_lists_equal_the_cpus(kind: str, storage: Storage) -> None:
 
 
 @BOTH
-@pytest.mark.parametrize("storage", ["full", "compact"])
+@pytest.mark.parametrize("storage", ["full", "codes"])
 def test_shard_filled_on_a_gpu_is_searched_without_one(
     tmp_path: Path, kind: str, storage: Storage
 ) -> None:
@@ -234,7 +234,7 @@ def test_shard_filled_on_a_gpu_is_searched_without_one(
     shards = LocalStorage(tmp_path)
     written = write_shard(shards, map(_fingerprint, tracks), trained(storage), gpu(kind))
     shard = Shard(shards.path(written.name))
-    rows = shard.near(queries(), 1, n_probe=shard.n_lists)
+    rows = shard.candidates(queries(), 1, nprobe=shard.nlist)
     cosines = shard.cosines(queries(), rows).max(axis=1, keepdims=True)
     exact = queries() @ shard.vectors(0, shard.n_segments).T
     assert shard.kind == storage
@@ -247,3 +247,101 @@ def test_lists_have_their_own_centroids_again_after_a_fault() -> None:
         quantizer.add(index, np.zeros((3, DIM + 1), np.float32), OnCpu())
     quantizer.add(index, music(1))
     assert index.ntotal == N_EACH
+
+
+# -- rows in parts -------------------------------------------------------------------------------
+
+N_ROWS = 250
+PART_ROWS = 40
+PART_BYTES = PART_ROWS * (2 * DIM + 4)
+N_PARTS = 7
+
+
+def unit(rng: np.random.Generator, n: int) -> Vectors:
+    vectors = rng.standard_normal((n, DIM)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+class CountingRows:
+    """Vectors that record which parts of them were read."""
+
+    def __init__(self, vectors: Vectors) -> None:
+        self.vectors = vectors
+        self.read: list[int] = []
+
+    def __call__(self, first: int, last: int) -> Vectors:
+        self.read.append(first)
+        return self.vectors[first:last]
+
+    def index(self, n_bytes: int) -> GpuIndex:
+        return GpuIndex(OnCpu(n_bytes), len(self.vectors), DIM, self, part_rows=PART_ROWS)
+
+
+@pytest.fixture
+def rows(rng: np.random.Generator) -> CountingRows:
+    return CountingRows(unit(rng, N_ROWS))
+
+
+@pytest.mark.parametrize("n_bytes", [0, PART_BYTES, 3 * PART_BYTES + 1, 100 * PART_BYTES])
+@pytest.mark.parametrize("n", [1, 9, 60])
+def test_search_in_turns_equals_brute_force(
+    rows: CountingRows, rng: np.random.Generator, n_bytes: int, n: int
+) -> None:
+    queries = unit(rng, 20)
+    index = rows.index(n_bytes)
+    cosines = queries @ rows.vectors.T
+    best = -np.sort(-cosines, axis=1)[:, :n]
+    for _ in range(2):
+        found = np.take_along_axis(cosines, index.search(queries, n), axis=1)
+        np.testing.assert_allclose(found, best, atol=1e-3)
+
+
+def test_search_pads_with_none(rows: CountingRows, rng: np.random.Generator) -> None:
+    found = rows.index(2 * PART_BYTES).search(unit(rng, 3), N_ROWS + 2)
+    assert (np.sort(found, axis=1) == [-1, -1, *range(N_ROWS)]).all()
+
+
+def test_parts_that_fit_are_read_once(rows: CountingRows, rng: np.random.Generator) -> None:
+    index = rows.index(N_PARTS * PART_BYTES)
+    for _ in range(3):
+        index.search(unit(rng, 2), 5)
+    assert rows.read == list(range(0, N_ROWS, PART_ROWS))
+
+
+def test_parts_that_do_not_fit_take_turns_with_the_oldest(
+    rows: CountingRows, rng: np.random.Generator
+) -> None:
+    index = rows.index(5 * PART_BYTES)
+    for _ in range(2):
+        index.search(unit(rng, 2), 5)
+    first, second = rows.read[:N_PARTS], rows.read[N_PARTS:]
+    assert first == list(range(0, N_ROWS, PART_ROWS))
+    assert second == first[:2]  # what is there is searched before anything takes its place
+
+
+def test_never_more_parts_than_fit(rows: CountingRows, rng: np.random.Generator) -> None:
+    index = rows.index(3 * PART_BYTES)
+    held: list[int] = []
+    reading = index._read
+
+    def noting(first: int, last: int) -> Vectors:
+        held.append(len(index._parts))
+        return reading(first, last)
+
+    index._read = noting
+    index.search(unit(rng, 2), 5)
+    assert max(held) == 2  # before the one that is read joins them
+
+
+@BOTH
+def test_half_precision_is_near_enough(rng: np.random.Generator, kind: str) -> None:
+    vectors, queries = unit(rng, 5000), unit(rng, 50)
+    part = gpu(kind).flat_index(DIM, half_precision=True)
+    part.add(vectors)
+    cosines, rows = part.search(queries, 10)
+    np.testing.assert_allclose(cosines, np.take_along_axis(queries @ vectors.T, rows, 1), atol=1e-3)
+
+
+@pytest.mark.gpu
+def test_room_is_less_than_there_is() -> None:
+    assert 0 < gpu("gpu").usable_bytes() < 1 << 40

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -71,23 +72,23 @@ def stored(tmp_path: Path, rng: np.random.Generator) -> Stored:
 
 
 @pytest.mark.parametrize("without", [(), (7,), (4, 11), (12,), (3, 4, 7, 11), (3, 4, 7, 11, 12)])
-@pytest.mark.parametrize("top_k", [1, 20, 200])
+@pytest.mark.parametrize("k", [1, 20, 200])
 def test_search_equals_brute_force_over_living_tracks(
-    stored: Stored, rng: np.random.Generator, top_k: int, without: tuple[int, ...]
+    stored: Stored, rng: np.random.Generator, k: int, without: tuple[int, ...]
 ) -> None:
     queries = unit(rng, 15)
     index = stored.index(without=without)
-    hits = index.search(queries, top_k)
+    hits = index.search(queries, k)
 
     living = [track for track in SIZES if track not in without]
     addresses = np.array([address(one, i) for one in living for i in range(SIZES[one])], np.int64)
     stack = np.concatenate([np.zeros((0, DIM)), *(stored.tracks[one] for one in living)])
     cosines = queries @ kept(stack.astype(np.float32)).T
-    order = np.argsort(-cosines, axis=1)[:, :top_k]
+    order = np.argsort(-cosines, axis=1)[:, :k]
     n = order.shape[1]
 
     assert index.n_segments == len(addresses)
-    assert hits.addresses.shape == hits.cosines.shape == (15, top_k)
+    assert hits.addresses.shape == hits.cosines.shape == (15, k)
     np.testing.assert_array_equal(hits.addresses[:, :n], addresses[order])
     np.testing.assert_allclose(
         hits.cosines[:, :n], np.take_along_axis(cosines, order, axis=1), atol=1e-6
@@ -116,6 +117,20 @@ def test_search_empty_catalog_finds_nothing(
 
 def test_search_no_query_finds_nothing(stored: Stored) -> None:
     assert stored.index().search(np.zeros((0, DIM), np.float32), 5).addresses.shape == (0, 5)
+
+
+def test_searches_share_threads_that_end_with_the_index(stored: Stored) -> None:
+    n_before = threading.active_count()
+    index = stored.index()
+    for _ in range(10):
+        index.search(stored.tracks[11], 3)
+        index.among([3, 11]).search(stored.tracks[11], 3)
+    threads = threading.enumerate()[n_before:]
+    assert 0 < len(threads) <= len(SHARDS)
+    del index
+    for thread in threads:
+        thread.join(10)
+    assert threading.active_count() == n_before
 
 
 @pytest.mark.parametrize("track", SIZES)

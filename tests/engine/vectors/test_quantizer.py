@@ -31,26 +31,26 @@ def test_silence_stays_silent() -> None:
 
 def test_lists_grow_with_the_catalog_within_bounds() -> None:
     sizes = [1, 10_000, 1_000_000, 10_000_000, 10**12]
-    counts = [quantizer.n_lists(n) for n in sizes]
+    counts = [quantizer.choose_nlist(n) for n in sizes]
     assert counts == sorted(counts)
     assert counts[3] == 4096
     assert all(count & (count - 1) == 0 for count in counts)
-    assert all(0 < quantizer.n_probes(count) <= count for count in counts)
+    assert all(0 < quantizer.choose_nprobe(count) <= count for count in counts)
 
 
-@pytest.mark.parametrize("storage", ["full", "compact"])
+@pytest.mark.parametrize("storage", ["full", "codes"])
 def test_trained_index_is_empty_and_tells_what_it_is(
     rng: np.random.Generator, storage: Storage
 ) -> None:
     index = quantizer.train(unit(rng, 1200), 1200, storage)
     assert index.is_trained
     assert index.ntotal == 0
-    assert quantizer.storage(index) == storage
-    assert quantizer.lists(index).nlist == quantizer.n_lists(1200)
+    assert quantizer.storage_of(index) == storage
+    assert quantizer.lists_of(index).nlist == quantizer.choose_nlist(1200)
 
 
 def test_training_is_seeded(rng: np.random.Generator) -> None:
     sample = unit(rng, 1200)
     trained = [quantizer.train(sample, 1200, "full", seed=3) for _ in range(2)]
-    one, other = (quantizer.lists(index).quantizer.reconstruct_n(0, 4) for index in trained)
+    one, other = (quantizer.lists_of(index).quantizer.reconstruct_n(0, 4) for index in trained)
     np.testing.assert_array_equal(one, other)

@@ -13,7 +13,7 @@ from engine.errors import NewerShardError, RecipeMismatchError, ShardError
 from engine.records import Fingerprint, Vectors
 from engine.vectors import quantizer
 from engine.vectors.quantizer import Storage
-from engine.vectors.shard import Shard, write_shard
+from engine.vectors.shard import VERSION, Shard, write_shard
 from engine.vectors.storage import PARTIAL_PREFIX, LocalStorage
 
 DIM = 24
@@ -39,14 +39,14 @@ def fingerprint(embeddings: Vectors, n_clips: int = 2) -> Fingerprint:
 def search(
     shard: Shard,
     queries: Vectors,
-    top_k: int,
+    k: int,
     alive: NDArray[np.bool_] | None = None,
-    n_probe: int | None = None,
+    nprobe: int | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Rows and cosines of the nearest vectors, nearest first."""
-    rows = shard.near(queries, top_k, alive, n_probe=n_probe)
+    rows = shard.candidates(queries, k, alive, nprobe=nprobe)
     cosines = shard.cosines(queries, rows)
-    order = np.argsort(-cosines, axis=1, kind="stable")[:, :top_k]
+    order = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(rows, order, axis=1), np.take_along_axis(cosines, order, axis=1)
 
 
@@ -120,16 +120,16 @@ def test_write_shard_returns_the_rows_of_each_recording(tmp_path: Path, vectors:
         np.testing.assert_array_equal(found, kept(one.clip_embeddings))
 
 
-@pytest.mark.parametrize("top_k", [1, 5, 50])
+@pytest.mark.parametrize("k", [1, 5, 50])
 def test_search_equals_brute_force(
-    written: Path, vectors: Vectors, rng: np.random.Generator, top_k: int
+    written: Path, vectors: Vectors, rng: np.random.Generator, k: int
 ) -> None:
     queries = unit(rng, 20)
-    rows, cosines = search(Shard(written), queries, top_k)
+    rows, cosines = search(Shard(written), queries, k)
     expected_rows, expected_cosines = brute_force(queries, kept(vectors))
-    assert rows.shape == cosines.shape == (20, top_k)
-    np.testing.assert_array_equal(rows, expected_rows[:, :top_k])
-    np.testing.assert_allclose(cosines, expected_cosines[:, :top_k], atol=1e-6)
+    assert rows.shape == cosines.shape == (20, k)
+    np.testing.assert_array_equal(rows, expected_rows[:, :k])
+    np.testing.assert_allclose(cosines, expected_cosines[:, :k], atol=1e-6)
 
 
 @pytest.mark.parametrize("n_alive", [0, 1, 7, 8, 9, 49])
@@ -205,12 +205,12 @@ def test_open_missing_folder_is_refused(tmp_path: Path) -> None:
     ("changes", "reason"),
     [
         ({"format": "another shard"}, "not an astound shard"),
-        ({"version": 1}, "version 1"),
+        ({"version": VERSION - 1}, f"version {VERSION - 1}, .* new catalog"),
         ({"kind": "round"}, "round"),
         ({"version": None}, "version"),
-        ({"n_segments": 51}, "promises"),
-        ({"n_clips": 4}, "promises"),
-        ({"dim": 25}, "promises"),
+        ({"n_segments": 51}, "states"),
+        ({"n_clips": 4}, "states"),
+        ({"dim": 25}, "states"),
     ],
 )
 def test_open_header_that_does_not_fit_is_refused(
@@ -222,7 +222,7 @@ def test_open_header_that_does_not_fit_is_refused(
 
 
 def test_open_shard_of_a_newer_astound_is_not_called_damaged(written: Path) -> None:
-    edit_header(written, version=3)
+    edit_header(written, version=VERSION + 1)
     with pytest.raises(NewerShardError, match="update astound") as caught:
         Shard(written)
     assert not isinstance(caught.value, ShardError)
@@ -312,7 +312,7 @@ def large() -> Vectors:
     return vectors
 
 
-@pytest.fixture(scope="module", params=["full", "compact"])
+@pytest.fixture(scope="module", params=["full", "codes"])
 def trained_shard(
     request: pytest.FixtureRequest, large: Vectors, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
@@ -358,7 +358,7 @@ def test_large_shard_keeps_vectors_and_silence(trained_shard: Path, large: Vecto
 def test_large_shard_finds_only_what_is_alive(trained_shard: Path, large: Vectors) -> None:
     alive = np.zeros(N_LARGE, bool)
     alive[::7] = True
-    rows, _ = search(Shard(trained_shard), large[:30], 40, alive, n_probe=1000)
+    rows, _ = search(Shard(trained_shard), large[:30], 40, alive, nprobe=1000)
     assert (rows[rows >= 0] % 7 == 0).all()
     assert (rows >= 0).any(axis=1).all()
 
@@ -367,14 +367,14 @@ def test_large_shard_gives_more_when_it_looks_into_more_lists(
     trained_shard: Path, large: Vectors
 ) -> None:
     shard = Shard(trained_shard)
-    few, _ = search(shard, large[:30], 400, n_probe=1)
-    many, _ = search(shard, large[:30], 400, n_probe=16)
+    few, _ = search(shard, large[:30], 400, nprobe=1)
+    many, _ = search(shard, large[:30], 400, nprobe=16)
     assert (few >= 0).sum() < (many >= 0).sum()
 
 
 def test_large_shard_trains_the_next_one(trained_shard: Path, large: Vectors) -> None:
     shard = Shard(trained_shard)
-    trained = shard.trained
+    trained = shard.read_trained()
     assert trained is not None
     written = write_shard(LocalStorage(trained_shard.parent), [fingerprint(large[:300])], trained)
     again = Shard(trained_shard.parent / written.name)
@@ -400,7 +400,7 @@ def test_more_queries_than_are_looked_up_together(
 ) -> None:
     shard = Shard(trained_shard)
     rows, cosines = search(shard, large[:20], 10)
-    monkeypatch.setattr("engine.vectors.shard._N_TOGETHER", 3)
+    monkeypatch.setattr("engine.vectors.shard._BLOCK_QUERIES", 3)
     again = search(shard, large[:20], 10)
     np.testing.assert_array_equal(rows, again[0])
     np.testing.assert_allclose(cosines, again[1], atol=1e-6)

@@ -30,7 +30,7 @@ def path(codes: Codes, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @given(rows=st.lists(st.integers(0, N_ROWS - 1)))
 def test_picks_what_was_written(rows: list[int], codes: Codes, path: Path) -> None:
     wanted = np.unique(np.array(rows, np.int64))
-    picked = VectorFile(path, N_ROWS, DIM).pick(wanted)
+    picked = VectorFile(path, N_ROWS, DIM).read_rows(wanted)
     np.testing.assert_array_equal(picked, codes[wanted])
 
 
@@ -44,12 +44,12 @@ def test_threads_do_not_disturb_each_other(codes: Codes, path: Path) -> None:
     file = VectorFile(path, N_ROWS, DIM)
     rows = [np.arange(first, N_ROWS, 41) for first in range(40)]
     with ThreadPoolExecutor(4) as pool:
-        for wanted, picked in zip(rows, pool.map(file.pick, rows), strict=True):
+        for wanted, picked in zip(rows, pool.map(file.read_rows, rows), strict=True):
             np.testing.assert_array_equal(picked, codes[wanted])
 
 
 def test_file_of_another_size_is_refused(path: Path) -> None:
-    with pytest.raises(ShardError, match="has 3000 bytes, its header promises 3006"):
+    with pytest.raises(ShardError, match="has 3000 bytes, but the header states 3006"):
         VectorFile(path, N_ROWS + 1, DIM)
 
 
@@ -64,7 +64,7 @@ def test_file_that_was_cut_is_noticed(codes: Codes, tmp_path: Path) -> None:
     file = VectorFile(path, N_ROWS, DIM)
     with path.open("r+b") as shortened:
         shortened.truncate(DIM)
-    with pytest.raises(ShardError, match="shorter"):
+    with pytest.raises(ShardError, match="truncated"):
         file.read(0, 2)
 
 
