@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import printable
@@ -10,8 +12,18 @@ from engine.records import Candidate, Entry, Match, QueryResult, SimilarTrack, T
 
 if TYPE_CHECKING:
     from engine.scan.records import TrackSpan
+    from engine.search.explainer import Explainer
+    from engine.search.explanation import Explanation, RankedCandidate
+    from engine.store.store import Store
 
 JsonObject = dict[str, Any]
+
+MAX_MATCHES = 5
+"""Matches of a query, at most, by default."""
+MAX_SIMILAR_TRACKS = 10
+"""Similar tracks of a recording, at most, by default."""
+
+_N_NEAREST = 10  # candidates that an explanation lists
 
 
 # -- candidates joined with their tracks -----------------------------------------------------
@@ -60,6 +72,76 @@ def to_match(
     )
 
 
+def to_matches(
+    accepted: Sequence[tuple[Candidate, float]], store: Store, start_s: float
+) -> tuple[Match, ...]:
+    """Join candidates and their confidences with their tracks; leave out deleted tracks."""
+    tracks = {t.id: t for t in store.tracks([candidate.track_id for candidate, _ in accepted])}
+    return tuple(
+        to_match(rank, candidate, confidence, tracks[candidate.track_id], start_s)
+        for rank, (candidate, confidence) in enumerate(accepted, 1)
+        if candidate.track_id in tracks
+    )
+
+
+def to_explanation(
+    explainer: Explainer, store: Store, track_id: int | None, name: str, start_s: float
+) -> Explanation:
+    """Explain a query.
+
+    Parameters
+    ----------
+    explainer : Explainer
+    store : Store
+    track_id : int or None
+        The track to examine; that of the best candidate if None.
+    name : str
+        Name of the clip.
+    start_s : float
+        Where in the clip the query began, in seconds.
+    """
+    from engine.search.explanation import ExaminedTrack, Explanation
+
+    best, fingerprint = explainer.best, explainer.fingerprint
+    decision = explainer.decision(best)
+    rank = partial(_ranked, explainer=explainer, store=store, start_s=start_s)
+    candidate = best if track_id is None else explainer.in_track(track_id)
+    ranked, ranked_best, examined = rank(candidate), rank(best), None
+    if candidate and ranked:
+        examined = ExaminedTrack(
+            candidate=ranked,
+            decision=explainer.decision(candidate),
+            detail=explainer.alignment_detail(candidate, start_s),
+        )
+    return Explanation(
+        query=name,
+        duration_s=round(fingerprint.duration_s, 3),
+        audible_s=round(fingerprint.audible_s, 3),
+        decision=decision,
+        match=ranked_best.match if ranked_best and decision.accepted else None,
+        nearest=tuple(filter(None, map(rank, explainer.candidates[:_N_NEAREST]))),
+        examined=examined,
+        timings_ms=explainer.searcher.context.stopwatch.timings_ms,
+    )
+
+
+def _ranked(
+    candidate: Candidate | None, explainer: Explainer, store: Store, start_s: float
+) -> RankedCandidate | None:
+    """Join a candidate with its track; None if the track has just been deleted."""
+    from engine.search.explanation import RankedCandidate
+
+    tracks = [] if candidate is None else store.tracks([candidate.track_id])
+    if candidate is None or not tracks:
+        return None
+    confidence = explainer.decision(candidate).confidence
+    return RankedCandidate(
+        match=to_match(explainer.rank(candidate), candidate, confidence, tracks[0], start_s),
+        evidence=round(candidate.evidence, 4),
+        others=round(candidate.others, 4),
+    )
+
+
 def to_entry(span: TrackSpan, track: Track, start_s: float, scanned_s: float) -> Entry:
     """Join a span of a scan with its track.
 
@@ -90,17 +172,22 @@ def to_entry(span: TrackSpan, track: Track, start_s: float, scanned_s: float) ->
     )
 
 
-def to_similar_track(rank: int, track: Track, clip_score: float) -> SimilarTrack:
-    """Join a clip score with its track; `rank` counts from 1."""
-    return SimilarTrack(
-        rank=rank,
-        track_id=track.id,
-        path=track.path,
-        title=track.title,
-        artist=track.artist,
-        duration_s=track.duration_s,
-        clip_score=round(clip_score, 4),
-    )
+def to_similar_tracks(scores: Sequence[tuple[int, float]], store: Store) -> list[SimilarTrack]:
+    """Join pairs of track id and clip score with their tracks; leave out deleted tracks."""
+    tracks = {track.id: track for track in store.tracks([track_id for track_id, _ in scores])}
+    present = [(tracks[track_id], score) for track_id, score in scores if track_id in tracks]
+    return [
+        SimilarTrack(
+            rank=rank,
+            track_id=track.id,
+            path=track.path,
+            title=track.title,
+            artist=track.artist,
+            duration_s=track.duration_s,
+            clip_score=round(score, 4),
+        )
+        for rank, (track, score) in enumerate(present, 1)
+    ]
 
 
 # -- JSON objects ----------------------------------------------------------------------------

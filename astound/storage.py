@@ -1,16 +1,170 @@
-"""The settings file of a catalog, astound.toml."""
+"""Where a catalog is stored: settings file, database, shards, recipe and the current index."""
 
 from __future__ import annotations
 
+import json
+import threading
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from engine.errors import ConfigError, StoreError
+from astound.migrate import ensure_schema
+from engine.config import IndexConfig
+from engine.errors import ConfigError, RecipeMismatchError, ShardError, StoreError
 from engine.files import atomic_write
+from engine.store.store import Store
 from engine.vectors.storage import LocalStorage
+
+if TYPE_CHECKING:
+    from engine.protocol import AudioFingerprinter
+    from engine.vectors.gpu import Gpu
+    from engine.vectors.index import Index
+    from indexer.sources import CatalogSource
 
 SETTINGS_FILE = "astound.toml"
 DATABASE_FILE = "catalog.db"
+
+_N_ATTEMPTS = 3  # to open the index while other processes write
+
+
+class CatalogStorage:
+    """The folder of a catalog with its open database and its shards.
+
+    Parameters
+    ----------
+    folder : Path
+    store : Store
+
+    Attributes
+    ----------
+    shards : LocalStorage
+    """
+
+    def __init__(self, folder: Path, store: Store) -> None:
+        self.folder, self.store, self.shards = folder, store, local_shards(folder)
+        self._index: tuple[int, Index] | None = None
+        self._opening = threading.Lock()
+
+    @classmethod
+    def open(cls, folder: Path, *, create: bool, database: str | None) -> CatalogStorage:
+        """Open a catalog's folder and database, and migrate an older database.
+
+        Parameters
+        ----------
+        folder : Path
+        create : bool
+            Create the catalog if it does not exist.
+        database : str, optional
+            SQLAlchemy URL of the database of a new catalog; a SQLite file by default.
+
+        Raises
+        ------
+        StoreError
+            The catalog does not exist, cannot be created, or its database cannot be opened.
+        ConfigError
+            The settings are damaged, or name another database.
+        """
+        settings = folder / SETTINGS_FILE
+        is_new = not settings.is_file()
+        if is_new and not create:
+            raise StoreError(
+                f"{folder.absolute()}: no catalog here; create one with `astound add`, "
+                "or name another folder with --catalog"
+            )
+        location = database or folder / DATABASE_FILE if is_new else read_settings(settings)
+        if database is not None and location != database:
+            raise ConfigError("database", f"{folder} already has another database")
+        if not is_new and isinstance(location, Path) and not location.is_file():
+            raise StoreError(f"{location}: database is missing; restore it from a backup")
+        _create_folder(folder)
+        ensure_schema(location)
+        store = Store.open(location)
+        if is_new:  # only now, because a database that cannot be reached must not be recorded
+            _write_settings(settings, database)
+        return cls(folder, store)
+
+    def close(self) -> None:
+        """Close the database."""
+        self.store.close()
+
+    # -- recipe ------------------------------------------------------------------------------
+
+    @property
+    def recipe_id(self) -> str | None:
+        """Id of the recipe of the stored fingerprints; None in a catalog without any."""
+        return self.store.settings().get("recipe_id")
+
+    @property
+    def segment_hop_s(self) -> float:
+        """Distance between the starts of two stored segments, in seconds."""
+        stored = self.store.settings().get("segment_hop_s")
+        return float(stored) if stored else IndexConfig().segment_hop_s
+
+    def require_recipe(self, recipe_id: str) -> None:
+        """Raise RecipeMismatchError if the stored fingerprints have another recipe."""
+        stored = self.recipe_id
+        if stored is not None and stored != recipe_id:
+            raise RecipeMismatchError(recipe_id, stored, f"catalog {self.folder}")
+
+    def store_recipe(self, fingerprinter: AudioFingerprinter) -> None:
+        """Store the recipe of a fingerprinter if the catalog is empty.
+
+        Raises
+        ------
+        StoreError
+            The database is empty, but there are shards.
+        """
+        if self.recipe_id is None:
+            self.require_database()
+            self.store.put_settings(
+                {
+                    "recipe_id": fingerprinter.recipe_id,
+                    "recipe": json.dumps(fingerprinter.metadata()),
+                    "segment_hop_s": str(IndexConfig().segment_hop_s),
+                }
+            )
+
+    def require_database(self) -> None:
+        """Raise StoreError if the database was lost: writing would remove its shards."""
+        if self.recipe_id is None and self.shards.names():
+            raise StoreError(
+                f"{self.folder}: database is empty, but there are shards; "
+                "restore the database from a backup, or use another folder"
+            )
+
+    # -- shards ------------------------------------------------------------------------------
+
+    def current_index(self, recipe_id: str, gpu: Gpu | None) -> Index:
+        """Return the index of all current tracks, opened again if a process has changed them.
+
+        Raises
+        ------
+        ShardError
+            A shard is missing or damaged.
+        """
+        from engine.vectors.index import Index
+
+        with self._opening:  # of several threads one opens the index, and the others wait
+            for n_left in reversed(range(_N_ATTEMPTS)):
+                version = self.store.version()
+                if self._index is not None and self._index[0] == version:
+                    break
+                placements = self.store.placements()
+                try:
+                    self._index = version, Index(self.shards, placements, recipe_id, gpu)
+                    break
+                except ShardError:  # a compaction may have replaced the shard meanwhile
+                    if not n_left or self.store.version() == version:
+                        raise
+            assert self._index is not None
+            return self._index[1]
+
+    def source(self, track_ids: Collection[int] | None = None) -> CatalogSource:
+        """Return a reader of the fingerprints and metadata of some tracks, or of all."""
+        from indexer.sources import CatalogSource
+
+        return CatalogSource(f"catalog {self.folder}", self.store, self.shards, track_ids)
 
 
 def local_shards(folder: Path) -> LocalStorage:
@@ -18,36 +172,16 @@ def local_shards(folder: Path) -> LocalStorage:
     return LocalStorage(folder / "shards")
 
 
-def make_folder(folder: Path) -> None:
-    """Make a catalog's folder, StoreError when that cannot be done."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"{folder}: a catalog cannot be made there ({error.strerror})") from error
-
-
-def write_settings(path: Path, database: str | None) -> None:
-    """Note where the metadata lie: a Postgres URL, or None for a file beside the settings."""
-    try:
-        quoted = (database or "").replace("\\", "\\\\").replace('"', '\\"')
-        with atomic_write(path) as partial:
-            partial.write_text(
-                "# `database` is a Postgres URL, or empty for catalog.db beside this file.\n"
-                f'database = "{quoted}"\n'
-            )
-    except OSError as error:
-        raise StoreError(
-            f"{path.parent}: a catalog cannot be made there ({error.strerror})"
-        ) from error
+# -- settings file ---------------------------------------------------------------------------
 
 
 def read_settings(settings: Path) -> str | Path:
-    """Tell where the metadata lie: a Postgres URL or a SQLite file.
+    """Read the location of the database: a Postgres URL or the path of a SQLite file.
 
     Raises
     ------
     ConfigError
-        The file is damaged, or has settings that are not known.
+        The file is damaged or contains an unknown setting.
     """
     try:
         values = tomllib.loads(settings.read_text())
@@ -55,7 +189,30 @@ def read_settings(settings: Path) -> str | Path:
         raise ConfigError(str(settings), f"cannot be read ({error})") from error
     for key in values:
         if key != "database":
-            raise ConfigError(f"{settings}: {key}", "unknown setting; known are database")
+            raise ConfigError(f"{settings}: {key}", "unknown setting; the only one is database")
     if not values.get("database"):
         return settings.parent / DATABASE_FILE
     return str(values["database"])
+
+
+def _write_settings(path: Path, database: str | None) -> None:
+    quoted = (database or "").replace("\\", "\\\\").replace('"', '\\"')
+    try:
+        with atomic_write(path) as partial:
+            partial.write_text(
+                "# `database` is a Postgres URL, or empty for catalog.db beside this file.\n"
+                f'database = "{quoted}"\n'
+            )
+    except OSError as error:
+        raise _cannot_create(path.parent, error) from error
+
+
+def _create_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_create(folder, error) from error
+
+
+def _cannot_create(folder: Path, error: OSError) -> StoreError:
+    return StoreError(f"{folder}: cannot create a catalog ({error.strerror})")

@@ -22,6 +22,7 @@ from astound.commands.options import (
 from astound.output import comparisons
 from astound.output.progress import progress_bar, spinner
 from astound.output.tracks import describe
+from astound.results import MAX_SIMILAR_TRACKS
 from engine.config import DedupConfig
 from engine.errors import AudioError
 
@@ -52,8 +53,8 @@ def same(session: Session, first: str, second: str, form: str, min_length_s: flo
 @click.command(epilog="Example: astound similar 12 -n 5")
 @click.argument("key", metavar="ID|PATH")
 @click.option(
-    "-n", "--max-tracks", type=click.IntRange(1), default=10, show_default=True, metavar="N",
-    help="N tracks at most.",
+    "-n", "--max-tracks", type=click.IntRange(1), default=MAX_SIMILAR_TRACKS, show_default=True,
+    metavar="N", help="Maximum number of tracks.",
 )  # fmt: skip
 @record_format
 @click.pass_obj

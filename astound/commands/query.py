@@ -26,6 +26,7 @@ from astound.output.explanations import EXPLAIN_FORMATS, write_explanation
 from astound.output.matches import QUERY_FORMATS, write_results
 from astound.output.progress import scan_progress, spinner
 from astound.output.timelines import TIMELINE_FORMATS, write_entry, write_timelines
+from astound.results import MAX_MATCHES
 from engine.records import Entry, QueryResult, Timeline
 
 if TYPE_CHECKING:
@@ -57,7 +58,10 @@ def _require_part(options: Mapping[str, Any]) -> None:
 @paths_argument
 @list_option
 @format_option(QUERY_FORMATS)
-@click.option("-n", "--max-matches", type=click.IntRange(1), metavar="N", help="N matches at most.")
+@click.option(
+    "-n", "--max-matches", type=click.IntRange(1), default=MAX_MATCHES, show_default=True,
+    metavar="N", help="Maximum number of matches.",
+)  # fmt: skip
 @_min_confidence_option("Minimum confidence of a match; the calibrated threshold by default.")
 @_part_options
 @click.pass_context

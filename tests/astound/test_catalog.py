@@ -207,14 +207,14 @@ def test_reopened_catalog_knows_what_it_knew(library: Catalog, tiny_model: Path)
 
 
 def test_missing_catalog_is_not_made_unless_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="no catalog there"):
+    with pytest.raises(StoreError, match="no catalog here"):
         astound.open(tmp_path / "none", create=False)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_catalog_cannot_lie_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot be made there"):
+    with pytest.raises(StoreError, match="cannot create a catalog"):
         astound.open(tmp_path / "file" / "catalog")
 
 

@@ -3,10 +3,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
-from astound.results import result_object, timeline_object, to_match, to_similar_track
+from astound.results import result_object, timeline_object, to_match, to_matches, to_similar_tracks
 from engine.records import Candidate, Entry, QueryResult, Timeline, Track
 
 TRACK = Track(
@@ -43,9 +44,24 @@ def test_no_number_is_negative_zero() -> None:
     assert [str(match.offset_s), str(match.pitch)] == ["0.0", "0.0"]
 
 
-def test_similar_track_has_the_tags_of_its_track() -> None:
-    similar = to_similar_track(2, TRACK, 0.123456)
-    assert (similar.rank, similar.track_id, similar.title) == (2, 12, "Rain")
+class OneTrack:
+    """A store that has only :data:`TRACK` left."""
+
+    def tracks(self, ids: list[int]) -> list[Track]:
+        return [TRACK] if TRACK.id in ids else []
+
+
+def test_deleted_tracks_are_left_out_of_matches() -> None:
+    store: Any = OneTrack()
+    deleted = Candidate(**vars(CANDIDATE) | {"track_id": 13})
+    assert to_matches([(deleted, 0.99), (CANDIDATE, 0.9)], store, 0.0)[0].track_id == 12
+    assert len(to_matches([(deleted, 0.99)], store, 0.0)) == 0
+
+
+def test_similar_tracks_are_ranked_without_deleted_ones() -> None:
+    store: Any = OneTrack()
+    (similar,) = to_similar_tracks([(13, 0.9), (12, 0.123456)], store)
+    assert (similar.rank, similar.track_id, similar.title) == (1, 12, "Rain")
     assert similar.clip_score == 0.1235
 
 

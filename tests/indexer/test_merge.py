@@ -202,7 +202,7 @@ def test_catalog_is_not_merged_into_itself(own: Catalog) -> None:
 
 
 def test_missing_catalog_is_not_made(own: Catalog, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="no catalog there"):
+    with pytest.raises(StoreError, match="no catalog here"):
         own.merge(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
 

@@ -36,8 +36,8 @@ def test_query_without_a_catalog_is_one_line(home: Path, run: Run) -> None:
     result = run("--catalog", "nowhere", "query", "known.wav")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
-        f"astound: {Path('nowhere').absolute()}: no catalog there; "
-        "`astound add` makes one, --catalog names another place\n"
+        f"astound: {Path('nowhere').absolute()}: no catalog here; "
+        "create one with `astound add`, or name another folder with --catalog\n"
     )
     assert not Path("nowhere").exists()
 

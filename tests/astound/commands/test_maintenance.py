@@ -106,7 +106,7 @@ def test_merge_goes_on_past_what_fails_and_exits_1(home: Path, run: Run, tunes: 
     assert result.stdout == "merged 1, skipped 1, failed 3\n"
     recipe, missing, itself = result.stderr.splitlines()
     assert recipe.startswith("astound: catalog foreign was made with recipe fedcba9876543210, but")
-    assert "ghost: no catalog there" in missing
+    assert "ghost: no catalog here" in missing
     assert "into itself" in itself
 
 
