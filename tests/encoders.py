@@ -1,4 +1,4 @@
-"""A tiny encoder with random weights: quick, and still sure of audio that is exactly the same."""
+"""A tiny encoder with random weights: fast, and confident for identical audio."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TINY_AST = ASTConfig(
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of a tiny encoder, and a calibration.json that accepts no less than a copy."""
+    """Weights of a tiny encoder, and a calibration.json that accepts identical audio only."""
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     with torch.random.fork_rng():
         torch.manual_seed(1)
@@ -40,7 +40,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         _make_smooth(model)
         _spread(model, recipe)
         recipe = save_weights(path, Weights(model, clip_head, recipe))
-    threshold = (2.0, 20.0, 0.0, 0.0, 0.0, 0.0, 0.0)  # half sure at an evidence of 0.9
+    threshold = (2.0, 20.0, 0.0, 0.0, 0.0, 0.0, 0.0)  # confidence 0.5 at an evidence of 0.9
     calibration = Calibration(recipe_id=recipe.recipe_id, weights=threshold, min_confidence=0.5)
     calibration.save(path.with_name("calibration.json"))
     return path
@@ -48,14 +48,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny_weights(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Let the command line encode with :func:`tiny_model`, in this process and its children."""
+    """Make the command line use :func:`tiny_model`, in this process and its children."""
     monkeypatch.setenv("ASTOUND_MODEL", str(tiny_model))
     return tiny_model
 
 
 @torch.no_grad()
 def _make_smooth(model: AST) -> None:
-    """Let embeddings change slowly with time, as those of a trained encoder do."""
+    """Make embeddings change slowly with time, as those of a trained encoder do."""
     weight = model.patches.weight
     weight.copy_(4 * weight.mean(dim=3, keepdim=True).expand_as(weight))
     n_bands, n_times = model.config.n_patches
@@ -65,7 +65,7 @@ def _make_smooth(model: AST) -> None:
 
 @torch.no_grad()
 def _spread(model: AST, recipe: Recipe) -> None:
-    """Let embeddings of different music differ; random ones all point nearly the same way."""
+    """Make embeddings of different music differ; random weights give nearly equal ones."""
     config = recipe.spectrogram
     music = torch.from_numpy(np.concatenate([cached_tune(seed, 10.0) for seed in range(50, 58)]))
     raw = spectrogram.segments(spectrogram.log_mel(music, config), 40, config)

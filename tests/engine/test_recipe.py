@@ -104,7 +104,7 @@ def test_recipe_id_changes_with_every_setting(part: str, name: str, value: objec
 
 
 @pytest.mark.parametrize("part", OTHER_VALUES)
-def test_recipe_id_test_knows_every_setting(part: str) -> None:
+def test_recipe_id_test_covers_every_setting(part: str) -> None:
     names = {field.name for field in dataclasses.fields(getattr(Recipe(), part))}
     shared = {
         "sample_rate",

@@ -287,7 +287,7 @@ def test_mono_scales_integers_to_full_scale(dtype: type[np.signedinteger]) -> No
     ],
     ids=["three axes", "unsigned", "complex", "infinite", "text"],
 )
-def test_mono_of_what_is_not_sound_is_an_audio_error(samples: np.ndarray) -> None:
+def test_mono_of_other_arrays_is_an_audio_error(samples: np.ndarray) -> None:
     with pytest.raises(AudioError, match="array"):
         decode.mono(samples)
 

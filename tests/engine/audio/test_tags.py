@@ -25,7 +25,7 @@ def music(tmp_path: Path, tune: Tune, write_audio: WriteAudio) -> Callable[[str]
 
 
 @pytest.mark.parametrize("suffix", [".mp3", ".flac", ".ogg"])
-def test_read_tags_gives_what_the_file_says(music: Callable[[str], Path], suffix: str) -> None:
+def test_read_tags_returns_the_tags_of_the_file(music: Callable[[str], Path], suffix: str) -> None:
     path = music(suffix)
     file = mutagen.File(path, easy=True)
     if file.tags is None:
@@ -57,7 +57,7 @@ def test_read_tags_of_uncompressed_files(music: Callable[[str], Path], suffix: s
 
 
 @pytest.mark.parametrize("suffix", [".mp3", ".flac", ".ogg", ".m4a", ".wav", ".mka", ".aac"])
-def test_read_tags_without_any_says_nothing(music: Callable[[str], Path], suffix: str) -> None:
+def test_read_tags_without_tags_is_empty(music: Callable[[str], Path], suffix: str) -> None:
     assert read_tags(music(suffix)) == Tags()
 
 
@@ -89,7 +89,7 @@ def test_read_tags_value_loses_nulls_and_edges(music: Callable[[str], Path]) -> 
 @pytest.mark.parametrize(
     "name", ["missing", "empty", "garbage", "text", "folder", "truncated m4a", "truncated mp3"]
 )
-def test_read_tags_broken_file_says_nothing(name: str, broken_file: BrokenFile) -> None:
+def test_read_tags_broken_file_is_empty(name: str, broken_file: BrokenFile) -> None:
     assert read_tags(broken_file(name)) == Tags()
 
 

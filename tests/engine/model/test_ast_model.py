@@ -55,7 +55,7 @@ def test_config_defaults_are_those_described() -> None:
     assert (config.dropout, config.use_distillation) == (0.0, True)
 
 
-def test_properties_tell_the_shape() -> None:
+def test_properties_are_those_of_the_config() -> None:
     model = small(fingerprint_dim=8)
     assert (model.embedding_dimension, model.fingerprint_length) == (32, 8)
     assert (model.num_classes, model.num_layers, model.patch_size) == (5, 2, 16)
@@ -63,7 +63,7 @@ def test_properties_tell_the_shape() -> None:
     assert small().fingerprint_length == 32
 
 
-def test_metadata_tells_all_there_is() -> None:
+def test_metadata_is_complete() -> None:
     model = small(labels=list("abcde"))
     about = model.metadata()
     assert about["name"] == model.name
@@ -75,7 +75,7 @@ def test_metadata_tells_all_there_is() -> None:
 
 
 @pytest.mark.parametrize("labels", [["a"], list("abcdef")])
-def test_labels_that_do_not_fit_are_refused(labels: list[str]) -> None:
+def test_labels_of_another_number_are_refused(labels: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"len\(labels\)=\d: must be 5, one"):
         small(labels=labels)
 
@@ -128,7 +128,7 @@ def test_preprocess_pads_nothing() -> None:
     ],
     ids=["dimensions", "empty", "int16", "int32", "nan", "words", "ragged"],
 )
-def test_predict_refuses_what_is_no_waveform(audio: Any, said: str) -> None:
+def test_predict_refuses_other_than_waveforms(audio: Any, said: str) -> None:
     with pytest.raises(AudioError, match=said):
         small().predict(audio)
 
@@ -149,7 +149,7 @@ def test_predict_refuses_features_that_do_not_fit(shape: tuple[int, int, int]) -
 
 
 @pytest.mark.parametrize("multi_label", [True, False])
-def test_classify_names_the_likeliest(multi_label: bool) -> None:
+def test_classify_returns_the_most_probable(multi_label: bool) -> None:
     model = small(multi_label=multi_label, labels=list("abcde"))
     audio = noise(SEGMENT)
     logits = model.predict(audio)[0]
@@ -161,7 +161,7 @@ def test_classify_names_the_likeliest(multi_label: bool) -> None:
     assert len(model.classify(audio, top_k=9)) == 5
 
 
-def test_classify_refuses_what_cannot_be_asked() -> None:
+def test_classify_invalid_arguments_are_refused() -> None:
     with pytest.raises(ConfigError, match="top_k=0"):
         small().classify(noise(SEGMENT), top_k=0)
     with pytest.raises(AudioError, match="got 2 waveforms, but classify takes one"):
@@ -192,7 +192,7 @@ def shipped() -> ASTModel:
     return ASTModel.shipped(device="cpu")
 
 
-def test_fingerprint_is_the_engines(shipped: ASTModel) -> None:
+def test_fingerprint_equals_that_of_the_fingerprinter(shipped: ASTModel) -> None:
     tune = cached_tune(1, 12.0)
     expected = Fingerprinter.load(device="cpu").fingerprint([tune], 0.5)
     forms: list[Any] = [
@@ -302,7 +302,7 @@ def test_gradients_change_nothing() -> None:
     assert model.recipe_id == before
 
 
-def test_fit_learns_to_tell_two_sounds_apart() -> None:
+def test_fit_separates_two_sounds() -> None:
     times = torch.arange(SEGMENT) / RATE
     dataset = [
         (torch.sin(2 * torch.pi * hz * (1 + 0.01 * n) * times), label)
@@ -321,7 +321,7 @@ def test_fit_learns_to_tell_two_sounds_apart() -> None:
     assert model.predict(audio).argmax(1).tolist() == [label for _, label in dataset]
 
 
-def test_loss_may_be_ones_own() -> None:
+def test_loss_can_be_replaced() -> None:
     model = small(loss=lambda logits, targets: logits.sum() * 0 + 7)
     assert model.train_step(noise(SEGMENT, 2), [0, 1]) == 7.0
 
@@ -348,7 +348,7 @@ def test_learning_without_classes_is_refused() -> None:
         small(num_classes=0).train_step(noise(SEGMENT, 2), [0, 1])
 
 
-def test_state_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+def test_state_resumes_training_exactly(tmp_path: Path) -> None:
     audio, targets = noise(SEGMENT, 2), [0, 1]
     through = small()
     for _ in range(2):
@@ -422,7 +422,7 @@ def test_from_pretrained_refuses_unknown_settings(tmp_path: Path) -> None:
         ASTModel.from_pretrained(tmp_path / "m.safetensors", n_layer=3)
 
 
-def test_closed_model_says_so() -> None:
+def test_closed_model_is_refused() -> None:
     with small() as model:
         model.predict(noise(SEGMENT))
     with pytest.raises(ModelError, match="closed"):
@@ -489,7 +489,7 @@ def test_feature_importance_is_aligned_with_the_spectrogram(method: str, num_cla
     assert np.abs(found).max() > 1e-4
 
 
-def test_feature_importance_asks_about_a_class() -> None:
+def test_feature_importance_of_a_chosen_class() -> None:
     model = small(labels=list("abcde"))
     audio = noise(SEGMENT)
     of_b = model.feature_importance(audio, target="b")
@@ -516,6 +516,6 @@ def test_shipped_model_is_the_shipped_encoder(shipped: ASTModel) -> None:
     assert SpectrogramConfig() == shipped.recipe.spectrogram
 
 
-def test_fingerprint_of_a_path_says_what_is_needed(shipped: ASTModel) -> None:
+def test_fingerprint_of_a_path_is_refused(shipped: ASTModel) -> None:
     with pytest.raises(AudioError, match=r"clip\.wav: this is a path, not a waveform"):
         shipped.fingerprint("clip.wav")  # type: ignore[arg-type]

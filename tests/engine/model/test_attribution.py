@@ -105,7 +105,7 @@ def test_gradient_leaves_network_and_features_alone(network: AST, features: Tens
 
 
 @pytest.mark.parametrize("fingerprint_dim", [16, 0])
-def test_agreement_asks_what_an_embedding_rests_on(features: Tensor, fingerprint_dim: int) -> None:
+def test_embedding_score_follows_the_embedding(features: Tensor, fingerprint_dim: int) -> None:
     network = _network(dataclasses.replace(SMALL, fingerprint_dim=fingerprint_dim))
     with torch.inference_mode():
         score = embedding_score(network, features[:1])
@@ -256,7 +256,9 @@ BEGINNINGS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF", ".PNG": b"\
 
 
 @pytest.mark.parametrize("suffix", BEGINNINGS)
-def test_plot_writes_what_the_ending_says(tmp_path: Path, features: Tensor, suffix: str) -> None:
+def test_plot_writes_the_format_of_the_suffix(
+    tmp_path: Path, features: Tensor, suffix: str
+) -> None:
     one, found = features[0].numpy(), occlusion(_planted, features, 8, 8)[0]
     path = tmp_path / f"picture{suffix}"
     attribution.plot(one, found, 0.0125, MEL_HZ, path, title=r"a $\song$ 音楽")
@@ -270,13 +272,13 @@ def test_plot_takes_an_importance_without_any(tmp_path: Path, features: Tensor) 
     assert path.stat().st_size > 0
 
 
-def test_plot_refuses_other_endings(tmp_path: Path) -> None:
+def test_plot_refuses_other_suffixes(tmp_path: Path) -> None:
     none = np.zeros((40, 24), np.float32)
     with pytest.raises(ConfigError, match=r"'x.txt': must end in one of .png, .svg, .pdf"):
         attribution.plot(none, none, 0.0125, MEL_HZ, tmp_path / "x.txt")
 
 
-def test_plot_says_when_it_cannot_write(tmp_path: Path) -> None:
+def test_plot_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     none = np.zeros((40, 24), np.float32)
     with pytest.raises(AstoundError, match=r"nowhere/x.png: No such file or directory"):
         attribution.plot(none, none, 0.0125, MEL_HZ, tmp_path / "nowhere" / "x.png")

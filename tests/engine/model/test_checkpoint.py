@@ -136,7 +136,7 @@ def test_read_folder_of_base_size_gives_the_logits_of_transformers(tmp_path: Pat
     torch.testing.assert_close(logits(ours(found), spectrograms(1024)), expected, atol=1e-4, rtol=0)
 
 
-def test_parity_would_miss_no_weight_out_of_place(tmp_path: Path) -> None:
+def test_parity_detects_any_misplaced_weight(tmp_path: Path) -> None:
     model = theirs(max_length=64, num_hidden_layers=1)
     found, features = read_checkpoint(saved(model, tmp_path)), spectrograms(64)
     network, expected = ours(found), logits(model, features)
@@ -173,7 +173,7 @@ def test_read_folder_describes_the_network(tmp_path: Path) -> None:
         (35, "multi_label_classification", True),
     ],
 )
-def test_read_folder_knows_whether_classes_exclude_each_other(
+def test_read_folder_reads_whether_classes_exclude_each_other(
     tmp_path: Path, num_classes: int, problem: str | None, expected: bool
 ) -> None:
     model = theirs(max_length=64, num_labels=num_classes, problem_type=problem)
@@ -232,7 +232,7 @@ def folder(tmp_path: Path) -> Path:
         ({"id2label": ["dog"]}, "not a published checkpoint"),
     ],
 )
-def test_read_folder_of_another_kind_says_so(
+def test_read_folder_of_another_kind_is_refused(
     folder: Path, settings: dict[str, Any], words: str
 ) -> None:
     read_checkpoint(folder)
@@ -330,7 +330,7 @@ def original(folder: Path, tmp_path: Path) -> Callable[[int], Path]:
         (600, 10, 512),
     ],
 )
-def test_read_original_knows_the_published_shapes(
+def test_read_original_infers_the_published_shapes(
     original: Callable[..., Path], n_patches: int, stride: int, n_frames: int
 ) -> None:
     config = read_checkpoint(original(n_patches, num_classes=527)).config
@@ -418,7 +418,7 @@ def test_read_original_any_bytes_give_nothing_but_model_errors(
             read_checkpoint(path)
 
 
-def test_read_nothing_says_so(tmp_path: Path) -> None:
+def test_read_missing_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such file or folder"):
         read_checkpoint(tmp_path / "nowhere.pth")
 
@@ -531,7 +531,7 @@ def test_adapt_patches_enlarged_give_the_token_of_what_they_were(size: int) -> N
     torch.testing.assert_close(F.conv2d(enlarged, kernel), expected, atol=1e-3, rtol=1e-3)
 
 
-def test_adapt_smaller_patches_hear_a_level_as_loud() -> None:
+def test_adapt_smaller_patches_keep_the_level() -> None:
     state = fresh(SOURCE)
     state["patches.weight"] = torch.rand(32, 1, 1, 1).expand(-1, 1, 16, 16).clone()
     kernel = adapt(state, SOURCE, replace(SOURCE, patch_size=8))["patches.weight"]

@@ -76,7 +76,9 @@ def test_fingerprint_other_seconds_differ(whole: Fingerprint) -> None:
     assert far.min() < 0.99
 
 
-def test_fingerprint_says_how_it_was_made(fingerprinter: Fingerprinter, whole: Fingerprint) -> None:
+def test_fingerprint_contains_its_settings(
+    fingerprinter: Fingerprinter, whole: Fingerprint
+) -> None:
     assert whole.embeddings.dtype == whole.clip_embeddings.dtype == np.float32
     assert whole.embeddings.shape == (math.floor((10 * RATE - SEGMENT) / HOP) + 1, 16)
     assert whole.segment_hop_s == HOP_S
@@ -207,7 +209,7 @@ def encoder(request: pytest.FixtureRequest, tiny_model: Path) -> Encoder:
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_embed_segments_company_changes_nothing(encoder: Encoder, half: bool) -> None:
+def test_embed_segments_batch_changes_nothing(encoder: Encoder, half: bool) -> None:
     encoder.half = half
     features = segments_like_music(33)
     together = encoder.embed_segments(features)

@@ -53,7 +53,7 @@ def test_model_default_is_the_published_base_model() -> None:
     assert n_parameters == 86_594_063
 
 
-def test_model_knows_where_a_patch_lies() -> None:
+def test_model_output_depends_on_the_place_of_a_patch() -> None:
     torch.manual_seed(0)
     model = AST(TINY_AST).eval()
     features = torch.randn(1, 64, 128)
@@ -119,7 +119,7 @@ def test_clip_head_attends_as_torch_does() -> None:
         torch.testing.assert_close(head._attend(embeddings, absent), expected)
 
 
-def test_encoding_does_not_wait_for_sympy() -> None:
+def test_encoding_does_not_import_sympy() -> None:
     code = (
         "import sys, numpy, astound;"
         "from engine.model.fingerprinter import Fingerprinter;"

@@ -48,7 +48,7 @@ def test_shipped_calibration_is_fitted_for_the_default_settings() -> None:
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_shipped_encoder_company_changes_nothing(
+def test_shipped_encoder_batch_changes_nothing(
     encoder: Encoder, music: torch.Tensor, half: bool
 ) -> None:
     encoder.half = half
@@ -66,7 +66,7 @@ def test_shipped_encoder_half_precision_is_close_to_single(
     assert torch.cosine_similarity(encoder.embed_segments(music), single).min() >= 0.999
 
 
-def test_shipped_encoder_knows_music_under_noise(encoder: Encoder) -> None:
+def test_shipped_encoder_matches_music_in_noise(encoder: Encoder) -> None:
     waveform = np.concatenate([cached_tune(seed, 5.0) for seed in range(4)])
     noise = np.random.default_rng(0).standard_normal(len(waveform)).astype(np.float32)
     noise *= np.std(waveform) * 10 ** (-10 / 20)

@@ -75,7 +75,7 @@ def mel_oracle(waveform: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.array(rows)
 
 
-def test_log_mel_equals_the_book() -> None:
+def test_log_mel_equals_the_definition() -> None:
     ours = log_mel(chirp(), CONFIG).numpy()
     theirs = mel_oracle(chirp().numpy())
     assert ours.shape == theirs.shape
@@ -113,7 +113,7 @@ def test_segments_counts_only_whole_segments(n_samples: int, n_segments: int) ->
 
 @given(start=st.integers(0, 220), n_hops=st.integers(0, 20))
 @settings(deadline=None, max_examples=30)
-def test_features_never_look_outside_their_segment(start: int, n_hops: int) -> None:
+def test_features_depend_on_their_segment_only(start: int, n_hops: int) -> None:
     begin = start * HOP
     part = music(1, 4.0)[begin : begin + SEGMENT + n_hops * HOP]
     expected = features_of_the_whole()[start : start + n_hops + 1]
@@ -148,7 +148,7 @@ def test_normalise_gives_zero_mean_and_unit_variance() -> None:
     torch.testing.assert_close(spread, torch.ones(len(normal)), atol=1e-3, rtol=0)
 
 
-def test_normalise_constant_segment_gives_next_to_nothing() -> None:
+def test_normalise_constant_segment_is_near_zero() -> None:
     assert features(torch.zeros(SEGMENT)).abs().max() < 0.05
 
 
@@ -174,7 +174,7 @@ def test_normalise_floors_what_lies_far_below_the_peak() -> None:
     ],
     ids=["zeros", "noise -90", "tone -90", "-74", "-69", "-50", "noise -40", "full scale"],
 )
-def test_silent_is_what_stays_below_the_threshold(waveform: Tensor, expected: bool) -> None:
+def test_silent_segment_stays_below_the_threshold(waveform: Tensor, expected: bool) -> None:
     raw = segments(log_mel(waveform, CONFIG), 1, CONFIG)
     assert silent(raw, CONFIG).tolist() == [expected]
 
@@ -188,7 +188,7 @@ def test_silent_one_loud_moment_is_audible() -> None:
 @pytest.mark.parametrize(
     "config", [CONFIG, SpectrogramConfig(n_mels=64, n_fft=512), SpectrogramConfig(f_min_hz=0.0)]
 )
-def test_mel_filters_every_band_hears_something(config: SpectrogramConfig) -> None:
+def test_mel_filters_no_band_is_empty(config: SpectrogramConfig) -> None:
     filters = mel_filters(config)
     assert filters.shape == (config.n_fft // 2 + 1, config.n_mels)
     assert torch.isfinite(filters).all()

@@ -129,7 +129,7 @@ def test_spec_augment_refuses_masks_that_do_not_fit(masks: tuple[int, int], key:
     ],
     ids=["mixup", "spec_augment"],
 )
-def test_seed_decides_all_that_is_random(augment: Callable[[Generator], Tensor]) -> None:
+def test_seed_determines_all_random_numbers(augment: Callable[[Generator], Tensor]) -> None:
     torch.manual_seed(1)
     first = augment(_seeded(3))
     torch.manual_seed(2)
@@ -178,7 +178,7 @@ def test_as_targets_takes_several_classes_where_they_are_independent() -> None:
         (["dog"], "must be numbers of one shape"),
     ],
 )
-def test_as_targets_refuses_what_is_neither(targets: ArrayLike, reason: str) -> None:
+def test_as_targets_other_values_are_refused(targets: ArrayLike, reason: str) -> None:
     with pytest.raises(ConfigError, match=f"targets.*{reason}"):
         as_targets(targets, ANY_OF_THREE)
 

@@ -113,13 +113,13 @@ def test_draw_takes_long_recordings_more_often() -> None:
     assert float((drawn > 0).float().mean()) == pytest.approx(0.9, abs=0.03)
 
 
-def test_only_some_recordings_are_drawn_from() -> None:
+def test_subset_draws_from_its_recordings_only() -> None:
     pool = pool_of(*(np.full(1000, level / 10) for level in range(6)))
     drawn = pool.subset([2, 4]).draw(np.random.default_rng(0), 100, 10)[:, 0]
     assert {round(float(one), 1) for one in drawn} == {0.2, 0.4}
 
 
-def test_beginnings_end_early_and_leave_the_pool_alone() -> None:
+def test_truncated_pool_is_shorter_and_the_original_unchanged() -> None:
     pool = pool_of(np.arange(10) / 100, np.arange(30) / 100)
     short = pool.truncate(20)
     assert short.lengths.tolist() == [10, 20]
@@ -127,7 +127,7 @@ def test_beginnings_end_early_and_leave_the_pool_alone() -> None:
     np.testing.assert_allclose(short.excerpt(1, 18, 4) * 100, [18, 19, 0, 1], atol=0.01)
 
 
-def test_joined_pools_keep_their_recordings() -> None:
+def test_concatenated_pools_keep_their_recordings() -> None:
     one, other = pool_of(tone(50.0, 0.5), tone(60.0, 0.2)), pool_of(tone(70.0, 0.3))
     both = one.concatenate(other)
     assert both.lengths.tolist() == [4000, 1600, 2400]

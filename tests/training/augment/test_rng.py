@@ -17,7 +17,7 @@ def _drawn(rng: Rng) -> list[Tensor]:
     ]
 
 
-def test_the_key_decides_and_nothing_else() -> None:
+def test_rng_depends_on_its_key_only() -> None:
     torch.manual_seed(0)
     first = _drawn(Rng((1, 2)))
     torch.manual_seed(5)
