@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from astound.results import (
-    MAX_MATCHES,
     MAX_SIMILAR_TRACKS,
     to_entry,
     to_explanation,
@@ -20,6 +19,7 @@ from astound.results import (
 )
 from astound.storage import CatalogStorage
 from engine.config import (
+    MAX_MATCHES,
     AlignConfig,
     DedupConfig,
     IndexConfig,
@@ -591,18 +591,18 @@ class Catalog:
         clusters : list of Cluster
             Groups of full duplicates, with the one to keep.
         """
-        from engine.compare.duplicates import Duplicates, clusters
+        from engine.compare.duplicates import DuplicateFinder, clusters
 
         index = self.index
         durations_s = {track.id: track.duration_s for track in self._store.tracks(index.track_ids)}
-        search = Duplicates(
+        finder = DuplicateFinder(
             index=index.among(durations_s),
             segment_hop_s=self.segment_hop_s,
             segment_s=self.fingerprinter.segment_s,
             durations_s=durations_s,
             config=config or DedupConfig(),
         )
-        found = search.find(on_progress)
+        found = finder.find(on_progress)
         duplicates = sorted(found, key=lambda pair: (pair.first_id, pair.second_id))
         return duplicates, clusters(duplicates, durations_s)
 

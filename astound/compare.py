@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.audio.source import open_source
-from engine.compare.passages import passages, similarity, told
+from engine.compare.passages import drop_covered, passages, similarity
 from engine.compare.repeats import repeats
+from engine.config import MIN_REPEAT_S, MIN_SHARED_S
 from engine.errors import AudioError
 from engine.model.fingerprinter import Fingerprinter
 from engine.records import Fingerprint, Passage, Repeat
@@ -38,7 +39,7 @@ def compare(
     first: str | os.PathLike[str],
     second: str | os.PathLike[str],
     *,
-    min_length_s: float = 4.0,
+    min_length_s: float = MIN_SHARED_S,
     device: str = "auto",
     model: Path | None = None,
 ) -> Comparison:
@@ -58,7 +59,7 @@ def compare(
     -------
     Comparison
         Its passages are those of :func:`engine.compare.passages.passages`, less those that
-        :func:`engine.compare.passages.told` leaves out.
+        :func:`engine.compare.passages.drop_covered` leaves out.
 
     Raises
     ------
@@ -68,13 +69,13 @@ def compare(
     fingerprinter = Fingerprinter.load(model, device)
     one, other = (_fingerprint(fingerprinter, path) for path in (first, second))
     n_least = _n_segments(min_length_s, one.segment_s)
-    return Comparison(similarity(one, other), told(passages(one, other, n_least)))
+    return Comparison(similarity(one, other), drop_covered(passages(one, other, n_least)))
 
 
 def recurrence(
     paths: Iterable[str | os.PathLike[str]],
     *,
-    min_length_s: float = 5.0,
+    min_length_s: float = MIN_REPEAT_S,
     device: str = "auto",
     model: Path | None = None,
     on_error: Callable[[AudioError], None] | None = None,

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 JsonObject = dict[str, Any]
 
-MAX_MATCHES = 5
-"""Matches of a query, at most, by default."""
 MAX_SIMILAR_TRACKS = 10
 """Similar tracks of a recording, at most, by default."""
 

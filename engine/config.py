@@ -14,6 +14,15 @@ from engine.errors import ConfigError
 
 T = TypeVar("T")
 
+MAX_MATCHES = 5
+"""Matches of a query, by default."""
+
+MIN_SHARED_S = 4.0
+"""Length of the shortest passage that two files share, by default."""
+
+MIN_REPEAT_S = 5.0
+"""Length of the shortest passage that is repeated, by default."""
+
 
 def require(condition: bool, key: str, value: object, requirement: str) -> None:
     """Raise ConfigError unless the condition holds.
@@ -150,33 +159,22 @@ class ScanConfig:
     Parameters
     ----------
     search, alignment : SearchConfig, AlignConfig
-        How a window is searched. Windows are many and tracks last long, so each is looked at less
-        closely than a query; of `search.speeds`, fewer are tried.
-    window_s : float
-        Length of a window; windows overlap by half.
+        How a window is searched. Windows are many and tracks last long, so the defaults take less
+        time than those of a query, and try fewer speeds.
     candidates_per_window : int
         Candidates of a window that are followed.
-    probe_every : int
-        Where nothing sure is found, one of so many windows is played at one of `search.speeds`,
-        which take turns.
-    history_s : float
-        What is remembered of the recording, and how far before its first window a beginning is
-        looked for.
-    agreement : float
-        Cosine above which a segment speaks for a track on its line, and below which against it.
-        Unrelated music has a mean of 0.2 there and 0.47 at most in 19 of 20 segments, music 4 %
-        too fast 0.75, with speech over it 0.6.
-    max_drop : float
-        How far the sum of what speaks for it may fall below its best before a track has ended: six
-        seconds or more of something else.
+    min_cosine : float
+        Cosine above which a segment counts for a track along its line, and below which against
+        it; docs/measurements.md#long-recordings.
     max_gap_s : float
-        What a track may be unheard for and still be told as one.
+        Longest stretch without a track in one of its entries.
     min_seed_confidence : float
-        Windows that are less sure are not followed.
+        Candidates of windows with less confidence are not followed.
     min_confidence : float
-        Of an entry. More than a query needs: an hour has hundreds of windows that may be wrong.
+        Least confidence of an entry. It is higher than that of a query because an hour has
+        hundreds of windows that may be wrong.
     max_speed_change : float
-        How far from 1 the speed of an entry may be.
+        Greatest difference of an entry's speed to 1.
     """
 
     search: SearchConfig = field(
@@ -187,75 +185,43 @@ class ScanConfig:
     alignment: AlignConfig = field(
         default_factory=lambda: AlignConfig(max_candidates=60, n_tilted=4, max_tilt=0.1)
     )
-    window_s: float = 8.0
     candidates_per_window: int = 3
-    probe_every: int = 2
-    history_s: float = 64.0
-    agreement: float = 0.45
-    max_drop: float = 6.0
+    min_cosine: float = 0.45
     max_gap_s: float = 20.0
     min_seed_confidence: float = 0.2
     min_confidence: float = 0.999
     max_speed_change: float = 0.12
 
     def __post_init__(self) -> None:
-        for key in ("window_s", "candidates_per_window", "probe_every", "agreement", "max_drop"):
+        for key in ("candidates_per_window", "min_cosine"):
             require(getattr(self, key) > 0, key, getattr(self, key), "must be positive")
         for key in ("min_seed_confidence", "min_confidence"):
             require(0 <= getattr(self, key) <= 1, key, getattr(self, key), "must be in [0, 1]")
         require(self.max_gap_s >= 0, "max_gap_s", self.max_gap_s, "must be 0 or more")
-        require(
-            self.history_s >= self.max_gap_s + 2 * self.window_s,
-            "history_s",
-            self.history_s,
-            f"must be at least max_gap_s + 2 * window_s ({self.max_gap_s + 2 * self.window_s:g})",
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class DedupConfig:
-    """How duplicates are looked for in a catalog; may change per call.
+    """How the duplicates in a catalog are found; may change per call.
 
     Parameters
     ----------
     min_length_s : float
         Length of the shortest passage that makes two tracks duplicates in part.
     full_only : bool
-        Look for full duplicates only, which takes far fewer searches.
-    full_share : float
-        Two tracks are full duplicates if this share of what is audible in either lies in the other
-        on one line.
+        Find full duplicates only, which takes far fewer searches.
     max_speed_change : float
-        How far from 1 the speed may be.
-    n_probes : int
-        Segments searched within each `min_length_s`.
-    n_full_probes : int
-        Segments searched of each track with `full_only`.
-    k : int
-        Neighbours looked up for each of them; many, for a track's own repetitions come first.
-    n_candidates : int
-        Other tracks that a track is compared with at most.
+        Greatest difference of the speed to 1.
     """
 
     min_length_s: float = 10.0
     full_only: bool = False
-    full_share: float = 0.9
     max_speed_change: float = 0.05
-    n_probes: int = 6
-    n_full_probes: int = 32
-    k: int = 64
-    n_candidates: int = 20
 
     def __post_init__(self) -> None:
-        for key in ("min_length_s", "n_probes", "n_full_probes", "k", "n_candidates"):
-            require(getattr(self, key) > 0, key, getattr(self, key), "must be positive")
-        require(0 < self.full_share <= 1, "full_share", self.full_share, "must be in (0, 1]")
-        require(
-            0 <= self.max_speed_change < 1,
-            "max_speed_change",
-            self.max_speed_change,
-            "must be in [0, 1)",
-        )
+        require(self.min_length_s > 0, "min_length_s", self.min_length_s, "must be positive")
+        is_valid = 0 <= self.max_speed_change < 1
+        require(is_valid, "max_speed_change", self.max_speed_change, "must be in [0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from astound.output import comparisons
 from astound.output.progress import progress_bar, spinner
 from astound.output.tracks import describe
 from astound.results import MAX_SIMILAR_TRACKS
-from engine.config import DedupConfig
+from engine.config import MIN_REPEAT_S, MIN_SHARED_S, DedupConfig
 from engine.errors import AudioError
 
 
@@ -38,7 +38,7 @@ def _min_length_option(least_s: float, default_s: float) -> Callable[[Function],
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 @record_format
-@_min_length_option(0.0, 4.0)
+@_min_length_option(0.0, MIN_SHARED_S)
 @click.pass_obj
 def same(session: Session, first: str, second: str, form: str, min_length_s: float) -> None:
     """Compare two files: their similarity and the passages they share. Needs no catalog."""
@@ -103,7 +103,7 @@ def dedup(
 @paths_argument
 @list_option
 @record_format
-@_min_length_option(1.0, 5.0)
+@_min_length_option(1.0, MIN_REPEAT_S)
 @click.pass_context
 def repeats(
     ctx: click.Context,

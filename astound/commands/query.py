@@ -26,7 +26,7 @@ from astound.output.explanations import EXPLAIN_FORMATS, write_explanation
 from astound.output.matches import QUERY_FORMATS, write_results
 from astound.output.progress import scan_progress, spinner
 from astound.output.timelines import TIMELINE_FORMATS, write_entry, write_timelines
-from astound.results import MAX_MATCHES
+from engine.config import MAX_MATCHES
 from engine.records import Entry, QueryResult, Timeline
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from engine.audio.decode import Waveform
 from engine.errors import StoreError
 from engine.protocol import AudioFingerprinter, VectorIndex
 from engine.records import Track
-from engine.search.candidates import find_candidates
+from engine.search.candidates import MIN_SAME_AUDIO, find_candidates
 from engine.search.context import SearchContext, Stopwatch
 
 T = TypeVar("T")
@@ -24,8 +24,6 @@ T = TypeVar("T")
 HOLDER_S = 5.0
 """Seconds of clean music that tell for sure which tracks hold it."""
 
-# Stored music and its clean excerpt agree by 0.92 at least, other music of 5 s by 0.87 at most.
-_SAME_AUDIO = 0.9
 # More of a recording is not decoded.
 _LONGEST_S = 600.0
 
@@ -110,7 +108,7 @@ def holders(
     hop_s = fingerprinter.hop_within(context.search.query_hop_s, context.reference_hop_s)
     fingerprint = fingerprinter.fingerprint([clean], hop_s)
     found = find_candidates(fingerprint, replace(context, stopwatch=Stopwatch()))
-    return {one.track_id: one.offset_s for one in found if one.score >= _SAME_AUDIO}
+    return {one.track_id: one.offset_s for one in found if one.score >= MIN_SAME_AUDIO}
 
 
 def without(index: VectorIndex, held: Iterable[int]) -> VectorIndex:

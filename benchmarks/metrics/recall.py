@@ -17,7 +17,7 @@ from benchmarks.queries import datasets
 from benchmarks.queries.conditions import CELL_SETS, Cell, make_cells
 from benchmarks.queries.datasets import Sounds, Waveform
 from benchmarks.queries.questions import Question, fingerprint, questions
-from engine.config import SearchConfig
+from engine.config import MAX_MATCHES, SearchConfig
 from engine.errors import AudioError
 from engine.protocol import AudioFingerprinter
 from engine.records import Vectors
@@ -34,7 +34,6 @@ TIMED_S = 5.0
 N_PROBES = (4, 8, 16, 32, 64, 128)
 
 _EMBEDDED = ("clean", "noise0", "noise-5", "room5")
-_MAX_MATCHES = 5
 
 
 class QuerySet:
@@ -130,7 +129,7 @@ def answer(
         lambda: catalog.query(
             question.waveform(cell, seed),
             sample_rate=datasets.RATE,
-            max_matches=_MAX_MATCHES,
+            max_matches=MAX_MATCHES,
             min_confidence=0.0,
             search=search,
         ),

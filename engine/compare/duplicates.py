@@ -1,26 +1,28 @@
-"""Tracks of a catalog that hold the same recording, found by their stored vectors alone.
+"""Find the tracks of a catalog that contain the same recording, by their stored vectors.
 
-Some segments of each track are searched among all others and vote for tracks and offsets, as those
-of a query do. The few tracks with votes are compared with it in full. What that costs grows with
-the catalog as its searches do.
+Some segments of each track are searched among all others, and their hits vote for tracks and
+offsets as those of a query do. The few tracks with votes are compared in full. The cost grows with
+the catalog as that of its searches does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.compare.passages import (
+    MIN_COSINE,
     Span,
-    joined,
+    drop_covered,
+    length_s,
+    merge_spans,
     passages,
     query_span,
     reference_span,
     shared_s,
-    told,
 )
 from engine.config import DedupConfig
 from engine.protocol import VectorIndex
@@ -36,34 +38,41 @@ from engine.records import (
     track_ids,
 )
 
-# A hit speaks for a track by what its cosine has above this; unrelated music reaches 0.8.
-_CLOSE = 0.7
-# What hits on one diagonal must have gathered. Of 459 tracks 59 pairs have more, 449 two thirds of
-# it; eight seconds in common, a quarter of a second off the grid, give 0.9.
-_LEAST_VOTES = 0.6
-# Segments whose offsets fall together, as those of a copy at another speed or off the grid do.
+# Two tracks are full duplicates if this share of what is audible in either lies in the other along
+# one line.
+_FULL_SHARE = 0.9
+# Segments that are searched in each shortest passage; in each track, for full duplicates only.
+_N_PROBES = 6
+_N_FULL_PROBES = 32
+# Neighbours of each of these segments: many, because a track's own repetitions are nearest.
+_K = 64
+# Other tracks that a track is compared with at most.
+_MAX_CANDIDATES = 20
+
+# A hit votes with what its cosine exceeds this by; unrelated music reaches 0.8.
+_MIN_HIT_COSINE = 0.7
+# Least votes on one diagonal; docs/measurements.md#compared-recordings.
+_MIN_VOTES = 0.6
+# Offsets that share a cell: those of a copy at another speed, or off the grid, differ.
 _CELL = 2
 _OFFSET_BITS = 32
 _OFFSET_BIAS = 1 << (_OFFSET_BITS - 1)
 
-# A passage this long (seconds) is believed from this score on. Copies a quarter of a second off the
-# grid have 0.86 or more, those 3 % too slow 0.76; different music reaches 0.80 for some seconds and
-# 0.71 for half a minute.
+# Least score of a passage by its length in seconds; docs/measurements.md#compared-recordings.
 _LENGTHS_S = (10.0, 40.0)
-_SCORES = (0.85, 0.74)
-# A copy runs this far (least and most) from the speed of 1 with these scores at least. Another mix
-# of the same piece, at the same speed, has about 0.8.
-_CHANGES = (0.015, 0.03)
-_COPY_SCORES = (0.85, 0.74)
-# A copy that is padded or runs slower is as long as this, and no better.
-_AS_LONG = 0.95
-# A segment agrees with the one beside it from this cosine on.
-_AGREEMENT = 0.55
+_MIN_SCORES = (0.85, 0.74)
+# Least score of a copy by the difference of its speed to 1. Another mix of the same piece, at the
+# same speed, has about 0.8.
+_SPEED_CHANGES = (0.015, 0.03)
+_MIN_COPY_SCORES = (0.85, 0.74)
+# Tracks at least this long, as a share of the longest, are as good to keep: a copy that is padded
+# or runs slower is longer, and no better.
+_SAME_LENGTH = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
-class Duplicates:
-    """Looks for duplicates in an index.
+class DuplicateFinder:
+    """Finds the duplicates in an index.
 
     Parameters
     ----------
@@ -87,7 +96,7 @@ class Duplicates:
         Parameters
         ----------
         on_progress : callable
-            Told the number of tracks done and of all tracks, after each.
+            Called after each track with the number of tracks done and in total.
 
         Yields
         ------
@@ -95,52 +104,53 @@ class Duplicates:
             As they are found; each pair of tracks once.
         """
         compared: set[tuple[int, int]] = set()
-        every = self.index.track_ids
-        for n_done, track_id in enumerate(every, 1):
+        ids = self.index.track_ids
+        for n_done, track_id in enumerate(ids, 1):
             for other_id in self._candidates(track_id):
                 pair = min(track_id, other_id), max(track_id, other_id)
-                if pair not in compared and (found := self._compare(*pair)):
-                    yield found
+                if pair not in compared and (duplicate := self._compare(*pair)):
+                    yield duplicate
                 compared.add(pair)
-            on_progress(n_done, len(every))
+            on_progress(n_done, len(ids))
 
     def _candidates(self, track_id: int) -> list[int]:
         """Find the tracks that segments of one are found in."""
         stored = self.index.vectors(track_id, 0, self.index.n_positions(track_id))
-        probes = np.arange(0, len(stored), self._step(len(stored)))
+        probes = np.arange(0, len(stored), self._probe_step(len(stored)))
         probes = probes[stored[probes].any(axis=1)]
-        hits = self.index.search(stored[probes], self.config.k)
-        return _most_votes(hits, probes, track_id)[: self.config.n_candidates]
+        hits = self.index.search(stored[probes], _K)
+        return _tracks_by_votes(hits, probes, track_id)[:_MAX_CANDIDATES]
 
-    def _step(self, n_segments: int) -> int:
+    def _probe_step(self, n_segments: int) -> int:
         if self.config.full_only:
-            return max(n_segments // self.config.n_full_probes, 1)
-        return max(self._n_least // self.config.n_probes, 1)
+            return max(n_segments // _N_FULL_PROBES, 1)
+        return max(self._min_match_length // _N_PROBES, 1)
 
     @property
-    def _n_least(self) -> int:
-        """Segments that surely lie in the shortest passage, wherever the grid puts them."""
+    def _min_match_length(self) -> int:
+        """Segments within the shortest passage, wherever it lies between the stored ones."""
         return max(int((self.config.min_length_s - self.segment_s) / self.segment_hop_s), 1)
 
     def _compare(self, first_id: int, second_id: int) -> Duplicate | None:
         first, second = self._fingerprint(first_id), self._fingerprint(second_id)
-        found = [one for one in passages(first, second, self._n_least) if self._believed(one)]
+        found = passages(first, second, self._min_match_length)
+        found = [passage for passage in found if self._is_accepted(passage)]
         if not found:
             return None
-        best = max(found, key=lambda one: one.score * _length_s(query_span(one)))
-        lines = _agreeing(first, second, best), _agreeing(second, first, _turned(best))
+        best = max(found, key=lambda one: one.score * length_s(query_span(one)))
+        along = _agreeing(first, second, best), _agreeing(second, first, _swapped(best))
         shares = [
-            float(agrees.sum() / one.audible.sum())
-            for agrees, one in zip(lines, (first, second), strict=True)
+            float(agrees.sum() / fingerprint.audible.sum())
+            for agrees, fingerprint in zip(along, (first, second), strict=True)
         ]
         kind: DuplicateKind = "full" if _is_copy(best) else "version"
-        if min(shares) >= self.config.full_share:
-            shared = [_between(_reach(lines[0], first), _reach(lines[1], second), best)]
+        if min(shares) >= _FULL_SHARE:
+            shared = [_between(_extent(along[0], first), _extent(along[1], second), best)]
         else:
-            kind, shared = "part", told(found)
+            kind, shared = "part", drop_covered(found)
             shares = [
-                _share(map(side, shared), one)
-                for side, one in ((query_span, first), (reference_span, second))
+                _share(map(query_span, shared), first),
+                _share(map(reference_span, shared), second),
             ]
         if self.config.full_only and kind != "full":
             return None
@@ -153,10 +163,10 @@ class Duplicates:
             passages=tuple(shared),
         )
 
-    def _believed(self, passage: Passage) -> bool:
-        least = np.interp(_length_s(query_span(passage)), _LENGTHS_S, _SCORES)
+    def _is_accepted(self, passage: Passage) -> bool:
+        min_score = np.interp(length_s(query_span(passage)), _LENGTHS_S, _MIN_SCORES)
         is_near = abs(passage.speed - 1) <= self.config.max_speed_change
-        return bool(is_near and passage.score >= least)
+        return bool(is_near and passage.score >= min_score)
 
     def _fingerprint(self, track_id: int) -> Fingerprint:
         stored = self.index.vectors(track_id, 0, self.index.n_positions(track_id))
@@ -166,16 +176,16 @@ class Duplicates:
             segment_hop_s=self.segment_hop_s,
             segment_s=self.segment_s,
             duration_s=self.durations_s[track_id],
-            recipe_id="",  # all of one catalog's
+            recipe_id="",  # the same for all tracks of a catalog
         )
 
 
-def clusters(found: list[Duplicate], durations_s: Mapping[int, float]) -> list[Cluster]:
-    """Join full duplicates, and choose whom to keep.
+def clusters(duplicates: Iterable[Duplicate], durations_s: Mapping[int, float]) -> list[Cluster]:
+    """Join full duplicates, and choose the track to keep of each cluster.
 
     Parameters
     ----------
-    found : list of Duplicate
+    duplicates : iterable of Duplicate
         Of any kind.
     durations_s : mapping
         Length of each track by its id.
@@ -186,43 +196,45 @@ def clusters(found: list[Duplicate], durations_s: Mapping[int, float]) -> list[C
         By the earliest id in each.
     """
     members: dict[int, set[int]] = {}
-    for one in found:
-        if one.kind == "full":
-            pair = one.first_id, one.second_id
+    for duplicate in duplicates:
+        if duplicate.kind == "full":
+            pair = duplicate.first_id, duplicate.second_id
             together = set(pair).union(*(members.get(track_id, ()) for track_id in pair))
             members |= dict.fromkeys(together, together)
     distinct = {min(together): together for together in members.values()}
-    made = []
-    for _, together in sorted(distinct.items()):
-        long_s = _AS_LONG * max(durations_s[track_id] for track_id in together)
-        keeper = min(track_id for track_id in together if durations_s[track_id] >= long_s)
-        made.append(Cluster(keeper_id=keeper, other_ids=tuple(sorted(together - {keeper}))))
-    return made
+    return [_cluster(together, durations_s) for _, together in sorted(distinct.items())]
 
 
-def _most_votes(hits: Hits, probes: NDArray[np.int64], track_id: int) -> list[int]:
+def _cluster(ids: set[int], durations_s: Mapping[int, float]) -> Cluster:
+    long_s = _SAME_LENGTH * max(durations_s[track_id] for track_id in ids)
+    keeper_id = min(track_id for track_id in ids if durations_s[track_id] >= long_s)
+    return Cluster(keeper_id=keeper_id, other_ids=tuple(sorted(ids - {keeper_id})))
+
+
+def _tracks_by_votes(hits: Hits, probes: NDArray[np.int64], track_id: int) -> list[int]:
     """Tracks with enough votes on one diagonal, most votes first, without the track itself."""
     tracks = track_ids(hits.addresses)
-    votes = hits.cosines - _CLOSE
+    votes = hits.cosines - _MIN_HIT_COSINE
     valid = (hits.addresses != NO_ADDRESS) & (tracks != track_id) & (votes > 0)
     offsets = (positions(hits.addresses) - probes[:, None])[valid]
     most: dict[int, float] = {}
-    for shift in range(_CELL):  # so that no two neighbours are always in different cells
+    for shift in range(_CELL):  # so that two adjacent offsets share a cell once
         cells = tracks[valid] << _OFFSET_BITS | ((offsets + shift) // _CELL + _OFFSET_BIAS)
         keys, cell_of = np.unique(cells, return_inverse=True)
         heights = np.bincount(cell_of, votes[valid], len(keys))
-        for at in np.flatnonzero(heights >= _LEAST_VOTES):
-            found = int(keys[at] >> _OFFSET_BITS)
-            most[found] = max(most.get(found, 0.0), float(heights[at]))
-    return sorted(most, key=lambda one: (-most[one], one))
+        for at in np.flatnonzero(heights >= _MIN_VOTES):
+            other_id = int(keys[at] >> _OFFSET_BITS)
+            most[other_id] = max(most.get(other_id, 0.0), float(heights[at]))
+    return sorted(most, key=lambda other_id: (-most[other_id], other_id))
 
 
 def _is_copy(passage: Passage) -> bool:
-    return bool(passage.score >= np.interp(abs(passage.speed - 1), _CHANGES, _COPY_SCORES))
+    min_score = np.interp(abs(passage.speed - 1), _SPEED_CHANGES, _MIN_COPY_SCORES)
+    return bool(passage.score >= min_score)
 
 
 def _between(query: Span, reference: Span, like: Passage) -> Passage:
-    """Make a passage of two stretches, as clear and as fast as another one."""
+    """Make a passage of two spans with the score and speed of another one."""
     return Passage(
         query_start_s=query[0],
         query_end_s=query[1],
@@ -233,14 +245,14 @@ def _between(query: Span, reference: Span, like: Passage) -> Passage:
     )
 
 
-def _turned(passage: Passage) -> Passage:
-    """Let a passage's query and reference change places."""
-    turned = _between(reference_span(passage), query_span(passage), passage)
-    return replace(turned, speed=1 / passage.speed)
+def _swapped(passage: Passage) -> Passage:
+    """Swap the query and the reference of a passage."""
+    swapped = _between(reference_span(passage), query_span(passage), passage)
+    return replace(swapped, speed=1 / passage.speed)
 
 
 def _agreeing(query: Fingerprint, reference: Fingerprint, passage: Passage) -> NDArray[np.bool_]:
-    """Follow a passage's line through all of its query.
+    """Follow the line of a passage through the whole query.
 
     Returns
     -------
@@ -256,20 +268,17 @@ def _agreeing(query: Fingerprint, reference: Fingerprint, passage: Passage) -> N
         stored = reference.embeddings[(nearest + beside).clip(0, last)]
         best = np.maximum(best, np.einsum("nd,nd->n", query.embeddings, stored))
     inside: NDArray[np.bool_] = (nearest >= 0) & (nearest <= last)
-    return inside & (best >= _AGREEMENT)
+    return inside & (best >= MIN_COSINE)
 
 
-def _reach(chosen: NDArray[np.bool_], one: Fingerprint) -> Span:
-    """When the first of some segments begins and the last of them ends."""
-    starts_s = one.starts_s[chosen]
-    return float(starts_s[0]), min(float(starts_s[-1]) + one.segment_s, one.duration_s)
+def _extent(selected: NDArray[np.bool_], fingerprint: Fingerprint) -> Span:
+    """Start of the first and end of the last of some segments."""
+    starts_s = fingerprint.starts_s[selected]
+    end_s = min(float(starts_s[-1]) + fingerprint.segment_s, fingerprint.duration_s)
+    return float(starts_s[0]), end_s
 
 
-def _share(spans: Iterator[Span], one: Fingerprint) -> float:
-    """How much of a recording, from its first audible segment to its last, lies in stretches."""
-    heard = _reach(one.audible, one)
-    return sum(shared_s(heard, span) for span in joined(spans)) / _length_s(heard)
-
-
-def _length_s(span: Span) -> float:
-    return span[1] - span[0]
+def _share(spans: Iterable[Span], fingerprint: Fingerprint) -> float:
+    """Share of a recording, from its first to its last audible segment, that lies in spans."""
+    audible = _extent(fingerprint.audible, fingerprint)
+    return sum(shared_s(audible, span) for span in merge_spans(spans)) / length_s(audible)

@@ -1,8 +1,8 @@
-"""Two fingerprints compared without a catalog: how alike they are, and which passages they share.
+"""Compare two fingerprints without a catalog: their similarity, and the passages they share.
 
-Both look at all pairs of segments and hold few of them at once: the sums along all diagonals are
-one correlation, and runs of agreeing pairs are followed row by row, as sequences of genes are
-aligned (Smith and Waterman 1981), each until it falls too far below its best (Altschul et al.
+All pairs of segments are compared, few of them at a time. The sums along all diagonals come from
+one correlation. Runs of agreeing pairs are followed row by row, as genetic sequences are aligned
+(Smith and Waterman 1981), each until its sum falls too far below its maximum (Altschul et al.
 1997).
 """
 
@@ -22,44 +22,43 @@ from engine.records import Fingerprint, Passage, Vectors
 Floats = NDArray[np.float64]
 
 Span = tuple[float, float]
-"""Where a stretch begins and ends, in seconds."""
+"""Start and end of a stretch of a recording, in seconds."""
 
-# What 95 % of pairs of unrelated music stay below, as mean cosine along their best diagonal: for
-# equal lengths, and what it grows by where the longer one is e times as long and has more diagonals
-# to choose from. Measured with astound-v1 on 200 pairs of 32 tracks of different projects: excerpts
-# of 5, 10, 30 and 60 s reach 0.44, 0.40, 0.36 and 0.36 in another as long (99 %: 0.51, 0.47, 0.47,
-# 0.42); of 5, 10 and 30 s 0.56, 0.49 and 0.42 in 60 s, and 0.67, 0.62 and 0.55 in 27 minutes.
+MIN_MATCH_LENGTH = 10
+"""Segments in the shortest passage, by default."""
+
+MIN_COSINE = 0.55
+"""Cosine from which two segments agree."""
+
+# Mean cosine along the best diagonal that 95 % of pairs of unrelated recordings stay below if both
+# are equally long, and its growth for each factor of e that one is longer;
+# docs/measurements.md#compared-recordings.
 _CHANCE = 0.38
 _CHANCE_GROWTH = 0.07
-_MOST_CHANCE = 0.9
+_MAX_CHANCE = 0.9
 
-# A pair of segments speaks for a run by what its cosine has above this, and against it below.
-_AGREEMENT = 0.55
-# What a run must have gathered; runs that may be shorter, less.
-_LEAST_TOP = 3.0
-_LEAST_TOP_PER_SEGMENT = 0.3
-# How far a run may fall below its best before it ends: four segments of silence.
+# Least sum of excess cosines of a run; it is smaller for short runs, if those may be short.
+_MIN_SUM = 3.0
+_MIN_SUM_PER_SEGMENT = 0.3
+# Fall of the sum below its maximum that ends a run: four segments of silence.
 _MAX_DROP = 2.2
-# Cost of leaving the diagonal by one segment, as a run of another speed must now and then.
-_TURN = 0.4
-# Another speed is believed where it moves the end of a run by so many segments.
-_LEAST_DRIFT = 0.5
-# Segments to either side of a run's chord where its line is looked for.
+# Cost of leaving the diagonal by one segment, as runs of another speed have to now and then.
+_TURN_COST = 0.4
+# A slope is another speed than 1 if it moves the end of a run by this many segments.
+_MIN_DRIFT = 0.5
+# Segments to either side of a run's chord that are searched for its line.
 _REACH = 3
+# A passage is covered by a better one that shares more than this much of it.
+_MIN_COVERED = 0.5
 _BLOCK_ROWS = 256
 _BLOCK_DIMS = 16
-# A passage is covered by a better one that shares more than this much of it.
-_MOSTLY = 0.5
 
 
 def similarity(first: Fingerprint, second: Fingerprint) -> float:
-    """Say how much of the shorter recording is in the longer one, and how clearly.
+    """Measure how much of the shorter recording is in the longer one, and how clearly.
 
-    The mean cosine of the shorter one's audible segments along the best diagonal, on a scale from
-    what unrelated music reaches to 1. With astound-v1, of 54 excerpts of 5 s in 60 s of the music
-    they were cut from, an eighth of a second beside the stored segments, median and lowest
-    twentieth were 0.97 and 0.94 untouched, 0.89 and 0.69 in 10 dB of noise, 0.65 and 0.32 in 0 dB,
-    0.27 and 0.05 over a phone in a room with 0 dB. Of 200 in other music 93 % had 0.
+    It is the mean cosine of the shorter one's audible segments along the best diagonal, scaled so
+    that unrelated music is at 0; docs/measurements.md#compared-recordings.
 
     Parameters
     ----------
@@ -69,8 +68,8 @@ def similarity(first: Fingerprint, second: Fingerprint) -> float:
     Returns
     -------
     float
-        In [0, 1]: 1 for the same audio, 0 for what is as unlike as unrelated music. A copy that
-        runs at another speed has left the diagonal after a few seconds; see :func:`passages`.
+        In [0, 1]: 1 for the same audio, 0 for unrelated music. A copy at another speed leaves the
+        diagonal after a few seconds; see :func:`passages`.
 
     Raises
     ------
@@ -79,30 +78,29 @@ def similarity(first: Fingerprint, second: Fingerprint) -> float:
     ConfigError
         Their hops do not fit.
     """
-    return max((_likeness(*pair.embeddings) for pair in _in_step(first, second)), default=0.0)
+    pairs = _at_common_hop(first, second)
+    return max((_similarity(*pair.embeddings) for pair in pairs), default=0.0)
 
 
 def passages(
-    query: Fingerprint, reference: Fingerprint, min_match_length: int = 10
+    query: Fingerprint, reference: Fingerprint, min_match_length: int = MIN_MATCH_LENGTH
 ) -> list[Passage]:
     """Find the passages that two recordings share, at the same speed or nearly so.
 
     A passage may bridge about four segments that do not agree. What occurs twice, in either
-    recording, is two passages. A speed that cannot be told from 1 is 1. Of 120 pairs of minutes of
-    unrelated music, 2 shared a passage by chance.
+    recording, is two passages. A speed that cannot be distinguished from 1 is 1.
 
     Parameters
     ----------
     query, reference : Fingerprint
         The longer hop must be a multiple of the other.
     min_match_length : int
-        Segments of the query that the shortest passage spans; the shorter it may be, the more are
-        there by chance.
+        Segments of the query in the shortest passage. Shorter ones agree by chance more often.
 
     Returns
     -------
     list of Passage
-        By where they begin in the query; none is not an error.
+        By their start in the query.
 
     Raises
     ------
@@ -114,21 +112,23 @@ def passages(
     return _passages(query, reference, min_match_length, None)
 
 
-def repetitions(fingerprint: Fingerprint, min_match_length: int = 10) -> list[Passage]:
+def repetitions(
+    fingerprint: Fingerprint, min_match_length: int = MIN_MATCH_LENGTH
+) -> list[Passage]:
     """Find the passages of a recording that occur in it again.
 
     Parameters
     ----------
     fingerprint : Fingerprint
     min_match_length : int
-        Segments that the shortest passage spans. No fewer lie between the two beginnings, and no
-        segment overlaps its own repetition.
+        Segments in the shortest passage. The two starts are at least as far apart, and no segment
+        overlaps its own repetition.
 
     Returns
     -------
     list of Passage
-        Each pair once, the earlier occurrence as the query; by where they begin. The two overlap
-        where something is repeated at once, such as a loop.
+        Each pair once, the earlier occurrence as the query; by their start. The two overlap if
+        something is repeated at once, such as a loop.
 
     Raises
     ------
@@ -144,25 +144,24 @@ def _passages(
 ) -> list[Passage]:
     if min_match_length < 1:
         raise ConfigError.invalid("min_match_length", min_match_length, "must be at least 1")
-    found: list[_Run] = []
-    for pair in _in_step(query, reference):
-        n_least = max(round(min_match_length * query.segment_hop_s / pair.hop_s), 1)
-        found += _runs(pair, n_least, min_lag)
-    distinct = _distinct(found, query.segment_s)
-    made = [_passage(run, query, reference) for run in distinct]
-    return sorted(made, key=lambda one: (one.query_start_s, one.reference_start_s))
+    runs: list[_Run] = []
+    for pair in _at_common_hop(query, reference):
+        min_length = max(round(min_match_length * query.segment_hop_s / pair.hop_s), 1)
+        runs += _runs(pair, min_length, min_lag)
+    found = [_passage(run, query, reference) for run in _distinct(runs, query.segment_s)]
+    return sorted(found, key=lambda one: (one.query_start_s, one.reference_start_s))
 
 
 class _Pair(NamedTuple):
-    """Embeddings of both recordings at the same hop, and when their first segments begin."""
+    """Embeddings of both recordings at the same hop, and the starts of their first segments."""
 
     embeddings: tuple[Vectors, Vectors]
     starts_s: tuple[float, float]
     hop_s: float
 
 
-def _in_step(first: Fingerprint, second: Fingerprint) -> Iterator[_Pair]:
-    """Thin the one with the finer hop to the other's, once from each place that may begin at."""
+def _at_common_hop(first: Fingerprint, second: Fingerprint) -> Iterator[_Pair]:
+    """Thin the one with the finer hop to the hop of the other, once from each first segment."""
     if first.recipe_id != second.recipe_id:
         raise RecipeMismatchError(first.recipe_id, second.recipe_id, "the other fingerprint")
     hop_s = max(first.segment_hop_s, second.segment_hop_s)
@@ -179,29 +178,29 @@ def _in_step(first: Fingerprint, second: Fingerprint) -> Iterator[_Pair]:
             yield _Pair(thinned, starts_s, hop_s)
 
 
-# -- how alike -------------------------------------------------------------------------------
+# -- similarity ------------------------------------------------------------------------------
 
 
-def _likeness(first: Vectors, second: Vectors) -> float:
+def _similarity(first: Vectors, second: Vectors) -> float:
     n_audible = [int(one.any(axis=1).sum()) for one in (first, second)]
     if not min(n_audible):
         return 0.0
     mean = _best_sum(first, second) / min(n_audible)
     growth = _CHANCE_GROWTH * np.log(max(n_audible) / min(n_audible))
-    chance = min(_CHANCE + growth, _MOST_CHANCE)
+    chance = min(_CHANCE + growth, _MAX_CHANCE)
     return round(float(np.clip((mean - chance) / (1 - chance), 0, 1)), 6) + 0.0
 
 
 def _best_sum(first: Vectors, second: Vectors) -> float:
     """Greatest sum of the cosines along any diagonal, found by correlation."""
-    # The same order whichever comes first, so that rounding is the same too.
+    # In an order of their own, so that rounding is the same whichever comes first.
     ordered = sorted((first, second), key=lambda one: (len(one), one.tobytes()))
     size = 1 << (len(first) + len(second)).bit_length()
     spectrum = np.zeros(size // 2 + 1, np.complex128)
     for dim in range(0, first.shape[1], _BLOCK_DIMS):
         dims = slice(dim, dim + _BLOCK_DIMS)
-        one, other = (np.fft.rfft(vectors[:, dims], size, axis=0) for vectors in ordered)
-        spectrum += (one.conj() * other).sum(axis=1)
+        spectra = [np.fft.rfft(vectors[:, dims], size, axis=0) for vectors in ordered]
+        spectrum += (spectra[0].conj() * spectra[1]).sum(axis=1)
     return float(np.fft.irfft(spectrum, size).max())
 
 
@@ -209,7 +208,7 @@ def _best_sum(first: Vectors, second: Vectors) -> float:
 
 
 class _Run(NamedTuple):
-    """A run's best sum, and the pairs of segments it begins and ends with, query's first."""
+    """The greatest sum of a run, and its first and last pairs of segments, the query's first."""
 
     top: float
     start: tuple[int, int]
@@ -217,15 +216,15 @@ class _Run(NamedTuple):
     pair: _Pair
 
     def times_s(self, side: int) -> tuple[float, float]:
-        """When its first and last segments begin in the query (0) or the reference (1)."""
+        """Return the starts of the first and last segment in the query (0) or reference (1)."""
         first_s, hop_s = self.pair.starts_s[side], self.pair.hop_s
         return first_s + self.start[side] * hop_s, first_s + self.end[side] * hop_s
 
 
 class _Front(NamedTuple):
-    """The best run to each pair of one row, behind two columns that no run has reached.
+    """The best run to each pair of one row; two empty columns come first.
 
-    `scores` are its sum and the best it had, `codes` the pairs where it began and had its best.
+    `scores` are the run's sum and its maximum, `codes` its first pair and that of the maximum.
     """
 
     scores: NDArray[np.float32]
@@ -236,18 +235,18 @@ class _Front(NamedTuple):
         return cls(np.zeros((2, width + 2), np.float32), np.zeros((2, width + 2), np.int64))
 
 
-def _runs(pair: _Pair, n_least: int, min_lag: int | None) -> list[_Run]:
+def _runs(pair: _Pair, min_length: int, min_lag: int | None) -> list[_Run]:
     width = len(pair.embeddings[1]) + 1
     columns = np.arange(width)
-    least_top = min(_LEAST_TOP, n_least * _LEAST_TOP_PER_SEGMENT)
+    min_sum = min(_MIN_SUM, min_length * _MIN_SUM_PER_SEGMENT)
     front = before = _Front.empty(width)
     best: dict[int, tuple[float, int]] = {}
     for row, excess in enumerate(_excesses(*pair.embeddings, min_lag)):
         (height, top), (start, end) = _reached(front, before)
         value = height + excess
         alive = (value > 0) & (height > 0) & (value >= top - _MAX_DROP)
-        over = np.flatnonzero(~alive & (top >= least_top))
-        over = over[end[over] // width - start[over] // width + 1 >= n_least]
+        over = np.flatnonzero(~alive & (top >= min_sum))
+        over = over[end[over] // width - start[over] // width + 1 >= min_length]
         for at in _best_of_each(start, top, over):
             known = best.get(int(start[at]), (0.0, 0))
             best[int(start[at])] = max(known, (float(top[at]), int(end[at])))
@@ -266,13 +265,13 @@ def _runs(pair: _Pair, n_least: int, min_lag: int | None) -> list[_Run]:
 def _excesses(
     query: Vectors, reference: Vectors, min_lag: int | None
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield how far the cosines of each row exceed agreement; a last row and column end all.
+    """Yield the excess cosines of each row; an additional row and column end all runs.
 
-    So do columns that lie less than a lag behind the row: a recording agrees with itself there.
+    So do columns less than `min_lag` after the row, where a recording agrees with itself.
     """
     ending = np.float32(-np.inf)
     for first in range(0, len(query), _BLOCK_ROWS):
-        block = query[first : first + _BLOCK_ROWS] @ reference.T - np.float32(_AGREEMENT)
+        block = query[first : first + _BLOCK_ROWS] @ reference.T - np.float32(MIN_COSINE)
         if min_lag is not None:
             rows = np.arange(first, first + len(block))
             block[np.arange(block.shape[1]) < rows[:, None] + min_lag] = ending
@@ -281,9 +280,9 @@ def _excesses(
 
 
 def _reached(front: _Front, before: _Front) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Carry the best runs on to the next row: along the diagonal, or past one segment of a side."""
+    """Continue the best runs in the next row: along the diagonal, or past one segment of a side."""
     scores, codes = front.scores[:, 1:-1], front.codes[:, 1:-1]
-    cost = np.array([[_TURN], [0]], np.float32)
+    cost = np.array([[_TURN_COST], [0]], np.float32)
     for other, columns in ((before, slice(1, -1)), (front, slice(0, -2))):
         turned = other.scores[:, columns] - cost
         better = turned[0] > scores[0]
@@ -295,21 +294,21 @@ def _reached(front: _Front, before: _Front) -> tuple[NDArray[np.float32], NDArra
 def _best_of_each(
     start: NDArray[np.int64], top: NDArray[np.float32], columns: NDArray[np.intp]
 ) -> NDArray[np.intp]:
-    """Keep, of the columns whose runs began at the same pair, the one with the best sum."""
+    """Of the columns whose runs began at the same pair, keep the one with the greatest sum."""
     ranked = columns[np.argsort(-top[columns], kind="stable")]
     return ranked[np.unique(start[ranked], return_index=True)[1]]
 
 
 def _distinct(runs: Iterable[_Run], apart_s: float) -> list[_Run]:
-    """Leave out runs beside a better one: segments that overlap agree a little too."""
+    """Drop runs beside a better one: overlapping segments agree a little, too."""
     kept: list[_Run] = []
     for run in sorted(runs, key=lambda one: (-one.top, one.times_s(0))):
-        if not any(_beside(run, better, apart_s) for better in kept):
+        if not any(_is_beside(run, better, apart_s) for better in kept):
             kept.append(run)
     return kept
 
 
-def _beside(run: _Run, better: _Run, apart_s: float) -> bool:
+def _is_beside(run: _Run, better: _Run, apart_s: float) -> bool:
     start_s, end_s = run.times_s(0)
     first_s, last_s = better.times_s(0)
     middle_s = (start_s + end_s) / 2
@@ -336,7 +335,7 @@ def _passage(run: _Run, query: Fingerprint, reference: Fingerprint) -> Passage:
 
 
 def _line(run: _Run) -> tuple[float, float]:
-    """Mean cosine along the line of a run, and the line's slope."""
+    """Mean cosine along the line of a run, and its slope."""
     query, reference = run.pair.embeddings
     (first, start), (last, end) = run.start, run.end
     rows = np.arange(first, last + 1)
@@ -344,10 +343,10 @@ def _line(run: _Run) -> tuple[float, float]:
     columns = (chord[:, None] + np.arange(-_REACH, _REACH + 1)).clip(0, len(reference) - 1)
     cosines = np.einsum("nd,nkd->nk", query[rows], reference[columns])
     at, tops = _peaks(cosines)
-    agreeing = tops >= _AGREEMENT
+    agreeing = tops >= MIN_COSINE
     found = (columns[np.arange(len(rows)), _REACH] + at)[agreeing]
     slope = _slope(rows[agreeing].astype(np.float64), found)
-    if abs(slope - 1) * len(rows) < _LEAST_DRIFT:
+    if abs(slope - 1) * len(rows) < _MIN_DRIFT:
         slope = 1.0
     offset = float(np.median(found - slope * rows[agreeing])) if len(found) else float(start)
     on_line = np.rint(slope * rows + offset).astype(np.int64).clip(0, len(reference) - 1)
@@ -355,64 +354,69 @@ def _line(run: _Run) -> tuple[float, float]:
 
 
 def _peaks(cosines: NDArray[np.float32]) -> tuple[Floats, Floats]:
-    """Place, from the middle column, and height of each row's greatest inner value.
+    """Position, from the middle column, and height of the greatest inner value of each row.
 
-    The place is that of the top of the parabola through it and its neighbours.
+    The position is that of the top of the parabola through it and its neighbours.
     """
     values = cosines.astype(np.float64)
     peak = values[:, 1:-1].argmax(axis=1)[:, None] + 1
     left, top, right = (np.take_along_axis(values, peak + k, 1)[:, 0] for k in (-1, 0, 1))
     bend = np.minimum(left - 2 * top + right, -1e-9)
-    nudge = (0.5 * (left - right) / bend).clip(-0.5, 0.5)
-    return peak[:, 0] - values.shape[1] // 2 + nudge, top
+    offset = (0.5 * (left - right) / bend).clip(-0.5, 0.5)
+    return peak[:, 0] - values.shape[1] // 2 + offset, top
 
 
 def _slope(x: Floats, y: Floats) -> float:
-    """Median slope between points half the length apart, which outliers do not move."""
+    """Median slope between points half the length apart, which is robust to outliers."""
     half = len(x) // 2
     return float(np.median((y[half:] - y[:-half]) / (x[half:] - x[:-half]))) if half else 1.0
 
 
-# -- stretches of time -----------------------------------------------------------------------
+# -- spans -----------------------------------------------------------------------------------
 
 
 def query_span(passage: Passage) -> Span:
-    """Where a passage lies in the query."""
+    """Return the span of a passage in the query."""
     return passage.query_start_s, passage.query_end_s
 
 
 def reference_span(passage: Passage) -> Span:
-    """Where a passage lies in the reference."""
+    """Return the span of a passage in the reference."""
     return passage.reference_start_s, passage.reference_end_s
 
 
 _SIDES: tuple[Callable[[Passage], Span], ...] = (query_span, reference_span)
 
 
-def shared_s(one: Span, other: Span) -> float:
-    """Seconds that two stretches have in common."""
-    return max(min(one[1], other[1]) - max(one[0], other[0]), 0.0)
+def length_s(span: Span) -> float:
+    """Return the length of a span in seconds."""
+    return span[1] - span[0]
 
 
-def joined(spans: Iterable[Span]) -> list[Span]:
-    """Join the stretches that overlap or touch.
+def shared_s(first: Span, second: Span) -> float:
+    """Return the seconds that two spans share."""
+    return max(min(first[1], second[1]) - max(first[0], second[0]), 0.0)
+
+
+def merge_spans(spans: Iterable[Span]) -> list[Span]:
+    """Merge the spans that overlap or touch.
 
     Returns
     -------
     list of (float, float)
-        By where they begin; none overlaps another.
+        By their start; none overlaps another.
     """
-    out: list[Span] = []
+    merged: list[Span] = []
     for start_s, end_s in sorted(spans):
-        if out and start_s <= out[-1][1]:
-            out[-1] = out[-1][0], max(out[-1][1], end_s)
+        if merged and start_s <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(merged[-1][1], end_s)
         else:
-            out.append((start_s, end_s))
-    return out
+            merged.append((start_s, end_s))
+    return merged
 
 
-def told(found: Sequence[Passage]) -> list[Passage]:
-    """Leave out passages whose both sides are told of by better ones.
+def drop_covered(found: Sequence[Passage]) -> list[Passage]:
+    """Drop the passages that better ones cover on both sides.
 
     Music that repeats itself agrees with its own repetitions, often dozens of times.
 
@@ -423,14 +427,16 @@ def told(found: Sequence[Passage]) -> list[Passage]:
     Returns
     -------
     list of Passage
-        In the order given.
+        In the same order.
     """
     kept: list[Passage] = []
-    for one in sorted(found, key=lambda one: -one.score * (one.query_end_s - one.query_start_s)):
-        if not all(any(_covers(side(one), side(other)) for other in kept) for side in _SIDES):
-            kept.append(one)
-    return [one for one in found if one in kept]
+    for passage in sorted(found, key=lambda one: -one.score * length_s(query_span(one))):
+        if not all(
+            any(_is_covered(side(passage), side(better)) for better in kept) for side in _SIDES
+        ):
+            kept.append(passage)
+    return [passage for passage in found if passage in kept]
 
 
-def _covers(one: Span, better: Span) -> bool:
-    return shared_s(one, better) > _MOSTLY * (one[1] - one[0])
+def _is_covered(span: Span, better: Span) -> bool:
+    return shared_s(span, better) > _MIN_COVERED * length_s(span)

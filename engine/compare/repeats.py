@@ -1,7 +1,7 @@
-"""Passages that are heard more than once, in one recording or in several, without any catalog.
+"""Find the passages that occur more than once, in one recording or in several.
 
-What two stretches share comes from :mod:`engine.compare.passages`, as pairs. A chorus that is heard
-four times makes six of them; here they become one repeat with four occurrences.
+:mod:`engine.compare.passages` finds them in pairs. A chorus that occurs four times is in six pairs,
+which are grouped to one repeat with four occurrences.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from itertools import combinations, product
 
 from engine.compare.passages import (
     Span,
-    joined,
+    length_s,
+    merge_spans,
     passages,
     query_span,
     reference_span,
@@ -20,15 +21,15 @@ from engine.compare.passages import (
 )
 from engine.records import Fingerprint, Occurrence, Passage, Repeat
 
-# Two stretches are the same occurrence if they share this much of the longer one, and apart if they
+# Two spans are the same occurrence if they share this much of the longer one, and distinct if they
 # share no more than this of the shorter one.
-_SAME = 0.7
-_BRUSHES = 0.1
-# A repeat tells nothing new if so much of each of its occurrences lies in those of longer ones.
-_INSIDE = 0.8
+_MIN_SAME = 0.7
+_MAX_DISTINCT = 0.1
+# A repeat is covered if this much of each of its occurrences lies in those of longer repeats.
+_MIN_COVERED = 0.8
 
 _Place = tuple[int, Span]
-"""A recording, and a stretch of it."""
+"""Number of a recording, and a span in it."""
 
 
 def repeats(
@@ -36,22 +37,22 @@ def repeats(
     min_match_length: int,
     on_progress: Callable[[int, int], None],
 ) -> list[Repeat]:
-    """Find what is heard more than once.
+    """Find the passages that occur more than once.
 
     Parameters
     ----------
     recordings : sequence of Fingerprint
         All of one recipe and hop.
     min_match_length : int
-        Segments that the shortest passage spans.
+        Segments in the shortest passage.
     on_progress : callable
-        Told the number of pairs of recordings compared and of all pairs, after each.
+        Called after each pair of recordings with the number of pairs done and in total.
 
     Returns
     -------
     list of Repeat
-        By their first occurrence. A loop is told in turns, each as long as the shortest passage at
-        least.
+        By their first occurrence. A loop is split into turns, each at least as long as the
+        shortest passage.
 
     Raises
     ------
@@ -63,18 +64,18 @@ def repeats(
     found: list[tuple[Passage, list[_Place]]] = []
     for n_done, ((i, first), (j, second)) in enumerate(pairs, 1):
         if i == j:
-            agreeing = repetitions(first, min_match_length)
-            found += [(one, [(i, turn) for turn in _turns(one)]) for one in agreeing]
+            shared = repetitions(first, min_match_length)
+            found += [(one, [(i, turn) for turn in _turns(one)]) for one in shared]
         else:
-            agreeing = passages(first, second, min_match_length)
-            places = ([(i, query_span(one)), (j, reference_span(one))] for one in agreeing)
-            found += zip(agreeing, places, strict=True)
+            shared = passages(first, second, min_match_length)
+            places = ([(i, query_span(one)), (j, reference_span(one))] for one in shared)
+            found += zip(shared, places, strict=True)
         on_progress(n_done, len(pairs))
-    return _told(_grouped(found))
+    return _without_covered(_grouped(found))
 
 
 def _turns(passage: Passage) -> list[Span]:
-    """Give both places of a passage; where they overlap it is a loop, and all its turns follow."""
+    """Both spans of a passage; if they overlap it is a loop, and these are all its turns."""
     start_s, end_s = query_span(passage)
     again_s, last_s = reference_span(passage)
     lag_s = again_s - start_s
@@ -82,14 +83,14 @@ def _turns(passage: Passage) -> list[Span]:
         return [(start_s, end_s), (again_s, last_s)]
     n_turns = max(int((last_s - start_s) / lag_s + 0.1), 2)
     starts_s = [start_s + turn * lag_s for turn in range(n_turns)]
-    return [(one, min(one + lag_s, last_s)) for one in starts_s]
+    return [(turn_s, min(turn_s + lag_s, last_s)) for turn_s in starts_s]
 
 
 def _grouped(found: Iterable[tuple[Passage, list[_Place]]]) -> list[Repeat]:
-    """Join the pairs that have an occurrence in common, the longest and clearest first."""
+    """Group the pairs that share an occurrence, the longest and clearest first."""
     groups: list[_Group] = []
-    for passage, places in sorted(found, key=lambda one: (-_weight(one[0]), one[1])):
-        group = next((group for group in groups if group.takes(places)), None)
+    for passage, places in sorted(found, key=lambda pair: (-_weight(pair[0]), pair[1])):
+        group = next((group for group in groups if group.accepts(places)), None)
         if group is None:
             groups.append(group := _Group(passage.score))
         group.add(places)
@@ -97,74 +98,71 @@ def _grouped(found: Iterable[tuple[Passage, list[_Place]]]) -> list[Repeat]:
 
 
 class _Group:
-    """What will be one repeat: places that do not overlap."""
+    """Places that do not overlap, which become one repeat."""
 
     def __init__(self, score: float) -> None:
         self.score = score
         self.places: list[_Place] = []
 
-    def takes(self, places: list[_Place]) -> bool:
-        """Say whether a place is among its own, and no other one is across them."""
-        known = [self._has(place) for place in places]
-        others = (place for place, is_known in zip(places, known, strict=True) if not is_known)
-        return any(known) and not any(_shared(*pair) for pair in product(others, self.places))
+    def accepts(self, places: list[_Place]) -> bool:
+        """Whether it contains one of the places, and the others overlap none of its own."""
+        contained = [self._contains(place) for place in places]
+        others = (place for place, inside in zip(places, contained, strict=True) if not inside)
+        return any(contained) and not any(_shared(*pair) for pair in product(others, self.places))
 
     def add(self, places: list[_Place]) -> None:
-        """Add the places that are new."""
-        self.places += [place for place in places if not self._has(place)]
+        """Add the places that it does not contain."""
+        self.places += [place for place in places if not self._contains(place)]
 
     def repeat(self) -> Repeat:
-        """Make the repeat."""
+        """Return the repeat."""
         occurrences = (
             Occurrence(recording=recording, start_s=start_s, end_s=end_s)
             for recording, (start_s, end_s) in sorted(self.places)
         )
         return Repeat(occurrences=tuple(occurrences), score=self.score)
 
-    def _has(self, place: _Place) -> bool:
-        return any(_shared(place, known) >= _SAME for known in self.places)
+    def _contains(self, place: _Place) -> bool:
+        return any(_shared(place, own) >= _MIN_SAME for own in self.places)
 
 
 def _weight(passage: Passage) -> float:
-    return passage.score * _length_s(query_span(passage))
+    return passage.score * length_s(query_span(passage))
 
 
-def _shared(one: _Place, other: _Place) -> float:
-    """Share of the longer of two places that lies in both; 0 if it is next to nothing."""
-    lengths_s = _length_s(one[1]), _length_s(other[1])
-    both_s = shared_s(one[1], other[1]) if one[0] == other[0] else 0.0
-    return both_s / max(lengths_s) if both_s > _BRUSHES * min(lengths_s) else 0.0
+def _shared(first: _Place, second: _Place) -> float:
+    """Share of the longer of two places that lies in both; 0 if the places are distinct."""
+    lengths_s = length_s(first[1]), length_s(second[1])
+    both_s = shared_s(first[1], second[1]) if first[0] == second[0] else 0.0
+    return both_s / max(lengths_s) if both_s > _MAX_DISTINCT * min(lengths_s) else 0.0
 
 
-def _told(found: Iterable[Repeat]) -> list[Repeat]:
-    """Leave out what lies in longer repeats wherever it is heard, and put the others in order."""
+def _without_covered(found: Iterable[Repeat]) -> list[Repeat]:
+    """Drop the repeats that longer ones cover everywhere, and sort the others."""
     kept: list[Repeat] = []
-    told: dict[int, list[Span]] = {}
-    for one in sorted(found, key=_heard_s, reverse=True):
-        if not all(_inside(at, told) for at in one.occurrences):
-            kept.append(one)
-            for recording, spans in _spans(one).items():
-                told[recording] = joined([*told.get(recording, ()), *spans])
+    covered: dict[int, list[Span]] = {}
+    for repeat in sorted(found, key=_covered_s, reverse=True):
+        if not all(_is_covered(occurrence, covered) for occurrence in repeat.occurrences):
+            kept.append(repeat)
+            for recording, spans in _spans(repeat).items():
+                covered[recording] = merge_spans([*covered.get(recording, ()), *spans])
     return sorted(kept, key=lambda one: [(at.recording, at.start_s) for at in one.occurrences])
 
 
-def _heard_s(repeat: Repeat) -> float:
-    return sum(_length_s(span) for spans in _spans(repeat).values() for span in spans)
+def _covered_s(repeat: Repeat) -> float:
+    """Seconds of all recordings that a repeat covers."""
+    return sum(length_s(span) for spans in _spans(repeat).values() for span in spans)
 
 
 def _spans(repeat: Repeat) -> dict[int, list[Span]]:
-    """Stretches of each recording that a repeat is heard in."""
+    """Spans of each recording that a repeat covers."""
     places: dict[int, list[Span]] = {}
     for at in repeat.occurrences:
         places.setdefault(at.recording, []).append((at.start_s, at.end_s))
-    return {recording: joined(spans) for recording, spans in places.items()}
+    return {recording: merge_spans(spans) for recording, spans in places.items()}
 
 
-def _inside(at: Occurrence, told: dict[int, list[Span]]) -> bool:
-    span = at.start_s, at.end_s
-    told_s = sum(shared_s(span, other) for other in told.get(at.recording, ()))
-    return told_s >= _INSIDE * _length_s(span)
-
-
-def _length_s(span: Span) -> float:
-    return span[1] - span[0]
+def _is_covered(occurrence: Occurrence, covered: dict[int, list[Span]]) -> bool:
+    span = occurrence.start_s, occurrence.end_s
+    covered_s = sum(shared_s(span, other) for other in covered.get(occurrence.recording, ()))
+    return covered_s >= _MIN_COVERED * length_s(span)

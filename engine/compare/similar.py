@@ -1,7 +1,7 @@
-"""Tracks ranked by their clip-level embeddings: the music that sounds alike, without any times.
+"""Rank tracks by their clip-level embeddings: which music sounds alike.
 
-A query is compared with every clip, in blocks of tracks. 20,000 tracks of four minutes have 960,000
-clips; that took three seconds on two busy cores.
+A query is compared with every clip, in blocks of tracks; docs/measurements.md#compared-recordings
+has the time this takes.
 """
 
 from __future__ import annotations
@@ -27,46 +27,44 @@ class ClipIndex:
     ----------
     track_ids : sequence of int
     clips : callable
-        Embeddings of a track by its id, float32 array of shape (n_clips, dim), unit norm; all
-        zeros where a clip is silent.
+        Returns the embeddings of a track by its id: float32 array of shape (n_clips, dim), unit
+        norm; all zeros where a clip is silent.
     """
 
     track_ids: Sequence[int]
     clips: Callable[[int], Vectors]
 
     def scores(self, query: Vectors, name: str = "array") -> NDArray[np.float32]:
-        """Say how alike each track and a query are.
+        """Compute the similarity of a query and each track.
 
-        Of the recording with fewer audible clips, each has a best cosine in the other one; their
-        mean is the score. It is the same whichever of the two is the query. Of 459 tracks of 37
-        projects, 95 % of the pairs of different projects stay below 0.39 and 99.9 % below 0.56; the
-        best of all the others reaches 0.52 in the median and 0.74 at most. One single clip reaches
-        0.87.
+        Each clip of the recording with fewer audible clips has a best cosine with the clips of the
+        other one; the score is their mean. It does not depend on which of the two is the query.
+        docs/measurements.md#compared-recordings has the scores of unrelated music.
 
         Parameters
         ----------
         query : float32 array of shape (n_clips, dim)
         name : str
-            What errors call the query.
+            Name of the query in error messages.
 
         Returns
         -------
         float32 array of shape (n_tracks,), in [-1, 1]
-            In the order of `track_ids`; -1 for a track without any audible clip.
+            In the order of `track_ids`; -1 for a track without audible clips.
 
         Raises
         ------
         SilentAudioError
             The query has no audible clip.
         """
-        heard = _audible(query)
-        if not len(heard):
+        audible = _audible(query)
+        if not len(audible):
             raise SilentAudioError(name, "silent from beginning to end")
-        found = [_scores(heard, tracks) for tracks in self._blocks()]
-        return np.concatenate(found) if found else np.zeros(0, np.float32)
+        scores = [_clip_similarity(audible, tracks) for tracks in self._blocks()]
+        return np.concatenate(scores) if scores else np.zeros(0, np.float32)
 
     def _blocks(self) -> Iterator[list[Vectors]]:
-        """Yield the audible clips of tracks, of several tracks at once."""
+        """Yield the audible clips of several tracks at once."""
         block: list[Vectors] = []
         n_clips = 0
         for track_id in self.track_ids:
@@ -83,17 +81,18 @@ def _audible(clips: Vectors) -> Vectors:
     return clips[clips.any(axis=1)]
 
 
-def _scores(query: Vectors, tracks: list[Vectors]) -> NDArray[np.float32]:
-    n_clips = np.array([len(one) for one in tracks])
-    heard = n_clips > 0
+def _clip_similarity(query: Vectors, tracks: list[Vectors]) -> NDArray[np.float32]:
+    """Scores of tracks, given the audible clips of the query and of each track."""
+    n_clips = np.array([len(clips) for clips in tracks])
+    has_clips = n_clips > 0
     scores = np.full(len(tracks), -1, np.float32)
-    if heard.any():
-        n_heard = n_clips[heard]
-        first_rows = np.cumsum(n_heard) - n_heard
+    if has_clips.any():
+        n_audible = n_clips[has_clips]
+        first_rows = np.cumsum(n_audible) - n_audible
         cosines = np.concatenate(tracks) @ query.T
         of_query = np.maximum.reduceat(cosines, first_rows, axis=0).mean(axis=1)
-        of_track = np.add.reduceat(cosines.max(axis=1), first_rows) / n_heard
+        of_track = np.add.reduceat(cosines.max(axis=1), first_rows) / n_audible
         both = (of_query + of_track) / 2
-        unequal = np.where(n_heard < len(query), of_track, of_query)
-        scores[heard] = np.where(n_heard == len(query), both, unequal)
+        of_shorter = np.where(n_audible < len(query), of_track, of_query)
+        scores[has_clips] = np.where(n_audible == len(query), both, of_shorter)
     return scores

@@ -490,7 +490,10 @@ class ASTModel(TrainableModel):
         return passages.similarity(first, second)
 
     def find_matches(
-        self, query: Fingerprint, reference: Fingerprint, min_match_length: int = 10
+        self,
+        query: Fingerprint,
+        reference: Fingerprint,
+        min_match_length: int = passages.MIN_MATCH_LENGTH,
     ) -> list[Passage]:
         """Find the passages two recordings share; see :func:`engine.compare.passages.passages`."""
         return passages.passages(query, reference, min_match_length)

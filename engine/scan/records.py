@@ -1,8 +1,4 @@
-"""Records of a scan: lines, the matches of windows, and spans of tracks.
-
-They are handed between :mod:`engine.scan.scanner`, :mod:`engine.scan.follower` and
-:mod:`engine.scan.timeline`.
-"""
+"""Records that the scanner, the track followers and the timeline pass to each other."""
 
 from __future__ import annotations
 
@@ -14,20 +10,26 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+WINDOW_S = 8.0
+"""Length of a window; each overlaps the next by half."""
+
+HISTORY_S = 64.0
+"""Seconds of audio and results in memory: how far before its first window a track can begin."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """Track time as a linear function of recording time.
+    """Alignment of a track with a recording.
 
     Parameters
     ----------
     track_id : int
     time_s, reference_s : float
-        A moment of the recording, and the matching position in the track.
+        A moment of the recording, and the moment of the track that sounds then.
     speed : float
-        Track seconds per second of the recording.
+        Reference seconds per second of the recording.
     resampled : float
-        Playback speed of the recording at which it matched.
+        Factor of the playback speed at which recording and track agree.
     """
 
     track_id: int
@@ -37,13 +39,13 @@ class Line:
     resampled: float = 1.0
 
     def at(self, time_s: float) -> float:
-        """Position in the track, in seconds, at a moment of the recording."""
+        """Return the time in the track at a time of the recording, in seconds."""
         return self.reference_s + self.speed * (time_s - self.time_s)
 
 
 @dataclass(frozen=True, kw_only=True)
 class WindowMatch:
-    """A track that a window matches.
+    """A candidate of one window.
 
     Parameters
     ----------
@@ -59,7 +61,7 @@ class WindowMatch:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackSpan:
-    """A stretch of a recording that contains a track.
+    """A stretch of a recording in which a track sounds.
 
     Parameters
     ----------
@@ -69,11 +71,12 @@ class TrackSpan:
     reference_start_s, reference_end_s : float
         In the track.
     score : float
-        Mean cosine of the segments beside each other, in [-1, 1].
+        Mean cosine of the aligned segments, in [-1, 1].
     confidence : float
-        Probability in [0, 1] that at least one of the matching windows is right.
+        Probability in [0, 1] that at least one of its windows is right.
     gain : float
-        Sum of the cosines above the agreement threshold; the better of two explanations has more.
+        Sum of what the cosines exceed `ScanConfig.min_cosine` by: the better of two explanations
+        has more.
     """
 
     track_id: int
@@ -87,13 +90,13 @@ class TrackSpan:
 
     @property
     def speed(self) -> float:
-        """Track seconds per second of the recording."""
+        """Reference seconds per second of the recording."""
         length_s = max(self.end_s - self.start_s, 1e-9)
         return (self.reference_end_s - self.reference_start_s) / length_s
 
     @property
     def line(self) -> Line:
-        """Line through the start and the end of the span."""
+        """Alignment of the track with the recording, through its start."""
         return Line(
             track_id=self.track_id,
             time_s=self.start_s,
@@ -102,27 +105,27 @@ class TrackSpan:
         )
 
     def shared_s(self, other: TrackSpan) -> float:
-        """Seconds of the recording that both spans cover."""
+        """Seconds of the recording in which both sound; negative if they are apart."""
         return min(self.end_s, other.end_s) - max(self.start_s, other.start_s)
 
 
 class LineTracer(Protocol):
-    """Compares the buffered part of a recording with tracks along lines."""
+    """Compares the recent part of a recording with tracks, and tracks with each other."""
 
     @property
     def hop_s(self) -> float:
-        """Seconds between segments of the recording."""
+        """Distance of the recording's segments in seconds."""
 
     def trace(self, line: Line, start_s: float, end_s: float) -> tuple[Floats, Floats]:
-        """Compare recording and track along a line.
+        """Compute the cosines of recording and track along a line.
 
         Returns
         -------
-        middles_s : float64 array of shape (n_segments,)
-            Middles, in ascending order, of the buffered segments with start_s <= middle < end_s.
+        middles_s : float64 array of shape (n_segments,), rising
+            Middles of the segments in start_s <= middle < end_s that are still in memory.
         cosines : float64 array of shape (n_segments,)
             NaN where the recording is silent, -1 outside of the track.
         """
 
-    def track_similarity(self, one: Line, other: Line, start_s: float, end_s: float) -> float:
-        """Mean cosine of two tracks with each other along their lines."""
+    def track_similarity(self, line: Line, other: Line, start_s: float, end_s: float) -> float:
+        """Compute the mean cosine of two tracks along their lines."""

@@ -1,8 +1,8 @@
-"""Turn the matches of windows into tracks with a start and an end.
+"""From the matches of windows to the tracks of a recording, each with its start and end.
 
-A match starts a follower (:mod:`engine.scan.follower`) or supports one that exists. If several
-followers explain the same audio, only the best is reported: a track also agrees with itself on
-other lines, and with its copies.
+A window match starts a follower (:mod:`engine.scan.follower`) or updates one. Of several spans that
+explain the same stretch the best one is reported: a track also agrees with itself along other
+lines, and with copies of it.
 """
 
 from __future__ import annotations
@@ -13,20 +13,22 @@ from dataclasses import replace
 import numpy as np
 
 from engine.config import ScanConfig
-from engine.scan.follower import BESIDE_S, TrackFollower
-from engine.scan.records import LineTracer, TrackSpan, WindowMatch
+from engine.scan.follower import MAX_DISTANCE_S, TrackFollower
+from engine.scan.records import HISTORY_S, WINDOW_S, LineTracer, TrackSpan, WindowMatch
 
-# Maximum number of lines followed per track: looped music agrees with itself on many.
+# Lines of one track that are followed at a time: music made of loops agrees with itself along many.
 _MAX_LINES = 3
-# Two tracks contain the same music where their mean cosine along two lines reaches this; unrelated
-# tracks reach 0.3.
-_SAME_MUSIC = 0.5
+# Mean cosine from which two tracks have the same music along two lines; unrelated tracks reach 0.3.
+_MIN_SAME_MUSIC = 0.5
+# Share of a span that another one must cover to be the better explanation of it.
+_MIN_COVERED = 0.5
 
 
 class TrackFollowers:
-    """Follows the tracks that windows match until they end.
+    """Follows the tracks that match windows until they end.
 
-    Only tracks that have not ended are kept, so the recording may have no end.
+    It works on recordings without an end: in memory are tracks that have not ended, and those of
+    the last minute.
 
     Parameters
     ----------
@@ -36,72 +38,74 @@ class TrackFollowers:
 
     def __init__(self, tracer: LineTracer, config: ScanConfig) -> None:
         self.tracer, self.config = tracer, config
-        self._open: list[TrackFollower] = []
+        self._followers: list[TrackFollower] = []
         self._ended: list[TrackSpan] = []
         self._reported: list[TrackSpan] = []
 
     @property
     def n_held(self) -> int:
         """Number of followers and spans in memory."""
-        return len(self._open) + len(self._ended) + len(self._reported)
+        return len(self._followers) + len(self._ended) + len(self._reported)
 
     def active(self) -> list[TrackSpan]:
         """Return the spans of the tracks that have not ended, best first."""
-        found = (follower.span() for follower in self._open)
-        return sorted(filter(self._accepts, found), key=lambda one: -one.gain)
+        spans = (follower.span() for follower in self._followers)
+        return sorted(filter(self._is_accepted, spans), key=lambda span: -span.gain)
 
-    def follow(self, matches: Iterable[WindowMatch], position_s: float) -> list[TrackSpan]:
-        """Add the matches of the next window; return the tracks that have ended.
+    def update(self, matches: Iterable[WindowMatch], position_s: float) -> list[TrackSpan]:
+        """Add the matches of the next window, and return the tracks that have ended.
 
         Parameters
         ----------
         matches : iterable of WindowMatch
         position_s : float
-            End of the audio received so far; never decreases.
+            Seconds of the recording received so far; never less than in the last call.
 
         Returns
         -------
         list of TrackSpan
-            Each one is returned once, some time after it has ended, ordered by start.
+            By their start. Each track is returned once, some time after it has ended.
         """
         for match in matches:
             self._add(match, position_s)
-        for follower in self._open:
+        for follower in self._followers:
             follower.extend(position_s)
-        for follower in [one for one in self._open if one.has_ended]:
-            self._open.remove(follower)
+        for follower in [one for one in self._followers if one.has_ended]:
+            self._followers.remove(follower)
             self._end(follower)
-        return self._settled(position_s)
+        return self._report(position_s)
 
     def finish(self) -> list[TrackSpan]:
-        """End the recording; return the remaining tracks."""
-        for follower in self._open:
+        """Return the remaining tracks at the end of the recording."""
+        for follower in self._followers:
             self._end(follower)
-        self._open = []
-        return self._settled(float("inf"))
+        self._followers = []
+        return self._report(float("inf"))
 
     def _add(self, match: WindowMatch, position_s: float) -> None:
-        """Update the follower whose line the match lies on, or start a new one."""
+        """Update the follower whose line the match lies on, or start one."""
         if match.confidence < self.config.min_seed_confidence:
             return
-        same = [one for one in self._open if one.line.track_id == match.line.track_id]
-        nearest = min(same, key=lambda one: one.distance(match.line), default=None)
-        if nearest is not None and nearest.distance(match.line) <= 1:
+        line = match.line
+        same_track = [one for one in self._followers if one.line.track_id == line.track_id]
+        nearest = min(same_track, key=lambda one: one.distance(line), default=None)
+        if nearest is not None and nearest.distance(line) <= 1:
             nearest.update(match)
             return
         follower = TrackFollower(match, self.tracer, self.config, position_s)
         follower.extend(position_s)
-        self._open.append(follower)
-        if len(same) >= _MAX_LINES:
-            self._open.remove(min([*same, follower], key=lambda one: one.gain))
+        self._followers.append(follower)
+        if len(same_track) >= _MAX_LINES:
+            self._followers.remove(min([*same_track, follower], key=lambda one: one.gain))
 
-    # -- what is reported ----------------------------------------------------------------------
+    # -- which spans are reported --------------------------------------------------------------
 
-    def _accepts(self, one: TrackSpan) -> bool:
-        likely = abs(one.speed - 1) <= self.config.max_speed_change
-        return likely and one.gain > 0 and one.confidence >= self.config.min_confidence
+    def _is_accepted(self, span: TrackSpan) -> bool:
+        is_plausible = abs(span.speed - 1) <= self.config.max_speed_change
+        return is_plausible and span.gain > 0 and span.confidence >= self.config.min_confidence
 
     def _end(self, follower: TrackFollower) -> None:
+        """Keep the span of a follower, joined with those that it continues."""
         if follower.gain <= 0:
             return
         follower.trim()
@@ -112,56 +116,58 @@ class TrackFollowers:
                 ended = joined
         self._ended.append(ended)
 
-    def _joined(self, one: TrackSpan, other: TrackSpan) -> TrackSpan | None:
+    def _joined(self, span: TrackSpan, other: TrackSpan) -> TrackSpan | None:
         """Join two spans of which one continues the other; None if it does not."""
-        first, second = sorted((one, other), key=lambda a: (a.start_s, a.end_s))
+        first, second = sorted((span, other), key=lambda one: (one.start_s, one.end_s))
         apart_s = second.start_s - first.end_s
-        beside_s = abs(first.line.at(second.start_s) - second.reference_start_s)
-        if one.track_id != other.track_id or apart_s > self.config.max_gap_s:
+        distance_s = abs(first.line.at(second.start_s) - second.reference_start_s)
+        if span.track_id != other.track_id or apart_s > self.config.max_gap_s:
             return None
-        if beside_s > BESIDE_S * (1 + max(apart_s, 0) / self.config.max_gap_s):
+        if distance_s > MAX_DISTANCE_S * (1 + max(apart_s, 0) / self.config.max_gap_s):
             return None
-        last = max(one, other, key=lambda a: a.end_s)
-        lengths = [max(a.end_s - a.start_s, 1e-9) for a in (one, other)]
+        last = max(span, other, key=lambda one: one.end_s)
+        lengths_s = [max(one.end_s - one.start_s, 1e-9) for one in (span, other)]
         return replace(
             first,
             end_s=last.end_s,
             reference_end_s=last.reference_end_s,
-            score=float(np.average([one.score, other.score], weights=lengths)),
-            confidence=1 - (1 - one.confidence) * (1 - other.confidence),
-            gain=one.gain + other.gain if apart_s >= 0 else max(one.gain, other.gain),
+            score=float(np.average([span.score, other.score], weights=lengths_s)),
+            confidence=1 - (1 - span.confidence) * (1 - other.confidence),
+            gain=span.gain + other.gain if apart_s >= 0 else max(span.gain, other.gain),
         )
 
-    def _settled(self, position_s: float) -> list[TrackSpan]:
-        """Remove the spans that no active follower can change, and return the best of them."""
-        settled = [one for one in self._ended if self._is_settled(one, position_s)]
-        self._ended = [one for one in self._ended if one not in settled]
+    def _report(self, position_s: float) -> list[TrackSpan]:
+        """Remove the settled spans, and return the best explanations among them."""
+        settled = [span for span in self._ended if self._is_settled(span, position_s)]
+        self._ended = [span for span in self._ended if span not in settled]
         reported: list[TrackSpan] = []
-        for one in sorted(filter(self._accepts, settled), key=lambda one: -one.gain):
-            better = [other for other in self._ended if other.gain >= one.gain]
-            others = [*self._reported, *reported, *filter(self._accepts, better)]
-            if not any(self._is_echo(one, other) for other in others):
-                reported.append(one)
-        first_s = position_s - self.config.history_s
-        self._reported = [one for one in (*self._reported, *reported) if one.end_s > first_s]
-        return sorted(reported, key=lambda one: one.start_s)
+        for span in sorted(filter(self._is_accepted, settled), key=lambda one: -one.gain):
+            better = [other for other in self._ended if other.gain >= span.gain]
+            others = [*self._reported, *reported, *filter(self._is_accepted, better)]
+            if not any(self._is_explained_by(span, other) for other in others):
+                reported.append(span)
+        self._reported = [
+            span for span in (*self._reported, *reported) if span.end_s > position_s - HISTORY_S
+        ]
+        return sorted(reported, key=lambda span: span.start_s)
 
-    def _is_settled(self, one: TrackSpan, position_s: float) -> bool:
-        """Whether no active follower can explain the span better or continue it."""
-        rivals = [follower.span() for follower in self._open]
-        return position_s - one.end_s > self.config.max_gap_s + self.config.window_s and not any(
-            self._same_music(one, rival) or self._joined(one, rival) for rival in rivals
+    def _is_settled(self, span: TrackSpan, position_s: float) -> bool:
+        """Whether no active track can explain a span better, or continue it."""
+        rivals = [follower.span() for follower in self._followers]
+        return position_s - span.end_s > self.config.max_gap_s + WINDOW_S and not any(
+            self._is_same_music(span, rival) or self._joined(span, rival) for rival in rivals
         )
 
-    def _is_echo(self, one: TrackSpan, other: TrackSpan) -> bool:
-        """Whether another span explains most of this one: another line of the track, or a copy."""
-        covered = one.shared_s(other) / max(one.end_s - one.start_s, 1e-9)
-        return covered > 0.5 and self._same_music(one, other)
+    def _is_explained_by(self, span: TrackSpan, other: TrackSpan) -> bool:
+        """Whether another line of the track, or of a copy of it, covers most of a span."""
+        covered = span.shared_s(other) / max(span.end_s - span.start_s, 1e-9)
+        return covered > _MIN_COVERED and self._is_same_music(span, other)
 
-    def _same_music(self, one: TrackSpan, other: TrackSpan) -> bool:
-        start_s, end_s = max(one.start_s, other.start_s), min(one.end_s, other.end_s)
+    def _is_same_music(self, span: TrackSpan, other: TrackSpan) -> bool:
+        start_s, end_s = max(span.start_s, other.start_s), min(span.end_s, other.end_s)
         if end_s <= start_s:
             return False
-        if one.track_id == other.track_id:
+        if span.track_id == other.track_id:
             return True
-        return self.tracer.track_similarity(one.line, other.line, start_s, end_s) >= _SAME_MUSIC
+        similarity = self.tracer.track_similarity(span.line, other.line, start_s, end_s)
+        return similarity >= _MIN_SAME_MUSIC

@@ -13,10 +13,14 @@ from engine.search.alignment import remove_mean, rescore
 from engine.search.context import SearchContext
 from engine.search.voting import vote
 
+MIN_SAME_AUDIO = 0.9
+"""Mean cosine from which two recordings hold the same audio.
+
+Clean excerpts agree with their tracks by 0.92 at least, other music of 5 s by 0.87 at most.
+"""
+
 # Pairs of a query segment and a stored one that vote in an exhaustive search, to bound memory.
 _MAX_PAIRS = 10_000_000
-# Mean cosine from which two tracks hold the same audio; that of unrelated ones is 0.8 at most.
-_SAME_AUDIO = 0.9
 _N_OTHERS = 10
 
 
@@ -127,4 +131,4 @@ def _same_audio(
         tracks.vectors(one.track_id, start + first, start + last)
         for one, start in zip(pair, starts, strict=True)
     ]
-    return float((stored[0] * stored[1]).sum(axis=1).mean()) >= _SAME_AUDIO
+    return float((stored[0] * stored[1]).sum(axis=1).mean()) >= MIN_SAME_AUDIO

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from engine.audio.decode import Waveform
+from engine.config import MAX_MATCHES
 from engine.records import Candidate, Fingerprint
 from engine.search.alignment import remove_mean
 from engine.search.alignment_detail import AlignmentDetail, alignment_detail
@@ -16,8 +17,6 @@ from engine.search.speeds import SpeedSearch, fingerprint_at_speed
 
 # Enough for all diagonals of tracks of a few minutes.
 _MAX_CANDIDATES = 2000
-# Matches that a query gives unless asked for more: one of them may be surer than the first.
-_N_BEST = 5
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Explainer:
     @property
     def best(self) -> Candidate | None:
         """The first match; the first candidate if there is no match."""
-        searcher, first = self.searcher, self.candidates[:_N_BEST]
+        searcher, first = self.searcher, self.candidates[:MAX_MATCHES]
         min_confidence = searcher.calibration.min_confidence
         matches = searcher.above_threshold(first, self.fingerprint.audible_s, min_confidence)
         return next((one for one, _ in matches), first[0] if first else None)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.compare.duplicates import Duplicates, clusters
+from engine.compare.duplicates import DuplicateFinder, clusters
 from engine.config import DedupConfig
 from engine.errors import ConfigError
 from engine.records import Duplicate, DuplicateKind, Fingerprint, Vectors
@@ -32,7 +32,7 @@ def _unit(rows: Any) -> Vectors:
 
 
 def _noisy(vectors: Vectors, cosine: float, seed: int = 99) -> Vectors:
-    """Vectors with this cosine to the ones given."""
+    """Vectors with this cosine to others."""
     other = np.random.default_rng(seed).standard_normal(vectors.shape)
     other -= (other * vectors).sum(axis=1, keepdims=True) * vectors
     sine = np.sqrt(1 - cosine**2)
@@ -52,7 +52,7 @@ def _smooth(seed: int, n: int = N) -> Vectors:
     return _unit(raw[:-2] + 2 * raw[1:-1] + raw[2:])
 
 
-def _search(folder: Path, tracks: Mapping[int, Vectors], **config: Any) -> Duplicates:
+def _finder(folder: Path, tracks: Mapping[int, Vectors], **config: Any) -> DuplicateFinder:
     fingerprints = [
         Fingerprint(
             embeddings=vectors,
@@ -66,7 +66,7 @@ def _search(folder: Path, tracks: Mapping[int, Vectors], **config: Any) -> Dupli
     ]
     shards = LocalStorage(folder)
     placements = write_shard(shards, fingerprints).placements(tracks)
-    return Duplicates(
+    return DuplicateFinder(
         index=Index(shards, placements, "r"),
         segment_hop_s=HOP_S,
         segment_s=SEGMENT_S,
@@ -79,15 +79,15 @@ def _length_s(vectors: Vectors) -> float:
     return (len(vectors) - 1) * HOP_S + SEGMENT_S
 
 
-def _found(search: Duplicates) -> dict[tuple[int, int], Duplicate]:
-    found = list(search.find(lambda n_done, n_all: None))
+def _found(finder: DuplicateFinder) -> dict[tuple[int, int], Duplicate]:
+    found = list(finder.find(lambda n_done, n_all: None))
     by_pair = {(one.first_id, one.second_id): one for one in found}
-    assert len(by_pair) == len(found), "a pair is told twice"
+    assert len(by_pair) == len(found), "a pair is found twice"
     return by_pair
 
 
 @pytest.mark.parametrize("full_only", [False, True])
-def test_copies_are_full_duplicates_and_different_music_is_none(
+def test_copies_are_full_duplicates_and_other_music_is_none(
     tmp_path: Path, full_only: bool
 ) -> None:
     music = _music(1)
@@ -98,7 +98,7 @@ def test_copies_are_full_duplicates_and_different_music_is_none(
         9: _noisy(music, 0.87)[4:],
         11: _music(3),
     }
-    found = _found(_search(tmp_path, tracks, full_only=full_only))
+    found = _found(_finder(tmp_path, tracks, full_only=full_only))
     kinds = {pair: one.kind for pair, one in found.items()}
     assert kinds == dict.fromkeys([(2, 6), (2, 9), (6, 9)], "full")
     (passage,) = found[2, 9].passages
@@ -108,9 +108,9 @@ def test_copies_are_full_duplicates_and_different_music_is_none(
     assert found[2, 9].second_share == pytest.approx(1.0, abs=0.01)
 
 
-def test_copy_that_runs_slower_is_full(tmp_path: Path) -> None:
+def test_slower_copy_is_full(tmp_path: Path) -> None:
     music = _smooth(1, 200)
-    found = _found(_search(tmp_path, {1: music, 2: _faster(music, 0.98), 3: _smooth(2, 200)}))
+    found = _found(_finder(tmp_path, {1: music, 2: _faster(music, 0.98), 3: _smooth(2, 200)}))
     assert [one.kind for one in found.values()] == ["full"]
     assert found[1, 2].passages[0].speed == pytest.approx(1 / 0.98, abs=0.005)
 
@@ -118,23 +118,23 @@ def test_copy_that_runs_slower_is_full(tmp_path: Path) -> None:
 def test_music_beyond_the_change_of_speed_is_none(tmp_path: Path) -> None:
     music = _smooth(1, 200)
     tracks = {1: music, 2: _faster(music, 0.96)}
-    assert not _found(_search(tmp_path, tracks, max_speed_change=0.02))
+    assert not _found(_finder(tmp_path, tracks, max_speed_change=0.02))
 
 
-def test_other_mix_of_all_of_it_is_a_version_and_never_full(tmp_path: Path) -> None:
+def test_other_mix_is_a_version_and_never_full(tmp_path: Path) -> None:
     music = _music(1)
     tracks = {1: music, 2: _noisy(music, 0.79)}
-    (found,) = _found(_search(tmp_path, tracks)).values()
+    (found,) = _found(_finder(tmp_path, tracks)).values()
     assert found.kind == "version"
     assert found.first_share == pytest.approx(1.0)
     assert clusters([found], {1: 50.0, 2: 50.0}) == []
-    assert not _found(_search(tmp_path, tracks, full_only=True))
+    assert not _found(_finder(tmp_path, tracks, full_only=True))
 
 
-def test_medley_is_in_part_what_each_of_its_sources_is(tmp_path: Path) -> None:
+def test_medley_is_a_duplicate_of_its_sources_in_part(tmp_path: Path) -> None:
     first, second = _music(1), _music(2)
     medley = np.concatenate([first[10:40], _music(4, 20), second[50:80]])
-    found = _found(_search(tmp_path, {1: first, 2: second, 3: medley, 4: _music(5)}))
+    found = _found(_finder(tmp_path, {1: first, 2: second, 3: medley, 4: _music(5)}))
     assert {pair: one.kind for pair, one in found.items()} == {(1, 3): "part", (2, 3): "part"}
     (passage,) = found[2, 3].passages
     spans = passage.query_start_s, passage.query_end_s, passage.reference_start_s
@@ -143,11 +143,11 @@ def test_medley_is_in_part_what_each_of_its_sources_is(tmp_path: Path) -> None:
     assert found[2, 3].second_share == pytest.approx(0.375, abs=0.01)
 
 
-def test_passage_shorter_than_the_least_is_none(tmp_path: Path) -> None:
+def test_passage_shorter_than_min_length_is_none(tmp_path: Path) -> None:
     music = _music(1)
     tracks = {1: music, 2: np.concatenate([_music(2, 60), music[20:36]])}
-    assert not _found(_search(tmp_path, tracks, min_length_s=12.0))
-    assert _found(_search(tmp_path, tracks, min_length_s=8.0))
+    assert not _found(_finder(tmp_path, tracks, min_length_s=12.0))
+    assert _found(_finder(tmp_path, tracks, min_length_s=8.0))
 
 
 def test_silence_at_the_ends_and_inside_does_not_count(tmp_path: Path) -> None:
@@ -155,28 +155,28 @@ def test_silence_at_the_ends_and_inside_does_not_count(tmp_path: Path) -> None:
     music[40:60] = 0
     silence = np.zeros((30, DIM), np.float32)
     tracks = {1: music, 2: np.concatenate([silence, music, silence])}
-    (found,) = _found(_search(tmp_path, tracks)).values()
+    (found,) = _found(_finder(tmp_path, tracks)).values()
     assert found.kind == "full"
     assert (found.first_share, found.second_share) == (1.0, 1.0)
 
 
-def test_copy_of_a_loop_is_found_among_its_own_turns(tmp_path: Path) -> None:
+def test_copy_of_a_loop_is_found(tmp_path: Path) -> None:
     turn = _music(1, 10)
     loop, copy = (np.concatenate([one] * 12) for one in (turn, _noisy(turn, 0.95)))
     tracks = {1: loop, 2: copy, 3: _music(2)}
-    found = _found(_search(tmp_path, tracks))
+    found = _found(_finder(tmp_path, tracks))
     assert {pair: one.kind for pair, one in found.items()} == {(1, 2): "full"}
 
 
 def test_progress_counts_all_tracks(tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    search = _search(tmp_path, {1: _music(1), 2: _music(2), 3: _music(3, 1)})
-    list(search.find(lambda n_done, n_all: told.append((n_done, n_all))))
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    calls: list[tuple[int, int]] = []
+    finder = _finder(tmp_path, {1: _music(1), 2: _music(2), 3: _music(3, 1)})
+    list(finder.find(lambda n_done, n_all: calls.append((n_done, n_all))))
+    assert calls == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_settings_that_make_no_sense_are_refused() -> None:
-    for bad in ({"min_length_s": 0.0}, {"full_share": 1.5}, {"max_speed_change": 1.0}):
+def test_invalid_settings_are_refused() -> None:
+    for bad in ({"min_length_s": 0.0}, {"min_length_s": -1.0}, {"max_speed_change": 1.0}):
         with pytest.raises(ConfigError):
             DedupConfig(**bad)  # type: ignore[arg-type]
 
@@ -187,7 +187,7 @@ def _pair(first: int, second: int, kind: DuplicateKind = "full") -> Duplicate:
     )
 
 
-def test_clusters_join_whatever_the_order_and_keep_the_longest() -> None:
+def test_clusters_are_joined_in_any_order_and_keep_the_longest() -> None:
     pairs = [_pair(4, 8), _pair(1, 2), _pair(2, 8), _pair(5, 6), _pair(6, 7, "part")]
     durations_s = dict.fromkeys(range(1, 9), 100.0) | {2: 130.0, 8: 128.0, 6: 100.5}
     for found in (pairs, pairs[::-1]):

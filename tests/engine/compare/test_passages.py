@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.compare.passages import passages, similarity, told
+from engine.compare.passages import drop_covered, merge_spans, passages, shared_s, similarity
 from engine.errors import ConfigError, RecipeMismatchError
 from engine.model.fingerprinter import Fingerprinter
 from engine.records import Fingerprint, Passage, Vectors
@@ -143,7 +143,7 @@ def test_only_short_gaps_are_bridged(n_missing: int, n_passages: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_slowly_changing_music_is_one_passage_and_not_those_beside_it(seed: int) -> None:
+def test_slowly_changing_music_is_one_passage(seed: int) -> None:
     loose = _unit(seed, 105)
     sums = np.stack([loose[i : i + 16].sum(axis=0) for i in range(90)])
     slow = (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
@@ -194,11 +194,11 @@ def test_min_match_length_counts_hops_of_the_query() -> None:
     assert not passages(_made(coarse, 0.5), _made(fine, 0.125), 22)
 
 
-def test_nothing_in_common_is_no_passage() -> None:
+def test_unrelated_music_has_no_passage() -> None:
     assert passages(_made(_unit(1, 200)), _made(_unit(2, 200))) == []
 
 
-def test_silence_is_in_common_with_nothing() -> None:
+def test_silence_is_in_no_passage() -> None:
     silent = _made(np.zeros((50, DIM), np.float32))
     assert passages(silent, silent) == []
     assert similarity(silent, silent) == 0.0
@@ -243,7 +243,7 @@ def test_same_fingerprint_has_similarity_one(seed: int, n: int) -> None:
     assert similarity(_made(one), _made(one)) == 1.0
 
 
-def test_excerpt_in_the_whole_has_similarity_one_and_half_of_one_about_half() -> None:
+def test_excerpt_has_similarity_one_and_half_an_excerpt_about_half() -> None:
     whole = _unit(1, 200)
     assert similarity(_made(whole[90:130]), _made(whole)) == 1.0
     half = np.concatenate([whole[90:130], _unit(2, 40)])
@@ -258,7 +258,7 @@ def test_similarity_falls_with_noise() -> None:
     assert values[-1] == 0.0
 
 
-def test_similarity_takes_the_best_of_the_finer_ones_beginnings() -> None:
+def test_similarity_is_that_of_the_best_thinned_fingerprint() -> None:
     fine = _unit(1, 81)
     assert similarity(_made(fine, 0.125), _made(fine[3::4], 0.5)) == 1.0
 
@@ -312,9 +312,15 @@ def passage_between(
     )
 
 
-def test_repetitions_inside_a_better_passage_are_not_told() -> None:
+def test_passages_covered_by_a_better_one_are_dropped() -> None:
     whole = passage_between((0, 30), (10, 40), 0.9)
     echo = passage_between((0, 20), (20, 40), 0.8)
     again = passage_between((0, 30), (50, 80), 0.7)
-    assert told([echo, whole, again]) == [whole, again]
-    assert told([]) == []
+    assert drop_covered([echo, whole, again]) == [whole, again]
+    assert drop_covered([]) == []
+
+
+def test_shared_and_merged_spans() -> None:
+    assert shared_s((0, 4), (3, 9)) == 1
+    assert shared_s((0, 4), (4, 9)) == shared_s((0, 4), (6, 9)) == 0
+    assert merge_spans([(5, 6), (0, 2), (1, 4), (4, 4.5)]) == [(0, 4.5), (5, 6)]

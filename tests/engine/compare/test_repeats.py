@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.compare.passages import joined, passages, repetitions, shared_s
+from engine.compare.passages import merge_spans, passages, repetitions, shared_s
 from engine.compare.repeats import repeats
 from engine.errors import ConfigError
 from engine.records import Fingerprint, Repeat, Vectors
@@ -15,7 +15,7 @@ from engine.records import Fingerprint, Repeat, Vectors
 DIM = 64
 HOP_S = 0.5
 SEGMENT_S = 1.0
-LEAST = 8
+MIN_MATCH_LENGTH = 8
 
 Spans = list[tuple[int, float, float]]
 
@@ -38,7 +38,7 @@ def _made(*parts: Vectors) -> Fingerprint:
 
 
 def _found(*recordings: Fingerprint) -> list[Repeat]:
-    return repeats(recordings, LEAST, lambda n_done, n_all: None)
+    return repeats(recordings, MIN_MATCH_LENGTH, lambda n_done, n_all: None)
 
 
 def _rows(repeat: Repeat) -> Spans:
@@ -70,7 +70,7 @@ def test_jingle_is_found_across_files_and_in_the_order_of_files() -> None:
     ]
 
 
-def test_longer_repeat_does_not_hide_what_is_heard_once_more() -> None:
+def test_longer_repeat_does_not_hide_a_passage_that_occurs_once_more() -> None:
     verse, chorus = _music(1, 20), _music(2, 20)
     song = _made(verse, chorus, _music(3, 10), verse, chorus, _music(4, 10), chorus)
     found = [_rows(one) for one in _found(song)]
@@ -79,7 +79,7 @@ def test_longer_repeat_does_not_hide_what_is_heard_once_more() -> None:
     assert len(found) == 2
 
 
-def test_repeats_stand_in_the_order_in_which_they_are_heard() -> None:
+def test_repeats_are_sorted_by_their_first_occurrence() -> None:
     short, long = _music(1, 12), _music(2, 30)
     song = _made(short, _music(3, 9), long, _music(4, 9), short, _music(5, 9), long)
     assert [_rows(one)[0] for one in _found(song)] == [(0, 0, 12), (0, 21, 51)]
@@ -87,7 +87,7 @@ def test_repeats_stand_in_the_order_in_which_they_are_heard() -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.sampled_from("abc"), min_size=2, max_size=9), st.integers(0, 1000))
-def test_occurrences_of_a_repeat_never_lie_over_each_other(song: list[str], seed: int) -> None:
+def test_occurrences_of_a_repeat_never_overlap(song: list[str], seed: int) -> None:
     parts = {name: _music(seed + n, 9 + 2 * n) for n, name in enumerate("abc")}
     for one in _found(_made(*(parts[name] for name in song))):
         spans = [(at.start_s, at.end_s) for at in one.occurrences]
@@ -96,39 +96,39 @@ def test_occurrences_of_a_repeat_never_lie_over_each_other(song: list[str], seed
             assert shared_s(first, second) <= max(0.2 * shorter_s, SEGMENT_S - HOP_S)
 
 
-def test_loop_is_told_in_turns_and_once() -> None:
+def test_loop_is_one_repeat_split_into_turns() -> None:
     loop = _music(1, 10)
     (found,) = _found(_made(_music(2, 20), *[loop] * 6, _music(3, 20)))
     starts = [first for _, first, _ in _rows(found)]
     assert starts == [20, 30, 40, 50, 60, 70]
     spans = [(at.start_s, at.end_s) for at in found.occurrences]
-    assert joined(spans) == [(10.0, 40.0)]
+    assert merge_spans(spans) == [(10.0, 40.0)]
 
 
-def test_short_loop_is_told_in_turns_of_the_least_length() -> None:
+def test_turns_of_a_short_loop_have_min_match_length() -> None:
     (found,) = _found(_made(*[_music(1, 3)] * 20))
     lengths = [(at.end_s - at.start_s) / HOP_S for at in found.occurrences]
-    assert min(lengths[:-1]) >= LEAST
+    assert min(lengths[:-1]) >= MIN_MATCH_LENGTH
     assert lengths[0] % 3 == 0
 
 
 @pytest.mark.parametrize("n", [1, 5, 60])
-def test_different_music_and_silence_repeat_nothing(n: int) -> None:
+def test_other_music_and_silence_repeat_nothing(n: int) -> None:
     assert _found(_made(_music(1, n))) == []
     assert _found(_made(np.zeros((n, DIM), np.float32))) == []
     assert _found() == []
 
 
-def test_passage_shorter_than_the_least_is_left_out() -> None:
-    short = _music(1, LEAST - 2)
+def test_passage_shorter_than_min_match_length_is_left_out() -> None:
+    short = _music(1, MIN_MATCH_LENGTH - 2)
     assert _found(_made(short, _music(2, 30), short)) == []
 
 
 def test_progress_counts_pairs() -> None:
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     recordings = [_made(_music(seed, 5)) for seed in range(3)]
-    repeats(recordings, LEAST, lambda n_done, n_all: told.append((n_done, n_all)))
-    assert told == [(n, 6) for n in range(1, 7)]
+    repeats(recordings, MIN_MATCH_LENGTH, lambda n_done, n_all: calls.append((n_done, n_all)))
+    assert calls == [(n, 6) for n in range(1, 7)]
 
 
 @settings(deadline=None, max_examples=20)
@@ -137,8 +137,8 @@ def test_repetitions_are_those_between_two_halves(seed: int, n: int, between: in
     part = _music(seed, n)
     before, after = (part, _music(seed + 1, between)), (part, _music(seed + 2, 7))
     lag_s = (n + between) * HOP_S
-    expected = passages(_made(*before), _made(*after), LEAST)
-    found = repetitions(_made(*before, *after), LEAST)
+    expected = passages(_made(*before), _made(*after), MIN_MATCH_LENGTH)
+    found = repetitions(_made(*before, *after), MIN_MATCH_LENGTH)
     assert [(one.query_start_s, one.reference_start_s) for one in found] == [
         (one.query_start_s, one.reference_start_s + lag_s) for one in expected
     ]
@@ -147,18 +147,12 @@ def test_repetitions_are_those_between_two_halves(seed: int, n: int, between: in
 
 def test_repetitions_beside_the_diagonal_are_none() -> None:
     steady = _made(np.repeat(_music(1, 1), 40, axis=0))
-    for found in repetitions(steady, 1), repetitions(steady, LEAST):
+    for found in repetitions(steady, 1), repetitions(steady, MIN_MATCH_LENGTH):
         assert found
         assert min(one.reference_start_s - one.query_start_s for one in found) >= SEGMENT_S
     assert all(
-        one.reference_start_s - one.query_start_s >= LEAST * HOP_S
-        for one in repetitions(steady, LEAST)
+        one.reference_start_s - one.query_start_s >= MIN_MATCH_LENGTH * HOP_S
+        for one in repetitions(steady, MIN_MATCH_LENGTH)
     )
     with pytest.raises(ConfigError):
         repetitions(steady, 0)
-
-
-def test_stretches_share_what_lies_in_both() -> None:
-    assert shared_s((0, 4), (3, 9)) == 1
-    assert shared_s((0, 4), (4, 9)) == shared_s((0, 4), (6, 9)) == 0
-    assert joined([(5, 6), (0, 2), (1, 4), (4, 4.5)]) == [(0, 4.5), (5, 6)]

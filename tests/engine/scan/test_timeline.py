@@ -8,12 +8,11 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.config import ScanConfig
-from engine.scan.records import Line, TrackSpan, WindowMatch
+from engine.scan.records import HISTORY_S, WINDOW_S, Line, TrackSpan, WindowMatch
 from engine.scan.timeline import TrackFollowers
 
 CONFIG = ScanConfig()
 HOP_S = 0.25
-WINDOW_S = CONFIG.window_s
 REFERENCE_S = 1000.0  # length of every track
 
 Floats = NDArray[np.float64]
@@ -21,7 +20,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Play:
-    """A track that sounds in the recording, and how clearly: the truth."""
+    """The truth: a track that sounds in the recording, and its cosine."""
 
     track_id: int
     start_s: float
@@ -42,19 +41,19 @@ class Play:
 
 @dataclass
 class World:
-    """A recording with tracks in it; hears what is told and nothing else."""
+    """A tracer of a recording that is known."""
 
     plays: list[Play]
     copies: set[frozenset[int]] = field(default_factory=set)
     silences: list[tuple[float, float]] = field(default_factory=list)
     talks: list[tuple[float, float]] = field(default_factory=list)
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
-    told_speed: float = 1.0  # what windows say of the speed
+    window_speed: float = 1.0  # that of all window matches
     position_s: float = 0.0
     hop_s: float = HOP_S
 
     def trace(self, line: Line, start_s: float, end_s: float) -> tuple[Floats, Floats]:
-        first_s = max(start_s, self.position_s - CONFIG.history_s, 0.0)
+        first_s = max(start_s, self.position_s - HISTORY_S, 0.0)
         last = np.ceil(min(end_s, self.position_s) / HOP_S)
         middles_s = np.arange(np.ceil(first_s / HOP_S), last, dtype=np.float64) * HOP_S
         return middles_s, np.array([self._cosine(line, float(t)) for t in middles_s])
@@ -77,11 +76,11 @@ class World:
     def alike(self, one: int, other: int) -> bool:
         return one == other or frozenset((one, other)) in self.copies
 
-    def track_similarity(self, one: Line, other: Line, start_s: float, end_s: float) -> float:
-        return 0.95 if self.alike(one.track_id, other.track_id) else 0.1
+    def track_similarity(self, line: Line, other: Line, start_s: float, end_s: float) -> float:
+        return 0.95 if self.alike(line.track_id, other.track_id) else 0.1
 
-    def seen(self, start_s: float) -> list[WindowMatch]:
-        """What a window resembles: tracks, and their copies, that fill most of it."""
+    def matches(self, start_s: float) -> list[WindowMatch]:
+        """Match a window with the tracks, and their copies, that fill most of it."""
         middle_s = start_s + WINDOW_S / 2
         if any(begin_s < middle_s < end_s for begin_s, end_s in self.talks):
             return []
@@ -93,7 +92,7 @@ class World:
                     track_id=track_id,
                     time_s=middle_s,
                     reference_s=play.line.at(middle_s) + float(self.rng.uniform(-0.1, 0.1)),
-                    speed=self.told_speed,
+                    speed=self.window_speed,
                 ),
                 confidence=0.998,
             )
@@ -111,12 +110,12 @@ def follow(
     config: ScanConfig = CONFIG,
 ) -> list[TrackSpan]:
     followers = TrackFollowers(world, config)
-    told: list[TrackSpan] = []
+    reported: list[TrackSpan] = []
     for start_s in np.arange(0, duration_s - WINDOW_S + 1, WINDOW_S / 2):
         world.position_s = start_s + WINDOW_S
-        matches = [*world.seen(start_s), *more(start_s)]
-        told += followers.follow(matches, world.position_s)
-    return sorted([*told, *followers.finish()], key=lambda one: one.start_s)
+        matches = [*world.matches(start_s), *more(start_s)]
+        reported += followers.update(matches, world.position_s)
+    return sorted([*reported, *followers.finish()], key=lambda one: one.start_s)
 
 
 def check(found: TrackSpan, play: Play, within_s: float = 0.5) -> None:
@@ -130,7 +129,7 @@ def check(found: TrackSpan, play: Play, within_s: float = 0.5) -> None:
 def lone(
     confidence: float, at_s: float = 40.0, track_id: int = 7
 ) -> Callable[..., list[WindowMatch]]:
-    """One window that resembles something by chance."""
+    """Match one window by chance."""
     line = Line(track_id=track_id, time_s=at_s + WINDOW_S / 2, reference_s=300.0)
     return lambda start_s: (
         [WindowMatch(line=line, confidence=confidence)] if start_s == at_s else []
@@ -146,7 +145,7 @@ def test_one_track_has_its_boundaries() -> None:
 
 
 @pytest.mark.parametrize("speed", [0.92, 0.96, 1.04, 1.08])
-def test_other_speed_is_told_though_windows_do_not_know_it(speed: float) -> None:
+def test_other_speed_is_found_from_windows_of_speed_1(speed: float) -> None:
     play = Play(1, 20.0, 120.0, speed=speed)
     (found,) = follow(World([play]), 150)
     check(found, play)
@@ -159,14 +158,14 @@ def test_tracks_that_fade_into_each_other_overlap() -> None:
         check(found, play)
 
 
-def test_tracks_that_sound_at_once_are_both_told() -> None:
+def test_tracks_that_sound_at_once_are_both_found() -> None:
     plays = [Play(1, 10.0, 110.0), Play(2, 40.0, 80.0)]
     for found, play in zip(follow(World(plays), 150), plays, strict=True):
         check(found, play)
 
 
 @pytest.mark.parametrize("again_s", [100.0, 300.0])
-def test_track_that_occurs_again_is_told_again(again_s: float) -> None:
+def test_track_that_occurs_again_is_a_second_span(again_s: float) -> None:
     plays = [Play(1, 10.0, 60.0), Play(1, again_s, again_s + 50.0)]
     for found, play in zip(follow(World(plays), again_s + 90), plays, strict=True):
         check(found, play)
@@ -180,10 +179,10 @@ def test_track_under_speech_stays_one_entry() -> None:
     check(found, Play(1, 10.0, 100.0))
 
 
-@pytest.mark.parametrize(("unheard_s", "n_entries"), [(15.0, 1), (40.0, 2)])
-def test_track_that_goes_on_after_a_while_is_one_entry(unheard_s: float, n_entries: int) -> None:
-    again_s = 50.0 + unheard_s
-    plays = [Play(1, 10.0, 50.0), Play(1, again_s, again_s + 50, reference_s=140.0 + unheard_s)]
+@pytest.mark.parametrize(("absent_s", "n_entries"), [(15.0, 1), (40.0, 2)])
+def test_track_that_goes_on_after_a_while_is_one_entry(absent_s: float, n_entries: int) -> None:
+    again_s = 50.0 + absent_s
+    plays = [Play(1, 10.0, 50.0), Play(1, again_s, again_s + 50, reference_s=140.0 + absent_s)]
     found = follow(World(plays), again_s + 80)
     assert len(found) == n_entries
     assert found[0].start_s == pytest.approx(10.0, abs=0.5)
@@ -194,12 +193,12 @@ def test_silence_ends_a_track() -> None:
     world = World([Play(1, 10.0, 200.0)], silences=[(50.0, 200.0)])
     world.talks = world.silences
     followers = TrackFollowers(world, CONFIG)
-    told: list[TrackSpan] = []
+    reported: list[TrackSpan] = []
     for start_s in np.arange(0.0, 100.0, WINDOW_S / 2):
         world.position_s = start_s + WINDOW_S
-        told += followers.follow(world.seen(start_s), world.position_s)
+        reported += followers.update(world.matches(start_s), world.position_s)
     assert followers.active() == []
-    assert [one.end_s for one in told] == [pytest.approx(50.0, abs=0.5)]
+    assert [one.end_s for one in reported] == [pytest.approx(50.0, abs=0.5)]
 
 
 @pytest.mark.parametrize(("start_s", "end_s"), [(10.0, 65.0), (25.0, 80.0)])
@@ -229,7 +228,7 @@ def test_chance_beside_a_track_changes_nothing() -> None:
 
 
 def test_unlikely_speed_is_dropped() -> None:
-    world = World([Play(1, 10.0, 80.0, speed=1.3)], told_speed=1.3)
+    world = World([Play(1, 10.0, 80.0, speed=1.3)], window_speed=1.3)
     assert follow(world, 100) == []
     (found,) = follow(world, 100, config=replace(CONFIG, max_speed_change=0.4))
     assert found.speed == pytest.approx(1.3, abs=0.02)
@@ -243,7 +242,7 @@ def test_copy_of_a_track_is_no_second_entry(copy: int) -> None:
     check(replace(found, track_id=5), play)
 
 
-def test_longer_of_two_copies_is_told() -> None:
+def test_longer_of_two_copies_is_reported() -> None:
     short, whole = Play(1, 10.0, 40.0), Play(2, 10.0, 90.0)
     world = World([short, whole], copies={frozenset((1, 2))})
     world.alike = lambda one, other: one == other  # type: ignore[method-assign]
@@ -258,33 +257,33 @@ def test_track_that_repeats_itself_is_one_entry() -> None:
     check(found, plays[0])
 
 
-def test_entry_is_told_once_and_soon_after_its_end() -> None:
+def test_span_is_reported_once_and_soon_after_its_end() -> None:
     world = World([Play(1, 10.0, 60.0), Play(2, 90.0, 400.0)])
     followers = TrackFollowers(world, CONFIG)
-    told = {}
+    reported = {}
     for start_s in np.arange(0.0, 400.0, WINDOW_S / 2):
         world.position_s = start_s + WINDOW_S
-        for one in followers.follow(world.seen(start_s), world.position_s):
-            assert one.track_id not in told
-            told[one.track_id] = world.position_s
+        for one in followers.update(world.matches(start_s), world.position_s):
+            assert one.track_id not in reported
+            reported[one.track_id] = world.position_s
         if 100 < start_s < 380:
             assert [one.track_id for one in followers.active()] == [2]
-    assert told[1] < 60 + CONFIG.max_gap_s + 2 * WINDOW_S
-    assert [one.track_id for one in followers.finish()] == ([] if 2 in told else [2])
+    assert reported[1] < 60 + CONFIG.max_gap_s + 2 * WINDOW_S
+    assert [one.track_id for one in followers.finish()] == ([] if 2 in reported else [2])
 
 
-def test_what_is_held_does_not_grow() -> None:
+def test_memory_does_not_grow() -> None:
     length_s, n_tracks = 30.0, 60
     plays = [Play(1 + i % 7, 40.0 * i, 40.0 * i + length_s) for i in range(n_tracks)]
     world = World(plays)
     followers = TrackFollowers(world, CONFIG)
-    held, n_told = [], 0
+    held, n_reported = [], 0
     for start_s in np.arange(0.0, 40.0 * n_tracks, WINDOW_S / 2):
         world.position_s = start_s + WINDOW_S
         world.plays = [play for play in plays if abs(play.start_s - start_s) < 120]
-        n_told += len(followers.follow(world.seen(start_s), world.position_s))
+        n_reported += len(followers.update(world.matches(start_s), world.position_s))
         held.append(followers.n_held)
-    assert n_told >= n_tracks - 2
+    assert n_reported >= n_tracks - 2
     half = len(held) // 2
     assert max(held[half:]) <= max(held[:half])
 
