@@ -1,4 +1,4 @@
-"""Audio files compared with each other or themselves: decoded, fingerprinted, passages chosen."""
+"""Comparison of audio files with each other or with themselves, without a catalog."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ from engine.errors import AudioError
 from engine.model.fingerprinter import Fingerprinter
 from engine.records import Fingerprint, Passage, Repeat
 
-# With astound-v1, of 27 excerpts of 10 s over a phone in a room with 0 dB of noise 15 are found,
-# with 0.5 s but 3.
+# Of 27 excerpts of 10 s, over a phone in 0 dB of noise, 15 were found; with 0.5 s only 3.
 _HOP_S = 0.25
 
 
 class Comparison(NamedTuple):
-    """How alike two recordings are, in [0, 1], and the passages they share."""
+    """Similarity of two recordings, in [0, 1], and the passages they share."""
 
     similarity: float
     passages: Sequence[Passage]
 
 
-class Recurrence(NamedTuple):
-    """The files that were read, which occurrences are numbered by, and what is repeated in them."""
+class FileRepeats(NamedTuple):
+    """The files that were read, and the passages repeated in them; occurrences index the files."""
 
     paths: Sequence[str]
     repeats: Sequence[Repeat]
@@ -48,31 +47,32 @@ def compare(
     Parameters
     ----------
     first, second : path-like
-        The first is the query of the passages, the second their reference.
+        In the passages the first is the query, the second the reference.
     min_length_s : float
-        Length of the shortest passage.
+        Minimum length of a passage in seconds.
     device : {"auto", "cpu", "cuda"}
     model : Path, optional
-        Weights to encode with; those astound ships by default.
+        Weights; the shipped ones by default.
 
     Returns
     -------
     Comparison
-        Its passages are those of :func:`engine.compare.passages.passages`, less those that
-        :func:`engine.compare.passages.drop_covered` leaves out.
+        The passages of :func:`engine.compare.passages.passages` without those that
+        :func:`engine.compare.passages.drop_covered` drops.
 
     Raises
     ------
     AudioError
-        A file cannot be read, is silent or too short.
+        A file cannot be read, is silent, or is shorter than a segment.
     """
     fingerprinter = Fingerprinter.load(model, device)
-    one, other = (_fingerprint(fingerprinter, path) for path in (first, second))
-    n_least = _n_segments(min_length_s, one.segment_s)
-    return Comparison(similarity(one, other), drop_covered(passages(one, other, n_least)))
+    query, reference = (_fingerprint(fingerprinter, path) for path in (first, second))
+    min_segments = _n_segments(min_length_s, query.segment_s)
+    shared = drop_covered(passages(query, reference, min_segments))
+    return Comparison(similarity(query, reference), shared)
 
 
-def recurrence(
+def find_repeats(
     paths: Iterable[str | os.PathLike[str]],
     *,
     min_length_s: float = MIN_REPEAT_S,
@@ -80,51 +80,51 @@ def recurrence(
     model: Path | None = None,
     on_error: Callable[[AudioError], None] | None = None,
     on_progress: Callable[[int, int], None] = lambda n_done, n_all: None,
-) -> Recurrence:
-    """Find the passages that are heard more than once, in one file or across several.
+) -> FileRepeats:
+    """Find passages that occur more than once, in one file or across several.
 
     Parameters
     ----------
     paths : iterable of path-like
-        A file named twice is read once.
+        A file that is listed twice is read once.
     min_length_s : float
-        Length of the shortest passage. Among 29 tracks of different music, an hour together, none
-        of 5 s is heard in two of them by chance.
+        Minimum length of a passage in seconds. In an hour of 29 unrelated tracks no passage of 5 s
+        occurred twice by chance.
     device : {"auto", "cpu", "cuda"}
     model : Path, optional
-        Weights to encode with; those astound ships by default.
+        Weights; the shipped ones by default.
     on_error : callable, optional
-        Told what is wrong with a file; the others are gone on with. Raised by default.
+        Called with the error of each bad file, which is then skipped; raised by default.
     on_progress : callable, optional
-        Told how many files are read and pairs of them compared, and how many there are.
+        Called with the number of items done and in total; an item is a file or a pair of files.
 
     Returns
     -------
-    Recurrence
+    FileRepeats
 
     Raises
     ------
     AudioError
-        A file cannot be read, is silent or too short, and there is no `on_error`.
+        A file cannot be read, is silent, or is shorter than a segment, and there is no `on_error`.
     """
     fingerprinter = Fingerprinter.load(model, device)
-    asked = list(dict.fromkeys(os.fspath(path) for path in paths))
-    n_pairs = len(asked) * (len(asked) + 1) // 2
-    read: dict[str, Fingerprint] = {}
-    for n_done, path in enumerate(asked, 1):
+    files = list(dict.fromkeys(os.fspath(path) for path in paths))
+    n_pairs = len(files) * (len(files) + 1) // 2
+    fingerprints: dict[str, Fingerprint] = {}
+    for n_done, path in enumerate(files, 1):
         try:
-            read[path] = _fingerprint(fingerprinter, path)
+            fingerprints[path] = _fingerprint(fingerprinter, path)
         except AudioError as error:
             if on_error is None:
                 raise
             on_error(error)
-        on_progress(n_done, len(asked) + n_pairs)
-    found = repeats(
-        list(read.values()),
+        on_progress(n_done, len(files) + n_pairs)
+    repeated = repeats(
+        list(fingerprints.values()),
         _n_segments(min_length_s, fingerprinter.segment_s),
-        lambda n_done, n_all: on_progress(len(asked) + n_done, len(asked) + n_all),
+        lambda n_done, n_all: on_progress(len(files) + n_done, len(files) + n_all),
     )
-    return Recurrence(list(read), found)
+    return FileRepeats(list(fingerprints), repeated)
 
 
 def _fingerprint(fingerprinter: Fingerprinter, path: str | os.PathLike[str]) -> Fingerprint:

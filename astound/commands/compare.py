@@ -113,7 +113,7 @@ def repeats(
     min_length_s: float,
 ) -> None:
     """Find passages that occur more than once, in one file or across several. Needs no catalog."""
-    from astound.compare import recurrence
+    from astound.compare import find_repeats
 
     files = list(expand_folders(read_paths(paths, list_file)))
     failed: list[AudioError] = []
@@ -124,7 +124,7 @@ def repeats(
 
     device, model = ctx.obj.device, ctx.obj.model
     with progress_bar("comparing") as show:
-        result = recurrence(
+        result = find_repeats(
             files,
             min_length_s=min_length_s,
             device=device,

@@ -12,7 +12,7 @@ from engine.errors import printable
 from engine.records import Cluster, Duplicate, Passage, Repeat, SimilarTrack, Track
 
 if TYPE_CHECKING:
-    from astound.compare import Comparison, Recurrence
+    from astound.compare import Comparison, FileRepeats
 
 _SIMILAR_COLUMNS = [field.name for field in fields(SimilarTrack)]
 _PAIR_COLUMNS = ["kind", "first_id", "first_path", "second_id", "second_path"]
@@ -169,9 +169,9 @@ def _pair_cells(pair: Duplicate, names: Mapping[int, str]) -> Iterator[Sequence[
 # -- repeats ---------------------------------------------------------------------------------
 
 
-def write_repeats(recurrence: Recurrence, form: str, out: IO[str]) -> None:
+def write_repeats(result: FileRepeats, form: str, out: IO[str]) -> None:
     """Write passages that occur more than once in one of RECORD_FORMATS."""
-    repeats = [_repeat_object(repeat, recurrence.paths) for repeat in recurrence.repeats]
+    repeats = [_repeat_object(repeat, result.paths) for repeat in result.repeats]
     if form == "json":
         write_json(repeats, out)
         return

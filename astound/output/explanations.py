@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from astound.output.terminal import clock, console, hints, label, write_json, write_table
+from astound.results import explanation_object
 from engine.errors import printable
 from engine.records import Match
 from engine.search.alignment_detail import AlignmentDetail, VoteHistogram
@@ -40,71 +39,6 @@ def write_explanation(explanation: Explanation, form: str, out: IO[str]) -> None
         write_json(explanation_object(explanation), out)
     else:
         _write_text(explanation, out)
-
-
-# -- JSON ------------------------------------------------------------------------------------
-
-
-def explanation_object(explanation: Explanation) -> dict[str, Any]:
-    """Return the JSON object of an explanation; NaN becomes null."""
-    examined = explanation.examined
-    return {
-        "query": printable(explanation.query),
-        "status": "match" if explanation.decision.accepted else "no_match",
-        "duration_s": explanation.duration_s,
-        "heard_s": explanation.audible_s,
-        "verdict": _decision_object(explanation.decision),
-        "nearest": [_ranked_object(ranked) for ranked in explanation.nearest],
-        "subject": None if examined is None else _examined_object(examined),
-        "timings_ms": dict(explanation.timings_ms),
-    }
-
-
-def _decision_object(decision: Decision) -> dict[str, Any]:
-    costs = [
-        {key: round(value, 4) if key != "rule" else value for key, value in asdict(cost).items()}
-        for cost in decision.costs
-    ]
-    return {
-        "accepted": decision.accepted,
-        "rule": decision.rule,
-        "reason": decision.reason,
-        "confidence": round(decision.confidence, 4),
-        "min_confidence": decision.min_confidence,
-        "costs": costs,
-    }
-
-
-def _ranked_object(ranked: RankedCandidate) -> dict[str, Any]:
-    return asdict(ranked.match) | {"evidence": ranked.evidence, "others": ranked.others}
-
-
-def _examined_object(examined: ExaminedTrack) -> dict[str, Any]:
-    detail = examined.detail
-    columns = {
-        "query_s": _numbers(detail.query_s),
-        "reference_s": _numbers(detail.reference_s),
-        "similarity": _numbers(detail.similarity),
-        "agrees": detail.agrees.tolist(),
-        "n_neighbours": detail.n_neighbours.tolist(),
-        "votes": detail.votes.tolist(),
-    }
-    rows = zip(*columns.values(), strict=True)
-    return _ranked_object(examined.candidate) | {
-        "verdict": _decision_object(examined.decision),
-        "segments": [dict(zip(columns, row, strict=True)) for row in rows],
-        "votes_near": _votes_object(detail.votes_near),
-        "votes_in_track": _votes_object(detail.votes_in_track),
-    }
-
-
-def _votes_object(votes: VoteHistogram) -> dict[str, Any]:
-    offsets_s, counts = _numbers(votes.offsets_s), votes.counts.tolist()
-    return {"bin_s": votes.bin_s, "offsets_s": offsets_s, "counts": counts}
-
-
-def _numbers(values: NDArray[np.float64]) -> list[float | None]:
-    return [None if np.isnan(x) else round(float(x), 4) + 0.0 for x in values]
 
 
 # -- text ------------------------------------------------------------------------------------

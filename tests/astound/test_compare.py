@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from astound.compare import compare, recurrence
+from astound.compare import compare, find_repeats
 from engine.errors import AudioError
 from tests.audio_files import cached_tune, write_wav
 
@@ -40,4 +40,4 @@ def test_clip_of_five_seconds_is_found(tmp_path: Path) -> None:
 def test_repeats_raise_without_a_callback_for_errors(tmp_path: Path, tiny_model: Path) -> None:
     (tmp_path / "broken.wav").write_bytes(b"not audio")
     with pytest.raises(AudioError):
-        recurrence([tmp_path / "broken.wav"], model=tiny_model, device="cpu")
+        find_repeats([tmp_path / "broken.wav"], model=tiny_model, device="cpu")
