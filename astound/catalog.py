@@ -53,10 +53,10 @@ if TYPE_CHECKING:
     from engine.vectors.index import Index
     from engine.vectors.quantizer import Storage
     from indexer.compact import CompactReport
-    from indexer.merge import TakeoverReport
+    from indexer.merge import MergeReport
     from indexer.repair import RepairReport
     from indexer.sources import TrackSource
-    from indexer.verify import Findings
+    from indexer.verify import Problems
 
 Device = Literal["auto", "cpu", "cuda"]
 Source: TypeAlias = "str | os.PathLike[str] | NDArray[Any]"
@@ -682,7 +682,7 @@ class Catalog:
         list of str
             One line for each problem.
         """
-        return self._findings(on_progress).problems
+        return self._check_shards(on_progress).messages
 
     def repair(
         self, *, config: IngestConfig | None = None, on_progress: OnProgress = _ignore_progress
@@ -717,16 +717,16 @@ class Catalog:
                     f"{self._shards.folder}: folder of shards is missing; restore it from a "
                     "backup, or create an empty folder to fingerprint all files again"
                 )
-            findings = self._findings(on_progress)
+            problems = self._check_shards(on_progress)
             repair = Repair(
                 self._store, self._shards, self.segment_hop_s, config or IngestConfig(), on_progress
             )
-            return repair.run(findings, lambda: self.fingerprinter)
+            return repair.run(problems, lambda: self.fingerprinter)
 
-    def _findings(self, on_progress: OnProgress) -> Findings:
-        from indexer.verify import examine
+    def _check_shards(self, on_progress: OnProgress) -> Problems:
+        from indexer.verify import check_shards
 
-        return examine(self._store, self._shards, self.recipe_id, on_progress)
+        return check_shards(self._store, self._shards, self.recipe_id, on_progress)
 
     def compact(
         self,
@@ -778,7 +778,7 @@ class Catalog:
         *,
         config: IngestConfig | None = None,
         on_progress: OnProgress = _ignore_progress,
-    ) -> TakeoverReport:
+    ) -> MergeReport:
         """Copy the tracks of another catalog into this one, without their audio.
 
         Content that is already in this catalog is skipped, so an interrupted run can be resumed by
@@ -795,7 +795,7 @@ class Catalog:
 
         Returns
         -------
-        TakeoverReport
+        MergeReport
             The tracks that were merged, skipped and renamed.
 
         Raises
@@ -818,7 +818,7 @@ class Catalog:
         *,
         config: IngestConfig | None = None,
         on_progress: OnProgress = _ignore_progress,
-    ) -> TakeoverReport:
+    ) -> MergeReport:
         """Copy the tracks of a file written by :meth:`export` into this catalog.
 
         Parameters
@@ -829,7 +829,7 @@ class Catalog:
 
         Returns
         -------
-        TakeoverReport
+        MergeReport
 
         Raises
         ------
@@ -884,13 +884,13 @@ class Catalog:
 
     def _merge(
         self, source: TrackSource, config: IngestConfig | None, on_progress: OnProgress
-    ) -> TakeoverReport:
-        from indexer.merge import Takeover
+    ) -> MergeReport:
+        from indexer.merge import Merge
 
         with self._store.write_lock():
             self._storage.require_database()
-            takeover = Takeover(self._store, self._shards, config or IngestConfig(), on_progress)
-            return takeover.run(source)
+            merge = Merge(self._store, self._shards, config or IngestConfig(), on_progress)
+            return merge.run(source)
 
     # -- index ----------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """Fingerprints in one file: an uncompressed zip of int8 arrays (.npy) and JSON lines.
 
-Every member carries a checksum, members are read by names this module makes itself, nothing is
-unpacked, and no array may hold objects. The manifest is written last and names how much there is.
+Archives may come from anywhere: every member has a checksum, members are read by names that this
+module generates, nothing is unpacked, and arrays cannot hold objects. The manifest is written last
+and states the number of tracks.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ _TRACK_TYPES = {
     "tags": dict,
     "metadata": dict,
 }
-# What zipfile, json and numpy raise at bytes that are not what they should be.
+# What zipfile, json and numpy raise for damaged content.
 _DAMAGES = (
     KeyError, OSError, EOFError, ValueError, TypeError, MemoryError, OverflowError,
     NotImplementedError, RuntimeError, SyntaxError, TokenError, struct.error, zipfile.BadZipFile,
@@ -60,25 +61,25 @@ _DAMAGES = (
 
 
 def write_archive(path: Path, source: TrackSource, on_progress: OnProgress) -> int:
-    """Write all tracks of a source; the file is there when it is whole, and not before.
+    """Write all tracks of a source to a file, which is replaced as a whole.
 
     Parameters
     ----------
     path : Path
-        An earlier export there is replaced, any other file is not.
+        An earlier export is replaced, any other file is not.
     source : TrackSource
     on_progress : callable
-        Told now and then how many tracks are written, and how many there are.
+        Called now and then with the number of tracks written and in total.
 
     Returns
     -------
     int
-        How many tracks were written.
+        Number of tracks written.
 
     Raises
     ------
     ConfigError
-        Something else is there, or it cannot be written.
+        The file exists and is no export, or it cannot be written.
     """
     _refuse_to_replace(path)
     try:
@@ -96,7 +97,7 @@ def _refuse_to_replace(path: Path) -> None:
     try:
         ArchiveSource(path).close()
     except ConfigError as error:
-        reason = "there is a file that is no whole export of astound; remove it or name another"
+        reason = "exists and is no intact export of astound; remove it or choose another name"
         raise ConfigError(printable(path), reason) from error
 
 
@@ -144,7 +145,7 @@ class ArchiveSource:
     Raises
     ------
     ConfigError
-        It cannot be read, is truncated, no export, or of a newer version.
+        The file is unreadable, truncated, no export, or of another format version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -170,20 +171,20 @@ class ArchiveSource:
         self._archive.close()
 
     def batches(self) -> Iterator[Batch]:
-        """Yield all tracks; ConfigError where the file is damaged."""
+        """Yield all tracks; ConfigError if the file is damaged."""
         for number in range(self._n_batches):
             yield _ArchiveBatch(self, number)
 
     @contextmanager
     def reading(self, member: str) -> Iterator[bytes]:
-        """Read a member, its checksum compared, and blame it for what its bytes bring about."""
+        """Read a member; any error of its content in the ``with`` block is a ConfigError."""
         try:
             info = self._archive.getinfo(member)
-            if info.compress_type != zipfile.ZIP_STORED:  # may be far larger than it looks
+            if info.compress_type != zipfile.ZIP_STORED:  # could expand to any size
                 raise ValueError("compressed")
             yield self._archive.read(info)
         except _DAMAGES as error:
-            reason = f"is damaged: {member} is not what it should be; export it again"
+            reason = f"is damaged: {member} is not valid; export it again"
             raise ConfigError(self.name, reason) from error
 
     def _manifest(self) -> dict[str, Any]:

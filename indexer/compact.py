@@ -1,8 +1,8 @@
-"""Small shards to large ones, without the vectors of deleted tracks.
+"""Merge small shards into large ones, without the vectors of deleted tracks.
 
-Each new shard is on disk before one transaction moves its tracks there and forgets the old shards;
-their files go last. Whatever stops it, the catalog is as it was or as it shall be, and the next
-run goes on with the rest.
+A new shard is on disk before one transaction moves tracks to it and deletes the rows of the old
+shards; their files are deleted last. An interrupted compaction leaves the catalog valid, and the
+next one continues.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from engine.vectors.quantizer import Storage
 from engine.vectors.shard import Shard, write_shard
 from engine.vectors.storage import ShardStorage
 
-# A quantizer is trained again when the catalog asks for so many times as many lists.
-_OUTGROWN = 4
-# Below this part of the largest size a shard takes in others.
-_ROOM = 0.5
+# A quantizer is trained again when the catalog needs this many times as many lists.
+_MAX_GROWTH = 4
+# A shard smaller than this fraction of the maximum size is merged with others.
+_MERGE_FRACTION = 0.5
 
 OnProgress = Callable[[int, int], None]
-"""Told the segments written so far, and how many there will be."""
+"""Called with the number of segments written and in total."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class CompactReport:
     n_shards_before, n_shards, n_bytes_before, n_bytes : int
         Shards and their size on disk, before and after.
     n_dropped : int
-        Segments of deleted tracks that are gone.
+        Segments of deleted tracks that were dropped.
     """
 
     n_shards_before: int
@@ -52,8 +52,8 @@ class CompactReport:
     n_dropped: int
 
 
-class _Old(NamedTuple):
-    """A shard as it is, with its living tracks in the order of their rows."""
+class _Source(NamedTuple):
+    """An existing shard and the tracks in it, in the order of their rows."""
 
     name: str
     shard: Shard
@@ -61,15 +61,15 @@ class _Old(NamedTuple):
 
     @property
     def n_alive(self) -> int:
-        return sum(one.n_segments for one in self.placements)
+        return sum(placement.n_segments for placement in self.placements)
 
     @property
-    def has_dead(self) -> bool:
+    def has_dead_rows(self) -> bool:
         return self.n_alive < self.shard.n_segments
 
 
 class Compaction:
-    """One run; the caller holds the catalog's write lock.
+    """One compaction of a catalog; the caller holds the write lock.
 
     Parameters
     ----------
@@ -77,9 +77,16 @@ class Compaction:
     shards : ShardStorage
     config : IndexConfig
     storage : {"full", "codes"}, optional
-        What large shards keep; as it was by default, "full" at first.
+        What large shards store; unchanged by default, which is "full" at first.
     gpu : Gpu, optional
         Trains and fills large shards; the CPU by default.
+
+    Raises
+    ------
+    StoreError
+        `storage` is "full", but the catalog stores codes only.
+    ShardError
+        A shard is missing or damaged.
     """
 
     def __init__(
@@ -92,32 +99,30 @@ class Compaction:
     ) -> None:
         self._store, self._shards, self._config, self._gpu = store, shards, config, gpu
         shards.sweep(store.shard_names())
-        self._old = _old_shards(store, shards)
-        self._n_segments = sum(one.n_alive for one in self._old)
-        self._storage = self._chosen(storage)
+        self._sources = _open_shards(store, shards)
+        self._n_segments = sum(source.n_alive for source in self._sources)
+        self._storage = self._choose_storage(storage)
 
     def run(self, on_progress: OnProgress = lambda done, total: None) -> CompactReport:
-        """Compact what there is to compact.
+        """Compact the catalog.
 
         Raises
         ------
-        StoreError
-            Full storage is asked for, but the vectors were given up for compact storage.
         ShardError
             A shard cannot be read.
         """
         before = self._store.stats()
         groups = self._groups()
-        total = sum(one.n_alive for group in groups for one in group)
-        trained = self._trained() if groups and self._is_large else None
+        total = sum(source.n_alive for group in groups for source in group)
+        trained = self._trained_index() if groups and self._is_large else None
         done = 0
         for group in groups:
 
-            def tell(n_written: int, done: int = done) -> None:
+            def report(n_written: int, done: int = done) -> None:
                 on_progress(done + n_written, total)
 
-            self._rewrite(group, trained, tell)
-            done += sum(one.n_alive for one in group)
+            self._rewrite(group, trained, report)
+            done += sum(source.n_alive for source in group)
         after = self._store.stats()
         return CompactReport(
             n_shards_before=before.n_shards,
@@ -127,78 +132,80 @@ class Compaction:
             n_dropped=before.n_stored_segments - after.n_stored_segments,
         )
 
-    # -- what to do -----------------------------------------------------------------------------
+    # -- plan -----------------------------------------------------------------------------------
 
     @property
     def _is_large(self) -> bool:
-        """Whether the catalog is beyond comparing everything, or asked to be small on disk."""
-        enough = quantizer.N_TRAINING_PER_LIST * quantizer.choose_nlist(self._n_segments)
-        wanted = self._n_segments > self._config.max_flat_segments or self._storage == "codes"
-        return wanted and self._n_segments >= enough
+        """Whether to make large shards: for speed or for size, and with enough to train on."""
+        n_training = quantizer.N_TRAINING_PER_LIST * quantizer.choose_nlist(self._n_segments)
+        is_wanted = self._n_segments > self._config.max_flat_segments or self._storage == "codes"
+        return is_wanted and self._n_segments >= n_training
 
-    def _chosen(self, storage: Storage | None) -> Storage:
-        kinds = {one.shard.kind for one in self._old}
+    def _choose_storage(self, storage: Storage | None) -> Storage:
+        kinds = {source.shard.kind for source in self._sources}
         if storage == "full" and "codes" in kinds:
             raise StoreError(
-                "the catalog is stored compactly and its exact vectors are gone; "
+                "the catalog stores codes only, its exact vectors are gone; "
                 "for full storage add the files to a new catalog"
             )
         return storage or ("codes" if "codes" in kinds else "full")
 
-    def _groups(self) -> list[list[_Old]]:
-        """Choose the shards that become one each."""
-        stale = [one for one in self._old if self._is_stale(one)]
-        room = self._config.max_shard_segments * _ROOM
-        roomy = [one for one in self._old if one not in stale and one.n_alive < room]
-        if len(stale) + len(roomy) > 1:
-            stale = [one for one in self._old if one in stale or one in roomy]
-        groups: list[list[_Old]] = []
+    def _groups(self) -> list[list[_Source]]:
+        """Choose the shards to rewrite; each group becomes one shard."""
+        stale = [source for source in self._sources if self._is_stale(source)]
+        max_size = self._config.max_shard_segments * _MERGE_FRACTION
+        small = [s for s in self._sources if s not in stale and s.n_alive < max_size]
+        if len(stale) + len(small) > 1:
+            stale = [source for source in self._sources if source in stale or source in small]
+        groups: list[list[_Source]] = []
         size = 0
-        for one in stale:
-            if not groups or size + one.n_alive > self._config.max_shard_segments:
+        for source in stale:
+            if not groups or size + source.n_alive > self._config.max_shard_segments:
                 groups.append([])
                 size = 0
-            groups[-1].append(one)
-            size += one.n_alive
+            groups[-1].append(source)
+            size += source.n_alive
         return groups
 
-    def _is_stale(self, one: _Old) -> bool:
-        if one.has_dead:
+    def _is_stale(self, source: _Source) -> bool:
+        if source.has_dead_rows:
             return True
         if self._is_large:
-            return one.shard.kind != self._storage or self._outgrown(one.shard)
-        return one.shard.kind != "flat" and self._storage == "full"
+            return source.shard.kind != self._storage or self._is_outgrown(source.shard)
+        return source.shard.kind != "flat" and self._storage == "full"
 
-    def _outgrown(self, shard: Shard) -> bool:
-        return quantizer.choose_nlist(self._n_segments) >= _OUTGROWN * shard.nlist
+    def _is_outgrown(self, shard: Shard) -> bool:
+        return quantizer.choose_nlist(self._n_segments) >= _MAX_GROWTH * shard.nlist
 
-    # -- doing it -------------------------------------------------------------------------------
+    # -- rewrite --------------------------------------------------------------------------------
 
-    def _trained(self) -> Any:
-        """Take the quantizer that the catalog has, or train one."""
-        for one in self._old:
-            if one.shard.kind == self._storage and not self._outgrown(one.shard):
-                return one.shard.read_trained()
+    def _trained_index(self) -> Any:
+        """Return the trained index of a shard, or train one."""
+        for source in self._sources:
+            if source.shard.kind == self._storage and not self._is_outgrown(source.shard):
+                return source.shard.read_trained()
         return quantizer.train(self._sample(), self._n_segments, self._storage, gpu=self._gpu)
 
     def _sample(self) -> Vectors:
-        """Take segments of all tracks, evenly; silence teaches nothing."""
-        wanted = quantizer.N_TRAINING_PER_LIST * quantizer.choose_nlist(self._n_segments)
-        every = max(self._n_segments // wanted, 1)
-        parts = [
-            one.shard.vectors(track.first_row, track.n_segments)[::every].copy()  # not all of it
-            for one in self._old
-            for track in one.placements
+        """Read evenly spaced segments of all tracks, without silence."""
+        n_training = quantizer.N_TRAINING_PER_LIST * quantizer.choose_nlist(self._n_segments)
+        step = max(self._n_segments // n_training, 1)
+        parts = [  # copies, or each would keep all vectors of its track in memory
+            source.shard.vectors(track.first_row, track.n_segments)[::step].copy()
+            for source in self._sources
+            for track in source.placements
         ]
         sample = np.concatenate(parts)
         return sample[sample.any(axis=1)]
 
-    def _rewrite(self, group: Sequence[_Old], trained: Any, tell: Callable[[int], None]) -> None:
-        """Write a group as one shard, and tell the segments read for it so far."""
-        names = [one.name for one in group]
-        placements = [(one.shard, track) for one in group for track in one.placements]
+    def _rewrite(
+        self, group: Sequence[_Source], trained: Any, on_read: Callable[[int], None]
+    ) -> None:
+        """Write a group as one shard; `on_read` is called with the segments read so far."""
+        names = [source.name for source in group]
+        placements = [(source.shard, track) for source in group for track in source.placements]
         if placements:
-            written = write_shard(self._shards, _read(placements, tell), trained, self._gpu)
+            written = write_shard(self._shards, _read(placements, on_read), trained, self._gpu)
             track_ids = [track.track_id for _, track in placements]
             self._store.move_tracks(written, track_ids, dropping=names)
         else:
@@ -207,20 +214,20 @@ class Compaction:
             self._shards.delete(name)
 
 
-def _old_shards(store: Store, shards: ShardStorage) -> list[_Old]:
-    placed: dict[str, list[Placement]] = defaultdict(list)
+def _open_shards(store: Store, shards: ShardStorage) -> list[_Source]:
+    by_shard: dict[str, list[Placement]] = defaultdict(list)
     for placement in store.placements():
-        placed[placement.shard].append(placement)
-    return [_Old(name, Shard(shards.path(name)), placed[name]) for name in store.shard_names()]
+        by_shard[placement.shard].append(placement)
+    return [_Source(name, Shard(shards.path(name)), by_shard[name]) for name in store.shard_names()]
 
 
 def _read(
-    placements: Sequence[tuple[Shard, Placement]], tell: Callable[[int], None]
+    placements: Sequence[tuple[Shard, Placement]], on_read: Callable[[int], None]
 ) -> Iterator[StoredVectors]:
     n_read = 0
     for shard, track in placements:
         n_read += track.n_segments
-        tell(n_read)
+        on_read(n_read)
         yield StoredVectors(
             embeddings=shard.vectors(track.first_row, track.n_segments),
             clip_embeddings=shard.clips(track.first_clip, track.n_clips),

@@ -1,8 +1,9 @@
-"""Child processes that decode files while their parent encodes.
+"""Decode files in a child process while the parent encodes.
 
-A child is a plain ``python -m indexer.decoder`` that talks over its pipes: one JSON line for each
-message, followed by raw samples where it announces some. So a script that ingests needs no
-``if __name__ == "__main__"``, and a decoder that crashes takes down nothing but itself.
+A child is a plain ``python -m indexer.decoder`` that communicates over its pipes: each message is
+a line of JSON, and a message with a number of samples is followed by raw float32 samples. So a
+script that ingests needs no ``if __name__ == "__main__"``, and a crash of the decoder loses one
+file only.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Decoder:
     Parameters
     ----------
     sample_rate : int
-        Hz of the waveforms it gives.
+        Sample rate of the waveforms in Hz.
     """
 
     def __init__(self, sample_rate: int) -> None:
@@ -42,7 +43,7 @@ class Decoder:
         self._path = ""
 
     def open(self, path: str) -> tuple[str, Tags]:
-        """Begin with a file.
+        """Open a file.
 
         Parameters
         ----------
@@ -51,7 +52,7 @@ class Decoder:
         Returns
         -------
         content_hash : str
-            SHA-256 of its bytes, hex.
+            SHA-256 of the bytes of the file, hex.
         tags : Tags
 
         Raises
@@ -64,11 +65,11 @@ class Decoder:
         return answer["content_hash"], Tags(**answer["tags"])
 
     def skip(self) -> None:
-        """Leave the opened file undecoded."""
+        """Do not decode the open file."""
         self._send({"decode": False})
 
     def blocks(self) -> Iterator[Waveform]:
-        """Decode the opened file.
+        """Decode the open file.
 
         Yields
         ------
@@ -81,18 +82,18 @@ class Decoder:
         self._send({"decode": True})
         while n_samples := self._receive()["n_samples"]:
             block: Waveform = np.empty(n_samples, np.float32)
-            if self._answers().readinto(block.data.cast("B")) < block.nbytes:
+            if self._output().readinto(block.data.cast("B")) < block.nbytes:
                 raise self._crashed()
             yield block
 
     def close(self) -> None:
-        """End the child."""
+        """Kill the child."""
         if self._child:
             child, self._child = self._child, None
             child.kill()
             child.wait()
             for pipe in (child.stdin, child.stdout):
-                with contextlib.suppress(BrokenPipeError):  # a request that never left
+                with contextlib.suppress(BrokenPipeError):  # an unsent request
                     _pipe(pipe).close()
 
     def _send(self, message: dict[str, Any]) -> None:
@@ -104,7 +105,7 @@ class Decoder:
             raise self._crashed() from error
 
     def _receive(self) -> dict[str, Any]:
-        line = self._answers().readline()
+        line = self._output().readline()
         if not line.endswith(b"\n"):
             raise self._crashed()
         message: dict[str, Any] = json.loads(line)
@@ -112,7 +113,7 @@ class Decoder:
             raise AudioError(self._path, message["error"])
         return message
 
-    def _answers(self) -> io.BufferedIOBase:
+    def _output(self) -> io.BufferedIOBase:
         assert self._child is not None
         return _pipe(self._child.stdout)
 
@@ -133,7 +134,7 @@ def _start() -> subprocess.Popen[bytes]:
 
 
 def _pipe(pipe: IO[bytes] | None) -> io.BufferedIOBase:
-    return cast(io.BufferedIOBase, pipe)  # what Popen gives for pipes, though typed more loosely
+    return cast(io.BufferedIOBase, pipe)  # the type Popen has for pipes is wider
 
 
 def _write(

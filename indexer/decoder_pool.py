@@ -1,4 +1,4 @@
-"""Several decoders at work ahead of one consumer, in the order of the files."""
+"""Decode files in several child processes, ahead of one consumer and in order."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from engine.records import Tags
 from indexer.decoder import Decoder
 from indexer.discover import FoundFile
 
-# Blocks of a minute each that a lane may be ahead: what bounds memory whatever the files are.
 BLOCKS_AHEAD = 8
+"""Blocks of a minute that each decoder may be ahead; it bounds memory for files of any length."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Recording:
     content_hash : str
     tags : Tags
     blocks : iterator of float32 arrays of shape (n_samples,), or None
-        None where the content is not wanted. Must be used up before the next recording is taken;
-        raises AudioError where decoding fails.
+        None if the file was skipped. Read it to its end before the next recording. It raises
+        AudioError when decoding fails.
     """
 
     file: FoundFile
@@ -38,17 +38,19 @@ class Recording:
     blocks: Iterator[Waveform] | None
 
 
-class Lanes:
-    """Decodes files in child processes, some way ahead of whoever iterates.
+class DecoderPool:
+    """Decodes files in child processes, ahead of the consumer.
+
+    It is a context manager, and an iterator over the recordings in the order of the files.
 
     Parameters
     ----------
     files : sequence of FoundFile
     sample_rate : int
     n_jobs : int or None
-        Child processes; one for each core by default.
-    wanted : callable
-        Given a content hash, tells whether to decode that file. Called from several threads.
+        Number of child processes; one for each core by default.
+    is_wanted : callable
+        Called with a content hash; returns whether to decode the file. Called from several threads.
     """
 
     def __init__(
@@ -56,38 +58,38 @@ class Lanes:
         files: Sequence[FoundFile],
         sample_rate: int,
         n_jobs: int | None,
-        wanted: Callable[[str], bool],
+        is_wanted: Callable[[str], bool],
     ) -> None:
-        n_lanes = max(1, min(n_jobs or os.cpu_count() or 1, len(files)))
+        n = max(1, min(n_jobs or os.cpu_count() or 1, len(files)))
         self._n_files = len(files)
-        self._lanes = [_Lane(files[i::n_lanes], sample_rate, wanted) for i in range(n_lanes)]
+        self._workers = [_Worker(files[i::n], sample_rate, is_wanted) for i in range(n)]
 
-    def __enter__(self) -> Lanes:
-        for lane in self._lanes:
-            lane.start()
+    def __enter__(self) -> DecoderPool:
+        for worker in self._workers:
+            worker.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for lane in self._lanes:
-            lane.stop()
+        for worker in self._workers:
+            worker.stop()
 
     def __iter__(self) -> Iterator[Recording | AudioError]:
-        """Yield a recording for each file, or the error that kept it from being opened."""
+        """Yield a recording for each file, or the error of one that cannot be opened."""
         for number in range(self._n_files):
-            yield self._lanes[number % len(self._lanes)].take()
+            yield self._workers[number % len(self._workers)].take()
 
 
 _Item = Recording | AudioError | Waveform | None
 
 
-class _Lane(threading.Thread):
-    """One decoder and the thread that empties its pipe."""
+class _Worker(threading.Thread):
+    """One decoder, and the thread that reads its output."""
 
     def __init__(
-        self, files: Sequence[FoundFile], sample_rate: int, wanted: Callable[[str], bool]
+        self, files: Sequence[FoundFile], sample_rate: int, is_wanted: Callable[[str], bool]
     ) -> None:
         super().__init__(daemon=True)
-        self._files, self._wanted = files, wanted
+        self._files, self._is_wanted = files, is_wanted
         self._decoder = Decoder(sample_rate)
         self._items: queue.Queue[_Item] = queue.Queue(BLOCKS_AHEAD)
         self._stopped = threading.Event()
@@ -99,7 +101,7 @@ class _Lane(threading.Thread):
 
     def stop(self) -> None:
         self._stopped.set()
-        while self.is_alive():  # again and again: it may be just about to start a child
+        while self.is_alive():  # it may be about to start a child, so one close is not enough
             self._decoder.close()
             self.join(0.05)
 
@@ -113,7 +115,7 @@ class _Lane(threading.Thread):
     def _decode(self, file: FoundFile) -> None:
         try:
             content_hash, tags = self._decoder.open(file.path)
-            if not self._wanted(content_hash):
+            if not self._is_wanted(content_hash):
                 self._decoder.skip()
                 self._put(Recording(file, content_hash, tags, None))
                 return
@@ -123,8 +125,8 @@ class _Lane(threading.Thread):
             self._put(None)
         except AudioError as error:
             self._put(error)
-        except Exception as error:  # noqa: BLE001 - a lane that dies silently would hang its consumer
-            self._decoder.close()  # it may wait for an answer that never comes
+        except Exception as error:  # noqa: BLE001 - the consumer would wait forever
+            self._decoder.close()  # the child may be in the middle of an answer
             self._put(AudioError(file.path, f"{type(error).__name__}: {error}"))
 
     def _blocks(self) -> Iterator[Waveform]:

@@ -1,4 +1,4 @@
-"""Paths as a person gives them to the files meant by them."""
+"""Find the audio files in paths given by the user."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from indexer.report import Failure
 
 @dataclass(frozen=True)
 class FoundFile:
-    """A file to ingest, recognisable later by its size and time of change.
+    """A file to ingest; size and time of change tell later whether it was touched.
 
     Parameters
     ----------
@@ -29,20 +29,20 @@ class FoundFile:
     modified_ns: int
 
 
-def scan(paths: Iterable[str | os.PathLike[str]]) -> Iterator[FoundFile | Failure]:
-    """Find the audio files among paths.
+def discover(paths: Iterable[str | os.PathLike[str]]) -> Iterator[FoundFile | Failure]:
+    """Find the audio files in files and folders.
 
     Parameters
     ----------
     paths : iterable of path-like
-        A file is taken whatever its name; a folder is searched through all its subfolders for
-        files with an ending that audio or video has, in the order of their names.
+        A file is accepted whatever its name. A folder is searched recursively for files with an
+        extension of audio or video, sorted by name.
 
     Yields
     ------
     FoundFile or Failure
-        Each file once. What is missing, no regular file, may not be read or has a name that is not
-        UTF-8 is a Failure.
+        Each file once. A Failure stands for a path that is missing, unreadable, no regular file or
+        not valid UTF-8.
     """
     seen: set[str] = set()
     for given in paths:
@@ -51,7 +51,7 @@ def scan(paths: Iterable[str | os.PathLike[str]]) -> Iterator[FoundFile | Failur
                 yield path
             elif path not in seen:
                 seen.add(path)
-                yield _examine(path)
+                yield _stat(path)
 
 
 def _expand(path: str) -> Iterator[str | Failure]:
@@ -60,7 +60,7 @@ def _expand(path: str) -> Iterator[str | Failure]:
         return
     failures: list[Failure] = []
     for folder, subfolders, names in os.walk(
-        path, onerror=lambda error: failures.append(_unreadable(error))
+        path, onerror=lambda error: failures.append(_failure(error))
     ):
         subfolders.sort()
         for name in sorted(names):
@@ -69,17 +69,17 @@ def _expand(path: str) -> Iterator[str | Failure]:
     yield from failures
 
 
-def _examine(path: str) -> FoundFile | Failure:
+def _stat(path: str) -> FoundFile | Failure:
     if printable(path) != path:
-        return Failure(printable(path), "its name is not valid UTF-8; rename it")
+        return Failure(printable(path), "name is not valid UTF-8; rename the file")
     try:
         status = os.stat(path)
     except OSError as error:
-        return _unreadable(error)
-    if not stat.S_ISREG(status.st_mode):  # a pipe or a device may never end
+        return _failure(error)
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
         return Failure(path, "not a regular file")
     return FoundFile(path, status.st_size, status.st_mtime_ns)
 
 
-def _unreadable(error: OSError) -> Failure:
+def _failure(error: OSError) -> Failure:
     return Failure(printable(error.filename), error.strerror or str(error))

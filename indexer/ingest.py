@@ -1,4 +1,4 @@
-"""From paths to tracks: scan, skip what is known, decode, fingerprint, commit."""
+"""Ingest files: discover, skip known content, decode, fingerprint, commit."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from engine.protocol import AudioFingerprinter
 from engine.records import Fingerprint, NewTrack
 from engine.store.store import Store
 from engine.vectors.storage import ShardStorage
-from indexer.decoder_pool import Lanes, Recording
-from indexer.discover import FoundFile, scan
+from indexer.decoder_pool import DecoderPool, Recording
+from indexer.discover import FoundFile, discover
 from indexer.report import Added, Failure, IngestReport, Skipped
 from indexer.shard_writer import ShardWriter
 
 Metadata = Mapping[str, Mapping[str, str]]
-"""For each absolute path, what to note about it: tags by name, anything else as free metadata."""
+"""Tags by name, and any other keys as free metadata, by absolute path."""
 
 OnProgress = Callable[[IngestReport], None]
 
 
 class Ingest:
-    """One run over some paths; the caller holds the catalog's write lock.
+    """One ingest of some paths; the caller holds the write lock.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Ingest:
     segment_hop_s : float
     config : IngestConfig
     on_progress : callable
-        Told the report so far after every file.
+        Called after every file with the report so far.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Ingest:
         shards.sweep(store.shard_names())
 
     def run(self, paths: Iterable[str | os.PathLike[str]], metadata: Metadata) -> IngestReport:
-        """Ingest paths; what one file suffers never stops the others.
+        """Ingest all files; an error of one file does not stop the others.
 
         Parameters
         ----------
@@ -68,35 +68,35 @@ class Ingest:
         IngestReport
         """
         known = self._store.known_files()
-        fresh = [file for file in self._found(paths) if not self._skip_untouched(file, known)]
+        fresh = [file for file in self._discover(paths) if not self._skip_untouched(file, known)]
         self._replaceable = {file.path for file in fresh if file.path in known}
         try:
-            self._take_all(fresh, metadata)
-        finally:  # after Ctrl-C too: what is done is kept
+            self._ingest_all(fresh, metadata)
+        finally:  # after Ctrl-C too, so that nothing done is lost
             self._commit()
         self._on_progress(self._report)
         return self._report
 
-    def _take_all(self, files: Sequence[FoundFile], metadata: Metadata) -> None:
-        seen: set[str] = set()
+    def _ingest_all(self, files: Sequence[FoundFile], metadata: Metadata) -> None:
+        added: set[str] = set()
 
-        def wanted(content_hash: str) -> bool:
-            return content_hash not in seen and self._store.id_by_hash(content_hash) is None
+        def is_wanted(content_hash: str) -> bool:
+            return content_hash not in added and self._store.id_by_hash(content_hash) is None
 
         rate = self._fingerprinter.sample_rate
-        with Lanes(files, rate, self._config.n_jobs, wanted) as lanes:
-            for file, recording in zip(files, lanes, strict=True):
+        with DecoderPool(files, rate, self._config.n_jobs, is_wanted) as recordings:
+            for file, recording in zip(files, recordings, strict=True):
                 if isinstance(recording, AudioError):
                     self._fail(file, recording)
-                elif recording.blocks is None or recording.content_hash in seen:
+                elif recording.blocks is None or recording.content_hash in added:
                     self._skip_known(recording)
-                elif self._take(recording, metadata.get(file.path, {})):
-                    seen.add(recording.content_hash)
-                self._tick(file)
+                elif self._add(recording, metadata.get(file.path, {})):
+                    added.add(recording.content_hash)
+                self._finish(file)
 
-    def _found(self, paths: Iterable[str | os.PathLike[str]]) -> list[FoundFile]:
+    def _discover(self, paths: Iterable[str | os.PathLike[str]]) -> list[FoundFile]:
         files: list[FoundFile] = []
-        for found in scan(paths):
+        for found in discover(paths):
             if isinstance(found, Failure):
                 self._report.failed.append(found)
             else:
@@ -106,8 +106,8 @@ class Ingest:
         return files
 
     def _skip_untouched(self, file: FoundFile, known: Mapping[str, tuple[int, int, int]]) -> bool:
-        track_id, *noted = known.get(file.path, (None,))
-        untouched = noted == [file.n_bytes, file.modified_ns]
+        track_id, *stored = known.get(file.path, (None,))
+        untouched = stored == [file.n_bytes, file.modified_ns]
         if untouched:
             self._report.skipped.append(Skipped(file.path, track_id))
             self._report.n_bytes_done += file.n_bytes
@@ -120,11 +120,11 @@ class Ingest:
         file = recording.file
         track_id = self._store.id_by_hash(recording.content_hash)
         if track_id is not None:
-            self._note_place(file, track_id)
+            self._update_file(file, track_id)
         self._report.skipped.append(Skipped(file.path, track_id))
 
-    def _note_place(self, file: FoundFile, track_id: int) -> None:
-        """Remember where known content lies now, if it was moved or only touched."""
+    def _update_file(self, file: FoundFile, track_id: int) -> None:
+        """Store the new path or time of a known file that was moved or touched."""
         known_path = self._store.track(track_id).path
         moved = file.path not in self._replaceable and not Path(known_path).exists()
         if moved or known_path == file.path:
@@ -132,8 +132,8 @@ class Ingest:
                 track_id, path=file.path, n_bytes=file.n_bytes, modified_ns=file.modified_ns
             )
 
-    def _take(self, recording: Recording, noted: Mapping[str, str]) -> bool:
-        """Fingerprint a recording; False where that fails."""
+    def _add(self, recording: Recording, metadata: Mapping[str, str]) -> bool:
+        """Fingerprint a recording and return whether that succeeded."""
         assert recording.blocks is not None
         file = recording.file
         try:
@@ -141,7 +141,7 @@ class Ingest:
         except AstoundError as error:
             self._fail(file, error)
             return False
-        track = _new_track(recording, fingerprint, noted)
+        track = _new_track(recording, fingerprint, metadata)
         replaced = self._store.track(file.path).id if file.path in self._replaceable else None
         self._writer.add(fingerprint, track, replaced)
         self._report.audio_s += fingerprint.duration_s
@@ -151,10 +151,10 @@ class Ingest:
         reason = error.reason if isinstance(error, AudioError) else str(error)
         self._report.failed.append(Failure(file.path, reason))
 
-    def _tick(self, file: FoundFile) -> None:
+    def _finish(self, file: FoundFile) -> None:
         self._report.n_bytes_done += file.n_bytes
         self._report.elapsed_s = time.monotonic() - self._began
-        if self._writer.due:
+        if self._writer.is_due:
             self._commit()
         self._on_progress(self._report)
 
@@ -164,9 +164,9 @@ class Ingest:
 
 
 def _new_track(
-    recording: Recording, fingerprint: Fingerprint, noted: Mapping[str, str]
+    recording: Recording, fingerprint: Fingerprint, metadata: Mapping[str, str]
 ) -> NewTrack:
-    tags = {name: noted.get(name) or tag for name, tag in vars(recording.tags).items()}
+    tags = {name: metadata.get(name) or tag for name, tag in vars(recording.tags).items()}
     return NewTrack(
         path=recording.file.path,
         content_hash=recording.content_hash,
@@ -176,5 +176,5 @@ def _new_track(
         n_segments=len(fingerprint.embeddings),
         n_clips=len(fingerprint.clip_embeddings),
         tags=type(recording.tags)(**tags),
-        metadata={key: value for key, value in noted.items() if key not in tags},
+        metadata={key: value for key, value in metadata.items() if key not in tags},
     )

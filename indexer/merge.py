@@ -1,4 +1,4 @@
-"""Tracks of other catalogs and of exported files become this catalog's, without their audio."""
+"""Copy tracks of other catalogs and of exported files into a catalog, without their audio."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from engine.vectors.storage import ShardStorage
 from indexer.shard_writer import ShardWriter
 from indexer.sources import Batch, OnProgress, TrackSource
 
-_LEAST_HASH_DIGITS = 8
+_MIN_HASH_DIGITS = 8
 
 
 @dataclass(frozen=True)
 class Renamed:
-    """A track whose path another recording has here, and the path it was given instead."""
+    """A track whose path belongs to another recording here, and its new path."""
 
     path: str
     new_path: str
 
 
 @dataclass
-class TakeoverReport:
+class MergeReport:
     """What became of the tracks of a source.
 
     Parameters
     ----------
     n_merged, n_skipped : int
-        Tracks taken over, and those whose content was known.
+        Tracks that were copied, and tracks whose content was in the catalog already.
     renamed : list of Renamed
-        Of those taken over.
+        Copied tracks with new paths.
     """
 
     n_merged: int = 0
@@ -42,17 +42,17 @@ class TakeoverReport:
     renamed: list[Renamed] = field(default_factory=list)
 
 
-class Takeover:
-    """One run over one source; the caller holds the catalog's write lock.
+class Merge:
+    """One merge of a source into a catalog; the caller holds the write lock.
 
     Parameters
     ----------
     store : Store
     shards : ShardStorage
     config : IngestConfig
-        How much waits at most to be committed.
+        When to commit.
     on_progress : callable
-        Told after every track how many are done, and how many there are.
+        Called after every track with the number of tracks done and in total.
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class Takeover:
     ) -> None:
         self._store, self._on_progress = store, on_progress
         self._writer = ShardWriter(store, shards, config)
-        self._report = TakeoverReport()
-        self._waiting: list[NewTrack] = []
+        self._report = MergeReport()
+        self._pending: list[NewTrack] = []
         shards.sweep(store.shard_names())
 
-    def run(self, source: TrackSource) -> TakeoverReport:
-        """Take over what is not known; repeated after a crash, it goes on.
+    def run(self, source: TrackSource) -> MergeReport:
+        """Copy all tracks with new content; after a crash, run it again to continue.
 
         Parameters
         ----------
@@ -73,70 +73,72 @@ class Takeover:
 
         Returns
         -------
-        TakeoverReport
+        MergeReport
 
         Raises
         ------
-        RecipeMismatchError, ConfigError
-            Its fingerprints were made in another way, or it cannot be read to its end.
+        RecipeMismatchError
+            The source has another recipe.
+        ConfigError
+            The source has another hop, or is damaged. Tracks before the damage are copied.
         ShardError
-            One of its shards is missing or damaged. What came before is taken over.
+            A shard of the source is missing or damaged. Tracks before it are copied.
         """
         if not source.settings:
             return self._report
-        _adopt(self._store, source.settings, source.name)
+        _adopt_settings(self._store, source.settings, source.name)
         try:
             for batch in source.batches():
-                self._take_all(batch, source.n_tracks)
-        finally:  # after Ctrl-C too: what is done is kept
+                self._copy(batch, source.n_tracks)
+        finally:  # after Ctrl-C too, so that nothing done is lost
             self._commit()
         return self._report
 
-    def _take_all(self, batch: Batch, n_tracks: int) -> None:
+    def _copy(self, batch: Batch, n_tracks: int) -> None:
         known = self._store.known_hashes([track.content_hash for track in batch.tracks])
-        known.update(track.content_hash for track in self._waiting)
+        known.update(track.content_hash for track in self._pending)
         taken = self._store.taken_paths([track.path for track in batch.tracks])
-        taken.update(track.path for track in self._waiting)
+        taken.update(track.path for track in self._pending)
         for number, track in enumerate(batch.tracks):
             if track.content_hash in known:
                 self._report.n_skipped += 1
             else:
                 known.add(track.content_hash)
-                placed = self._at_free_path(track, taken)
-                taken.add(placed.path)
-                self._writer.add(batch.read(number), placed)
-                self._waiting.append(placed)
-            n_done = self._report.n_skipped + self._report.n_merged + len(self._waiting)
-            if self._writer.due:
+                renamed = self._with_free_path(track, taken)
+                taken.add(renamed.path)
+                self._writer.add(batch.read(number), renamed)
+                self._pending.append(renamed)
+            n_done = self._report.n_skipped + self._report.n_merged + len(self._pending)
+            if self._writer.is_due:
                 self._commit()
             self._on_progress(n_done, n_tracks)
 
-    def _at_free_path(self, track: NewTrack, taken: Collection[str]) -> NewTrack:
-        """Tell a track from the other recording that has its path here, by its content's hash."""
+    def _with_free_path(self, track: NewTrack, taken: Collection[str]) -> NewTrack:
+        """Append digits of the content hash to a path that another recording has."""
         if track.path not in taken:
             return track
         stem, ending = os.path.splitext(track.path)
-        for n_digits in range(_LEAST_HASH_DIGITS, len(track.content_hash) + 1):
+        for n_digits in range(_MIN_HASH_DIGITS, len(track.content_hash) + 1):
             path = f"{stem} ({track.content_hash[:n_digits]}){ending}"
             if path not in taken and not self._store.taken_paths([path]):
                 self._report.renamed.append(Renamed(track.path, path))
                 return replace(track, path=path)
-        raise ConfigError(track.path, "this path and all like it belong to other recordings")
+        raise ConfigError(track.path, "this path and all derived from it belong to other tracks")
 
     def _commit(self) -> None:
         self._report.n_merged += len(self._writer.commit())
-        self._waiting = []
+        self._pending = []
 
 
-def _adopt(store: Store, settings: Mapping[str, str], name: str) -> None:
-    """Make a source's recipe that of an empty catalog; refuse one unlike a catalog's own."""
+def _adopt_settings(store: Store, settings: Mapping[str, str], name: str) -> None:
+    """Give an empty catalog the recipe of a source; refuse a source with another one."""
     own = store.settings()
     if "recipe_id" not in own:
         store.put_settings(settings)
     elif own["recipe_id"] != settings["recipe_id"]:
         raise RecipeMismatchError(own["recipe_id"], settings["recipe_id"], name)
     elif float(own["segment_hop_s"]) != float(settings["segment_hop_s"]):
-        theirs, ours = settings["segment_hop_s"], own["segment_hop_s"]
+        theirs, ours = float(settings["segment_hop_s"]), own["segment_hop_s"]
         raise ConfigError.invalid(
-            f"segment_hop_s of {name}", float(theirs), f"must be {ours}, as in this catalog"
+            f"segment_hop_s of {name}", theirs, f"must be {ours}, as in this catalog"
         )

@@ -1,4 +1,4 @@
-"""A damaged catalog to a whole one: what can be fingerprinted again is, the rest is named."""
+"""Repair a damaged catalog: fingerprint files again, and delete tracks whose files are gone."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from engine.records import Fingerprint, NewTrack, Track
 from engine.store.store import Store
 from engine.vectors.shard import write_shard
 from engine.vectors.storage import ShardStorage
-from indexer.decoder_pool import Lanes, Recording
-from indexer.discover import FoundFile, scan
-from indexer.verify import Findings
+from indexer.decoder_pool import DecoderPool, Recording
+from indexer.discover import FoundFile, discover
+from indexer.verify import Problems
 
 
 @dataclass(frozen=True)
-class Forgotten:
-    """A track that could not be fingerprinted again, and why."""
+class RemovedTrack:
+    """A deleted track, and why it could not be fingerprinted again."""
 
     track: Track
     reason: str
@@ -34,22 +34,22 @@ class RepairReport:
     Parameters
     ----------
     problems : list of str
-        What was wrong.
+        What was wrong, one line each.
     swept : list of str
-        Shards without a row in the database, left behind by a crash, which were removed.
+        Names of deleted shards that were left from a crash.
     repaired : list of Track
-        Fingerprinted again; their ids stay.
-    forgotten : list of Forgotten
+        Tracks that were fingerprinted again; their ids are unchanged.
+    removed : list of RemovedTrack
     """
 
     problems: list[str] = field(default_factory=list)
     swept: list[str] = field(default_factory=list)
     repaired: list[Track] = field(default_factory=list)
-    forgotten: list[Forgotten] = field(default_factory=list)
+    removed: list[RemovedTrack] = field(default_factory=list)
 
 
 class Repair:
-    """One run over what a checkup found; the caller holds the catalog's write lock.
+    """One repair of a catalog; the caller holds the write lock.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class Repair:
     segment_hop_s : float
     config : IngestConfig
     on_progress : callable
-        Told after every track how many are done, and how many there are.
+        Called after every track with the number of tracks done and in total.
     """
 
     def __init__(
@@ -76,69 +76,69 @@ class Repair:
         self._committed_at = time.monotonic()
 
     def run(
-        self, findings: Findings, fingerprinter: Callable[[], AudioFingerprinter]
+        self, problems: Problems, fingerprinter: Callable[[], AudioFingerprinter]
     ) -> RepairReport:
-        """Mend what was found; repeated after a crash, it goes on.
+        """Repair what was found; after a crash, run it again to continue.
 
-        Tracks in healthy shards are left as they are. Bad ones move to new shards when their file
-        still has the same content, and are forgotten when not.
+        Bad tracks are written to new shards if their files have the same content as before, and
+        deleted if not. Other tracks are not changed.
 
         Parameters
         ----------
-        findings : Findings
+        problems : Problems
         fingerprinter : callable
-            Asked only when there is audio to be fingerprinted.
+            Returns the fingerprinter; called only if a track is to be fingerprinted.
 
         Returns
         -------
         RepairReport
         """
         swept = self._shards.sweep(self._store.shard_names())
-        bad = {track.id: track for track in self._store.tracks(findings.bad_tracks)}
+        bad = {track.id: track for track in self._store.tracks(problems.bad_tracks)}
         if bad:
             self._fingerprint_again(sorted(bad), fingerprinter())
         if self._reasons:
             self._store.delete(self._reasons)
-        if findings.bad_shards:
-            self._store.delete_shards(findings.bad_shards)
-        for shard in findings.miscounted:
+        if problems.bad_shards:
+            self._store.delete_shards(problems.bad_shards)
+        for shard in problems.miscounted:
             self._store.recount(shard)
         self._shards.sweep(self._store.shard_names())
         return RepairReport(
-            problems=findings.problems,
+            problems=problems.messages,
             swept=swept,
             repaired=[track for track in bad.values() if track.id not in self._reasons],
-            forgotten=[Forgotten(bad[i], reason) for i, reason in self._reasons.items()],
+            removed=[RemovedTrack(bad[i], reason) for i, reason in self._reasons.items()],
         )
 
     def _fingerprint_again(self, ids: list[int], fingerprinter: AudioFingerprinter) -> None:
         tracks = self._store.new_tracks(ids)
-        files = self._files(tracks)
+        files = self._find_files(tracks)
         hashes = {track.content_hash for track in tracks.values()}
         rate, n_jobs = fingerprinter.sample_rate, self._config.n_jobs
         try:
-            with Lanes(list(files.values()), rate, n_jobs, hashes.__contains__) as lanes:
-                numbered = enumerate(zip(files, lanes, strict=True), 1)
+            with DecoderPool(list(files.values()), rate, n_jobs, hashes.__contains__) as recordings:
+                numbered = enumerate(zip(files, recordings, strict=True), 1)
                 for n_done, (track_id, recording) in numbered:
-                    self._take(track_id, tracks[track_id], recording, fingerprinter)
+                    self._fingerprint(track_id, tracks[track_id], recording, fingerprinter)
                     self._on_progress(n_done, len(files))
                     if self._is_due():
                         self._commit()
-        finally:  # after Ctrl-C too: what is done is kept
+        finally:  # after Ctrl-C too, so that nothing done is lost
             self._commit()
 
-    def _files(self, tracks: Mapping[int, NewTrack]) -> dict[int, FoundFile]:
-        """Find the tracks' files; what is no file any more is noted as a reason."""
+    def _find_files(self, tracks: Mapping[int, NewTrack]) -> dict[int, FoundFile]:
+        """Find the files of tracks, by track id; a missing one becomes a reason to remove."""
         files = {}
         for track_id, track in tracks.items():
-            found = next(iter(scan([track.path])), None)
+            found = next(iter(discover([track.path])), None)
             if isinstance(found, FoundFile) and found.path == track.path:
                 files[track_id] = found
             else:
                 self._reasons[track_id] = getattr(found, "reason", "not a regular file")
         return files
 
-    def _take(
+    def _fingerprint(
         self,
         track_id: int,
         track: NewTrack,
@@ -154,11 +154,11 @@ class Repair:
 
     def _is_due(self) -> bool:
         n_segments = sum(len(fingerprint.embeddings) for _, fingerprint in self._pending)
-        waited_s = time.monotonic() - self._committed_at
-        return n_segments >= self._config.max_segments or waited_s >= self._config.commit_every_s
+        elapsed_s = time.monotonic() - self._committed_at
+        return n_segments >= self._config.max_segments or elapsed_s >= self._config.commit_every_s
 
     def _commit(self) -> None:
-        """Write what waits as one shard and move its tracks there."""
+        """Write pending fingerprints as one shard and move their tracks to it."""
         self._committed_at = time.monotonic()
         if not self._pending:
             return
@@ -168,11 +168,11 @@ class Repair:
 
 
 def _blocks(recording: Recording | AudioError, track: NewTrack) -> Iterator[Waveform]:
-    """Give the audio of a track; AudioError when its file is not what it was."""
+    """Return the audio of a track; AudioError if its file is unreadable or has changed."""
     if isinstance(recording, AudioError):
         raise recording
     if recording.content_hash == track.content_hash and recording.blocks is not None:
         return recording.blocks
-    for _ in recording.blocks or ():  # the content of another track that is mended too
+    for _ in recording.blocks or ():  # decoded because another track has this content
         pass
-    raise AudioError(track.path, "its file has other content now")
+    raise AudioError(track.path, "content of the file has changed")

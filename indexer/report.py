@@ -15,7 +15,7 @@ class Added:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file whose audio is known already: as which track, None if that is being added as well."""
+    """A file whose audio is in the catalog; `track_id` is None if the same run is adding it."""
 
     path: str
     track_id: int | None
@@ -23,7 +23,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Failure:
-    """A file that could not be ingested, and why, in one line."""
+    """A file that could not be ingested, with the reason in one line."""
 
     path: str
     reason: str
@@ -31,17 +31,19 @@ class Failure:
 
 @dataclass
 class IngestReport:
-    """Sum of an ingest, or of the part of it that is done.
+    """Result of an ingest, or of the part of it that is done.
 
     Parameters
     ----------
     added, skipped, failed : list
-        A record for each file, in the order they were met.
+        One record for each file, in the order of processing.
     audio_s : float
         Seconds of audio fingerprinted.
     elapsed_s : float
-    n_files, n_bytes, n_bytes_done : int
-        Files and bytes there are, and bytes dealt with.
+    n_files, n_bytes : int
+        Number and size of all files.
+    n_bytes_done : int
+        Size of the files that are done.
     """
 
     added: list[Added] = field(default_factory=list)

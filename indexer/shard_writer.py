@@ -1,4 +1,4 @@
-"""Fingerprints to a committed shard: files first, then the transaction that makes them visible."""
+"""Write recordings as a shard and commit it: first the files, then the database."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from engine.vectors.storage import ShardStorage
 
 
 class ShardWriter:
-    """Collects fingerprints and commits them together.
+    """Collects recordings and commits them together.
 
     Parameters
     ----------
     store : Store
     shards : ShardStorage
     config : IngestConfig
+        When to commit.
     """
 
     def __init__(self, store: Store, shards: ShardStorage, config: IngestConfig) -> None:
@@ -35,26 +36,26 @@ class ShardWriter:
         vectors : StoredVectors
         track : NewTrack
         replacing : int, optional
-            The track that had this path before the file changed.
+            Id of the track that had this path before the file changed.
         """
         self._pending.append((vectors, track))
         if replacing is not None:
             self._replacing.append(replacing)
 
     @property
-    def due(self) -> bool:
-        """Whether enough waits, or for long enough, to commit."""
+    def is_due(self) -> bool:
+        """Whether enough segments are pending, or enough time has passed, to commit."""
         n_segments = sum(len(vectors.embeddings) for vectors, _ in self._pending)
-        waited_s = time.monotonic() - self._committed_at
-        return n_segments >= self._config.max_segments or waited_s >= self._config.commit_every_s
+        elapsed_s = time.monotonic() - self._committed_at
+        return n_segments >= self._config.max_segments or elapsed_s >= self._config.commit_every_s
 
     def commit(self) -> list[tuple[str, int]]:
-        """Write what waits as one shard and make it visible.
+        """Write all pending recordings as one shard and make it visible.
 
         Returns
         -------
         list of (str, int)
-            Path and track id of each track that was added.
+            Path and id of each new track.
         """
         self._committed_at = time.monotonic()
         if not self._pending:

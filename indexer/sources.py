@@ -1,4 +1,4 @@
-"""Where tracks come from when their audio is not at hand: fingerprints, batch by batch."""
+"""Read the stored fingerprints of tracks, batch by batch, for a merge or an export."""
 
 from __future__ import annotations
 
@@ -14,57 +14,57 @@ from engine.vectors.index import Index
 from engine.vectors.storage import ShardStorage
 
 MAX_SEGMENTS = 50_000
-"""Segments in one batch, unless a single track has more: what bounds memory."""
+"""Segments in one batch, unless a single track has more; it bounds memory."""
 
 SETTINGS = ("recipe_id", "recipe", "segment_hop_s")
-"""What a catalog notes about how all its fingerprints were made."""
+"""Settings of a catalog that all its fingerprints share."""
 
 
 OnProgress = Callable[[int, int], None]
-"""Told how much is done, and how much there is."""
+"""Called with the number of items done and in total."""
 
 
 class Batch(Protocol):
-    """Tracks whose fingerprints lie together."""
+    """Some tracks of a source, and their vectors."""
 
     @property
     def tracks(self) -> Sequence[NewTrack]:
-        """What is known of each."""
+        """The tracks, with tags and metadata."""
 
     def read(self, number: int) -> StoredVectors:
         """Read the vectors of ``tracks[number]``."""
 
 
 class TrackSource(Protocol):
-    """Tracks with their fingerprints, all of one recipe and hop."""
+    """Tracks with stored fingerprints, all of one recipe and hop."""
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Name of the source in messages."""
 
     @property
     def settings(self) -> Mapping[str, str]:
-        """A value for each of SETTINGS; empty when there is no track."""
+        """A value for each key of SETTINGS; empty if there are no tracks."""
 
     @property
     def n_tracks(self) -> int:
-        """How many there are."""
+        """Number of tracks."""
 
     def batches(self) -> Iterator[Batch]:
-        """Yield all tracks, a bounded part at a time."""
+        """Yield all tracks in batches of bounded size."""
 
 
 class CatalogSource:
-    """The tracks of a catalog; other processes may write to it meanwhile.
+    """The tracks of a catalog, to which other processes may write at the same time.
 
     Parameters
     ----------
     name : str
-        What messages call it.
+        Name of the source in messages.
     store : Store
     shards : ShardStorage
     ids : collection of int, optional
-        The tracks to give; all by default.
+        Tracks to read; all by default.
     """
 
     def __init__(
@@ -77,36 +77,37 @@ class CatalogSource:
         self.n_tracks = store.stats().n_tracks if self._ids is None else len(self._ids)
 
     def batches(self) -> Iterator[Batch]:
-        """Yield all tracks, shard by shard; ShardError when a shard is missing or damaged."""
-        given: set[int] = set()
+        """Yield all tracks, shard by shard; ShardError if a shard is missing or damaged."""
+        done: set[int] = set()
         while True:
             version = self._store.version()
             try:
-                for ids, batch in self._others(given):
+                for ids, batch in self._remaining(done):
                     yield batch
-                    given.update(ids)
+                    done.update(ids)
                 return
             except ShardError:  # a compaction may have moved its tracks to another
                 if self._store.version() == version:
                     raise
 
-    def _others(self, given: Collection[int]) -> Iterator[tuple[list[int], Batch]]:
-        wanted = [
-            one
-            for one in self._store.placements()
-            if one.track_id not in given and (self._ids is None or one.track_id in self._ids)
+    def _remaining(self, done: Collection[int]) -> Iterator[tuple[list[int], Batch]]:
+        remaining = [
+            placement
+            for placement in self._store.placements()
+            if placement.track_id not in done
+            and (self._ids is None or placement.track_id in self._ids)
         ]
-        for _, group in groupby(wanted, key=lambda one: one.shard):
+        for _, group in groupby(remaining, key=lambda placement: placement.shard):
             placements = list(group)
             index = Index(self._shards, placements, self.settings["recipe_id"])
-            for portion in _portions(placements):
-                ids = [one.track_id for one in portion]
-                yield ids, self._batch(index, portion)
+            for part in _split(placements):
+                ids = [placement.track_id for placement in part]
+                yield ids, self._batch(index, part)
 
     def _batch(self, index: Index, placements: Sequence[Placement]) -> Batch:
         known = self._store.new_tracks([one.track_id for one in placements])
         alive = [one for one in placements if one.track_id in known]
-        # The counts of the rows that will be read, should these have changed since.
+        # The counts of the rows that are read, in case the track has been moved since.
         tracks = [
             replace(known[one.track_id], n_segments=one.n_segments, n_clips=one.n_clips)
             for one in alive
@@ -134,13 +135,13 @@ class _IndexBatch:
         )
 
 
-def _portions(placements: Sequence[Placement]) -> Iterator[list[Placement]]:
-    portion: list[Placement] = []
+def _split(placements: Sequence[Placement]) -> Iterator[list[Placement]]:
+    part: list[Placement] = []
     n_segments = 0
-    for one in placements:
-        if portion and n_segments + one.n_segments > MAX_SEGMENTS:
-            yield portion
-            portion, n_segments = [], 0
-        portion.append(one)
-        n_segments += one.n_segments
-    yield portion
+    for placement in placements:
+        if part and n_segments + placement.n_segments > MAX_SEGMENTS:
+            yield part
+            part, n_segments = [], 0
+        part.append(placement)
+        n_segments += placement.n_segments
+    yield part

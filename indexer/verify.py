@@ -1,4 +1,4 @@
-"""Whether a catalog's shards are whole, and whether its tracks lie where the database says."""
+"""Check that the shards of a catalog are intact and that the database agrees with them."""
 
 from __future__ import annotations
 
@@ -16,33 +16,34 @@ from engine.vectors.storage import ShardStorage
 
 
 @dataclass
-class Findings:
+class Problems:
     """What is wrong with a catalog.
 
     Parameters
     ----------
-    problems : list of str
-        One line for each thing that is wrong.
+    messages : list of str
+        One line for each problem.
     bad_shards : list of str
-        Shards that are missing, damaged, or of another recipe.
+        Names of shards that are missing, damaged or of another recipe.
     bad_tracks : set of int
-        Tracks whose vectors are not to be relied on: all in bad shards, and all that lie astray.
+        Tracks whose vectors are unreliable: all in bad shards, and all with misplaced rows.
     miscounted : list of StoredShard
-        Shards that are whole, with the counts that the database should have.
+        Intact shards whose rows in the database have wrong counts, with the right counts.
     """
 
-    problems: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     bad_shards: list[str] = field(default_factory=list)
     bad_tracks: set[int] = field(default_factory=set)
     miscounted: list[StoredShard] = field(default_factory=list)
 
 
-def examine(
+def check_shards(
     store: Store, shards: ShardStorage, recipe_id: str, on_progress: Callable[[int, int], None]
-) -> Findings:
-    """Check every shard against its own hashes, and the database against every shard.
+) -> Problems:
+    """Compare every shard with its own hashes, and the database with every shard.
 
-    What a crash left behind without a row in the database is no fault: the next write sweeps it.
+    A shard without a row in the database is no problem: it is left from a crash, and the next
+    write deletes it.
 
     Parameters
     ----------
@@ -50,26 +51,26 @@ def examine(
     shards : ShardStorage
     recipe_id : str
     on_progress : callable
-        Told after every shard how many are done, and how many there are.
+        Called after every shard with the number of shards done and in total.
 
     Returns
     -------
-    Findings
+    Problems
     """
-    findings = Findings()
+    problems = Problems()
     by_shard: dict[str, list[Placement]] = defaultdict(list)
     for placement in store.placements():
         by_shard[placement.shard].append(placement)
-    all_shards = store.shards()
-    for n_done, stored in enumerate(all_shards, 1):
+    stored_shards = store.shards()
+    for n_done, stored in enumerate(stored_shards, 1):
         placements = by_shard[stored.name]
         try:
-            _check(shards.path(stored.name), stored, recipe_id, placements, findings)
+            _check(shards.path(stored.name), stored, recipe_id, placements, problems)
         except (AstoundError, OSError) as error:
-            if stored.name in store.shard_names():  # else another process has just compacted it
-                _condemn(findings, stored.name, placements, [printable(error)])
-        on_progress(n_done, len(all_shards))
-    return findings
+            if stored.name in store.shard_names():  # else another process has compacted it since
+                _add_bad_shard(problems, stored.name, placements, [printable(error)])
+        on_progress(n_done, len(stored_shards))
+    return problems
 
 
 def _check(
@@ -77,39 +78,41 @@ def _check(
     stored: StoredShard,
     recipe_id: str,
     placements: Sequence[Placement],
-    findings: Findings,
+    problems: Problems,
 ) -> None:
     shard = Shard(path)
     shard.require_recipe(recipe_id)
     if damage := shard.damage():
-        _condemn(findings, stored.name, placements, damage)
+        _add_bad_shard(problems, stored.name, placements, damage)
         return
-    true = replace(stored, n_segments=shard.n_segments, n_clips=shard.n_clips)
-    if true != stored:
-        counts = f"{stored.n_segments} segments and {stored.n_clips} clips"
-        found = f"it has {true.n_segments} and {true.n_clips}"
-        findings.problems.append(str(ShardError(path, f"the database says {counts}, {found}")))
-        findings.miscounted.append(true)
+    counted = replace(stored, n_segments=shard.n_segments, n_clips=shard.n_clips)
+    if counted != stored:
+        reason = (
+            f"has {counted.n_segments} segments and {counted.n_clips} clips, but the database "
+            f"states {stored.n_segments} and {stored.n_clips}"
+        )
+        problems.messages.append(str(ShardError(path, reason)))
+        problems.miscounted.append(counted)
     for problem, track_ids in (
-        *_astray([_Span(p.track_id, p.first_row, p.n_segments) for p in placements],
-                 true.n_segments, "segments"),
-        *_astray([_Span(p.track_id, p.first_clip, p.n_clips) for p in placements],
-                 true.n_clips, "clips"),
+        *_misplaced([_Span(p.track_id, p.first_row, p.n_segments) for p in placements],
+                    counted.n_segments, "segments"),
+        *_misplaced([_Span(p.track_id, p.first_clip, p.n_clips) for p in placements],
+                    counted.n_clips, "clips"),
     ):  # fmt: skip
-        findings.problems.append(str(ShardError(path, problem)))
-        findings.bad_tracks.update(track_ids)
+        problems.messages.append(str(ShardError(path, problem)))
+        problems.bad_tracks.update(track_ids)
 
 
-def _condemn(
-    findings: Findings, shard: str, placements: Sequence[Placement], problems: Sequence[str]
+def _add_bad_shard(
+    problems: Problems, shard: str, placements: Sequence[Placement], messages: Sequence[str]
 ) -> None:
-    findings.problems += problems
-    findings.bad_shards.append(shard)
-    findings.bad_tracks.update(one.track_id for one in placements)
+    problems.messages += messages
+    problems.bad_shards.append(shard)
+    problems.bad_tracks.update(placement.track_id for placement in placements)
 
 
 class _Span(NamedTuple):
-    """The rows of a track among vectors of one kind."""
+    """Rows of a track among the vectors of one kind."""
 
     track_id: int
     first: int
@@ -120,18 +123,18 @@ class _Span(NamedTuple):
         return self.first + self.n_rows
 
 
-def _astray(spans: Sequence[_Span], n_all: int, what: str) -> Iterator[tuple[str, list[int]]]:
-    """Yield what is wrong with tracks that lie outside of their shard or on each other."""
+def _misplaced(spans: Sequence[_Span], n_rows: int, what: str) -> Iterator[tuple[str, list[int]]]:
+    """Yield a message and the track ids for spans that leave the shard or overlap."""
     inside: list[_Span] = []
     for span in spans:
-        if span.first < 0 or span.n_rows < 0 or span.end > n_all:
-            place = f"{span.first} to {span.end} of {n_all}"
-            yield f"track {span.track_id} has the {what} {place}", [span.track_id]
+        if span.first < 0 or span.n_rows < 0 or span.end > n_rows:
+            reason = f"track {span.track_id} has {what} {span.first} to {span.end} of {n_rows}"
+            yield reason, [span.track_id]
         elif span.n_rows:
             inside.append(span)
     furthest = _Span(0, 0, 0)
-    for span in sorted(inside, key=lambda one: one.first):
+    for span in sorted(inside, key=lambda span: span.first):
         if span.first < furthest.end:
-            both = [furthest.track_id, span.track_id]
-            yield f"tracks {both[0]} and {both[1]} have the same {what}", both
-        furthest = max(furthest, span, key=lambda one: one.end)
+            ids = [furthest.track_id, span.track_id]
+            yield f"tracks {ids[0]} and {ids[1]} have the same {what}", ids
+        furthest = max(furthest, span, key=lambda span: span.end)

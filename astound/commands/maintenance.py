@@ -24,7 +24,7 @@ from engine.errors import AstoundError, CatalogBusyError
 if TYPE_CHECKING:
     from astound.catalog import Catalog
     from engine.vectors.quantizer import Storage
-    from indexer.merge import TakeoverReport
+    from indexer.merge import MergeReport
 
 
 @click.command(epilog="Example: astound verify && echo safe")
@@ -59,9 +59,9 @@ def _repair(catalog: Catalog) -> bool:
         click.echo(f"removed {len(report.swept)} shards left behind by a crash")
     for track in report.repaired:
         click.echo(f"repaired {describe(track)}")
-    for removed in report.forgotten:
+    for removed in report.removed:
         click.echo(f"removed {describe(removed.track)}: {removed.reason}")
-    return not report.forgotten
+    return not report.removed
 
 
 @click.command(epilog="Example: astound compact")
@@ -107,7 +107,7 @@ def import_files(ctx: click.Context, files: tuple[str, ...], database: str | Non
 
 
 def _merge_all(
-    ctx: click.Context, merge_one: Callable[..., TakeoverReport], sources: Sequence[str], doing: str
+    ctx: click.Context, merge_one: Callable[..., MergeReport], sources: Sequence[str], doing: str
 ) -> None:
     """Merge several sources; one that fails does not stop the others."""
     n_merged = n_skipped = n_failed = 0

@@ -119,14 +119,14 @@ def read_paths(paths: Iterable[str], list_file: IO[str] | None) -> list[str]:
 
 def expand_folders(paths: Iterable[str]) -> Iterator[str]:
     """Replace each folder by the audio files in it, named relative to the same base."""
-    from indexer.discover import scan
+    from indexer.discover import discover
 
     for path in paths:
         if not os.path.isdir(path):
             yield path
             continue
         file = None
-        for file in scan([path]):
+        for file in discover([path]):
             yield os.path.join(path, os.path.relpath(file.path, path))
         if file is None:
             echo_err(f"{path}: folder contains no audio files")

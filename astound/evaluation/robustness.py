@@ -25,7 +25,7 @@ from engine.errors import AudioError, AudioTooShortError, ConfigError, SilentAud
 from engine.protocol import VectorIndex
 from engine.search.context import Stopwatch
 from engine.search.searcher import Searcher
-from indexer.discover import FoundFile, scan
+from indexer.discover import FoundFile, discover
 from indexer.report import Failure
 from training.augment.rng import Rng
 
@@ -147,7 +147,7 @@ def _sources(
     catalog: Catalog, paths: Iterable[str | os.PathLike[str]], n: int, seed: int
 ) -> tuple[list[Failure], list[Source]]:
     """Choose among the files that were named, or those of the catalog's tracks."""
-    tracks, found = catalog.tracks(), list(scan(paths))
+    tracks, found = catalog.tracks(), list(discover(paths))
     if not found:
         return [], excerpts.of_tracks(tracks, n, seed)
     ids = {one.path: one.id for one in tracks}

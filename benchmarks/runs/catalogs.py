@@ -23,7 +23,7 @@ from engine.audio import decode
 from engine.config import IngestConfig
 from engine.store.store import Store
 from engine.vectors.shard import read_header
-from indexer.merge import Takeover
+from indexer.merge import Merge
 from indexer.sources import CatalogSource
 
 N_DELETED = 1000
@@ -89,7 +89,7 @@ class CatalogBuilder:
             n_before = store.stats().n_segments
             for source in self.sources:
                 with progress_bar(f"{self.name}: tracks") as update:
-                    Takeover(store, local_shards(folder), _INGEST, update).run(source)
+                    Merge(store, local_shards(folder), _INGEST, update).run(source)
             n_segments = store.stats().n_segments - n_before
         draw_s = sum(
             source.draw_s for source in self.sources if isinstance(source, SyntheticTracks)

@@ -26,8 +26,8 @@ from engine.model.fingerprinter import Encoder, Fingerprinter
 from engine.records import Fingerprint, NewTrack
 from engine.store.store import Store
 from engine.vectors.shard import write_shard
-from indexer.decoder_pool import Lanes
-from indexer.discover import FoundFile, scan
+from indexer.decoder_pool import DecoderPool
+from indexer.discover import FoundFile, discover
 
 N_TRACKS = 20
 _WARM_UP_S = 10.0
@@ -186,10 +186,10 @@ def _decoded(paths: Iterable[str], sample_rate: int, meter: _Meter) -> list[Wave
 
 def _drained(paths: Sequence[str], sample_rate: int, jobs: int | None, meter: _Meter) -> float:
     """Read and drop all blocks of the decoders; return their processor seconds."""
-    files = [found for found in scan(paths) if isinstance(found, FoundFile)]
+    files = [found for found in discover(paths) if isinstance(found, FoundFile)]
     before = os.times()
-    with meter.part("pipe"), Lanes(files, sample_rate, jobs, lambda _: True) as lanes:
-        for recording in lanes:
+    with meter.part("pipe"), DecoderPool(files, sample_rate, jobs, lambda _: True) as decoders:
+        for recording in decoders:
             if isinstance(recording, AudioError):
                 raise recording
             for _ in recording.blocks or ():

@@ -137,7 +137,7 @@ def test_other_files_are_never_replaced(
     else:
         path.write_bytes(content)
     before = path.read_bytes()
-    with pytest.raises(ConfigError, match=r"a\.ogg: there is a file that is no whole export"):
+    with pytest.raises(ConfigError, match=r"a\.ogg: exists and is no intact export"):
         catalog.export(path)
     assert path.read_bytes() == before
 
@@ -222,7 +222,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "other zip": (gone("astound.json"), "is not an export of astound"),
     "other format": (manifest(format="x"), "is not an export of astound"),
     "newer": (manifest(version=3), "has format version 3, this astound reads 2; update"),
-    "flipped byte": (flip_a_byte, r"is damaged: 00000\d/\w+.\w+ is not what it should be"),
+    "flipped byte": (flip_a_byte, r"is damaged: 00000\d/\w+.\w+ is not valid"),
     "compressed": (compressed, "is damaged: astound.json"),
     "no hop": (manifest(segment_hop_s="zero"), "is damaged: astound.json"),
     "no counts": (manifest(n_batches=None), "is damaged: astound.json"),

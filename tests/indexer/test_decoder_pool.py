@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from engine.errors import AudioError
-from indexer.decoder_pool import BLOCKS_AHEAD, Lanes, Recording
+from indexer.decoder_pool import BLOCKS_AHEAD, DecoderPool, Recording
 from indexer.discover import FoundFile
 from tests.audio_files import write_wav
 
@@ -68,8 +68,8 @@ def test_files_keep_their_order_with_errors_in_their_places(tmp_path: Path, n_jo
     (tmp_path / "broken.wav").write_bytes(b"not audio")
     files.insert(1, file(tmp_path / "broken.wav"))
     files.insert(3, file(tmp_path / "missing.wav"))
-    with Lanes(files, RATE, n_jobs, want_all) as lanes:
-        outcomes = [outcome(item) for item in lanes]
+    with DecoderPool(files, RATE, n_jobs, want_all) as decoders:
+        outcomes = [outcome(item) for item in decoders]
     assert outcomes == [
         ("e.wav", 150_000),
         ("broken.wav", "not audio, damaged, or in a format that cannot be read"),
@@ -90,8 +90,8 @@ def test_unwanted_content_is_not_decoded(tmp_path: Path) -> None:
         asked.append(content_hash)
         return len(asked) > 1
 
-    with Lanes(files, RATE, 1, wanted) as lanes:
-        unwanted, good = iter(lanes)
+    with DecoderPool(files, RATE, 1, wanted) as decoders:
+        unwanted, good = iter(decoders)
         assert isinstance(unwanted, Recording)
         assert isinstance(good, Recording)
         assert unwanted.blocks is None
@@ -109,8 +109,8 @@ def test_fault_while_asking_concerns_one_file_only(tmp_path: Path) -> None:
             raise RuntimeError("the database is gone")
         return True
 
-    with Lanes(files, RATE, 1, wanted) as lanes:
-        outcomes = [outcome(item) for item in lanes]
+    with DecoderPool(files, RATE, 1, wanted) as decoders:
+        outcomes = [outcome(item) for item in decoders]
     assert outcomes == [
         ("0.wav", 1000),
         ("1.wav", "RuntimeError: the database is gone"),
@@ -121,8 +121,8 @@ def test_fault_while_asking_concerns_one_file_only(tmp_path: Path) -> None:
 def test_killed_decoder_fails_its_file_and_no_other(long_files: list[FoundFile]) -> None:
     outcomes = []
     known = children()
-    with Lanes(long_files, RATE, 1, want_all) as lanes:
-        for number, item in enumerate(lanes):
+    with DecoderPool(long_files, RATE, 1, want_all) as decoders:
+        for number, item in enumerate(decoders):
             if number == 1:
                 (child,) = set(children()) - set(known)
                 child.kill()
@@ -137,8 +137,8 @@ def test_killed_decoder_fails_its_file_and_no_other(long_files: list[FoundFile])
 def test_no_more_blocks_wait_than_may(long_files: list[FoundFile]) -> None:
     tracemalloc.start()
     try:
-        with Lanes(long_files[:1], RATE, 1, want_all) as lanes:
-            recording = next(iter(lanes))
+        with DecoderPool(long_files[:1], RATE, 1, want_all) as decoders:
+            recording = next(iter(decoders))
             deadline = time.monotonic() + 30
             while tracemalloc.get_traced_memory()[0] < BLOCKS_AHEAD * BLOCK_BYTES:
                 assert time.monotonic() < deadline
@@ -153,8 +153,8 @@ def test_no_more_blocks_wait_than_may(long_files: list[FoundFile]) -> None:
 
 def test_leaving_early_leaves_nothing_behind(long_files: list[FoundFile]) -> None:
     known = children()
-    with Lanes(long_files, RATE, 3, want_all) as lanes:
-        recording = next(iter(lanes))
+    with DecoderPool(long_files, RATE, 3, want_all) as decoders:
+        recording = next(iter(decoders))
         assert isinstance(recording, Recording)
         assert recording.blocks is not None
         next(recording.blocks)
@@ -165,14 +165,14 @@ def test_leaving_early_leaves_nothing_behind(long_files: list[FoundFile]) -> Non
 def test_leaving_while_decoders_start_leaves_nothing_behind(
     long_files: list[FoundFile], after_s: float
 ) -> None:
-    with Lanes(long_files, RATE, 3, want_all):
+    with DecoderPool(long_files, RATE, 3, want_all):
         time.sleep(after_s)
 
 
 def test_error_inside_leaves_nothing_behind(long_files: list[FoundFile]) -> None:
     def interrupted() -> None:
-        with Lanes(long_files, RATE, 2, want_all) as lanes:
-            next(iter(lanes))
+        with DecoderPool(long_files, RATE, 2, want_all) as decoders:
+            next(iter(decoders))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -180,5 +180,5 @@ def test_error_inside_leaves_nothing_behind(long_files: list[FoundFile]) -> None
 
 
 def test_no_files_are_no_trouble() -> None:
-    with Lanes([], RATE, 2, want_all) as lanes:
-        assert list(lanes) == []
+    with DecoderPool([], RATE, 2, want_all) as decoders:
+        assert list(decoders) == []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.discover import FoundFile, scan
+from indexer.discover import FoundFile, discover
 from indexer.report import Failure
 
 
@@ -18,7 +18,7 @@ def touch(path: Path) -> Path:
 
 def found(paths: Iterable[str | os.PathLike[str]], folder: Path) -> list[str]:
     """What a scan finds, relative to `folder`; it must not fail anywhere."""
-    files = list(scan(paths))
+    files = list(discover(paths))
     assert [file for file in files if isinstance(file, Failure)] == []
     return [os.path.relpath(file.path, folder) for file in files]
 
@@ -55,19 +55,19 @@ def test_each_file_is_found_once(tmp_path: Path) -> None:
 def test_relative_path_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path / "a.wav")
     monkeypatch.chdir(tmp_path)
-    assert [file.path for file in scan(["a.wav"])] == [str(tmp_path / "a.wav")]
+    assert [file.path for file in discover(["a.wav"])] == [str(tmp_path / "a.wav")]
 
 
 def test_file_has_its_size_and_time_of_change(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(b"12345")
     os.utime(path, ns=(1, 1_600_000_000_123_456_789))
-    assert list(scan([path])) == [FoundFile(str(path), 5, 1_600_000_000_123_456_789)]
+    assert list(discover([path])) == [FoundFile(str(path), 5, 1_600_000_000_123_456_789)]
 
 
 def test_missing_path_is_a_failure_in_its_place(tmp_path: Path) -> None:
     first, last = touch(tmp_path / "a.wav"), touch(tmp_path / "c.wav")
-    answers = list(scan([first, tmp_path / "b.wav", last]))
+    answers = list(discover([first, tmp_path / "b.wav", last]))
     assert answers[1] == Failure(str(tmp_path / "b.wav"), "No such file or directory")
     assert [answer.path for answer in answers] == [
         str(tmp_path / name) for name in ("a.wav", "b.wav", "c.wav")
@@ -79,7 +79,7 @@ def test_name_that_is_not_utf8_is_a_failure(tmp_path: Path, as_folder: bool) -> 
     odd = tmp_path / os.fsdecode(b"caf\xe9.wav")
     file = touch(odd / "a.wav" if as_folder else odd)
     touch(tmp_path / "z.wav")
-    failures = [answer for answer in scan([tmp_path]) if isinstance(answer, Failure)]
+    failures = [answer for answer in discover([tmp_path]) if isinstance(answer, Failure)]
     assert len(failures) == 1
     assert "not valid UTF-8" in failures[0].reason
     assert failures[0].path.encode() == os.fsencode(file).replace(b"\xe9", rb"\udce9")
@@ -92,7 +92,7 @@ def test_unreadable_folder_is_a_failure_and_the_rest_is_found(tmp_path: Path) ->
     try:
         if os.access(closed, os.R_OK):
             pytest.skip("permissions do not bind the superuser")
-        answers = list(scan([tmp_path]))
+        answers = list(discover([tmp_path]))
     finally:
         closed.chmod(0o700)
     assert Failure(str(closed), "Permission denied") in answers
@@ -116,16 +116,16 @@ def test_linked_folder_given_itself_is_searched(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", ["nowhere", "loop.wav"])
 def test_link_to_nothing_is_a_failure(tmp_path: Path, target: str) -> None:
     (tmp_path / "loop.wav").symlink_to(tmp_path / target)
-    answers = list(scan([tmp_path]))
+    answers = list(discover([tmp_path]))
     assert [type(answer) for answer in answers] == [Failure]
 
 
 def test_pipe_is_a_failure(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.wav")  # opening it would wait forever for somebody to write
-    answers = list(scan([tmp_path]))
+    answers = list(discover([tmp_path]))
     assert answers == [Failure(str(tmp_path / "pipe.wav"), "not a regular file")]
 
 
 def test_nothing_gives_nothing(tmp_path: Path) -> None:
-    assert list(scan([])) == []
-    assert list(scan([tmp_path])) == []
+    assert list(discover([])) == []
+    assert list(discover([tmp_path])) == []

@@ -92,7 +92,7 @@ def test_damaged_shard_is_made_again_from_its_files(catalog: Catalog, name: str)
     DAMAGES[name](shard_of(catalog, 1))
     (problem,) = catalog.verify()
     report = catalog.repair()
-    assert (report.problems, report.forgotten, report.swept) == ([problem], [], [])
+    assert (report.problems, report.removed, report.swept) == ([problem], [], [])
     assert report.repaired == tracks[:2]
     assert catalog.verify() == []
     assert (contents(catalog), catalog.tracks()) == (before, tracks)
@@ -109,7 +109,7 @@ def test_postgres_is_mended_too(tmp_path: Path, tunes: Path, postgres: str) -> N
         catalog.update(2, path="/gone.wav")
         report = catalog.repair()
         assert [track.id for track in report.repaired] == [1]
-        assert [one.track.id for one in report.forgotten] == [2]
+        assert [one.track.id for one in report.removed] == [2]
         assert catalog.verify() == []
         del before[str(tunes / "1.wav")]
         assert contents(catalog) == before
@@ -121,19 +121,19 @@ def test_postgres_is_mended_too(tmp_path: Path, tunes: Path, postgres: str) -> N
         (lambda path: path.unlink(), "No such file or directory"),
         (_make_folder, "not a regular file"),
         (_make_pipe, "not a regular file"),
-        (lambda path: path.write_bytes(b"not music"), "its file has other content now"),
+        (lambda path: path.write_bytes(b"not music"), "content of the file has changed"),
         (
             lambda path: write_wav(path, cached_tune(N_TUNES, TUNE_S), RATE),
-            "its file has other content now",
+            "content of the file has changed",
         ),
-        (  # what is to be mended as well, so that it is decoded
+        (  # of a track that is repaired as well, so that it is decoded
             lambda path: shutil.copy(path.with_name("1.wav"), path),
-            "its file has other content now",
+            "content of the file has changed",
         ),
     ],
     ids=["gone", "folder", "pipe", "no music", "other music", "swapped"],
 )
-def test_track_whose_file_is_gone_is_forgotten_by_name(
+def test_track_that_cannot_be_fingerprinted_again_is_removed(
     catalog: Catalog, music: Path, fault: Callable[[Path], object], reason: str
 ) -> None:
     first = catalog.track(1)
@@ -141,7 +141,7 @@ def test_track_whose_file_is_gone_is_forgotten_by_name(
     shutil.rmtree(shard_of(catalog, 1))
     report = catalog.repair()
     assert [track.id for track in report.repaired] == [2]
-    assert [(one.track, one.reason) for one in report.forgotten] == [(first, reason)]
+    assert [(one.track, one.reason) for one in report.removed] == [(first, reason)]
     assert [track.id for track in catalog.tracks()] == [2, 3, 4]
     assert catalog.verify() == []
     assert [found(catalog, number) for number in (1, 2, 3)] == ["1.wav", "2.wav", "3.wav"]
@@ -154,7 +154,7 @@ def test_file_that_can_no_longer_be_decoded_is_forgotten(
     monkeypatch.setattr("tests.shelves.Spectra.segment_s", 99.0)
     monkeypatch.setattr("tests.shelves.RATE", 99 * RATE)
     report = catalog.repair()
-    assert [one.reason[:9] for one in report.forgotten] == ["too short", "too short"]
+    assert [one.reason[:9] for one in report.removed] == ["too short", "too short"]
 
 
 def test_healthy_files_of_healthy_shards_are_not_needed(catalog: Catalog, music: Path) -> None:
@@ -162,7 +162,7 @@ def test_healthy_files_of_healthy_shards_are_not_needed(catalog: Catalog, music:
     shutil.rmtree(shard_of(catalog, 1))
     (music / "2.wav").unlink()
     (music / "3.wav").unlink()
-    assert catalog.repair().forgotten == []
+    assert catalog.repair().removed == []
     assert contents(catalog) == before
 
 
@@ -184,7 +184,7 @@ def test_orphans_are_swept(catalog: Catalog) -> None:
 def test_healthy_catalog_is_left_alone(catalog: Catalog) -> None:
     version = catalog._store.version()
     report = catalog.repair()
-    assert (report.problems, report.swept, report.repaired, report.forgotten) == ([], [], [], [])
+    assert (report.problems, report.swept, report.repaired, report.removed) == ([], [], [], [])
     assert catalog._store.version() == version
 
 

@@ -87,9 +87,9 @@ def test_due_when_enough_segments_wait(sqlite_store: Store, shards: LocalStorage
     due = []
     for name, n_segments in (("a", 3), ("b", 1), ("c", 1)):
         writer.add(stored(n_segments), track(name, n_segments))
-        due.append(writer.due)
+        due.append(writer.is_due)
     writer.commit()
-    assert [*due, writer.due] == [False, False, True, False]
+    assert [*due, writer.is_due] == [False, False, True, False]
 
 
 def test_due_when_it_has_waited_long_enough(
@@ -102,9 +102,9 @@ def test_due_when_it_has_waited_long_enough(
     due = []
     for later_s in (59.0, 2.0):
         now_s[0] += later_s
-        due.append(writer.due)
+        due.append(writer.is_due)
     writer.commit()
-    assert [*due, writer.due] == [False, True, False]
+    assert [*due, writer.is_due] == [False, True, False]
 
 
 def test_replaced_track_goes_when_the_new_one_comes(

@@ -37,30 +37,30 @@ def put(catalog: Catalog, track_id: int, **columns: int) -> None:
         connection.execute(change.values(**columns))
 
 
-ASTRAY: dict[str, tuple[dict[str, int], str, set[int]]] = {
-    "behind the end": ({"first_row": 15}, "track 3 has the segments 15 to 22 of 21", {3}),
-    "before the beginning": ({"first_row": -1}, "track 3 has the segments -1 to 6 of 21", {3}),
-    "too long": ({"n_segments": 100}, "track 3 has the segments 14 to 114 of 21", {3}),
-    "negative": ({"n_segments": -1}, "track 3 has the segments 14 to 13 of 21", {3}),
+MISPLACED: dict[str, tuple[dict[str, int], str, set[int]]] = {
+    "behind the end": ({"first_row": 15}, "track 3 has segments 15 to 22 of 21", {3}),
+    "before the beginning": ({"first_row": -1}, "track 3 has segments -1 to 6 of 21", {3}),
+    "too long": ({"n_segments": 100}, "track 3 has segments 14 to 114 of 21", {3}),
+    "negative": ({"n_segments": -1}, "track 3 has segments 14 to 13 of 21", {3}),
     "on another": ({"first_row": 13}, "tracks 2 and 3 have the same segments", {2, 3}),
-    "clips behind the end": ({"first_clip": 5}, "track 3 has the clips 5 to 7 of 6", {3}),
-    "more clips": ({"n_clips": 3}, "track 3 has the clips 4 to 7 of 6", {3}),
+    "clips behind the end": ({"first_clip": 5}, "track 3 has clips 5 to 7 of 6", {3}),
+    "more clips": ({"n_clips": 3}, "track 3 has clips 4 to 7 of 6", {3}),
     "clips on another": ({"first_clip": 3}, "tracks 2 and 3 have the same clips", {2, 3}),
 }
 
 
-@pytest.mark.parametrize("name", ASTRAY)
-def test_tracks_that_lie_astray_are_told(catalog: Catalog, name: str) -> None:
-    columns, reason, track_ids = ASTRAY[name]
+@pytest.mark.parametrize("name", MISPLACED)
+def test_misplaced_tracks_are_problems(catalog: Catalog, name: str) -> None:
+    columns, reason, track_ids = MISPLACED[name]
     put(catalog, 3, **columns)
-    findings = catalog._findings(lambda n_done, n_all: None)
-    assert findings.problems == [f"{shard_of(catalog, 3)}: {reason}"]
-    assert (findings.bad_tracks, findings.bad_shards) == (track_ids, [])
+    problems = catalog._check_shards(lambda n_done, n_all: None)
+    assert problems.messages == [f"{shard_of(catalog, 3)}: {reason}"]
+    assert (problems.bad_tracks, problems.bad_shards) == (track_ids, [])
 
 
-@pytest.mark.parametrize("name", ASTRAY)
+@pytest.mark.parametrize("name", MISPLACED)
 def test_tracks_that_lie_astray_are_put_right(catalog: Catalog, name: str) -> None:
-    columns, _, track_ids = ASTRAY[name]
+    columns, _, track_ids = MISPLACED[name]
     put(catalog, 3, **columns)
     report = catalog.repair()
     assert {track.id for track in report.repaired} == track_ids
@@ -71,25 +71,24 @@ def test_tracks_that_lie_astray_are_put_right(catalog: Catalog, name: str) -> No
 
 def test_track_on_two_others_names_all(catalog: Catalog) -> None:
     put(catalog, 1, n_segments=21)
-    findings = catalog._findings(lambda n_done, n_all: None)
-    assert len(findings.problems) == 2
-    assert findings.bad_tracks == {1, 2, 3}
+    problems = catalog._check_shards(lambda n_done, n_all: None)
+    assert len(problems.messages) == 2
+    assert problems.bad_tracks == {1, 2, 3}
 
 
 @pytest.mark.parametrize("column", ["n_segments", "n_clips"])
-def test_counts_that_disagree_are_told_and_corrected(catalog: Catalog, column: str) -> None:
+def test_wrong_counts_are_problems_and_are_corrected(catalog: Catalog, column: str) -> None:
     before = catalog._store.shards()
     with catalog._store._writing() as connection:
         connection.execute(sa.text(f"UPDATE shards SET {column} = 7 WHERE id = 1"))
     (problem,) = catalog.verify()
-    assert "the database says" in problem
-    assert "it has 21 and 6" in problem
+    assert "has 21 segments and 6 clips, but the database states" in problem
     report = catalog.repair()
-    assert (report.problems, report.repaired, report.forgotten) == ([problem], [], [])
+    assert (report.problems, report.repaired, report.removed) == ([problem], [], [])
     assert (catalog._store.shards(), catalog.verify()) == (before, [])
 
 
-def test_what_a_crash_left_behind_is_no_fault(catalog: Catalog) -> None:
+def test_shard_left_from_a_crash_is_no_problem(catalog: Catalog) -> None:
     (catalog.folder / "shards" / ".partial-0").mkdir()
     assert catalog.verify() == []
 
