@@ -19,9 +19,9 @@ import numpy as np
 
 from astound.catalog import Catalog, OnProgress
 from astound.evaluation import excerpts
+from astound.evaluation.degradations import AcousticConditions
 from astound.evaluation.excerpts import Task
 from astound.evaluation.statistics import Reliability, Share, reliability, share
-from astound.evaluation.surroundings import Surroundings
 from engine.audio.decode import Waveform
 from engine.errors import AudioError, StoreError
 from engine.protocol import AudioFingerprinter, VectorIndex
@@ -120,8 +120,10 @@ def calibrate(  # noqa: PLR0913 - each is a choice people make, by name
         A folder has no audio that can be read.
     """
     rate, context = catalog.fingerprinter.sample_rate, catalog.search_context()
-    around = Surroundings.of(rate, seed, noise=noise, speech=speech, rooms=rooms)
-    examiner = _Examiner(catalog.fingerprinter, context, around, seed)
+    conditions = AcousticConditions.from_folders(
+        rate, seed, noise=noise, speech=speech, rooms=rooms
+    )
+    examiner = _Examiner(catalog.fingerprinter, context, conditions, seed)
     n_sources = max(math.ceil(n_queries / _CLIPS_OF_TRACK), 2 * _LEAST_TRACKS)
     sources = excerpts.of_tracks(catalog.tracks(), n_sources, seed)
     tasks = excerpts.tasks(sources, n_queries)
@@ -158,7 +160,7 @@ class _Examiner:
 
     fingerprinter: AudioFingerprinter
     context: SearchContext
-    around: Surroundings
+    conditions: AcousticConditions
     seed: int
 
     def trials(self, task: Task) -> Iterator[_Trial]:
@@ -178,21 +180,21 @@ class _Examiner:
                 log.info("left out: %s: %s", task.source.path, error)
 
     def _sampler(self, waveform: Waveform) -> PairSampler:
-        around = self.around
+        conditions = self.conditions
         config = query_augmentation(
-            AugmentConfig(), noise=around.has_noise, speech=around.has_speech
+            AugmentConfig(), noise=conditions.has_noise, speech=conditions.has_speech
         )
-        if not around.has_codecs:
+        if not conditions.has_codecs:
             config = replace(config, codec_prob=0.0)
         pool, only = AudioPool.from_waveforms([waveform]), np.zeros(1, np.int64)
-        return PairSampler(pool, only, around.noises, around.rooms, config)
+        return PairSampler(pool, only, conditions.noises, conditions.rooms, config)
 
     def _trial(
         self, sampler: PairSampler, track_id: int | None, number: int, duration_s: float
     ) -> Iterator[_Trial]:
         rate = self.fingerprinter.sample_rate
         n_samples = round(duration_s * rate)
-        n_drawn = max(n_samples, round(excerpts.HOLDER_S * rate))
+        n_drawn = max(n_samples, round(excerpts.MIN_EXCERPT_S * rate))
         for attempt in range(_N_ATTEMPTS):
             clean, degraded, _ = sampler.draw(Rng((self.seed, number, attempt)), 1, n_drawn)
             held = set(self._holders(clean[0].numpy()))
@@ -203,7 +205,7 @@ class _Examiner:
                 return
 
     def _holders(self, clean: Waveform) -> Iterable[int]:
-        return excerpts.holders(clean, self.fingerprinter, self.context)
+        return excerpts.tracks_containing(clean, self.fingerprinter, self.context)
 
     def _asked(self, clip: Waveform, held: set[int]) -> _Trial:
         context = self.context

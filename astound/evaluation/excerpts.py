@@ -21,7 +21,7 @@ from engine.search.context import SearchContext, Stopwatch
 
 T = TypeVar("T")
 
-HOLDER_S = 5.0
+MIN_EXCERPT_S = 5.0
 """Seconds of clean music that tell for sure which tracks hold it."""
 
 # More of a recording is not decoded.
@@ -83,7 +83,7 @@ def read(source: Source, sample_rate: int) -> Waveform:
     return decode.read(source.path, sample_rate, end_s=_LONGEST_S)
 
 
-def holders(
+def tracks_containing(
     clean: Waveform, fingerprinter: AudioFingerprinter, context: SearchContext
 ) -> dict[int, float]:
     """Find every track that holds the very same audio: a single, an album, a re-encoded file.
@@ -91,7 +91,7 @@ def holders(
     Parameters
     ----------
     clean : float32 array of shape (n_samples,)
-        `HOLDER_S` seconds or more.
+        `MIN_EXCERPT_S` seconds or more.
     fingerprinter : AudioFingerprinter
     context : SearchContext
 

@@ -1,6 +1,6 @@
-"""What to expect of a catalog: clips of one's own files, degraded in ways people know, asked for.
+"""Measure accuracy on degraded clips of the user's own files.
 
-Each clip is also asked for without the tracks that hold it, for music that is not in the catalog.
+Each clip is also searched without the tracks that contain it, as music outside of the catalog.
 """
 
 from __future__ import annotations
@@ -16,10 +16,15 @@ from typing import NamedTuple
 
 from astound.catalog import Catalog, OnProgress
 from astound.evaluation import excerpts
-from astound.evaluation.degradations import CONTEXT_S, FASTEST, Degradation, degradations
+from astound.evaluation.degradations import (
+    CONTEXT_S,
+    MAX_SPEED,
+    AcousticConditions,
+    Degradation,
+    degradations,
+)
 from astound.evaluation.excerpts import Source, Task
 from astound.evaluation.statistics import Share, share
-from astound.evaluation.surroundings import Surroundings
 from engine.audio.decode import Waveform
 from engine.errors import AudioError, AudioTooShortError, ConfigError, SilentAudioError
 from engine.protocol import VectorIndex
@@ -124,8 +129,10 @@ def robustness(  # noqa: PLR0913 - each is a choice people make, by name
         raise ConfigError.invalid(
             "durations", list(durations_s), f"must all be at least {least_s:.2f} s"
         )
-    around = Surroundings.of(searcher.fingerprinter.sample_rate, seed, noise=noise, rooms=rooms)
-    examiner = _Examiner(searcher, around, tuple(sorted(durations_s)), seed)
+    conditions = AcousticConditions.from_folders(
+        searcher.fingerprinter.sample_rate, seed, noise=noise, rooms=rooms
+    )
+    examiner = _Examiner(searcher, conditions, tuple(sorted(durations_s)), seed)
     failures, sources = _sources(catalog, paths, n_queries, seed)
     outcomes: list[_Outcome] = []
     for one in excerpts.each(examiner.outcomes, excerpts.tasks(sources, n_queries), on_progress):
@@ -146,7 +153,7 @@ def robustness(  # noqa: PLR0913 - each is a choice people make, by name
 def _sources(
     catalog: Catalog, paths: Iterable[str | os.PathLike[str]], n: int, seed: int
 ) -> tuple[list[Failure], list[Source]]:
-    """Choose among the files that were named, or those of the catalog's tracks."""
+    """Select among the named files, or among those of the catalog's tracks."""
     tracks, found = catalog.tracks(), list(discover(paths))
     if not found:
         return [], excerpts.of_tracks(tracks, n, seed)
@@ -157,7 +164,7 @@ def _sources(
 
 
 class _Outcome(NamedTuple):
-    """What came back for a clip; `is_present` unless the music was left out."""
+    """Outcome of one clip; `is_present` unless its tracks were excluded."""
 
     degradation: str
     duration_s: float
@@ -169,16 +176,16 @@ class _Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class _Examiner:
-    """Cuts clips from a source, degrades them, and asks for them."""
+    """Cuts clips from a source, degrades them and searches them."""
 
     searcher: Searcher
-    around: Surroundings
+    conditions: AcousticConditions
     durations_s: tuple[float, ...]
     seed: int
 
     @cached_property
     def degradations(self) -> tuple[Degradation, ...]:
-        return degradations(self.around)
+        return degradations(self.conditions)
 
     def outcomes(self, task: Task) -> Iterator[_Outcome | Failure]:
         try:
@@ -189,53 +196,55 @@ class _Examiner:
             yield Failure(task.source.path, error.reason)
 
     def _excerpt(self, source: Source, waveform: Waveform, number: int) -> Iterator[_Outcome]:
-        """Ask for all clips that begin at one moment, with and without the tracks that hold it."""
+        """Search all clips of one start, with and without the tracks that contain it."""
         searcher, rate = self.searcher, self.searcher.fingerprinter.sample_rate
         durations_s, start = self._place(source, len(waveform) / rate, number)
-        clean = waveform[start : start + round(max(durations_s[-1], excerpts.HOLDER_S) * rate)]
+        clean = waveform[start : start + round(max(durations_s[-1], excerpts.MIN_EXCERPT_S) * rate)]
         try:
-            held = self._held(source, clean, start / rate)
+            offsets_s = self._offsets(source, clean, start / rate)
         except SilentAudioError:
             return
         index = searcher.context.index
-        absent = excerpts.without(index, held)
-        for (i, duration_s), (j, harm) in product(
+        absent = excerpts.without(index, offsets_s)
+        for (i, duration_s), (j, degradation) in product(
             enumerate(durations_s), enumerate(self.degradations)
         ):
             rng = Rng((self.seed, number, i, j))
-            clip = harm.clip(waveform, start, round(duration_s * rate), rng, self.around)
-            if held:
-                yield from _asked(searcher, index, clip, held, harm.name, duration_s)
+            clip = degradation.clip(waveform, start, round(duration_s * rate), rng, self.conditions)
+            if offsets_s:
+                yield from _searched(searcher, index, clip, offsets_s, degradation.name, duration_s)
             if (number + j) % len(durations_s) == i:  # once for each degradation is enough
-                yield from _asked(searcher, absent, clip, {}, harm.name, duration_s)
+                yield from _searched(searcher, absent, clip, {}, degradation.name, duration_s)
 
     def _place(self, source: Source, length_s: float, number: int) -> tuple[tuple[float, ...], int]:
-        """Choose where clips begin, in samples, and which of the lengths fit behind it."""
-        first_s = CONTEXT_S * FASTEST + _EDGE_S
+        """Return the clip lengths that fit, and the first sample of the clips."""
+        first_s = CONTEXT_S * MAX_SPEED + _EDGE_S
         spare_s = length_s - first_s - _EDGE_S
-        durations_s = tuple(one for one in self.durations_s if one * FASTEST <= spare_s)
+        durations_s = tuple(one for one in self.durations_s if one * MAX_SPEED <= spare_s)
         if not durations_s:
-            needed_s = length_s - spare_s + self.durations_s[0] * FASTEST
+            needed_s = length_s - spare_s + self.durations_s[0] * MAX_SPEED
             raise AudioTooShortError(source.path, length_s, needed_s)
-        slack_s = spare_s - durations_s[-1] * FASTEST
+        slack_s = spare_s - durations_s[-1] * MAX_SPEED
         start_s = first_s + Rng((self.seed, number)).generator.random() * slack_s
         return durations_s, round(start_s * self.searcher.fingerprinter.sample_rate)
 
-    def _held(self, source: Source, clean: Waveform, start_s: float) -> dict[int, float]:
-        """Find which tracks hold an excerpt, and where in each its second 0 lies."""
-        found = excerpts.holders(clean, self.searcher.fingerprinter, self.searcher.context)
+    def _offsets(self, source: Source, clean: Waveform, start_s: float) -> dict[int, float]:
+        """Return the offset in seconds of an excerpt in each track that contains it."""
+        found = excerpts.tracks_containing(
+            clean, self.searcher.fingerprinter, self.searcher.context
+        )
         return found | ({} if source.track_id is None else {source.track_id: start_s})
 
 
-def _asked(
+def _searched(
     searcher: Searcher,
     index: VectorIndex,
     clip: Waveform,
-    held: Mapping[int, float],
+    offsets_s: Mapping[int, float],
     degradation: str,
     duration_s: float,
 ) -> Iterator[_Outcome]:
-    """Ask for a clip as `astound query` does; what is silent gives no outcome."""
+    """Search a clip as `astound query` does; a silent one has no outcome."""
     context = replace(searcher.context, index=index, stopwatch=Stopwatch())
     searcher = replace(searcher, context=context)
     try:
@@ -244,14 +253,14 @@ def _asked(
         return
     candidates = searcher.candidates(fingerprint, beginning)[:1]
     threshold = searcher.calibration.min_confidence
-    hit = next((one for one in candidates if one.track_id in held), None)
+    hit = next((one for one in candidates if one.track_id in offsets_s), None)
     yield _Outcome(
         degradation=degradation,
         duration_s=duration_s,
-        is_present=bool(held),
+        is_present=bool(offsets_s),
         is_hit=hit is not None,
         is_accepted=bool(searcher.above_threshold(candidates, fingerprint.audible_s, threshold)),
-        offset_error_s=abs(hit.offset_s - held[hit.track_id]) if hit else None,
+        offset_error_s=abs(hit.offset_s - offsets_s[hit.track_id]) if hit else None,
     )
 
 

@@ -15,7 +15,7 @@ from astound.catalog import Catalog
 from astound.evaluation import calibrate as calibration
 from astound.evaluation import excerpts
 from astound.evaluation.calibrate import CalibrationReport, calibrate
-from astound.evaluation.surroundings import Surroundings
+from astound.evaluation.degradations import AcousticConditions
 from engine.config import IngestConfig, SearchConfig
 from engine.errors import RecipeMismatchError, StoreError
 from tests.audio_files import cached_tune, write_audio
@@ -82,9 +82,9 @@ def test_absent_clips_are_asked_without_every_track_that_holds_them(
     monkeypatch.setattr(
         calibration, "query_augmentation", lambda config, **_: AugmentConfig.disabled()
     )
-    around = Surroundings.of(RATE, 0)
+    conditions = AcousticConditions.from_folders(RATE, 0)
     context = catalog.search_context()
-    examiner = calibration._Examiner(catalog.fingerprinter, context, around, 0)
+    examiner = calibration._Examiner(catalog.fingerprinter, context, conditions, 0)
     tasks = excerpts.tasks(excerpts.of_tracks(catalog.tracks(), 100, 0), N_TUNES + 1)
     n_right = 0
     assert len(tasks) == N_TUNES + 1

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from astound.evaluation.degradations import degradations
-from astound.evaluation.surroundings import Surroundings
+from astound.evaluation.degradations import AcousticConditions, degradations
 from engine.audio.decode import Waveform
 from tests.audio_files import cached_tune, write_wav
 from training.augment.rng import Rng
@@ -14,14 +13,16 @@ from training.augment.rng import Rng
 RATE = 8000
 START = 2 * RATE
 N = 3 * RATE
-AROUND = Surroundings.of(RATE, 0)
+AROUND = AcousticConditions.from_folders(RATE, 0)
 NAMES = ["clean", "noise10", "noise0", "room", "telephone", "codec", "speed-3", "speed+3"]
 TUNE = cached_tune(1, 10.0)
 
 
-def degraded(name: str, waveform: Waveform = TUNE, around: Surroundings = AROUND) -> Waveform:
-    (one,) = (one for one in degradations(around) if one.name == name)
-    return one.clip(waveform, START, N, Rng((1,)), around)
+def degraded(
+    name: str, waveform: Waveform = TUNE, conditions: AcousticConditions = AROUND
+) -> Waveform:
+    (one,) = (one for one in degradations(conditions) if one.name == name)
+    return one.clip(waveform, START, N, Rng((1,)), conditions)
 
 
 def tones(*all_hz: float) -> Waveform:
@@ -59,8 +60,8 @@ def test_noise_has_the_ratio_of_its_name_over_the_clip(name: str, snr_db: float)
 
 def test_recorded_noise_takes_the_place_of_coloured_noise(tmp_path: Path) -> None:
     write_wav(tmp_path / "hum.wav", tones(440.0), RATE)
-    around = Surroundings.of(RATE, 0, noise=tmp_path)
-    noise = degraded("noise0", around=around) - TUNE[START : START + N]
+    conditions = AcousticConditions.from_folders(RATE, 0, noise=tmp_path)
+    noise = degraded("noise0", conditions=conditions) - TUNE[START : START + N]
     assert np.sqrt(2 * np.mean(np.square(noise))) == pytest.approx(level(noise, 440.0), rel=0.01)
 
 
@@ -103,4 +104,6 @@ def test_speed_raises_the_pitch_and_begins_at_the_same_moment(name: str, factor:
 
 
 def test_codec_is_left_out_where_it_does_not_take_the_rate() -> None:
-    assert "codec" not in {one.name for one in degradations(Surroundings.of(11025, 0))}
+    assert "codec" not in {
+        one.name for one in degradations(AcousticConditions.from_folders(11025, 0))
+    }

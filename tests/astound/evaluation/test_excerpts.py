@@ -36,8 +36,8 @@ def shelf(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterato
 def held(catalog: Catalog, seed: int, start_s: float = 2.3) -> dict[str, float]:
     """Names of the tracks that hold a part of a tune, and where."""
     first = round(start_s * RATE)
-    clean = cached_tune(seed, 10.0)[first : first + round(excerpts.HOLDER_S * RATE)]
-    found = excerpts.holders(clean, catalog.fingerprinter, catalog.search_context())
+    clean = cached_tune(seed, 10.0)[first : first + round(excerpts.MIN_EXCERPT_S * RATE)]
+    found = excerpts.tracks_containing(clean, catalog.fingerprinter, catalog.search_context())
     return {Path(catalog.track(one).path).name: offset_s for one, offset_s in found.items()}
 
 

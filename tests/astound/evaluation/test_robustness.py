@@ -18,7 +18,7 @@ from tests.audio_files import cached_tune, write_audio
 
 RATE = 8000
 N_TUNES = 4
-HARMS = ["clean", "noise10", "noise0", "room", "telephone", "codec", "speed-3", "speed+3"]
+DEGRADATIONS = ["clean", "noise10", "noise0", "room", "telephone", "codec", "speed-3", "speed+3"]
 
 Run = Callable[..., Result]
 
@@ -58,9 +58,11 @@ def asked(catalog: Catalog, *paths: Path, **options: Any) -> RobustnessReport:
 
 def test_every_degradation_is_asked_for_at_every_length(report: RobustnessReport) -> None:
     places = [(one.degradation, one.duration_s) for one in report.cells]
-    assert places == [(harm, duration_s) for harm in HARMS for duration_s in (1.0, 3.0)]
+    assert places == [
+        (degradation, duration_s) for degradation in DEGRADATIONS for duration_s in (1.0, 3.0)
+    ]
     assert all(one.hits.n == one.found.n == 1 for one in report.cells)
-    assert report.false_accepts.n == len(HARMS)  # each at one of the lengths
+    assert report.false_accepts.n == len(DEGRADATIONS)  # each at one of the lengths
     assert report.failed == ()
 
 
@@ -93,7 +95,7 @@ def test_absent_clips_are_asked_without_every_track_that_holds_them(
         one.add([folder / "music" / "1.wav", folder / "twin.flac"])
         found = asked(one)
     assert all(cell.found.value == 1.0 for cell in found.cells)
-    assert (found.false_accepts.n_yes, found.false_accepts.n) == (0, len(HARMS))
+    assert (found.false_accepts.n_yes, found.false_accepts.n) == (0, len(DEGRADATIONS))
 
 
 def test_report_repeats_with_its_seed(catalog: Catalog, report: RobustnessReport) -> None:
@@ -112,12 +114,12 @@ def test_files_are_asked_for_as_the_tracks_that_hold_them(catalog: Catalog, fold
         assert one.cells[0].median_offset_error_s is not None
         assert one.cells[0].median_offset_error_s < 0.2
     assert {one.hits.n for one in unknown.cells} == {0}
-    assert unknown.false_accepts.n == len(HARMS)
+    assert unknown.false_accepts.n == len(DEGRADATIONS)
 
 
 def test_lengths_that_do_not_fit_are_left_out(catalog: Catalog, folder: Path) -> None:
     found = asked(catalog, folder / "short.wav")
-    assert [one.hits.n for one in found.cells] == [1, 0] * len(HARMS)
+    assert [one.hits.n for one in found.cells] == [1, 0] * len(DEGRADATIONS)
 
 
 def test_files_that_give_no_clip_are_told(catalog: Catalog, folder: Path) -> None:

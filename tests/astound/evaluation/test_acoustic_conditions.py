@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from astound.evaluation import surroundings
-from astound.evaluation.surroundings import Surroundings
+from astound.evaluation import degradations as module
+from astound.evaluation.degradations import AcousticConditions
 from engine.errors import ConfigError
 from tests.audio_files import write_wav
 from training.augment.config import AugmentConfig
@@ -28,15 +28,23 @@ def sounds(tmp_path: Path) -> Path:
 
 
 def test_without_folders_all_is_made_up() -> None:
-    around = Surroundings.of(RATE, 0)
-    assert (around.has_noise, around.has_speech, len(around.rooms.recorded)) == (False, False, 0)
-    assert around.rooms.synthesise(Rng((1,)), 1, AugmentConfig()).any()
+    conditions = AcousticConditions.from_folders(RATE, 0)
+    assert (conditions.has_noise, conditions.has_speech, len(conditions.rooms.recorded)) == (
+        False,
+        False,
+        0,
+    )
+    assert conditions.rooms.synthesise(Rng((1,)), 1, AugmentConfig()).any()
 
 
 def test_sounds_of_a_folder_are_used(sounds: Path) -> None:
-    around = Surroundings.of(RATE, 0, noise=sounds, speech=sounds, rooms=sounds)
-    assert (around.has_noise, around.has_speech, len(around.rooms.recorded)) == (True, True, 2)
-    noise = around.noises.noise.draw(np.random.default_rng(0), 20, RATE).numpy()
+    conditions = AcousticConditions.from_folders(RATE, 0, noise=sounds, speech=sounds, rooms=sounds)
+    assert (conditions.has_noise, conditions.has_speech, len(conditions.rooms.recorded)) == (
+        True,
+        True,
+        2,
+    )
+    noise = conditions.noises.noise.draw(np.random.default_rng(0), 20, RATE).numpy()
     peaks_hz = np.abs(np.fft.rfft(noise)).argmax(axis=1)
     assert set(peaks_hz) == {500, 1000}
 
@@ -44,11 +52,11 @@ def test_sounds_of_a_folder_are_used(sounds: Path) -> None:
 def test_only_some_files_of_a_large_folder_are_read(
     sounds: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(surroundings, "_MAX_FILES", 1)
+    monkeypatch.setattr(module, "_MAX_FILES", 1)
     counts = set()
     for seed in range(10):
         try:
-            counts.add(len(Surroundings.of(RATE, seed, noise=sounds).noises.noise))
+            counts.add(len(AcousticConditions.from_folders(RATE, seed, noise=sounds).noises.noise))
         except ConfigError:  # the one chosen is no audio
             continue
     assert counts == {1}
@@ -56,9 +64,9 @@ def test_only_some_files_of_a_large_folder_are_read(
 
 def test_folder_without_audio_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has no audio that can be read"):
-        Surroundings.of(RATE, 0, noise=tmp_path)
+        AcousticConditions.from_folders(RATE, 0, noise=tmp_path)
 
 
 @pytest.mark.parametrize(("rate", "takes"), [(8000, True), (16000, True), (11025, False)])
 def test_codecs_take_the_rates_of_opus(rate: int, takes: bool) -> None:
-    assert Surroundings.of(rate, 0).has_codecs is takes
+    assert AcousticConditions.from_folders(rate, 0).has_codecs is takes
