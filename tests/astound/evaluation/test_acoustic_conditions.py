@@ -63,7 +63,7 @@ def test_only_some_files_of_a_large_folder_are_read(
 
 
 def test_folder_without_audio_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="has no audio that can be read"):
+    with pytest.raises(ConfigError, match="contains no readable audio"):
         AcousticConditions.from_folders(RATE, 0, noise=tmp_path)
 
 
