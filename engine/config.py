@@ -1,6 +1,7 @@
 """Settings of index, search, alignment and ingest; each default is written once.
 
-They stay outside of the recipe (:mod:`engine.recipe`) and may change from call to call.
+They are not part of the recipe (:mod:`engine.recipe`). Those of index and ingest shape what is
+stored; search and alignment settings may change per call.
 """
 
 from __future__ import annotations
@@ -43,16 +44,17 @@ def require(condition: bool, key: str, value: object, requirement: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class IndexConfig:
-    """What a catalog fixes for all its shards.
+    """How the vectors of a catalog are stored.
 
     Parameters
     ----------
     segment_hop_s : float
-        Distance of the stored segments in seconds; shorter finds more and costs more.
+        Distance of the stored segments in seconds. A shorter one finds more and costs more.
     max_flat_segments : int
-        Up to this many all are compared with every query; beyond, compaction makes large shards.
+        Up to this many segments, a query is compared with all of them. Beyond, compaction makes
+        large shards with an approximate index.
     max_shard_segments : int
-        Compaction makes no larger shards of several.
+        Largest shard that compaction makes of several.
     """
 
     segment_hop_s: float = 0.5
@@ -226,16 +228,16 @@ class DedupConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class IngestConfig:
-    """How files are taken in.
+    """How files are added.
 
     Parameters
     ----------
     n_jobs : int or None
-        Processes that decode; one for each core by default.
+        Decoding processes; one for each core by default.
     commit_every_s : float
-        What was fingerprinted is committed this often; a crash loses no more than that.
+        Time between commits. A crash loses the fingerprints since the last one.
     max_segments : int
-        It is also committed when this many segments wait, to bound memory.
+        Segments in memory that cause a commit as well.
     """
 
     n_jobs: int | None = None
@@ -249,7 +251,21 @@ class IngestConfig:
 
 
 def load(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
-    """Build a config dataclass from nested plain values, refusing names it does not know."""
+    """Build a config dataclass from nested plain values.
+
+    Parameters
+    ----------
+    cls : type
+    values : mapping
+        Values of some fields by their names; a mapping for a field that is a dataclass.
+    prefix : str
+        Start of the names in error messages.
+
+    Raises
+    ------
+    ConfigError
+        A name is unknown, or a value is invalid.
+    """
     known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in values:
         if key not in known:

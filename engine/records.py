@@ -1,7 +1,4 @@
-"""The shared vocabulary: frozen records that stages hand to each other.
-
-Time is in seconds everywhere; `hop` alone counts frames or samples where its name says so.
-"""
+"""Frozen records that the stages pass to each other. All times are in seconds."""
 
 from __future__ import annotations
 
@@ -24,17 +21,17 @@ NO_ADDRESS = -1
 
 
 def address(track_id: int, position: int) -> int:
-    """Join a track's id and a segment's position to the address of its vector."""
+    """Return the address of a vector, from the track's id and the position of the segment."""
     return track_id << POSITION_BITS | position
 
 
 def track_ids(addresses: Addresses) -> NDArray[np.int64]:
-    """Track ids of addresses, same shape."""
+    """Return the track ids of addresses, in the same shape."""
     return addresses >> POSITION_BITS
 
 
 def positions(addresses: Addresses) -> NDArray[np.int64]:
-    """Positions of addresses, same shape, in segment hops."""
+    """Return the positions of addresses in segment hops, in the same shape."""
     return addresses & ((1 << POSITION_BITS) - 1)
 
 
@@ -92,7 +89,7 @@ class Fingerprint(StoredVectors):
 
 @dataclass(frozen=True, kw_only=True)
 class Tags:
-    """What a file says about itself; None where it says nothing."""
+    """Metadata in a file; None for what it does not contain."""
 
     title: str | None = None
     artist: str | None = None
@@ -102,7 +99,7 @@ class Tags:
 
 @dataclass(frozen=True, kw_only=True)
 class NewTrack:
-    """A recording about to become a track.
+    """A recording that is added to the catalog.
 
     Parameters
     ----------
@@ -110,7 +107,7 @@ class NewTrack:
     content_hash : str
         Hash of the file's bytes, hex.
     n_bytes, modified_ns : int
-        Size and time of change of the file, to recognise it without reading it.
+        Size and modification time of the file, which identify it without reading it.
     duration_s : float
     n_segments, n_clips : int
         Rows it takes in its shard.
@@ -132,7 +129,7 @@ class NewTrack:
 
 @dataclass(frozen=True, kw_only=True)
 class Track:
-    """A known recording, as the catalog remembers it."""
+    """A recording in the catalog."""
 
     id: int
     path: str
@@ -149,7 +146,7 @@ class Track:
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Where in which shard the vectors of a track lie.
+    """Position of a track's vectors in a shard.
 
     Parameters
     ----------
@@ -230,9 +227,9 @@ class Hits:
     Parameters
     ----------
     addresses : int64 array of shape (n_queries, k)
-        NO_ADDRESS where there are fewer neighbours than asked for.
+        NO_ADDRESS if there are fewer than k neighbours.
     cosines : float32 array of shape (n_queries, k)
-        Falling along the second axis.
+        In descending order along the second axis.
     """
 
     addresses: Addresses
@@ -265,7 +262,7 @@ class TrackReader:
 
 @dataclass(frozen=True)
 class Diagonal:
-    """Where votes met: a track and the offset in ticks of a query hop, with the votes for it."""
+    """A track and an offset in ticks of one query hop, with the number of votes for it."""
 
     track_id: int
     ticks: int
@@ -274,21 +271,20 @@ class Diagonal:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One (track, offset) with the votes for it and how well it agrees.
+    """A track and an offset that a query may come from, and how well they agree.
 
     Parameters
     ----------
     track_id : int
     offset_s : float
-        Where in the track the query's second 0 lies; reference time minus query time where the
-        speed is 1.
+        Reference time of the query's second 0; may be negative.
     votes : int
         Query segments with a hit on this diagonal.
     evidence : float
-        How far the segments stand out above what any music reaches, 0 for not at all; what
-        candidates are ranked by.
+        How far the cosines exceed those of unrelated music, 0 or more. Candidates are ranked by
+        it.
     score : float
-        Mean cosine along the diagonal, in [-1, 1].
+        Mean cosine along the line, in [-1, 1].
     coverage : float
         Share of the audible query segments that agree with the reference, in [0, 1].
     query_start_s, query_end_s : float
@@ -296,16 +292,16 @@ class Candidate:
     speed : float
         Reference seconds per query second: reference time is offset_s + speed * query time.
     resampled : float
-        How many times as fast the query had to be played to agree, 1 for as it was.
+        Factor of the playback speed at which it was found, 1 for the query's own speed.
     margin : float
         Evidence minus that of the best candidate of another track with other audio.
     others : float
-        Mean evidence of the ten best candidates of other tracks: what chance reaches here.
+        Mean evidence of the ten best candidates of other tracks.
     pitch : float
-        Semitones the query is above the reference; 0 if it was found as it was.
+        Semitones that the query is above the reference; 0 if found at its own speed.
     also : tuple of float
-        Other values `offset_s` may have as well: where else in the track the same is heard, by
-        falling evidence. Empty but for music that repeats itself.
+        Further values of `offset_s` with nearly the same evidence, best first. Empty unless the
+        music repeats itself.
     """
 
     track_id: int
@@ -326,7 +322,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """A candidate accepted with a confidence; the fields of the command line's JSON.
+    """A candidate that was accepted; its fields are those of the command line's JSON.
 
     Parameters
     ----------
@@ -337,23 +333,23 @@ class Match:
     query_start_s, query_end_s : float
         The part of the query that agrees.
     reference_start_s, reference_end_s : float
-        Where it lies in the track: ``offset_s + speed * query_start_s``, within the track.
+        Its position in the track: ``offset_s + speed * query_start_s``, within the track.
     offset_s, score, votes, coverage, margin
-        Of the :class:`Candidate`.
+        Those of the :class:`Candidate`.
     confidence : float
         Probability in [0, 1] that it is right.
     speed : float
         Reference seconds per query second.
     tempo : float
-        How many times as fast as the track the query runs, 1.08 for 8 % faster: `speed` under the
-        name it has where the pitch did not change with it.
+        The same number as `speed`, under its name for music whose pitch did not change with it:
+        1.08 for a query that is 8 % faster than the track.
     pitch : float
-        Semitones that the query is above the track, negative if below. 0.0 if it was found as it
-        is, as it may be up to about half a semitone away. The first match of a clear lead is told
-        to about a tenth, others in the steps of `SearchConfig.speeds`.
+        Semitones that the query is above the track, negative if below. It is 0.0 if the query was
+        found at its own speed, which tolerates about half a semitone. A first match with a clear
+        lead is accurate to about a tenth, others to the steps of `SearchConfig.speeds`.
     also_at_s : tuple of float
-        Other values `reference_start_s` may have as well: where else in the track the same is
-        heard, best first. Empty but for music that repeats itself.
+        Further values of `reference_start_s` with nearly the same evidence, best first. Empty
+        unless the music repeats itself.
     """
 
     rank: int
@@ -384,11 +380,11 @@ class Passage:
     Parameters
     ----------
     query_start_s, query_end_s : float
-        Where it lies in the query.
+        Its position in the query.
     reference_start_s, reference_end_s : float
-        Where it lies in the reference.
+        Its position in the reference.
     score : float
-        Mean cosine of the segments that lie beside each other, in [-1, 1].
+        Mean cosine of the aligned segments, in [-1, 1].
     speed : float
         Reference seconds per query second.
     """
@@ -406,19 +402,19 @@ DuplicateKind = Literal["full", "version", "part"]
 
 @dataclass(frozen=True, kw_only=True)
 class Duplicate:
-    """Two tracks that hold the same recording.
+    """Two tracks that contain the same recording.
 
     Parameters
     ----------
     kind : {"full", "version", "part"}
-        "full" if nearly all of either is in the other, as alike as copies are; "version" if it is
-        there but less alike, such as another mix; "part" if some passages are.
+        "full" if nearly all of either is in the other, as similar as copies are; "version" if it is
+        less similar, such as another mix; "part" if they share some passages.
     first_id, second_id : int
         The earlier id is the first.
     first_share, second_share : float
-        How much of what is audible in either lies in the other, in [0, 1].
+        Share of the audible part of either that lies in the other, in [0, 1].
     passages : tuple of Passage
-        What they share; the first track is the query. One unless the kind is "part".
+        The first track is the query. One passage unless the kind is "part".
     """
 
     kind: DuplicateKind
@@ -431,7 +427,7 @@ class Duplicate:
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """Tracks that are full duplicates of each other, directly or by way of others.
+    """Tracks that are full duplicates of each other, directly or through others.
 
     Parameters
     ----------
@@ -447,12 +443,12 @@ class Cluster:
 
 @dataclass(frozen=True, kw_only=True)
 class Occurrence:
-    """One of the places where a passage is heard.
+    """One occurrence of a passage.
 
     Parameters
     ----------
     recording : int
-        Which of the recordings given, from 0.
+        Index of the recording, from 0.
     start_s, end_s : float
     """
 
@@ -470,7 +466,7 @@ class Repeat:
     occurrences : tuple of Occurrence
         Two or more, in the order of the recordings and of time.
     score : float
-        Mean cosine of the pair of them that agrees best, in [-1, 1].
+        Mean cosine of the two that agree best, in [-1, 1].
     """
 
     occurrences: tuple[Occurrence, ...]
@@ -479,7 +475,7 @@ class Repeat:
 
 @dataclass(frozen=True, kw_only=True)
 class SimilarTrack:
-    """A track that sounds like something else; the fields of the command line's JSON.
+    """A track that sounds like a query; its fields are those of the command line's JSON.
 
     Parameters
     ----------
@@ -488,8 +484,8 @@ class SimilarTrack:
     track_id, path, title, artist, duration_s
         Of the track.
     clip_score : float
-        Mean, over the clips of the shorter of the two, of the best cosine with a clip of the other,
-        in [-1, 1].
+        Mean of the best cosines of the clips of the shorter recording with those of the other, in
+        [-1, 1].
     """
 
     rank: int
@@ -537,22 +533,22 @@ class QueryResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A track that sounds in a long recording; fields have the names they have in a match.
+    """A track in a long recording; its fields are named as those of a match.
 
     Parameters
     ----------
     track_id, path, title, artist
         Of the track.
     query_start_s, query_end_s : float
-        From when to when it sounds in the recording.
+        Its position in the recording.
     reference_start_s, reference_end_s : float
-        Where that lies in the track.
+        The corresponding part of the track.
     offset_s : float
-        Where in the track the recording's second 0 would lie.
+        Reference time of the recording's second 0; may be negative.
     score : float
-        Mean cosine of the segments beside each other, in [-1, 1].
+        Mean cosine of the aligned segments, in [-1, 1].
     confidence : float
-        Probability in [0, 1] that not all windows that say so are wrong.
+        Probability in [0, 1] that at least one of its windows is right.
     speed : float
         Reference seconds per second of the recording.
     """
@@ -573,7 +569,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Gap:
-    """A stretch of a recording in which nothing known sounds."""
+    """A stretch of a recording without any entry."""
 
     start_s: float
     end_s: float
@@ -581,20 +577,20 @@ class Gap:
 
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """What sounds when in a long recording.
+    """The tracks in a long recording.
 
     Parameters
     ----------
     recording : str
-        The path as given, or "array".
+        The path as passed, or "array".
     start_s : float
-        Where in the recording it was begun to listen.
+        Where in the recording the scan began.
     duration_s : float
-        Seconds that were heard from there.
+        Seconds that were scanned from there.
     entries : tuple of Entry
-        By when they begin; they may overlap, and a track may occur again.
+        By their start. They may overlap, and a track may occur again.
     error : mapping or None
-        ``code`` and ``message`` when the recording could not be heard to its end.
+        ``code`` and ``message`` if the recording could not be scanned to its end.
     """
 
     recording: str
@@ -606,11 +602,11 @@ class Timeline:
     @property
     def gaps(self) -> tuple[Gap, ...]:
         """Stretches of a second or more without any entry."""
-        edges = [(one.query_start_s, one.query_end_s) for one in self.entries]
-        end_s = round(self.start_s + self.duration_s, 3)
-        found, free_s = [], self.start_s
-        for next_s, busy_s in [*sorted(edges), (end_s, end_s)]:
-            if next_s - free_s >= 1.0:
-                found.append(Gap(start_s=free_s, end_s=next_s))
-            free_s = max(free_s, busy_s)
-        return tuple(found)
+        spans = sorted((entry.query_start_s, entry.query_end_s) for entry in self.entries)
+        scan_end_s = round(self.start_s + self.duration_s, 3)
+        gaps, gap_start_s = [], self.start_s
+        for start_s, end_s in [*spans, (scan_end_s, scan_end_s)]:
+            if start_s - gap_start_s >= 1.0:
+                gaps.append(Gap(start_s=gap_start_s, end_s=start_s))
+            gap_start_s = max(gap_start_s, end_s)
+        return tuple(gaps)

@@ -82,7 +82,7 @@ def _audible(clips: Vectors) -> Vectors:
 
 
 def _clip_similarity(query: Vectors, tracks: list[Vectors]) -> NDArray[np.float32]:
-    """Scores of tracks, given the audible clips of the query and of each track."""
+    """Scores of tracks, from the audible clips of the query and of each track."""
     n_clips = np.array([len(clips) for clips in tracks])
     has_clips = n_clips > 0
     scores = np.full(len(tracks), -1, np.float32)
