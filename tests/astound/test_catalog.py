@@ -344,8 +344,8 @@ def _truncate(path: Path) -> None:
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing shard": (shutil.rmtree, "header cannot be read"),
     "missing file": (lambda shard: (shard / "clips.i8").unlink(), "cannot be read"),
-    "flipped vector": (lambda shard: _flip_a_byte(shard / "segments.faiss"), "have changed"),
-    "flipped clip": (lambda shard: _flip_a_byte(shard / "clips.i8"), "have changed"),
+    "flipped vector": (lambda shard: _flip_a_byte(shard / "segments.faiss"), "has changed"),
+    "flipped clip": (lambda shard: _flip_a_byte(shard / "clips.i8"), "has changed"),
     "truncated": (lambda shard: _truncate(shard / "segments.faiss"), "truncated"),
     "other recipe": (_change_recipe, "recipe 0123456789abcdef"),
     "broken header": (lambda shard: _truncate(shard / "header.json"), "header cannot be read"),

@@ -29,7 +29,7 @@ def brief() -> Iterator[None]:
     """Calibrate with short clips only, and at no other speeds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibrate, "DURATIONS_S", (1.0, 2.0))
-        patch.setattr(calibrate, "SearchConfig", partial(SearchConfig, speeds=()))
+        patch.setattr("astound.catalog.SearchConfig", partial(SearchConfig, speeds=()))
         yield
 
 
