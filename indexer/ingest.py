@@ -128,7 +128,7 @@ class Ingest:
         known_path = self._store.track(track_id).path
         moved = file.path not in self._replaceable and not Path(known_path).exists()
         if moved or known_path == file.path:
-            self._store.note_file(
+            self._store.update_file(
                 track_id, path=file.path, n_bytes=file.n_bytes, modified_ns=file.modified_ns
             )
 

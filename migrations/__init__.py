@@ -1,7 +1,7 @@
-"""The history of the database's schema, run by ``astound.migrate``.
+"""Migrations of the database schema, run by ``astound.migrate``.
 
-A new revision is a file ``versions/000N_what.py`` written by hand. Its id is
-``engine.store.tables.SCHEMA_HEAD``; the tests compare what it makes with that module. On SQLite a
-batch that recreates ``tracks`` must pass ``table_kwargs={"sqlite_autoincrement": True}``, and no
-revision may copy ``tracks`` without its row in ``sqlite_sequence``: ids are never used again.
+Write a new revision by hand in ``versions/000N_what.py``. Its id becomes
+``engine.store.tables.SCHEMA_HEAD``; the tests compare its result with that module. On SQLite, a
+batch that recreates ``tracks`` must pass ``table_kwargs={"sqlite_autoincrement": True}`` and keep
+the row of ``tracks`` in ``sqlite_sequence``, because ids are never reused.
 """

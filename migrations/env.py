@@ -1,4 +1,4 @@
-"""Run revisions on the connection that ``astound.migrate`` hands over, inside its transaction."""
+"""Run revisions on the connection of ``astound.migrate``, inside its transaction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SQLite and PostgreSQL made alike: how to connect, what the schema is, what errors mean."""
+"""Connections to SQLite and PostgreSQL, with the same behaviour and errors."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _DRIVERS = {
     "postgresql": "postgresql+psycopg",
     "postgresql+psycopg": "postgresql+psycopg",
 }
-# How long to wait for another writer and for a server that does not answer; the URL may say else.
-_PATIENCE = {
+# Waiting times for another writer and for a server; parameters of the URL take precedence.
+_TIMEOUTS = {
     "sqlite": {"timeout": "30"},
     "postgresql": {"connect_timeout": "10", "options": "-c lock_timeout=30s"},
 }
@@ -32,23 +32,23 @@ _N_ATTEMPTS = 100
 
 
 def connect(database: str | Path, *, migrating: bool = False) -> Engine:
-    """Make the connection pool of a database; nothing is opened yet.
+    """Create the connection pool of a database; nothing is opened yet.
 
     Parameters
     ----------
     database : str or Path
         An SQLAlchemy URL (SQLite file or PostgreSQL), or the path of an SQLite file.
     migrating : bool
-        Leave SQLite's foreign keys unchecked, because changing a table there means dropping it.
+        Do not enforce SQLite's foreign keys: to change a table there, it is dropped.
 
     Raises
     ------
     StoreError
-        The URL cannot be understood or names another kind of database.
+        The URL is invalid or names another kind of database.
     """
     url = _parsed(database)
     kind = url.get_backend_name()
-    url = url.set(query={**_PATIENCE[kind], **url.query})
+    url = url.set(query={**_TIMEOUTS[kind], **url.query})
     engine = sa.create_engine(url, pool_pre_ping=kind == "postgresql")
     if kind == "sqlite":
         _prepare_sqlite(engine, foreign_keys=not migrating)
@@ -56,7 +56,7 @@ def connect(database: str | Path, *, migrating: bool = False) -> Engine:
 
 
 def schema(connection: Connection) -> str | None:
-    """Read which revision of the schema a database has; None when it has none."""
+    """Read the schema revision of a database; None if it has none."""
     if not sa.inspect(connection).has_table("alembic_version"):
         return None
     found = connection.scalars(
@@ -67,7 +67,7 @@ def schema(connection: Connection) -> str | None:
 
 @contextmanager
 def translated(engine: Engine) -> Iterator[None]:
-    """Turn what a database raises into StoreError, one sentence without secrets."""
+    """Convert database errors to StoreError, whose message has no secrets."""
     try:
         yield
     except DBAPIError as error:
@@ -83,40 +83,40 @@ def translated(engine: Engine) -> Iterator[None]:
 def _parsed(database: str | Path) -> sa.URL:
     if isinstance(database, Path):
         return sa.URL.create("sqlite", database=str(database))
-    wanted = "use sqlite:////path/of/catalog.db or postgresql://user:password@host/name"
+    usage = "use sqlite:////path/of/catalog.db or postgresql://user:password@host/name"
     try:
         url = sa.make_url(database)
     except (ArgumentError, ValueError):
-        # Not "from error": the text may hold a password.
-        raise StoreError(f"the database's URL cannot be understood; {wanted}") from None
+        # Not "from error": its text may contain a password.
+        raise StoreError(f"invalid database URL; {usage}") from None
     if url.drivername not in _DRIVERS:
-        raise StoreError(f"{url.drivername} is not a database astound works with; {wanted}")
+        raise StoreError(f"unsupported database {url.drivername}; {usage}")
     return url.set(drivername=_DRIVERS[url.drivername])
 
 
 def _prepare_sqlite(engine: Engine, *, foreign_keys: bool) -> None:
-    """Let readers and one writer work side by side, and a commit survive a loss of power.
+    """Let readers and one writer work concurrently, and commits survive a loss of power.
 
-    synchronous=NORMAL would survive kill -9, but after a loss of power it may forget the last
-    commits; when one of them was a compaction, the old shards' files are gone already.
+    synchronous=NORMAL may lose the last commits with the power. If one of them was a compaction,
+    the files of the old shards are already deleted.
     """
 
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _: object) -> None:
-        connection.isolation_level = None  # BEGIN is ours: sqlite3 never says IMMEDIATE
+        connection.isolation_level = None  # sqlite3 never issues BEGIN IMMEDIATE
         _write_ahead(connection)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA foreign_keys = {int(foreign_keys)}")
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        # A reader that starts to write fails at once if another wrote meanwhile; writers queue.
+        # IMMEDIATE waits for other writers; a deferred transaction would fail after a write of one.
         writing = connection.get_execution_options().get("writing", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
-    # Of several processes that do this first at once, SQLite refuses some without waiting.
+    # SQLite does not wait if several processes do this at once for the first time.
     for n_left in reversed(range(_N_ATTEMPTS)):
         try:
             connection.execute("PRAGMA journal_mode = WAL")

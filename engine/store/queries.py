@@ -1,4 +1,4 @@
-"""What a transaction of the catalog's database is made of: one function for each statement."""
+"""SQL statements executed inside :class:`~engine.store.store.Store` transactions."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from engine.store.tables import MetadataRow, ShardRow, TrackRow
 T = TypeVar("T")
 
 LARGEST_ID = 2**31 - 1
-_N_AT_ONCE = 2000  # SQLite takes 32766 parameters in one statement, PostgreSQL 65535
+_MAX_VALUES = 2000  # SQLite takes 32766 parameters in one statement, PostgreSQL 65535
 _TRACK_COLUMNS = [getattr(TrackRow, f.name) for f in fields(Track) if f.name != "metadata"]
 _TAGS = [f.name for f in fields(Tags)]
-_OWN = [f.name for f in fields(NewTrack) if f.name not in ("tags", "metadata")]
-_OWN_COLUMNS = [getattr(TrackRow, name) for name in _OWN + _TAGS]
+_FILE_FIELDS = [f.name for f in fields(NewTrack) if f.name not in ("tags", "metadata")]
+_FILE_COLUMNS = [getattr(TrackRow, name) for name in _FILE_FIELDS + _TAGS]
 
 
 def insert(connection: Connection, table: type[Any], rows: list[dict[str, Any]]) -> None:
-    """Insert rows, maybe none."""
+    """Insert rows, if there are any."""
     if rows:  # an empty list would insert one row of defaults
         connection.execute(sa.insert(table), rows)
 
@@ -51,7 +51,7 @@ def insert_tracks(
     """Insert the tracks of a shard, whose rows are given in the same order; return their ids."""
     now = datetime.now(UTC)
     values = [
-        {**_own_values(track), **_plain(place._asdict()), "shard_id": shard_id, "added_at": now}
+        {**_file_values(track), **_plain(place._asdict()), "shard_id": shard_id, "added_at": now}
         for track, place in zip(tracks, rows, strict=True)
     ]
     query = sa.insert(TrackRow).returning(TrackRow.id, sort_by_parameter_order=True)
@@ -73,7 +73,7 @@ def _plain(numbers: Mapping[str, int]) -> dict[str, int]:
     return {name: int(number) for name, number in numbers.items()}
 
 
-def _own_values(track: NewTrack) -> dict[str, Any]:
+def _file_values(track: NewTrack) -> dict[str, Any]:
     return {
         "path": track.path,
         "content_hash": track.content_hash,
@@ -94,7 +94,7 @@ def _metadata_rows(track_id: int, metadata: Mapping[str, str]) -> list[dict[str,
 
 
 def move_tracks(connection: Connection, shard_id: int, placements: Sequence[Placement]) -> None:
-    """Note where tracks lie now."""
+    """Update the placements of tracks."""
     rows = [
         {"moved": int(p.track_id)} | {f"new_{name}": int(getattr(p, name)) for name in Rows._fields}
         for p in placements
@@ -105,19 +105,19 @@ def move_tracks(connection: Connection, shard_id: int, placements: Sequence[Plac
 
 
 def delete_shards(connection: Connection, names: Sequence[str]) -> None:
-    """Forget shards; StoreError when one does not exist or is not empty."""
+    """Delete shards; StoreError if one does not exist or has tracks."""
     query = sa.select(ShardRow.id, ShardRow.name).where(ShardRow.name.in_(names))
     found = {name: shard_id for shard_id, name in connection.execute(query)}
     if missing := set(names) - set(found):
-        raise StoreError(f"there is no shard {min(missing)}")
+        raise StoreError(f"no shard {min(missing)} in the catalog")
     left = sa.select(sa.func.count()).where(TrackRow.shard_id.in_(found.values()))
     if n_left := connection.scalar(left):
-        raise StoreError(f"{n_left} tracks still lie in the shards to be forgotten")
+        raise StoreError(f"{n_left} tracks are in the shards to delete")
     connection.execute(sa.delete(ShardRow).where(ShardRow.id.in_(found.values())))
 
 
 def update_track(connection: Connection, track_id: int, values: Mapping[str, Any]) -> None:
-    """Change columns of a track; TrackNotFoundError, StoreError when the path is taken."""
+    """Update columns of a track; TrackNotFoundError, or StoreError if the path is taken."""
     _refuse_unknown(connection, [track_id])
     if "path" in values:
         refuse_taken(connection, [values["path"]], owner=track_id)
@@ -126,7 +126,7 @@ def update_track(connection: Connection, track_id: int, values: Mapping[str, Any
 
 
 def put_metadata(connection: Connection, track_id: int, metadata: Mapping[str, str]) -> None:
-    """Set some keys of a track, and remove those whose value is empty."""
+    """Set metadata keys of a track, and delete those with an empty value."""
     keys = [clean(key) for key in metadata]
     connection.execute(
         sa.delete(MetadataRow).where(MetadataRow.track_id == track_id, MetadataRow.key.in_(keys))
@@ -135,16 +135,16 @@ def put_metadata(connection: Connection, track_id: int, metadata: Mapping[str, s
 
 
 def delete_tracks(connection: Connection, ids: Iterable[int]) -> int:
-    """Delete tracks, return how many; TrackNotFoundError when one does not exist."""
-    wanted = ordered(ids)
-    _refuse_unknown(connection, wanted)
-    for chunk in chunks(wanted):
+    """Delete tracks and return their number; TrackNotFoundError if one does not exist."""
+    unique = ordered(ids)
+    _refuse_unknown(connection, unique)
+    for chunk in chunks(unique):
         connection.execute(sa.delete(TrackRow).where(TrackRow.id.in_(chunk)))
-    return len(wanted)
+    return len(unique)
 
 
 def tracks_where(connection: Connection, condition: sa.ColumnElement[bool]) -> list[Track]:
-    """Read the tracks a condition holds for, by id."""
+    """Read the tracks that fulfil a condition, ordered by id."""
     metadata = metadata_where(connection, condition)
     rows = connection.execute(sa.select(*_TRACK_COLUMNS).where(condition).order_by(TrackRow.id))
     return [Track(**row, metadata=metadata.get(row["id"], {})) for row in rows.mappings()]
@@ -153,7 +153,7 @@ def tracks_where(connection: Connection, condition: sa.ColumnElement[bool]) -> l
 def metadata_where(
     connection: Connection, condition: sa.ColumnElement[bool]
 ) -> dict[int, dict[str, str]]:
-    """Read the free metadata of the tracks a condition holds for, by id."""
+    """Read the free metadata of the tracks that fulfil a condition, by track id."""
     metadata: dict[int, dict[str, str]] = {}
     query = sa.select(MetadataRow.track_id, MetadataRow.key, MetadataRow.value)
     chosen = query.join(TrackRow, TrackRow.id == MetadataRow.track_id).where(condition)
@@ -165,7 +165,7 @@ def metadata_where(
 def tracks_among(
     connection: Connection, column: InstrumentedAttribute[Any], values: Collection[Any]
 ) -> list[Track]:
-    """Read the tracks that have one of some values in a column."""
+    """Read the tracks with one of some values in a column."""
     return [
         track
         for chunk in chunks(sorted(values))
@@ -174,23 +174,23 @@ def tracks_among(
 
 
 def new_tracks(connection: Connection, ids: Sequence[int]) -> dict[int, NewTrack]:
-    """Read what it would take to add some tracks again, by id."""
+    """Read tracks as records to add again, by id."""
     found: dict[int, NewTrack] = {}
     for chunk in chunks(ids):
-        noted = metadata_where(connection, TrackRow.id.in_(chunk))
-        query = sa.select(TrackRow.id, *_OWN_COLUMNS).where(TrackRow.id.in_(chunk))
+        metadata = metadata_where(connection, TrackRow.id.in_(chunk))
+        query = sa.select(TrackRow.id, *_FILE_COLUMNS).where(TrackRow.id.in_(chunk))
         for track_id, *values in connection.execute(query):
-            own, tags = values[: len(_OWN)], values[len(_OWN) :]
+            own, tags = values[: len(_FILE_FIELDS)], values[len(_FILE_FIELDS) :]
             found[track_id] = NewTrack(
-                **dict(zip(_OWN, own, strict=True)),
+                **dict(zip(_FILE_FIELDS, own, strict=True)),
                 tags=Tags(**dict(zip(_TAGS, tags, strict=True))),
-                metadata=noted.get(track_id, {}),
+                metadata=metadata.get(track_id, {}),
             )
     return found
 
 
 def among(connection: Connection, column: InstrumentedAttribute[T], values: Sequence[T]) -> set[T]:
-    """Tell which of some values a column has."""
+    """Return those of some values that occur in a column."""
     found: set[T] = set()
     for chunk in chunks(values):
         found.update(connection.scalars(sa.select(column).where(column.in_(chunk))))
@@ -204,7 +204,7 @@ def _refuse_unknown(connection: Connection, ids: Sequence[int]) -> None:
 
 
 def refuse_duplicates(connection: Connection, hashes: Sequence[str]) -> None:
-    """Raise DuplicateTrackError if one of these contents is known."""
+    """Raise DuplicateTrackError if a track has one of these contents."""
     for chunk in chunks(hashes):
         query = sa.select(TrackRow.content_hash, TrackRow.id).where(
             TrackRow.content_hash.in_(chunk)
@@ -218,25 +218,25 @@ def refuse_taken(connection: Connection, paths: Sequence[str], owner: int | None
     for chunk in chunks(paths):
         query = sa.select(TrackRow.path, TrackRow.id).where(TrackRow.path.in_(chunk))
         if (known := connection.execute(query).first()) and known.id != owner:
-            raise StoreError(f"{known.path} is in the catalog already, as track {known.id}")
+            raise StoreError(f"{known.path} belongs to track {known.id}")
 
 
 def total(column: InstrumentedAttribute[int]) -> sa.ColumnElement[int]:
-    """Sum a column; 0 when there are no rows."""
+    """Sum a column; 0 without rows."""
     return sa.cast(sa.func.coalesce(sa.func.sum(column), 0), sa.BigInteger)
 
 
 def clean(value: str) -> str | None:
-    """Drop what PostgreSQL cannot store and UTF-8 cannot say; None for empty text."""
+    """Remove what PostgreSQL or UTF-8 cannot represent; None for empty text."""
     return printable(value).replace("\0", "") or None
 
 
 def ordered(ids: Iterable[int]) -> list[int]:
-    """Sort ids and drop repetitions."""
+    """Sort ids without repetitions."""
     return sorted({int(i) for i in ids})
 
 
 def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Cut what may be too much for one statement."""
-    for first in range(0, len(values), _N_AT_ONCE):
-        yield values[first : first + _N_AT_ONCE]
+    """Split values that may be too many for one statement."""
+    for first in range(0, len(values), _MAX_VALUES):
+        yield values[first : first + _MAX_VALUES]

@@ -1,7 +1,7 @@
-"""The catalog's memory of settings, shards and tracks, in SQLite or PostgreSQL.
+"""The settings, shards and tracks of a catalog, in SQLite or PostgreSQL.
 
-Every change is one transaction that also counts itself (:meth:`Store.version`). Updating that
-counter first makes writers wait for each other, so what they check stays true until they commit.
+Every change is one transaction, which first increments a counter (:meth:`Store.version`). Writers
+therefore wait for each other, and what a transaction checks is true until it commits.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ _PLACEMENT_COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Stats:
-    """What a catalog holds.
+    """Counts of a catalog.
 
     Parameters
     ----------
     n_tracks : int
     duration_s : float
-        Of all tracks together.
+        Length of all tracks together.
     n_segments : int
         Segments of these tracks.
     n_shards, n_stored_segments, n_bytes : int
-        Shards, the segments in them (deleted tracks' too), and their size.
+        Shards, the segments in them including those of deleted tracks, and the size of their files.
     """
 
     n_tracks: int
@@ -58,13 +58,13 @@ class Stats:
 
 @dataclass(frozen=True)
 class StoredShard:
-    """What is noted about a shard.
+    """The row of a shard.
 
     Parameters
     ----------
     name : str
     n_segments, n_clips : int
-        Vectors in it, those of deleted tracks too.
+        Vectors in it, including those of deleted tracks.
     """
 
     name: str
@@ -73,10 +73,10 @@ class StoredShard:
 
 
 class Store:
-    """An open database of the current schema, for any number of threads.
+    """An open database of the current schema; any number of threads may use it.
 
-    All methods raise :class:`~engine.errors.StoreError` when the database cannot be reached, and
-    those that write :class:`~engine.errors.CatalogBusyError` when another writer does not finish.
+    All methods raise :class:`~engine.errors.StoreError` if the database cannot be reached. Methods
+    that write raise :class:`~engine.errors.CatalogBusyError` if another writer does not finish.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -86,7 +86,7 @@ class Store:
 
     @classmethod
     def open(cls, database: str | Path) -> Store:
-        """Open a database that exists and has the current schema.
+        """Open an existing database of the current schema.
 
         Parameters
         ----------
@@ -96,13 +96,13 @@ class Store:
         Raises
         ------
         StoreError
-            There is no such database, or it cannot be reached.
+            The database does not exist or cannot be reached.
         SchemaError
-            Its schema is older, newer or not there.
+            Its schema is older, newer or missing.
         """
         engine = connect(database)
         if engine.dialect.name == "sqlite" and not Path(engine.url.database or "").is_file():
-            raise StoreError(f"{printable(engine.url.database)}: there is no database")
+            raise StoreError(f"{printable(engine.url.database)}: no such database")
         with translated(engine), engine.connect() as connection:
             found = schema(connection)
         if found != SCHEMA_HEAD:
@@ -123,7 +123,7 @@ class Store:
     # -- settings ----------------------------------------------------------------------------
 
     def version(self) -> int:
-        """Count the changes ever made: a reader who sees it grow must look again."""
+        """Return the number of changes so far; readers compare it to detect a change."""
         with self._reading() as connection:
             query = sa.select(SettingRow.value).where(SettingRow.key == _CHANGES)
             return int(connection.execute(query).scalar_one())
@@ -135,9 +135,9 @@ class Store:
             return {key: value for key, value in rows if key != _CHANGES}
 
     def put_settings(self, settings: Mapping[str, str]) -> None:
-        """Set some settings and leave the others."""
+        """Set some settings; others are unchanged."""
         if _CHANGES in settings:
-            raise ConfigError(_CHANGES, "the store itself counts its changes")
+            raise ConfigError(_CHANGES, "reserved for the store, which counts its changes")
         rows = [{"key": key, "value": value} for key, value in settings.items()]
         with self._writing() as connection:
             connection.execute(sa.delete(SettingRow).where(SettingRow.key.in_(list(settings))))
@@ -146,19 +146,19 @@ class Store:
     # -- shards ------------------------------------------------------------------------------
 
     def shard_names(self) -> list[str]:
-        """Names of all shards, oldest first."""
+        """Return the names of all shards, oldest first."""
         with self._reading() as connection:
             return list(connection.scalars(sa.select(ShardRow.name).order_by(ShardRow.id)))
 
     def shards(self) -> list[StoredShard]:
-        """All shards, oldest first."""
+        """Read all shards, oldest first."""
         columns = ShardRow.name, ShardRow.n_segments, ShardRow.n_clips
         with self._reading() as connection:
             rows = connection.execute(sa.select(*columns).order_by(ShardRow.id))
             return [StoredShard(*row) for row in rows]
 
     def recount(self, shard: StoredShard) -> None:
-        """Correct what is noted about a shard; one that does not exist is left alone."""
+        """Correct the counts of a shard, if it exists."""
         counts = {"n_segments": shard.n_segments, "n_clips": shard.n_clips}
         with self._writing() as connection:
             change = sa.update(ShardRow).where(ShardRow.name == shard.name)
@@ -190,11 +190,11 @@ class Store:
         Raises
         ------
         DuplicateTrackError
-            A content hash is in the catalog already.
+            The catalog already contains one of the content hashes.
         TrackNotFoundError
             A track to replace does not exist.
         StoreError
-            A path is in the catalog already, or two of `tracks` share a path or a content hash.
+            A path belongs to another track, or two of `tracks` share a path or a content hash.
         """
         if not tracks:
             raise StoreError(f"shard {shard.name} has no tracks")
@@ -242,7 +242,7 @@ class Store:
             queries.delete_shards(connection, names)
 
     def placements(self) -> list[Placement]:
-        """Where the vectors of all tracks lie, shard by shard in the order of their rows."""
+        """Read the placements of all tracks, by shard and row."""
         query = (
             sa.select(*_PLACEMENT_COLUMNS)
             .join(ShardRow, ShardRow.id == TrackRow.shard_id)
@@ -251,13 +251,13 @@ class Store:
         with self._reading() as connection:
             rows = connection.execute(query)
             names = tuple(rows.keys())
-            # Rows as mappings take twice as long, and there may be a hundred thousand.
+            # Twice as fast as rows as mappings; there may be a hundred thousand.
             return [Placement(**dict(zip(names, row, strict=True))) for row in rows]
 
     # -- tracks ------------------------------------------------------------------------------
 
     def track(self, key: int | str) -> Track:
-        """Look a track up by its id or its path; TrackNotFoundError when there is none."""
+        """Read a track by id or path; TrackNotFoundError if there is none."""
         if not _is_possible(key):
             raise TrackNotFoundError(key)
         condition = TrackRow.path == key if isinstance(key, str) else TrackRow.id == key
@@ -268,22 +268,22 @@ class Store:
         return found[0]
 
     def tracks(self, ids: Iterable[int] | None = None) -> list[Track]:
-        """Look up all tracks, or those of some ids that exist, ordered by id."""
+        """Read all tracks, or those of some ids that exist, ordered by id."""
         with self._reading() as connection:
             if ids is None:
                 return queries.tracks_where(connection, sa.true())
             return queries.tracks_among(connection, TrackRow.id, {int(i) for i in ids})
 
     def find(self, keys: Iterable[int | str]) -> list[Track]:
-        """Look tracks up by ids and paths, each once and in the order given.
+        """Read tracks by ids and paths, each once and in the order of `keys`.
 
         Raises
         ------
         TrackNotFoundError
-            Names all that are not there.
+            Names all keys without a track.
         """
-        wanted = list(dict.fromkeys(keys))
-        possible = [key for key in wanted if _is_possible(key)]
+        unique = list(dict.fromkeys(keys))
+        possible = [key for key in unique if _is_possible(key)]
         ids = {key for key in possible if isinstance(key, int)}
         paths = {key for key in possible if isinstance(key, str)}
         found: dict[int | str, Track] = {}
@@ -292,27 +292,27 @@ class Store:
                 found[track.id] = track
             for track in queries.tracks_among(connection, TrackRow.path, paths):
                 found[track.path] = track
-        if missing := [key for key in wanted if key not in found]:
+        if missing := [key for key in unique if key not in found]:
             raise TrackNotFoundError(*missing)
-        return list({found[key].id: found[key] for key in wanted}.values())
+        return list({found[key].id: found[key] for key in unique}.values())
 
     def new_tracks(self, ids: Sequence[int]) -> dict[int, NewTrack]:
-        """Read what it would take to add tracks again; for those of some ids that exist, by id."""
+        """Read tracks as records to add again, by id; unknown ids are left out."""
         with self._reading() as connection:
             return queries.new_tracks(connection, ids)
 
     def known_hashes(self, hashes: Sequence[str]) -> set[str]:
-        """Tell which of some contents are in the catalog."""
+        """Return those of some content hashes that the catalog contains."""
         with self._reading() as connection:
             return queries.among(connection, TrackRow.content_hash, hashes)
 
     def taken_paths(self, paths: Sequence[str]) -> set[str]:
-        """Tell which of some paths belong to a track."""
+        """Return those of some paths that belong to a track."""
         with self._reading() as connection:
             return queries.among(connection, TrackRow.path, paths)
 
     def known_files(self) -> dict[str, tuple[int, int, int]]:
-        """Track, size in bytes and time of change in ns by path, to skip files without reading."""
+        """Read track id, size in bytes and time of change in ns of each file, by path."""
         with self._reading() as connection:
             rows = connection.execute(
                 sa.select(TrackRow.path, TrackRow.id, TrackRow.n_bytes, TrackRow.modified_ns)
@@ -320,16 +320,16 @@ class Store:
             return {path: (track, n_bytes, at_ns) for path, track, n_bytes, at_ns in rows}
 
     def id_by_hash(self, content_hash: str) -> int | None:
-        """Id of the track with this content, or None."""
+        """Return the id of the track with this content, or None."""
         with self._reading() as connection:
             return connection.scalar(
                 sa.select(TrackRow.id).where(TrackRow.content_hash == content_hash)
             )
 
-    def note_file(
+    def update_file(
         self, track_id: int, *, n_bytes: int, modified_ns: int, path: str | None = None
     ) -> None:
-        """Remember that a track's file was touched, or is now elsewhere, with the same content.
+        """Update the file of a track that was touched or moved without a change of content.
 
         Raises
         ------
@@ -354,16 +354,16 @@ class Store:
         path: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        """Change what is given and leave the rest.
+        """Change some fields of a track; others are unchanged.
 
         Parameters
         ----------
         track_id : int
         title, artist, album, isrc : str, optional
-            Empty text removes what was there.
+            Empty text removes the value.
         path : str, optional
         metadata : mapping, optional
-            Keys to set; those with an empty value are removed.
+            Keys to set; a key with an empty value is removed.
 
         Raises
         ------
@@ -380,23 +380,23 @@ class Store:
             queries.put_metadata(connection, track_id, metadata or {})
 
     def delete(self, ids: Iterable[int]) -> int:
-        """Delete tracks, all or none; their vectors are dead from this moment on.
+        """Delete tracks, all or none; their vectors are no longer searched.
 
         Returns
         -------
         int
-            How many were deleted.
+            Number of tracks deleted.
 
         Raises
         ------
         TrackNotFoundError
-            One of them does not exist.
+            One of the ids does not exist.
         """
         with self._writing() as connection:
             return queries.delete_tracks(connection, ids)
 
     def stats(self) -> Stats:
-        """Count what there is."""
+        """Count tracks, shards and segments."""
         tracks = sa.select(
             sa.func.count().label("n_tracks"),
             sa.func.coalesce(sa.func.sum(TrackRow.duration_s), 0.0).label("duration_s"),
@@ -443,5 +443,5 @@ class Store:
 
 
 def _is_possible(key: int | str) -> bool:
-    """Tell whether a database can be asked for an id or path at all."""
+    """Return whether a database can hold this id or path at all."""
     return queries.clean(key) == key if isinstance(key, str) else 0 < key <= LARGEST_ID

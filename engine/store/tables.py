@@ -1,7 +1,7 @@
 """The tables of a catalog's database.
 
-There is no row per vector: a track's row says which rows of which shard are its vectors, and a
-vector is alive exactly while its track has a row.
+There is no row for each vector: the row of a track contains the shard and the rows of its vectors.
+A vector is searched as long as its track has a row.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ NAMING_CONVENTION = {
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment, always in UTC; SQLite by itself forgets the time zone."""
+    """A time in UTC; SQLite does not store time zones."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Turn any moment into UTC before it is written."""
+        """Convert a time to UTC before it is written."""
         return value and value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give back the time zone that SQLite drops."""
+        """Add the time zone that SQLite drops."""
         if value is None or value.tzinfo:
             return value and value.astimezone(UTC)
         return value.replace(tzinfo=UTC)
 
 
 class Base(DeclarativeBase):
-    """Root of all tables."""
+    """Base of all tables."""
 
     metadata = MetaData(naming_convention=NAMING_CONVENTION)
     type_annotation_map = {str: Text, datetime: UtcDateTime}  # noqa: RUF012
 
 
 class SettingRow(Base):
-    """What holds for the whole catalog, such as its recipe."""
+    """A setting of the whole catalog, such as its recipe."""
 
     __tablename__ = "settings"
 
@@ -59,7 +59,7 @@ class SettingRow(Base):
 
 
 class ShardRow(Base):
-    """One shard; its numbers count all its vectors, dead ones too."""
+    """A shard; its counts include vectors of deleted tracks."""
 
     __tablename__ = "shards"
 
@@ -73,10 +73,10 @@ class ShardRow(Base):
 
 
 class TrackRow(Base):
-    """One track and where in its shard its vectors lie."""
+    """A track, and its rows in a shard."""
 
     __tablename__ = "tracks"
-    # Vectors of deleted tracks stay in their shards: an id used again would bring them back.
+    # Ids are never reused: vectors of deleted tracks stay in their shards until compaction.
     __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -98,7 +98,7 @@ class TrackRow(Base):
 
 
 class MetadataRow(Base):
-    """One free key and value of a track."""
+    """A key and value of the free metadata of a track."""
 
     __tablename__ = "track_metadata"
 

@@ -1,4 +1,4 @@
-"""The first schema: settings, shards, tracks and their free metadata."""
+"""First schema: settings, shards, tracks and their free metadata."""
 
 from __future__ import annotations
 

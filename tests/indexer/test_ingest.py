@@ -58,7 +58,7 @@ def full(filled_catalog: Path, music: Path, catalog: Catalog) -> Catalog:
     shutil.copytree(filled_catalog / "catalog", catalog.folder, dirs_exist_ok=True)
     for path in music.iterdir():
         status = path.stat()
-        catalog._store.note_file(
+        catalog._store.update_file(
             catalog.track(str(filled_catalog / "music" / path.name)).id,
             path=str(path),
             n_bytes=status.st_size,

@@ -251,7 +251,7 @@ def test_update_of_unknown_track_raises(store: Store) -> None:
     with pytest.raises(TrackNotFoundError):
         store.update(1, title="x")
     with pytest.raises(TrackNotFoundError):
-        store.note_file(2**40, n_bytes=1, modified_ns=1)
+        store.update_file(2**40, n_bytes=1, modified_ns=1)
 
 
 def test_path_of_another_track_is_refused(store: Store) -> None:
@@ -264,9 +264,9 @@ def test_path_of_another_track_is_refused(store: Store) -> None:
 
 def test_touched_and_moved_file_is_noted(store: Store) -> None:
     (track_id,) = add(store, 1)
-    store.note_file(track_id, n_bytes=5, modified_ns=6)
+    store.update_file(track_id, n_bytes=5, modified_ns=6)
     assert store.known_files() == {"/music/1.ogg": (track_id, 5, 6)}
-    store.note_file(track_id, n_bytes=5, modified_ns=7, path="/new/1.ogg")
+    store.update_file(track_id, n_bytes=5, modified_ns=7, path="/new/1.ogg")
     assert store.known_files() == {"/new/1.ogg": (track_id, 5, 7)}
 
 
@@ -396,7 +396,7 @@ CHANGES: dict[str, Callable[[Store], object]] = {
     "settings": lambda store: store.put_settings({"a": "b"}),
     "add": lambda store: add(store, 2, name="two"),
     "update": lambda store: store.update(1, title="x"),
-    "note": lambda store: store.note_file(1, n_bytes=1, modified_ns=1),
+    "note": lambda store: store.update_file(1, n_bytes=1, modified_ns=1),
     "delete": lambda store: store.delete([1]),
     "compact": lambda store: store.move_tracks(
         written_shard("new", [(20, 1)]), [1], dropping=["one"]
@@ -491,7 +491,7 @@ def test_unreachable_database_is_one_sentence_without_password(url: str) -> None
 
 
 def test_missing_file_is_not_made(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="no database"):
+    with pytest.raises(StoreError, match="no such database"):
         Store.open(tmp_path / "catalog.db")
     assert not list(tmp_path.iterdir())
 
