@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-pytest_plugins = ["tests.audio_files", "tests.databases", "tests.encoders", "tests.shelves"]
+pytest_plugins = ["tests.audio_files", "tests.databases", "tests.encoders", "tests.catalogs"]
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from astound.catalog import Catalog
 from engine.errors import CatalogBusyError, ShardError
 from engine.records import Placement
 from engine.store.store import Store
-from tests.shelves import (
+from tests.catalogs import (
     ONE_A_SHARD,
     RATE,
     add,
@@ -35,7 +35,7 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(astound.__file__).parents[1])
 
 READS = """
 import sys
-from tests.shelves import found, open_catalog
+from tests.catalogs import found, open_catalog
 with open_catalog(sys.argv[1]) as catalog:
     print("reading", flush=True)
     for line in sys.stdin:
@@ -44,7 +44,7 @@ with open_catalog(sys.argv[1]) as catalog:
 
 HOLDS = """
 import sys
-from tests.shelves import open_catalog
+from tests.catalogs import open_catalog
 def waiting():
     print("writing", flush=True)
     sys.stdin.readline()

@@ -22,7 +22,7 @@ from engine.errors import (
 from engine.files import PARTIAL_SUFFIX
 from indexer import sources
 from indexer.archive import ArchiveSource
-from tests.shelves import add, contents, flip_a_byte, found, open_catalog, shard_of
+from tests.catalogs import add, contents, flip_a_byte, found, open_catalog, shard_of
 
 
 @pytest.fixture(scope="module")

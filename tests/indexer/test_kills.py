@@ -19,7 +19,7 @@ import pytest
 
 import astound
 from astound.catalog import Catalog
-from tests.shelves import (
+from tests.catalogs import (
     ONE_A_SHARD,
     Contents,
     add,
@@ -33,7 +33,7 @@ from tests.shelves import (
 CHANGES = """
 import os, signal, sys
 import sqlalchemy as sa
-from tests.shelves import ONE_A_SHARD, open_catalog
+from tests.catalogs import ONE_A_SHARD, open_catalog
 
 folder, other, exported = sys.argv[1:4]
 n_until_death, n_moments = int(sys.argv[4]), 0

@@ -15,7 +15,7 @@ from indexer import sources
 from indexer.merge import Renamed
 from indexer.sources import CatalogSource
 from tests.audio_files import cached_tune, write_wav
-from tests.shelves import (
+from tests.catalogs import (
     ONE_A_SHARD,
     RATE,
     TUNE_S,

@@ -12,7 +12,7 @@ from astound.catalog import Catalog
 from engine.config import IngestConfig
 from engine.errors import RecipeMismatchError, StoreError
 from tests.audio_files import cached_tune, write_wav
-from tests.shelves import (
+from tests.catalogs import (
     N_TUNES,
     ONE_A_SHARD,
     RATE,
@@ -151,8 +151,8 @@ def test_file_that_can_no_longer_be_decoded_is_forgotten(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.rmtree(shard_of(catalog, 1))
-    monkeypatch.setattr("tests.shelves.Spectra.segment_s", 99.0)
-    monkeypatch.setattr("tests.shelves.RATE", 99 * RATE)
+    monkeypatch.setattr("tests.catalogs.Spectra.segment_s", 99.0)
+    monkeypatch.setattr("tests.catalogs.RATE", 99 * RATE)
     report = catalog.repair()
     assert [one.reason[:9] for one in report.removed] == ["too short", "too short"]
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from astound.catalog import Catalog
 from engine.store.tables import TrackRow
-from tests.shelves import RATE, add, clip, found, open_catalog, shard_of
+from tests.catalogs import RATE, add, clip, found, open_catalog, shard_of
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 import astound
 from astound.commands.main import cli
 from tests.audio_files import cached_tune, write_wav
-from tests.shelves import OtherSpectra, add, flip_a_byte, open_catalog, shard_of
+from tests.catalogs import OtherSpectra, add, flip_a_byte, open_catalog, shard_of
 
 RATE = 8000
 Run = Callable[..., Result]

@@ -11,7 +11,7 @@ from engine.errors import SilentAudioError
 from engine.records import Fingerprint, Vectors
 from engine.scan.buffer import AudioBuffer
 from tests.audio_files import cached_tune
-from tests.shelves import Spectra, _bands
+from tests.catalogs import Spectra, _bands
 
 RATE, SEGMENT_S = 8000, 1.0
 HOP_S, PIECE_S = 0.25, 4.0

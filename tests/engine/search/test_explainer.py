@@ -21,6 +21,7 @@ from engine.vectors.index import Index
 from engine.vectors.shard import write_shard
 from engine.vectors.storage import LocalStorage
 from tests.audio_files import cached_tune
+from tests.catalogs import Spectra
 from tests.engine.search.synthetic import (
     HOP_S,
     SEGMENT_S,
@@ -32,7 +33,6 @@ from tests.engine.search.synthetic import (
     unit,
 )
 from tests.engine.search.test_alignment_properties import indexed
-from tests.shelves import Spectra
 
 RATE = 8000
 TUNES = (0, 4, 6)  # that the tiny encoder tells apart

@@ -16,7 +16,7 @@ from engine.vectors import quantizer
 from engine.vectors.index import Index
 from engine.vectors.shard import write_shard
 from engine.vectors.storage import LocalStorage
-from tests.shelves import Spectra
+from tests.catalogs import Spectra
 
 DIM, HOP_S = 32, 0.5
 N_SEGMENTS, N_TRACKS, TRUE = 40, 30, 7
