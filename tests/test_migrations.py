@@ -107,7 +107,7 @@ def test_schema_head_is_the_newest_revision(sqlite: str) -> None:
     assert scripts.get_heads() == [SCHEMA_HEAD]
 
 
-def test_migrations_make_what_the_tables_say(database: str) -> None:
+def test_migrations_create_the_tables_of_the_models(database: str) -> None:
     ensure_schema(database)
     engine = connect(database)
     with engine.connect() as connection:
@@ -115,7 +115,9 @@ def test_migrations_make_what_the_tables_say(database: str) -> None:
     engine.dispose()
 
 
-def test_migrations_make_the_very_same_sqlite_schema(sqlite: str, tmp_path: Path) -> None:
+def test_migrations_create_the_same_sqlite_schema_as_the_models(
+    sqlite: str, tmp_path: Path
+) -> None:
     ensure_schema(sqlite)
     migrated, created = connect(sqlite), connect(tmp_path / "created.db")
     Base.metadata.create_all(created)
@@ -136,7 +138,7 @@ def test_downgrade_to_nothing_and_up_again(database: str) -> None:
     assert add_track(database) == 1
 
 
-def test_current_schema_is_left_alone(database: str) -> None:
+def test_current_schema_is_not_changed(database: str) -> None:
     ensure_schema(database)
     add_track(database)
     ensure_schema(database)
@@ -144,7 +146,7 @@ def test_current_schema_is_left_alone(database: str) -> None:
         assert store.track(1).metadata == {"genre": "g"}
 
 
-def test_looking_at_a_current_schema_loads_no_alembic(sqlite: str) -> None:
+def test_current_schema_needs_no_alembic(sqlite: str) -> None:
     ensure_schema(sqlite)
     code = (
         "import sys; from astound.migrate import ensure_schema; "
@@ -153,7 +155,7 @@ def test_looking_at_a_current_schema_loads_no_alembic(sqlite: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_newer_schema_is_refused_and_left_alone(database: str) -> None:
+def test_newer_schema_is_refused_and_not_changed(database: str) -> None:
     ensure_schema(database)
     add_track(database)
     engine = connect(database)

@@ -66,7 +66,7 @@ def test_imported_catalog_is_the_exported_one(
     assert new.import_(exported).n_skipped == 3
 
 
-def test_postgres_takes_an_export_in(
+def test_export_is_imported_into_postgres(
     catalog: Catalog, exported: Path, postgres: str, tmp_path: Path
 ) -> None:
     with open_catalog(tmp_path / "served", postgres) as served:
@@ -75,7 +75,7 @@ def test_postgres_takes_an_export_in(
         assert served.export(tmp_path / "again.astound") == 3
 
 
-def test_several_batches_make_the_same(
+def test_archive_in_several_batches_is_imported_alike(
     catalog: Catalog, new: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "MAX_SEGMENTS", 1)
@@ -151,7 +151,7 @@ def test_failed_export_leaves_the_earlier_one(catalog: Catalog, exported: Path) 
     assert sorted(path.name for path in exported.parent.iterdir()) == ["catalog", exported.name]
 
 
-def test_folder_that_is_not_there_is_named(catalog: Catalog, tmp_path: Path) -> None:
+def test_missing_folder_is_named(catalog: Catalog, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be written"):
         catalog.export(tmp_path / "no" / "a")
 
@@ -259,7 +259,7 @@ def test_bad_file_is_one_sentence(exported: Path, new: Catalog, name: str) -> No
     assert new.verify() == []
 
 
-def test_what_comes_before_the_damage_is_taken_over(exported: Path, new: Catalog) -> None:
+def test_tracks_before_the_damage_are_imported(exported: Path, new: Catalog) -> None:
     manifest(n_batches=9)(exported)
     with pytest.raises(ConfigError):
         new.import_(exported)
@@ -272,7 +272,7 @@ def test_other_recipe_is_refused_with_both_ids(catalog: Catalog, exported: Path)
         catalog.import_(exported)
 
 
-def test_no_damage_goes_unnoticed(catalog: Catalog, tmp_path: Path) -> None:
+def test_every_flipped_byte_is_detected_or_harmless(catalog: Catalog, tmp_path: Path) -> None:
     catalog.export(tmp_path / "whole", [1])
     whole = (tmp_path / "whole").read_bytes()
     rng = np.random.default_rng(0)
@@ -299,7 +299,7 @@ def _read(opened: ArchiveSource) -> list[tuple[object, bytes, bytes]]:
     ]
 
 
-def test_names_in_the_file_touch_nothing(exported: Path, new: Catalog, tmp_path: Path) -> None:
+def test_member_names_cannot_write_outside(exported: Path, new: Catalog, tmp_path: Path) -> None:
     with zipfile.ZipFile(exported, "a") as file:
         file.writestr("../../escaped", "x")
         file.writestr("/tmp/escaped", "x")
@@ -309,7 +309,7 @@ def test_names_in_the_file_touch_nothing(exported: Path, new: Catalog, tmp_path:
     assert not list(tmp_path.parent.rglob("escaped"))
 
 
-def test_partial_file_is_no_obstacle(catalog: Catalog, tmp_path: Path) -> None:
+def test_partial_file_of_a_crash_is_replaced(catalog: Catalog, tmp_path: Path) -> None:
     (tmp_path / f"a{PARTIAL_SUFFIX}").write_bytes(b"left by a crash")
     assert catalog.export(tmp_path / "a") == 3
     assert not (tmp_path / f"a{PARTIAL_SUFFIX}").exists()

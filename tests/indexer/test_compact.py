@@ -125,7 +125,7 @@ def test_large_catalog_becomes_trained_shards(
     assert_all_is_there(stocked, least)
 
 
-def test_what_is_added_later_joins_with_the_same_quantizer(stocked: Stocked) -> None:
+def test_tracks_added_later_use_the_same_quantizer(stocked: Stocked) -> None:
     stocked.add(20)
     stocked.compact(LARGE)
     before = Shard(stocked.shards.path(stocked.store.shard_names()[0]))
@@ -159,7 +159,7 @@ def test_deleted_tracks_are_dropped(stocked: Stocked, config: IndexConfig) -> No
     assert_all_is_there(stocked, 0.98)
 
 
-def test_shards_without_a_living_track_go(stocked: Stocked) -> None:
+def test_shards_without_tracks_are_deleted(stocked: Stocked) -> None:
     stocked.add(4)
     stocked.store.delete(sorted(stocked.vectors))
     stocked.compact(SMALL)
@@ -183,7 +183,7 @@ def test_empty_catalog_has_nothing_to_compact(stocked: Stocked) -> None:
     assert stocked.compact(SMALL).n_shards == 0
 
 
-def test_compact_storage_cannot_be_undone(stocked: Stocked) -> None:
+def test_storage_of_codes_cannot_be_undone(stocked: Stocked) -> None:
     stocked.add(20)
     stocked.compact(LARGE, "codes")
     assert not list(stocked.shards.folder.rglob("segments.i8"))
@@ -194,7 +194,7 @@ def test_compact_storage_cannot_be_undone(stocked: Stocked) -> None:
     assert set(stocked.kinds()) == {"codes"}
 
 
-def test_progress_ends_at_the_whole(stocked: Stocked) -> None:
+def test_progress_ends_at_the_total(stocked: Stocked) -> None:
     stocked.add(6)
     told: list[tuple[int, int]] = []
     Compaction(stocked.store, stocked.shards, SMALL).run(lambda *one: told.append(one))
@@ -214,7 +214,7 @@ def test_catalog_that_grew_is_trained_again(
         assert Shard(stocked.shards.path(name)).nlist == 64
 
 
-def test_what_a_crash_left_is_swept(stocked: Stocked) -> None:
+def test_shard_left_from_a_crash_is_swept(stocked: Stocked) -> None:
     stocked.add(4)
     write_shard(stocked.shards, [_stored(_music(99))])
     stocked.compact(SMALL)

@@ -146,7 +146,7 @@ SEEDS = [pytest.param(seed, marks=pytest.mark.slow) for seed in range(6)]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_killed_at_any_moment_and_run_again_is_as_good_as_undisturbed(
+def test_killed_ingest_run_again_equals_an_undisturbed_one(
     seed: int,
     start: Callable[..., subprocess.Popen[str]],
     undisturbed: Contents,
@@ -168,7 +168,7 @@ def test_killed_at_any_moment_and_run_again_is_as_good_as_undisturbed(
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_death_around_the_transaction_loses_nothing_twice(
+def test_kill_before_or_after_the_transaction_loses_and_repeats_nothing(
     after: bool,
     start: Callable[..., subprocess.Popen[str]],
     undisturbed: Contents,

@@ -49,7 +49,7 @@ def decode(decoder: Decoder, path: Path) -> Waveform:
 
 
 @pytest.mark.parametrize(("suffix", "rate"), [(".wav", 8000), (".flac", 44100), (".mp3", 22050)])
-def test_decoder_gives_what_reading_gives(
+def test_decoder_returns_the_same_samples_as_reading(
     suffix: str, rate: int, tmp_path: Path, decoder: Decoder
 ) -> None:
     path = write_audio(tmp_path / f"tune{suffix}", cached_tune(1, 3.0, rate), rate)

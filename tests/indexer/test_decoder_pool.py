@@ -99,7 +99,7 @@ def test_unwanted_content_is_not_decoded(tmp_path: Path) -> None:
     assert asked == [unwanted.content_hash, good.content_hash]
 
 
-def test_fault_while_asking_concerns_one_file_only(tmp_path: Path) -> None:
+def test_error_in_is_wanted_fails_one_file_only(tmp_path: Path) -> None:
     files = [write_noise(tmp_path / f"{i}.wav", i + 1) for i in range(3)]
     asked = []
 
@@ -179,6 +179,6 @@ def test_error_inside_leaves_nothing_behind(long_files: list[FoundFile]) -> None
         interrupted()
 
 
-def test_no_files_are_no_trouble() -> None:
+def test_no_files_give_no_recordings() -> None:
     with DecoderPool([], RATE, 2, want_all) as decoders:
         assert list(decoders) == []

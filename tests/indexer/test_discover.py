@@ -126,6 +126,6 @@ def test_pipe_is_a_failure(tmp_path: Path) -> None:
     assert answers == [Failure(str(tmp_path / "pipe.wav"), "not a regular file")]
 
 
-def test_nothing_gives_nothing(tmp_path: Path) -> None:
+def test_no_paths_and_an_empty_folder_give_nothing(tmp_path: Path) -> None:
     assert list(discover([])) == []
     assert list(discover([tmp_path])) == []

@@ -140,7 +140,7 @@ def test_second_run_skips_all_without_reading(full: Catalog, music: Path) -> Non
     assert full.stats().n_shards == 1
 
 
-def test_touched_file_is_skipped_by_content_and_then_at_sight(full: Catalog, music: Path) -> None:
+def test_touched_file_is_skipped_by_content_and_then_by_time(full: Catalog, music: Path) -> None:
     path = music / "1.wav"
     set_modified(path, 1_000_000_000)
     assert full.add(path, config=ONE_JOB).skipped == [Skipped(str(path), 2)]
@@ -169,7 +169,9 @@ def test_file_that_breaks_keeps_its_track(full: Catalog, music: Path) -> None:
     assert found(full, 1) == "1.wav"
 
 
-def test_copy_is_skipped_as_the_track_it_is(full: Catalog, music: Path, tmp_path: Path) -> None:
+def test_copy_is_skipped_with_the_id_of_its_track(
+    full: Catalog, music: Path, tmp_path: Path
+) -> None:
     copy = shutil.copy(music / "1.wav", tmp_path / "copy.wav")
     assert full.add(copy, config=ONE_JOB).skipped == [Skipped(str(copy), 2)]
     assert full.track(2).path == str(music / "1.wav")
@@ -182,7 +184,7 @@ def test_copies_in_one_run_become_one_track(catalog: Catalog, music: Path, n_job
     assert names(report) == (["0 copy.wav", "1.wav", "2.wav"], ["0.wav"], [])
 
 
-def test_moved_file_takes_its_track_along(full: Catalog, music: Path, tmp_path: Path) -> None:
+def test_moved_file_keeps_its_track(full: Catalog, music: Path, tmp_path: Path) -> None:
     moved = (music / "1.wav").rename(tmp_path / "moved.wav")
     assert full.add(moved, config=ONE_JOB).skipped == [Skipped(str(moved), 2)]
     assert full.track(str(moved)).id == 2
@@ -246,7 +248,7 @@ def test_metadata_becomes_tags_and_the_rest_is_free(
 
 
 @pytest.mark.parametrize("suffix", [".mp3", ".flac"])
-def test_tags_come_from_the_file_unless_noted_otherwise(
+def test_tags_come_from_the_file_unless_metadata_has_them(
     catalog: Catalog, tmp_path: Path, suffix: str
 ) -> None:
     path = write_audio(tmp_path / f"tagged{suffix}", cached_tune(0, TUNE_S, 22050), 22050)

@@ -164,7 +164,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "seed"), CASES)
-def test_command_killed_twice_and_repeated_is_as_good_as_undisturbed(
+def test_command_killed_twice_and_repeated_equals_an_undisturbed_one(
     name: str, seed: int, start: Callable[[Command], None], shelf: Path, tmp_path: Path
 ) -> None:
     command, folder = COMMANDS[name], tmp_path / "catalog"

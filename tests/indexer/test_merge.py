@@ -95,7 +95,9 @@ def test_source_is_left_as_it_is(own: Catalog, other: Catalog) -> None:
     assert (other._store.version(), shards_on_disk(other)) == before
 
 
-def test_what_is_noted_here_wins(own: Catalog, other: Catalog, tunes: Path) -> None:
+def test_tags_and_metadata_of_the_catalog_are_kept(
+    own: Catalog, other: Catalog, tunes: Path
+) -> None:
     other.update(str(tunes / "1.wav"), title="Theirs")
     other.update(str(tunes / "2.wav"), title="Renamed", metadata={"mood": "", "key": "D"})
     own.merge(other.folder)
@@ -104,7 +106,9 @@ def test_what_is_noted_here_wins(own: Catalog, other: Catalog, tunes: Path) -> N
     assert (track.title, track.metadata) == ("Renamed", {"key": "D"})
 
 
-def test_files_merged_are_known_at_sight(own: Catalog, other: Catalog, tunes: Path) -> None:
+def test_merged_files_are_skipped_without_reading(
+    own: Catalog, other: Catalog, tunes: Path
+) -> None:
     own.merge(other.folder)
     path = tunes / "2.wav"
     status = path.stat()
@@ -112,14 +116,14 @@ def test_files_merged_are_known_at_sight(own: Catalog, other: Catalog, tunes: Pa
     assert [one.track_id for one in own.add(path).skipped] == [3]
 
 
-def test_new_catalog_takes_recipe_and_hop_on(tmp_path: Path, other: Catalog) -> None:
+def test_new_catalog_adopts_recipe_and_hop(tmp_path: Path, other: Catalog) -> None:
     with open_catalog(tmp_path / "new") as new:
         assert new.merge(other.folder).n_merged == 3
         assert contents(new) == contents(other)
         assert new._store.settings() == other._store.settings()
 
 
-def test_empty_catalog_has_nothing_to_give(tmp_path: Path, own: Catalog) -> None:
+def test_merging_an_empty_catalog_changes_nothing(tmp_path: Path, own: Catalog) -> None:
     open_catalog(tmp_path / "empty").close()
     assert own.merge(tmp_path / "empty").n_merged == 0
 
@@ -145,7 +149,7 @@ def test_batches_are_bounded(other: Catalog, monkeypatch: pytest.MonkeyPatch, ow
 
 
 @pytest.mark.parametrize("config", [IngestConfig(), ONE_A_SHARD], ids=["one shard", "each"])
-def test_path_of_another_recording_gives_way(
+def test_path_of_another_recording_is_renamed(
     tmp_path: Path, tunes: Path, config: IngestConfig
 ) -> None:
     path = tmp_path / "music" / "a.wav"
@@ -166,7 +170,7 @@ def test_path_of_another_recording_gives_way(
         assert found(own, 0) == "a.wav"
 
 
-def test_path_made_up_is_checked_too(tmp_path: Path, tunes: Path) -> None:
+def test_new_path_is_free_too(tmp_path: Path, tunes: Path) -> None:
     with open_catalog(tmp_path / "own") as own, open_catalog(tmp_path / "other") as other:
         add(own, tunes, [0, 1])
         add(other, tunes, [2])
@@ -201,7 +205,7 @@ def test_catalog_is_not_merged_into_itself(own: Catalog) -> None:
         own.merge(own.folder)
 
 
-def test_missing_catalog_is_not_made(own: Catalog, tmp_path: Path) -> None:
+def test_missing_catalog_is_not_created(own: Catalog, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no catalog here"):
         own.merge(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
@@ -228,7 +232,7 @@ def test_shards_without_their_database_are_not_swept_away(tmp_path: Path, other:
 # -- while the source changes --------------------------------------------------------------------
 
 
-def test_source_that_is_compacted_meanwhile_is_read_to_the_end(
+def test_source_compacted_during_a_merge_is_read_to_the_end(
     own: Catalog, other: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = contents(other) | contents(own)

@@ -86,7 +86,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_damaged_shard_is_made_again_from_its_files(catalog: Catalog, name: str) -> None:
+def test_tracks_of_a_damaged_shard_are_fingerprinted_again(catalog: Catalog, name: str) -> None:
     before, tracks, healthy = contents(catalog), catalog.tracks(), shard_of(catalog, 3)
     bytes_before = {path: path.read_bytes() for path in healthy.iterdir()}
     DAMAGES[name](shard_of(catalog, 1))
@@ -101,7 +101,7 @@ def test_damaged_shard_is_made_again_from_its_files(catalog: Catalog, name: str)
     assert [found(catalog, number) for number in NUMBERS] == [f"{n}.wav" for n in NUMBERS]
 
 
-def test_postgres_is_mended_too(tmp_path: Path, tunes: Path, postgres: str) -> None:
+def test_catalog_in_postgres_is_repaired(tmp_path: Path, tunes: Path, postgres: str) -> None:
     with open_catalog(tmp_path / "catalog", postgres) as catalog:
         fill(catalog, tunes)
         before = contents(catalog)
@@ -147,7 +147,7 @@ def test_track_that_cannot_be_fingerprinted_again_is_removed(
     assert [found(catalog, number) for number in (1, 2, 3)] == ["1.wav", "2.wav", "3.wav"]
 
 
-def test_file_that_can_no_longer_be_decoded_is_forgotten(
+def test_file_that_can_no_longer_be_decoded_is_removed(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.rmtree(shard_of(catalog, 1))
@@ -166,7 +166,7 @@ def test_healthy_files_of_healthy_shards_are_not_needed(catalog: Catalog, music:
     assert contents(catalog) == before
 
 
-def test_shards_made_again_are_of_bounded_size(catalog: Catalog) -> None:
+def test_repaired_shards_are_of_bounded_size(catalog: Catalog) -> None:
     shutil.rmtree(shard_of(catalog, 1))
     catalog.repair(config=IngestConfig(n_jobs=1, max_segments=1))
     assert len(catalog._store.shards()) == 4
@@ -181,7 +181,7 @@ def test_orphans_are_swept(catalog: Catalog) -> None:
     assert contents(catalog) == before
 
 
-def test_healthy_catalog_is_left_alone(catalog: Catalog) -> None:
+def test_repair_of_an_intact_catalog_changes_nothing(catalog: Catalog) -> None:
     version = catalog._store.version()
     report = catalog.repair()
     assert (report.problems, report.swept, report.repaired, report.removed) == ([], [], [], [])
@@ -197,7 +197,7 @@ def test_damaged_shard_without_tracks_is_dropped(catalog: Catalog) -> None:
     assert catalog.verify() == []
 
 
-def test_wrong_encoder_forgets_nothing(catalog: Catalog) -> None:
+def test_repair_with_another_encoder_removes_nothing(catalog: Catalog) -> None:
     shutil.rmtree(shard_of(catalog, 1))
     with (
         open_catalog(catalog.folder, model=OtherSpectra()) as other,

@@ -56,14 +56,16 @@ def track(name: str, n_segments: int, content: str | None = None) -> NewTrack:
     )
 
 
-def test_nothing_to_commit_makes_nothing(sqlite_store: Store, shards: LocalStorage) -> None:
+def test_commit_without_recordings_writes_nothing(
+    sqlite_store: Store, shards: LocalStorage
+) -> None:
     writer = ShardWriter(sqlite_store, shards, NEVER)
     assert writer.commit() == []
     assert shards.names() == []
     assert sqlite_store.shard_names() == []
 
 
-def test_commit_makes_one_shard_of_all_that_waits(
+def test_commit_writes_all_pending_recordings_to_one_shard(
     sqlite_store: Store, shards: LocalStorage
 ) -> None:
     writer = ShardWriter(sqlite_store, shards, NEVER)
@@ -81,7 +83,7 @@ def test_commit_makes_one_shard_of_all_that_waits(
     assert sqlite_store.stats().n_bytes == sum(f.stat().st_size for f in shards.folder.glob("*/*"))
 
 
-def test_due_when_enough_segments_wait(sqlite_store: Store, shards: LocalStorage) -> None:
+def test_due_when_enough_segments_are_pending(sqlite_store: Store, shards: LocalStorage) -> None:
     config = IngestConfig(commit_every_s=1e9, max_segments=5)
     writer = ShardWriter(sqlite_store, shards, config)
     due = []
@@ -92,7 +94,7 @@ def test_due_when_enough_segments_wait(sqlite_store: Store, shards: LocalStorage
     assert [*due, writer.is_due] == [False, False, True, False]
 
 
-def test_due_when_it_has_waited_long_enough(
+def test_due_when_enough_time_has_passed(
     sqlite_store: Store, shards: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now_s = [1000.0]
@@ -107,7 +109,7 @@ def test_due_when_it_has_waited_long_enough(
     assert [*due, writer.is_due] == [False, True, False]
 
 
-def test_replaced_track_goes_when_the_new_one_comes(
+def test_replaced_track_is_deleted_with_the_commit_of_the_new_one(
     sqlite_store: Store, shards: LocalStorage
 ) -> None:
     writer = ShardWriter(sqlite_store, shards, NEVER)
@@ -129,7 +131,7 @@ def test_replaced_track_goes_when_the_new_one_comes(
         (track("b", 2), 77, TrackNotFoundError),
     ],
 )
-def test_refused_commit_shows_nothing_of_itself(
+def test_refused_commit_adds_no_tracks(
     sqlite_store: Store,
     shards: LocalStorage,
     bad: NewTrack,

@@ -59,7 +59,7 @@ def test_misplaced_tracks_are_problems(catalog: Catalog, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MISPLACED)
-def test_tracks_that_lie_astray_are_put_right(catalog: Catalog, name: str) -> None:
+def test_misplaced_tracks_are_repaired(catalog: Catalog, name: str) -> None:
     columns, _, track_ids = MISPLACED[name]
     put(catalog, 3, **columns)
     report = catalog.repair()
@@ -93,7 +93,7 @@ def test_shard_left_from_a_crash_is_no_problem(catalog: Catalog) -> None:
     assert catalog.verify() == []
 
 
-def test_file_that_cannot_be_read_is_a_problem_not_a_bug(catalog: Catalog) -> None:
+def test_unreadable_file_is_a_problem(catalog: Catalog) -> None:
     shard = shard_of(catalog, 4)
     header = json.loads((shard / "header.json").read_text())
     header["sha256"]["gone.npy"] = "0"
@@ -109,7 +109,7 @@ def test_progress_counts_shards(catalog: Catalog) -> None:
 
 
 @pytest.mark.parametrize("remove", [shutil.rmtree], ids=["removed"])
-def test_shard_another_process_compacts_meanwhile_is_no_problem(
+def test_shard_compacted_during_the_check_is_no_problem(
     catalog: Catalog, remove: Callable[[Path], None]
 ) -> None:
     def vanish(n_done: int, n_all: int) -> None:

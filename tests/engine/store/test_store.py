@@ -169,7 +169,7 @@ def test_unknown_track_is_not_found(store: Store, key: int | str) -> None:
         store.find([key])
 
 
-def test_several_are_found_at_once_in_the_order_given(store: Store) -> None:
+def test_find_returns_tracks_in_the_order_of_the_keys(store: Store) -> None:
     ids = add(store, *range(1, 3001))
     keys: list[int | str] = [ids[2], "/music/1.ogg", ids[0], *ids[::-1]]
     found = store.find(keys)
@@ -196,7 +196,7 @@ def test_tracks_can_be_read_as_they_were_added(store: Store) -> None:
     }
 
 
-def test_known_contents_and_paths_are_told(store: Store) -> None:
+def test_known_hashes_and_taken_paths_are_those_of_tracks(store: Store) -> None:
     add(store, *range(1, 2500))
     wanted = range(2400, 5000)
     hashes = store.known_hashes([new_track(n).content_hash for n in wanted])
@@ -262,7 +262,7 @@ def test_path_of_another_track_is_refused(store: Store) -> None:
     store.update(first, path="/music/1.ogg")
 
 
-def test_touched_and_moved_file_is_noted(store: Store) -> None:
+def test_update_file_stores_size_time_and_path(store: Store) -> None:
     (track_id,) = add(store, 1)
     store.update_file(track_id, n_bytes=5, modified_ns=6)
     assert store.known_files() == {"/music/1.ogg": (track_id, 5, 6)}
@@ -324,7 +324,7 @@ def moved(track_id: int, first_row: int, n_segments: int) -> Placement:
     )
 
 
-def test_replaced_shards_give_way_to_one(store: Store) -> None:
+def test_move_tracks_replaces_shards_with_one(store: Store) -> None:
     first, second = add(store, 1, 2)
     third, deleted = add(store, 3, 4, name="two")
     new = written_shard("new", [(60, 3), (40, 2), (80, 4)], n_bytes=77)
@@ -335,7 +335,7 @@ def test_replaced_shards_give_way_to_one(store: Store) -> None:
     assert (store.stats().n_stored_segments, store.stats().n_bytes) == (180, 77)
 
 
-def test_shards_with_tracks_left_are_kept(store: Store) -> None:
+def test_dropping_a_shard_with_tracks_changes_nothing(store: Store) -> None:
     first, _ = add(store, 1, 2)
     before = store.placements()
     with pytest.raises(StoreError, match="1 tracks"):
@@ -405,7 +405,7 @@ CHANGES: dict[str, Callable[[Store], object]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_another_reader_notices_every_change(database: str, change: str) -> None:
+def test_version_changes_for_other_readers_with_every_change(database: str, change: str) -> None:
     ensure_schema(database)
     with Store.open(database) as writer, Store.open(database) as reader:
         assert add(writer, 1) == [1]
@@ -448,7 +448,7 @@ def test_writers_at_the_same_moment_all_succeed(database: str) -> None:
 # -- what cannot be opened -----------------------------------------------------------------------
 
 
-def test_busy_database_says_so(sqlite: str) -> None:
+def test_busy_sqlite_database_is_a_busy_error(sqlite: str) -> None:
     ensure_schema(sqlite)
     other = sqlite3.connect(sqlite.removeprefix("sqlite:///"), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -457,7 +457,7 @@ def test_busy_database_says_so(sqlite: str) -> None:
     other.close()
 
 
-def test_busy_server_says_so(postgres: str) -> None:
+def test_busy_server_is_a_busy_error(postgres: str) -> None:
     ensure_schema(postgres)
     impatient = f"{postgres}&options=-c lock_timeout=100"
     with (
@@ -490,7 +490,7 @@ def test_unreachable_database_is_one_sentence_without_password(url: str) -> None
         assert len(message) > 20
 
 
-def test_missing_file_is_not_made(tmp_path: Path) -> None:
+def test_missing_file_is_not_created(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no such database"):
         Store.open(tmp_path / "catalog.db")
     assert not list(tmp_path.iterdir())

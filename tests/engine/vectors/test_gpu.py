@@ -114,7 +114,7 @@ def test_find_gpu_for_the_cpu_is_none(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.skipif(faiss.get_num_gpus() > 0, reason="FAISS has a GPU here")
 @pytest.mark.parametrize(("device", "n_warnings"), [("auto", 0), ("cuda", 1)])
-def test_find_gpu_without_a_gpu_warns_those_who_asked(
+def test_find_gpu_without_a_gpu_warns_for_cuda_only(
     caplog: pytest.LogCaptureFixture, device: str, n_warnings: int
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -128,7 +128,7 @@ def test_find_gpu_without_a_gpu_warns_those_who_asked(
 @BOTH
 @pytest.mark.parametrize("without", [(), (1, 5), (0, 1, 2, 3), (3, 4, 11)])
 @pytest.mark.parametrize("k", [1, 20])
-def test_search_equals_brute_force_over_living_tracks(
+def test_search_equals_brute_force_over_the_given_tracks(
     stored: Stored, kind: str, k: int, without: tuple[int, ...]
 ) -> None:
     index = Index(stored.shards, stored.living(without), "recipe", gpu(kind))
@@ -141,7 +141,7 @@ def test_search_equals_brute_force_over_living_tracks(
 
 
 @BOTH
-def test_search_for_more_than_there_is_finds_all(tmp_path: Path, kind: str) -> None:
+def test_search_for_more_than_all_rows_pads_with_no_address(tmp_path: Path, kind: str) -> None:
     few = Stored(tmp_path, ("flat",))
     alive = few.placements[1:3]  # rows that live begin behind one that does not
     hits = Index(LocalStorage(tmp_path), alive, "recipe", gpu(kind)).search(
@@ -167,19 +167,19 @@ def test_search_without_queries_finds_nothing(stored: Stored) -> None:
     assert index.search(np.zeros((0, DIM), np.float32), 5).addresses.shape == (0, 5)
 
 
-def test_search_for_more_than_a_gpu_finds_is_the_cpus(stored: Stored) -> None:
+def test_search_for_more_than_max_k_runs_on_the_cpu(stored: Stored) -> None:
     index = Index(stored.shards, stored.placements, "recipe", OnCpu())
     assert index.search(queries(2), MAX_K + 1).cosines.shape == (2, MAX_K + 1)
 
 
-def test_narrowed_index_finds_its_tracks_alone(stored: Stored) -> None:
+def test_narrowed_index_finds_its_tracks_only(stored: Stored) -> None:
     index = Index(stored.shards, stored.placements, "recipe", OnCpu()).among([2, 9])
     found = index.search(queries(5), 30).addresses
     assert set(np.unique(found >> 24)) <= {2, 9}
 
 
 @BOTH
-def test_search_from_many_threads_is_as_from_one(stored: Stored, kind: str) -> None:
+def test_search_from_many_threads_equals_brute_force(stored: Stored, kind: str) -> None:
     index = Index(stored.shards, stored.placements, "recipe", gpu(kind))
     asked = [queries()[first : first + 5] for first in range(0, 40, 5)] * 4
     with ThreadPoolExecutor(8) as pool:
@@ -193,7 +193,7 @@ def test_search_from_many_threads_is_as_from_one(stored: Stored, kind: str) -> N
 
 @BOTH
 @pytest.mark.parametrize("storage", ["full", "codes"])
-def test_trained_lists_are_as_near_as_the_cpus(kind: str, storage: Storage) -> None:
+def test_centroids_trained_on_a_gpu_are_as_good_as_on_the_cpu(kind: str, storage: Storage) -> None:
     sample = np.concatenate([music(number)[8:] for number in range(N_TRACKS)])
     indexes = [trained(storage), quantizer.train(sample, len(sample), storage, gpu=gpu(kind))]
     near = []
@@ -212,7 +212,7 @@ def _rotation(index: Any) -> Any:
 
 @BOTH
 @pytest.mark.parametrize("storage", ["full", "codes"])
-def test_filled_lists_equal_the_cpus(kind: str, storage: Storage) -> None:
+def test_lists_filled_on_a_gpu_equal_those_of_the_cpu(kind: str, storage: Storage) -> None:
     indexes = [trained(storage), trained(storage)]
     for index, device in zip(indexes, (None, gpu(kind)), strict=True):
         for number in range(N_TRACKS):
@@ -241,7 +241,7 @@ def test_shard_filled_on_a_gpu_is_searched_without_one(
     np.testing.assert_allclose(cosines[:, 0], exact.max(axis=1), atol=0.02)
 
 
-def test_lists_have_their_own_centroids_again_after_a_fault() -> None:
+def test_error_while_filling_restores_the_centroids() -> None:
     index = trained("full")
     with pytest.raises(AssertionError):
         quantizer.add(index, np.zeros((3, DIM + 1), np.float32), OnCpu())
@@ -284,7 +284,7 @@ def rows(rng: np.random.Generator) -> CountingRows:
 
 @pytest.mark.parametrize("n_bytes", [0, PART_BYTES, 3 * PART_BYTES + 1, 100 * PART_BYTES])
 @pytest.mark.parametrize("n", [1, 9, 60])
-def test_search_in_turns_equals_brute_force(
+def test_search_in_parts_equals_brute_force(
     rows: CountingRows, rng: np.random.Generator, n_bytes: int, n: int
 ) -> None:
     queries = unit(rng, 20)
@@ -308,7 +308,7 @@ def test_parts_that_fit_are_read_once(rows: CountingRows, rng: np.random.Generat
     assert rows.read == list(range(0, N_ROWS, PART_ROWS))
 
 
-def test_parts_that_do_not_fit_take_turns_with_the_oldest(
+def test_parts_that_do_not_fit_replace_the_least_recently_used(
     rows: CountingRows, rng: np.random.Generator
 ) -> None:
     index = rows.index(5 * PART_BYTES)
@@ -343,5 +343,5 @@ def test_half_precision_is_near_enough(rng: np.random.Generator, kind: str) -> N
 
 
 @pytest.mark.gpu
-def test_room_is_less_than_there_is() -> None:
+def test_usable_bytes_are_positive_and_bounded() -> None:
     assert 0 < gpu("gpu").usable_bytes() < 1 << 40

@@ -73,7 +73,7 @@ def stored(tmp_path: Path, rng: np.random.Generator) -> Stored:
 
 @pytest.mark.parametrize("without", [(), (7,), (4, 11), (12,), (3, 4, 7, 11), (3, 4, 7, 11, 12)])
 @pytest.mark.parametrize("k", [1, 20, 200])
-def test_search_equals_brute_force_over_living_tracks(
+def test_search_equals_brute_force_over_the_given_tracks(
     stored: Stored, rng: np.random.Generator, k: int, without: tuple[int, ...]
 ) -> None:
     queries = unit(rng, 15)
@@ -156,7 +156,7 @@ def test_open_missing_shard_is_refused(stored: Stored) -> None:
     stored.index(without=(12,))  # a shard nobody needs may be missing
 
 
-def test_open_shard_that_ends_too_early_is_refused(stored: Stored) -> None:
+def test_open_shard_with_too_few_rows_is_refused(stored: Stored) -> None:
     wrong = Placement(
         track_id=13,
         shard=stored.placements[-1].shard,
@@ -169,7 +169,9 @@ def test_open_shard_that_ends_too_early_is_refused(stored: Stored) -> None:
         Index(stored.shards, [wrong], "recipe")
 
 
-def test_narrowed_index_knows_those_tracks_only(stored: Stored, rng: np.random.Generator) -> None:
+def test_narrowed_index_equals_an_index_of_those_tracks(
+    stored: Stored, rng: np.random.Generator
+) -> None:
     queries = unit(rng, 9)
     whole, narrowed = stored.index(), stored.index().among([4, 7])
     alone = stored.index(without=(3, 11, 12))

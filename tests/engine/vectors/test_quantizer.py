@@ -16,7 +16,7 @@ def unit(rng: np.random.Generator, n: int, dim: int = DIM) -> NDArray[np.float32
 
 
 @pytest.mark.parametrize("dim", [2, 16, 128, 768])
-def test_codes_keep_vectors_nearly_and_are_stable(rng: np.random.Generator, dim: int) -> None:
+def test_codes_approximate_vectors_and_are_stable(rng: np.random.Generator, dim: int) -> None:
     vectors = unit(rng, 500, dim)
     codes = quantizer.encode(vectors)
     decoded = quantizer.decode(codes)
@@ -39,7 +39,7 @@ def test_lists_grow_with_the_catalog_within_bounds() -> None:
 
 
 @pytest.mark.parametrize("storage", ["full", "codes"])
-def test_trained_index_is_empty_and_tells_what_it_is(
+def test_trained_index_is_empty_and_has_its_storage(
     rng: np.random.Generator, storage: Storage
 ) -> None:
     index = quantizer.train(unit(rng, 1200), 1200, storage)

@@ -80,7 +80,7 @@ def brute_force(queries: Vectors, stored: Vectors) -> tuple[np.ndarray, np.ndarr
     return rows, np.take_along_axis(cosines, rows, axis=1)
 
 
-def test_shard_vectors_come_back_in_whole_steps(written: Path, vectors: Vectors) -> None:
+def test_shard_vectors_equal_the_decoded_codes(written: Path, vectors: Vectors) -> None:
     shard = Shard(written)
     assert shard.n_segments == 50
     assert shard.segment_hop_s == 0.5
@@ -93,7 +93,7 @@ def test_shard_vectors_come_back_in_whole_steps(written: Path, vectors: Vectors)
     np.testing.assert_array_equal(shard.clips(2, 1), kept(vectors[30:31]))
 
 
-def test_shard_read_vectors_are_the_callers_own(written: Path, vectors: Vectors) -> None:
+def test_shard_vectors_read_are_copies(written: Path, vectors: Vectors) -> None:
     shard = Shard(written)
     shard.vectors(0, 50)[:] = 0
     np.testing.assert_array_equal(shard.vectors(0, 50), kept(vectors))
@@ -146,7 +146,7 @@ def test_search_finds_only_what_is_alive(
     np.testing.assert_allclose(cosines[:, :n_alive], expected_cosines, atol=1e-6)
 
 
-def test_search_more_than_there_is_gives_no_row(written: Path, vectors: Vectors) -> None:
+def test_search_for_more_than_all_rows_pads_with_no_row(written: Path, vectors: Vectors) -> None:
     rows, _ = search(Shard(written), vectors[:3], 60)
     assert (rows[:, :50] >= 0).all()
     assert (rows[:, 50:] == -1).all()
@@ -221,7 +221,7 @@ def test_open_header_that_does_not_fit_is_refused(
         Shard(written)
 
 
-def test_open_shard_of_a_newer_astound_is_not_called_damaged(written: Path) -> None:
+def test_open_newer_shard_is_not_a_damaged_shard(written: Path) -> None:
     edit_header(written, version=VERSION + 1)
     with pytest.raises(NewerShardError, match="update astound") as caught:
         Shard(written)
@@ -229,7 +229,7 @@ def test_open_shard_of_a_newer_astound_is_not_called_damaged(written: Path) -> N
 
 
 @pytest.mark.parametrize("header", ["[]", "5", '"astound shard"', "{}", "null"])
-def test_open_header_of_another_kind_is_refused(written: Path, header: str) -> None:
+def test_open_header_that_is_no_object_of_a_shard_is_refused(written: Path, header: str) -> None:
     (written / "header.json").write_text(header)
     with pytest.raises(ShardError, match="not an astound shard"):
         Shard(written)
@@ -253,7 +253,7 @@ def test_open_damaged_size_is_refused(written: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["segments.faiss", "clips.i8"])
-def test_damage_notices_one_flipped_bit(written: Path, file: str) -> None:
+def test_damage_detects_one_flipped_bit(written: Path, file: str) -> None:
     shard = Shard(written)
     assert shard.damage() == []
     content = bytearray((written / file).read_bytes())
@@ -363,16 +363,14 @@ def test_large_shard_finds_only_what_is_alive(trained_shard: Path, large: Vector
     assert (rows >= 0).any(axis=1).all()
 
 
-def test_large_shard_gives_more_when_it_looks_into_more_lists(
-    trained_shard: Path, large: Vectors
-) -> None:
+def test_large_shard_finds_more_with_more_probes(trained_shard: Path, large: Vectors) -> None:
     shard = Shard(trained_shard)
     few, _ = search(shard, large[:30], 400, nprobe=1)
     many, _ = search(shard, large[:30], 400, nprobe=16)
     assert (few >= 0).sum() < (many >= 0).sum()
 
 
-def test_large_shard_trains_the_next_one(trained_shard: Path, large: Vectors) -> None:
+def test_trained_index_of_a_shard_fills_another(trained_shard: Path, large: Vectors) -> None:
     shard = Shard(trained_shard)
     trained = shard.read_trained()
     assert trained is not None
@@ -395,7 +393,7 @@ def test_large_shard_truncated_is_refused(
         Shard(copy)
 
 
-def test_more_queries_than_are_looked_up_together(
+def test_rescoring_in_blocks_gives_the_same_cosines(
     trained_shard: Path, large: Vectors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shard = Shard(trained_shard)

@@ -28,19 +28,19 @@ def path(codes: Codes, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(rows=st.lists(st.integers(0, N_ROWS - 1)))
-def test_picks_what_was_written(rows: list[int], codes: Codes, path: Path) -> None:
+def test_read_rows_returns_what_was_written(rows: list[int], codes: Codes, path: Path) -> None:
     wanted = np.unique(np.array(rows, np.int64))
     picked = VectorFile(path, N_ROWS, DIM).read_rows(wanted)
     np.testing.assert_array_equal(picked, codes[wanted])
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, N_ROWS), (3, 4), (7, 7), (499, 500)])
-def test_reads_a_stretch(first: int, last: int, codes: Codes, path: Path) -> None:
+def test_read_returns_consecutive_rows(first: int, last: int, codes: Codes, path: Path) -> None:
     stretch = VectorFile(path, N_ROWS, DIM).read(first, last)
     np.testing.assert_array_equal(stretch, codes[first:last])
 
 
-def test_threads_do_not_disturb_each_other(codes: Codes, path: Path) -> None:
+def test_reads_from_several_threads_are_independent(codes: Codes, path: Path) -> None:
     file = VectorFile(path, N_ROWS, DIM)
     rows = [np.arange(first, N_ROWS, 41) for first in range(40)]
     with ThreadPoolExecutor(4) as pool:
@@ -58,7 +58,7 @@ def test_missing_file_is_refused(tmp_path: Path) -> None:
         VectorFile(tmp_path / "none.i8", N_ROWS, DIM)
 
 
-def test_file_that_was_cut_is_noticed(codes: Codes, tmp_path: Path) -> None:
+def test_file_truncated_while_open_is_an_error(codes: Codes, tmp_path: Path) -> None:
     path = tmp_path / "rows.i8"
     codes.tofile(path)
     file = VectorFile(path, N_ROWS, DIM)
