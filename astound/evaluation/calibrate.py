@@ -1,15 +1,14 @@
-"""How sure a catalog's own music may make us: its confidence curve and threshold, fitted on clips.
+"""Fit the confidence curve and the threshold on clips of a catalog's own tracks.
 
-Clips of its tracks are degraded as people meet music, and asked for twice: as the catalog is, and
-without the tracks that hold them. What is told of the outcome is measured on tracks that the curve
-it is measured with has not seen.
+Every clip is degraded and queried twice: in the whole catalog, and without the tracks that contain
+it. The report is cross-validated: each half of the music is scored with a curve of the other half.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -41,30 +40,30 @@ N_QUERIES = 500
 
 Fit: TypeAlias = Callable[[Sequence[Answer]], Calibration]
 
-# Fewer say nothing about music that is not among them.
-_LEAST_TRACKS = 8
-# Clips of many tracks tell more than many clips of one; decoding takes little of the time.
-_CLIPS_OF_TRACK = 2
+# Fewer tracks do not represent other music.
+_MIN_TRACKS = 8
+# Few, because clips of many tracks are more informative, and decoding takes little of the time.
+_CLIPS_PER_TRACK = 2
 _N_ATTEMPTS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationReport:
-    """A calibration fitted on all clips, and what those like it do on tracks they have not seen.
+    """A calibration fitted on all clips, with cross-validated measurements.
 
     Parameters
     ----------
     calibration : Calibration
     false_accept_rate : float
-        What was wished for.
+        The target.
     reliability : Reliability
-        Of the best answers, half of them to queries whose music was left out.
+        Of the best answers; half of the queries are without the tracks that contain them.
     hits : Share
-        Queries whose music was there that have it as their best answer.
-    kept : Share
-        Right best answers that pass the threshold.
+        Queries of music in the catalog whose best answer is right.
+    accepted : Share
+        Right best answers that reach the threshold.
     false_accepts : Share
-        Queries whose music was left out that get a match all the same.
+        Queries of music not in the catalog that get a match.
     n_tracks : int
         Tracks the clips were cut from; the same audio counts once.
     """
@@ -73,12 +72,12 @@ class CalibrationReport:
     false_accept_rate: float
     reliability: Reliability
     hits: Share
-    kept: Share
+    accepted: Share
     false_accepts: Share
     n_tracks: int
 
 
-def calibrate(  # noqa: PLR0913 - each is a choice people make, by name
+def calibrate(  # noqa: PLR0913 - keywords of the public API
     catalog: Catalog,
     *,
     false_accept_rate: float = FALSE_ACCEPT_RATE,
@@ -96,17 +95,17 @@ def calibrate(  # noqa: PLR0913 - each is a choice people make, by name
     Parameters
     ----------
     catalog : Catalog
-        Its tracks' files are needed, those that still exist.
+        Clips are cut from the files of its tracks that still exist.
     false_accept_rate : float
-        Share of queries of music that is not in the catalog that may get a match, in (0, 1).
+        Fraction of queries of music not in the catalog that may get a match, in (0, 1).
     n_queries : int
         Number of clips, of 1 to 10 seconds.
     noise, speech, rooms : Path, optional
-        Folders of recorded noise, speech and room impulse responses; what has none is made up.
+        Folders of recorded noise, speech and room impulse responses; synthesised by default.
     seed : int
-        Decides all that is random; not negative.
+        Random seed, at least 0.
     on_progress : callable, optional
-        Told how many of how many files are done.
+        Called with the number of files done and in total.
 
     Returns
     -------
@@ -115,19 +114,19 @@ def calibrate(  # noqa: PLR0913 - each is a choice people make, by name
     Raises
     ------
     StoreError
-        Too few tracks have their file where it was.
+        Too few tracks have readable files.
     ConfigError
-        A folder has no audio that can be read.
+        A folder contains no readable audio.
     """
     rate, context = catalog.fingerprinter.sample_rate, catalog.search_context()
     conditions = AcousticConditions.from_folders(
         rate, seed, noise=noise, speech=speech, rooms=rooms
     )
-    examiner = _Examiner(catalog.fingerprinter, context, conditions, seed)
-    n_sources = max(math.ceil(n_queries / _CLIPS_OF_TRACK), 2 * _LEAST_TRACKS)
-    sources = excerpts.of_tracks(catalog.tracks(), n_sources, seed)
-    tasks = excerpts.tasks(sources, n_queries)
-    trials = list(excerpts.each(examiner.trials, tasks, on_progress))
+    trial_runner = _TrialRunner(catalog.fingerprinter, context, conditions, seed)
+    n_sources = max(math.ceil(n_queries / _CLIPS_PER_TRACK), 2 * _MIN_TRACKS)
+    sources = excerpts.select_tracks(catalog.tracks(), n_sources, seed)
+    tasks = excerpts.split_clips(sources, n_queries)
+    trials = list(excerpts.run_tasks(trial_runner.run, tasks, on_progress))
     report = _report(
         trials,
         partial(
@@ -139,36 +138,36 @@ def calibrate(  # noqa: PLR0913 - each is a choice people make, by name
         ),
         false_accept_rate,
     )
-    if report.n_tracks < _LEAST_TRACKS:
+    if report.n_tracks < _MIN_TRACKS:
         raise StoreError(
-            f"{catalog.folder}: {report.n_tracks} different tracks gave clips; to calibrate, "
-            f"{_LEAST_TRACKS} are needed whose files can be read, and more clips than that"
+            f"{catalog.folder}: {report.n_tracks} different tracks gave clips; calibration needs "
+            f"{_MIN_TRACKS} tracks with readable files, and more clips than tracks"
         )
     return report
 
 
 class _Trial(NamedTuple):
-    """A clip asked for with and without its music; `holder` is the first track that holds it."""
+    """Answers to a clip with and without its music; `track_id` is the first that contains it."""
 
-    holder: int
+    track_id: int
     answers: tuple[Answer, Answer]
 
 
 @dataclass(frozen=True)
-class _Examiner:
-    """Cuts clips from a source, degrades them, and asks for them."""
+class _TrialRunner:
+    """Cuts clips from a source, degrades them and queries them."""
 
     fingerprinter: AudioFingerprinter
     context: SearchContext
     conditions: AcousticConditions
     seed: int
 
-    def trials(self, task: Task) -> Iterator[_Trial]:
+    def run(self, task: Task) -> Iterator[_Trial]:
         rate = self.fingerprinter.sample_rate
         try:
-            waveform = excerpts.read(task.source, rate)
+            waveform = excerpts.read_source(task.source, rate)
         except AudioError as error:
-            log.warning("left out: %s", error)
+            log.warning("skipped: %s", error)
             return
         sampler = self._sampler(waveform)
         for k, number in enumerate(task.numbers, task.numbers.start):
@@ -177,7 +176,7 @@ class _Examiner:
                 if duration_s * rate <= len(waveform):
                     yield from self._trial(sampler, task.source.track_id, number, duration_s)
             except AudioError as error:  # silence
-                log.info("left out: %s: %s", task.source.path, error)
+                log.info("skipped: %s: %s", task.source.path, error)
 
     def _sampler(self, waveform: Waveform) -> PairSampler:
         conditions = self.conditions
@@ -197,40 +196,40 @@ class _Examiner:
         n_drawn = max(n_samples, round(excerpts.MIN_EXCERPT_S * rate))
         for attempt in range(_N_ATTEMPTS):
             clean, degraded, _ = sampler.draw(Rng((self.seed, number, attempt)), 1, n_drawn)
-            held = set(self._holders(clean[0].numpy()))
-            # Without its own track it goes over the end of the recording to its beginning.
-            if track_id in held:
+            containing = set(
+                excerpts.tracks_containing(clean[0].numpy(), self.fingerprinter, self.context)
+            )
+            # An excerpt that wraps around the end of the recording is not contained in it.
+            if track_id in containing:
                 first = (n_drawn - n_samples) // 2
-                yield self._asked(degraded[0, first : first + n_samples].numpy(), held)
+                clip = degraded[0, first : first + n_samples].numpy()
+                yield self._query_twice(clip, containing)
                 return
 
-    def _holders(self, clean: Waveform) -> Iterable[int]:
-        return excerpts.tracks_containing(clean, self.fingerprinter, self.context)
-
-    def _asked(self, clip: Waveform, held: set[int]) -> _Trial:
+    def _query_twice(self, clip: Waveform, containing: set[int]) -> _Trial:
         context = self.context
         hop_s = self.fingerprinter.hop_within(context.search.query_hop_s, context.reference_hop_s)
         fingerprint = self.fingerprinter.fingerprint([clip], hop_s)
-        known = self._answer(clip, fingerprint, context.index, held)
-        others = excerpts.without(context.index, held)
-        return _Trial(min(held), (known, self._answer(clip, fingerprint, others, set())))
+        known = self._answer(clip, fingerprint, context.index, containing)
+        others = excerpts.without_tracks(context.index, containing)
+        return _Trial(min(containing), (known, self._answer(clip, fingerprint, others, set())))
 
     def _answer(
-        self, clip: Waveform, fingerprint: Fingerprint, index: VectorIndex, held: set[int]
+        self, clip: Waveform, fingerprint: Fingerprint, index: VectorIndex, containing: set[int]
     ) -> Answer:
         context = replace(self.context, index=index, stopwatch=Stopwatch())
         candidates = best_candidates(fingerprint, clip, SpeedSearch(self.fingerprinter, context))
-        right = tuple(one.track_id in held for one in candidates)
+        right = tuple(candidate.track_id in containing for candidate in candidates)
         return Answer(
             candidates=candidates,
             right=right,
             audible_s=fingerprint.audible_s,
-            is_known=bool(held),
+            is_known=bool(containing),
         )
 
 
-class _Verdict(NamedTuple):
-    """What a curve says of an answer that it was not fitted to."""
+class _Scored(NamedTuple):
+    """An answer, scored with a curve that was not fitted to it."""
 
     confidence: float
     is_right: bool
@@ -238,30 +237,31 @@ class _Verdict(NamedTuple):
     answer: Answer
 
 
-def _verdicts(trials: Sequence[_Trial], fit: Fit) -> Iterator[_Verdict]:
-    """Fit on one half of the music and judge the other, and the other way round."""
-    holders = sorted({one.holder for one in trials})
+def _cross_validate(trials: Sequence[_Trial], fit: Fit) -> Iterator[_Scored]:
+    """Fit on one half of the music and score the other, and vice versa."""
+    track_ids = sorted({trial.track_id for trial in trials})
     halves: list[list[Answer]] = [[], []]
-    for one in trials:
-        halves[holders.index(one.holder) % 2] += one.answers
-    for judged, fitted in (halves, halves[::-1]):
+    for trial in trials:
+        halves[track_ids.index(trial.track_id) % 2] += trial.answers
+    for held_out, fitted in (halves, halves[::-1]):
         curve = fit(fitted)
-        for answer in judged:
+        for answer in held_out:
             confidence, is_right = answer.best(curve)
-            yield _Verdict(confidence, is_right, confidence >= curve.min_confidence, answer)
+            yield _Scored(confidence, is_right, confidence >= curve.min_confidence, answer)
 
 
 def _report(trials: Sequence[_Trial], fit: Fit, false_accept_rate: float) -> CalibrationReport:
-    verdicts = list(_verdicts(trials, fit))
-    told = [one for one in verdicts if one.answer.candidates]
+    scored = list(_cross_validate(trials, fit))
+    answered = [one for one in scored if one.answer.candidates]
     return CalibrationReport(
-        calibration=fit([x for one in trials for x in one.answers]),
+        calibration=fit([answer for trial in trials for answer in trial.answers]),
         false_accept_rate=false_accept_rate,
         reliability=reliability(
-            np.array([one.confidence for one in told]), np.array([one.is_right for one in told])
+            np.array([one.confidence for one in answered]),
+            np.array([one.is_right for one in answered]),
         ),
-        hits=share(one.is_right for one in verdicts if one.answer.is_known),
-        kept=share(one.is_accepted for one in verdicts if one.is_right),
-        false_accepts=share(one.is_accepted for one in verdicts if not one.answer.is_known),
-        n_tracks=len({one.holder for one in trials}),
+        hits=share(one.is_right for one in scored if one.answer.is_known),
+        accepted=share(one.is_accepted for one in scored if one.is_right),
+        false_accepts=share(one.is_accepted for one in scored if not one.answer.is_known),
+        n_tracks=len({trial.track_id for trial in trials}),
     )

@@ -1,4 +1,4 @@
-"""Recordings to cut clips from, and which tracks of a catalog hold the music of one."""
+"""Recordings to cut clips from, and the tracks of a catalog that contain a clip."""
 
 from __future__ import annotations
 
@@ -22,122 +22,122 @@ from engine.search.context import SearchContext, Stopwatch
 T = TypeVar("T")
 
 MIN_EXCERPT_S = 5.0
-"""Seconds of clean music that tell for sure which tracks hold it."""
+"""Seconds of clean music that reliably identify the tracks that contain it."""
 
-# More of a recording is not decoded.
-_LONGEST_S = 600.0
+# Longer recordings are read up to here.
+_MAX_LENGTH_S = 600.0
 
 
 class Source(NamedTuple):
-    """A file to cut clips from, and the track it is, None if the catalog does not know it."""
+    """A file to cut clips from, with the id of its track, or None if it is not a track."""
 
     path: str
     track_id: int | None
 
 
 class Task(NamedTuple):
-    """A source with the numbers of the clips to cut from it; a number decides all about a clip."""
+    """A source with the numbers of the clips to cut from it; a number seeds all of a clip."""
 
     source: Source
     numbers: range
 
 
-def of_tracks(tracks: Sequence[Track], n: int, seed: int) -> list[Source]:
-    """Choose at most `n` tracks whose files still exist.
+def select_tracks(tracks: Sequence[Track], n: int, seed: int) -> list[Source]:
+    """Select at most `n` tracks whose files still exist.
 
     Raises
     ------
     StoreError
         There is none.
     """
-    found = chosen([Source(one.path, one.id) for one in tracks], n, seed)
+    selected = select([Source(track.path, track.id) for track in tracks], n, seed)
     if not tracks:
-        raise StoreError("the catalog has no tracks to cut clips from; `astound add` takes some in")
-    if not found:
+        raise StoreError("catalog has no tracks to cut clips from; add some with `astound add`")
+    if not selected:
         raise StoreError(
-            f"not one of the catalog's {len(tracks)} tracks has its file where it was; "
-            "`astound update ID --path` tells where one lies now"
+            f"files of all {len(tracks)} tracks are missing; "
+            "set their new locations with `astound update ID --path`"
         )
-    return found
+    return selected
 
 
-def chosen(sources: Sequence[Source], n: int, seed: int) -> list[Source]:
-    """Choose at most `n` of the sources, leaving out files that are gone."""
+def select(sources: Sequence[Source], n: int, seed: int) -> list[Source]:
+    """Select at most `n` of the sources at random, without missing files."""
     order = np.random.default_rng(seed).permutation(len(sources))
     return list(islice((sources[i] for i in order if os.path.isfile(sources[i].path)), n))
 
 
-def tasks(sources: Sequence[Source], n_clips: int) -> list[Task]:
-    """Spread clips over sources as evenly as can be."""
+def split_clips(sources: Sequence[Source], n_clips: int) -> list[Task]:
+    """Divide clips among the sources as evenly as possible."""
     step = max(len(sources), 1)
     return [Task(source, range(i, n_clips, step)) for i, source in enumerate(sources)]
 
 
-def read(source: Source, sample_rate: int) -> Waveform:
+def read_source(source: Source, sample_rate: int) -> Waveform:
     """Decode the first ten minutes of a source; AudioError if it cannot be read.
 
     Returns
     -------
     float32 array of shape (n_samples,)
     """
-    return decode.read(source.path, sample_rate, end_s=_LONGEST_S)
+    return decode.read(source.path, sample_rate, end_s=_MAX_LENGTH_S)
 
 
 def tracks_containing(
     clean: Waveform, fingerprinter: AudioFingerprinter, context: SearchContext
 ) -> dict[int, float]:
-    """Find every track that holds the very same audio: a single, an album, a re-encoded file.
+    """Find all tracks that contain the same audio, such as single, album and re-encoded file.
 
     Parameters
     ----------
     clean : float32 array of shape (n_samples,)
-        `MIN_EXCERPT_S` seconds or more.
+        At least `MIN_EXCERPT_S` seconds.
     fingerprinter : AudioFingerprinter
     context : SearchContext
 
     Returns
     -------
     dict
-        For each track, where in it the excerpt's second 0 lies, in seconds.
+        Track ids, and the offset of the excerpt in each track in seconds.
 
     Raises
     ------
     AudioError
-        The excerpt is silent or too short.
+        The excerpt is silent or shorter than a segment.
     """
     hop_s = fingerprinter.hop_within(context.search.query_hop_s, context.reference_hop_s)
     fingerprint = fingerprinter.fingerprint([clean], hop_s)
-    found = find_candidates(fingerprint, replace(context, stopwatch=Stopwatch()))
-    return {one.track_id: one.offset_s for one in found if one.score >= MIN_SAME_AUDIO}
+    candidates = find_candidates(fingerprint, replace(context, stopwatch=Stopwatch()))
+    return {c.track_id: c.offset_s for c in candidates if c.score >= MIN_SAME_AUDIO}
 
 
-def without(index: VectorIndex, held: Iterable[int]) -> VectorIndex:
-    """Leave tracks out of an index."""
-    return index.among(set(index.track_ids).difference(held))
+def without_tracks(index: VectorIndex, track_ids: Iterable[int]) -> VectorIndex:
+    """Restrict an index to all other tracks."""
+    return index.among(set(index.track_ids).difference(track_ids))
 
 
-def each(
-    ask: Callable[[Task], Iterable[T]],
+def run_tasks(
+    run: Callable[[Task], Iterable[T]],
     tasks: Sequence[Task],
     on_progress: Callable[[int, int], None],
 ) -> Iterator[T]:
-    """Carry tasks out, several at a time.
+    """Run tasks in several threads.
 
     Parameters
     ----------
-    ask : callable
-        Gives the answers to one task.
+    run : callable
+        Returns the results of one task.
     tasks : sequence of Task
     on_progress : callable
-        Told how many are done, and how many there are.
+        Called with the number of tasks done and in total.
 
     Yields
     ------
     object
-        The answers, in the order of the tasks.
+        The results, in the order of the tasks.
     """
     on_progress(0, len(tasks))
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for n_done, answers in enumerate(threads.map(lambda one: list(ask(one)), tasks), 1):
-            yield from answers
+        for n_done, results in enumerate(threads.map(lambda task: list(run(task)), tasks), 1):
+            yield from results
             on_progress(n_done, len(tasks))

@@ -1,4 +1,4 @@
-"""Whether answers are right as often as they claim to be: shares, and confidences in bins."""
+"""Shares with confidence intervals, and the reliability of confidences."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _N_BINS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """A counted share with its 95 % interval (Wilson); all None when nothing was counted."""
+    """A share with its 95 % Wilson interval; its values are None if nothing was counted."""
 
     n_yes: int
     n: int
@@ -26,7 +26,7 @@ class Share:
 
 @dataclass(frozen=True, kw_only=True)
 class Bin:
-    """Answers of similar confidence: what they promised and what they kept."""
+    """Answers of similar confidence: their mean confidence and the share of right ones."""
 
     low: float
     high: float
@@ -37,9 +37,9 @@ class Bin:
 
 @dataclass(frozen=True, kw_only=True)
 class Reliability:
-    """Expected calibration error over ten bins of equal width; None without any answer.
+    """Expected calibration error over ten bins of equal width; None without answers.
 
-    It depends on how many of the queries are of absent music: it is that of this mixture.
+    It depends on the share of queries of music that is not in the catalog.
     """
 
     expected_error: float | None
@@ -47,7 +47,7 @@ class Reliability:
 
 
 def share(flags: Iterable[bool]) -> Share:
-    """Count a share and its 95 % Wilson interval (Wilson 1927)."""
+    """Compute a share and its 95 % interval (Wilson 1927)."""
     counted = list(flags)
     n_yes, n = sum(counted), len(counted)
     if n == 0:
@@ -60,7 +60,7 @@ def share(flags: Iterable[bool]) -> Share:
 
 
 def reliability(confidences: NDArray[np.float64], right: NDArray[np.bool_]) -> Reliability:
-    """Compare what answers promise with what they keep (Guo et al. 2017, arXiv 1706.04599).
+    """Compare confidences with the share of right answers (Guo et al. 2017, arXiv 1706.04599).
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ def write_calibration(report: CalibrationReport, out: IO[str]) -> None:
     lines = (
         f"expected calibration error {'-' if error is None else f'{error:.3f}'}",
         f"best answer is right: {_interval(report.hits)}",
-        f"right answers accepted: {_interval(report.kept)}",
+        f"right answers accepted: {_interval(report.accepted)}",
         f"false accepts: {_interval(report.false_accepts)}",
         f"threshold {threshold:.4f}, from clips of {report.n_tracks} tracks",
     )

@@ -84,14 +84,14 @@ def test_absent_clips_are_asked_without_every_track_that_holds_them(
     )
     conditions = AcousticConditions.from_folders(RATE, 0)
     context = catalog.search_context()
-    examiner = calibration._Examiner(catalog.fingerprinter, context, conditions, 0)
-    tasks = excerpts.tasks(excerpts.of_tracks(catalog.tracks(), 100, 0), N_TUNES + 1)
+    runner = calibration._TrialRunner(catalog.fingerprinter, context, conditions, 0)
+    tasks = excerpts.split_clips(excerpts.select_tracks(catalog.tracks(), 100, 0), N_TUNES + 1)
     n_right = 0
     assert len(tasks) == N_TUNES + 1
     for task in tasks:
         own = name(catalog, task.source.track_id or 0)
         twins = {"3.wav", "3.flac"} if own[0] == "3" else {own}
-        (trial,) = examiner.trials(task)
+        (trial,) = runner.run(task)
         known, absent = trial.answers
         assert (known.is_known, absent.is_known) == (True, False)
         found = [name(catalog, one.track_id) for one in known.candidates]
@@ -173,5 +173,7 @@ def test_catalog_without_any_calibration_gets_one(
 
 def test_too_few_tracks_are_refused(catalog: Catalog) -> None:
     catalog.delete([1, 2, 3])
-    with pytest.raises(StoreError, match=r"7 different tracks gave clips; .* 8 are needed"):
+    with pytest.raises(
+        StoreError, match=r"7 different tracks gave clips; calibration needs 8 tracks"
+    ):
         calibrated(catalog)

@@ -52,46 +52,46 @@ def test_every_track_with_the_same_audio_holds_an_excerpt_and_no_other(shelf: Ca
 
 def test_tracks_left_out_are_never_found(shelf: Catalog) -> None:
     every = shelf.index.track_ids
-    narrowed = excerpts.without(shelf.index, every[1:3])
+    narrowed = excerpts.without_tracks(shelf.index, every[1:3])
     assert narrowed.track_ids == [every[0], *every[3:]]
     stored = shelf.index.vectors(every[1], 0, 5)
     addresses = narrowed.search(stored, 1000).addresses
     assert not {every[1], every[2]} & set((addresses[addresses >= 0] >> 24).tolist())
-    assert excerpts.without(shelf.index, every).track_ids == []
+    assert excerpts.without_tracks(shelf.index, every).track_ids == []
 
 
 def test_choice_repeats_with_its_seed_and_leaves_out_files_that_are_gone(tmp_path: Path) -> None:
     sources = [Source(str(tmp_path / f"{k}.wav"), k) for k in range(20)]
     for one in sources[::2]:
         Path(one.path).touch()
-    chosen = excerpts.chosen(sources, 6, 3)
+    chosen = excerpts.select(sources, 6, 3)
     assert len(chosen) == len(set(chosen)) == 6
     assert all(one in sources[::2] for one in chosen)
-    assert chosen == excerpts.chosen(sources, 6, 3)
-    assert chosen != excerpts.chosen(sources, 6, 4)
-    assert len(excerpts.chosen(sources, 100, 3)) == 10
+    assert chosen == excerpts.select(sources, 6, 3)
+    assert chosen != excerpts.select(sources, 6, 4)
+    assert len(excerpts.select(sources, 100, 3)) == 10
 
 
 def test_tracks_without_their_files_are_refused_clearly(shelf: Catalog) -> None:
     gone = [replace(track, path="/gone.wav") for track in shelf.tracks()]
-    with pytest.raises(StoreError, match=r"not one of the catalog's 5 tracks has its file.*update"):
-        excerpts.of_tracks(gone, 3, 0)
+    with pytest.raises(StoreError, match=r"files of all 5 tracks are missing.*update"):
+        excerpts.select_tracks(gone, 3, 0)
     with pytest.raises(StoreError, match=r"no tracks.*astound add"):
-        excerpts.of_tracks([], 3, 0)
+        excerpts.select_tracks([], 3, 0)
 
 
 def test_tasks_give_every_clip_to_one_source_and_all_nearly_as_many() -> None:
-    tasks = excerpts.tasks([Source(str(k), k) for k in range(4)], 10)
+    tasks = excerpts.split_clips([Source(str(k), k) for k in range(4)], 10)
     assert sorted(number for task in tasks for number in task.numbers) == list(range(10))
     assert Counter(len(task.numbers) for task in tasks) == {3: 2, 2: 2}
-    assert excerpts.tasks([], 10) == []
+    assert excerpts.split_clips([], 10) == []
 
 
 def test_answers_come_in_the_order_of_the_tasks_with_progress() -> None:
     told: list[tuple[int, int]] = []
-    tasks = excerpts.tasks([Source(str(k), k) for k in range(5)], 10)
+    tasks = excerpts.split_clips([Source(str(k), k) for k in range(5)], 10)
     answers = list(
-        excerpts.each(
+        excerpts.run_tasks(
             lambda task: list(task.numbers), tasks, lambda n_done, n: told.append((n_done, n))
         )
     )
