@@ -1,8 +1,8 @@
-"""Small pieces of music by own synthesis, so that `astound demo` and the tests need no audio files.
+"""Compose small pieces of music, so that `astound demo` and the tests need no audio files.
 
-A tune is a score, drawn bar by bar from one seed, played by a
-:class:`~astound.demo.instruments.Band`. Melody and voicings are random walks that never come back
-exactly: any second of a tune is found in one place only, as in music that people play.
+A tune is a score drawn bar by bar from one seed and rendered by
+:class:`~astound.demo.instruments.Instruments`. Melody and voicings are random walks that never
+repeat exactly, so any second of a tune occurs in one place only, as in recorded music.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from astound.demo.instruments import DRUMS, LONGEST_NOTE_S, Band, Note, Waveform
+from astound.demo.instruments import DRUMS, MAX_NOTE_S, Instruments, Note, Waveform
 from engine.errors import ConfigError
 
 SAMPLE_RATE = 22050
@@ -67,24 +67,24 @@ _BUSIEST = np.array([[0.5], [0.4], [1.0]])
 
 
 def title(seed: int) -> str:
-    """Name a tune; 900 consecutive seeds have 900 different titles."""
+    """Return the title of a tune; 900 consecutive seeds have 900 different titles."""
     adjective, noun = divmod((seed * 389 + 101) % 900, len(_NOUNS))
     return f"{_ADJECTIVES[adjective]} {_NOUNS[noun]}"
 
 
 def artist(seed: int) -> str:
-    """Name who plays a tune; some artists play several."""
+    """Return the artist of a tune; some artists have several tunes."""
     leader, ensemble = divmod((seed * 67 + 29) % 176, len(_ENSEMBLES))
     return f"{_LEADERS[leader]} {_ENSEMBLES[ensemble]}"
 
 
 def compose(seed: int, duration_s: float = 30.0, sample_rate: int = SAMPLE_RATE) -> Waveform:
-    """Compose and play a tune.
+    """Compose and render a tune.
 
     Parameters
     ----------
     seed : int
-        Not negative. Another seed is another tune, the same seed the same tune at any rate.
+        At least 0. Each seed gives another tune, which is the same at any sample rate.
     duration_s : float
     sample_rate : int
         Hz.
@@ -96,32 +96,32 @@ def compose(seed: int, duration_s: float = 30.0, sample_rate: int = SAMPLE_RATE)
     Raises
     ------
     ConfigError
-        The seed is negative, or the duration or the rate not positive.
+        The seed is negative, or the duration or rate is not positive.
     """
     _check(seed, duration_s, sample_rate)
     score = _Score.draw(np.random.default_rng([seed, 0]))
-    band = Band.draw(np.random.default_rng([seed, 1]), sample_rate)
+    instruments = Instruments.draw(np.random.default_rng([seed, 1]), sample_rate)
     dry = np.zeros(round(duration_s * sample_rate), np.float32)
     for note in score.notes():
         start = round(note.start_s * sample_rate)
         if start >= len(dry):
             break
-        sound = band.play(note)[: len(dry) - start]
+        sound = instruments.play(note)[: len(dry) - start]
         dry[start : start + len(sound)] += sound
-    return _mastered(dry, sample_rate, band.rng)
+    return _master(dry, sample_rate, instruments.rng)
 
 
 def write_library(
     folder: Path, n_tunes: int, first_seed: int = 0, duration_s: float = 30.0
 ) -> list[Path]:
-    """Write tunes as 16-bit WAV files called "artist - title.wav".
+    """Write tunes as 16-bit WAV files named "artist - title.wav".
 
     Parameters
     ----------
     folder : path
-        Made when missing.
+        Created if it does not exist.
     n_tunes, first_seed : int
-        The tunes of seeds first_seed to first_seed + n_tunes - 1; at most 900.
+        Composes the seeds first_seed to first_seed + n_tunes - 1; at most 900 tunes.
     duration_s : float
 
     Returns
@@ -153,8 +153,8 @@ def _check(seed: int, duration_s: float, sample_rate: int) -> None:
             raise ConfigError.invalid(key, value, "must be positive")
 
 
-def _mastered(dry: Waveform, sample_rate: int, rng: Generator) -> Waveform:
-    """Add a little room, saturate gently, fade both ends and bring the peak to 0.9."""
+def _master(dry: Waveform, sample_rate: int, rng: Generator) -> Waveform:
+    """Add some reverberation, saturate gently, fade both ends, and set the peak to 0.9."""
     t = np.arange(sample_rate, dtype=np.float32) / np.float32(sample_rate)
     room = rng.standard_normal(sample_rate, np.float32) * np.exp(-t / 0.15)
     room /= np.linalg.norm(room)
@@ -167,7 +167,7 @@ def _mastered(dry: Waveform, sample_rate: int, rng: Generator) -> Waveform:
 
 
 class _Section(NamedTuple):
-    """What stays for a few bars; `drums` are loudnesses of shape (3, n_eighths)."""
+    """The constants of a few bars; `drums` are loudnesses of shape (3, n_eighths)."""
 
     lead: str
     accompaniment: str
@@ -178,9 +178,9 @@ class _Section(NamedTuple):
 
 @dataclass
 class _Score:
-    """The piece: key, mode, tempo and metre are drawn once, all else bar by bar.
+    """A tune: key, mode, tempo and metre are drawn once, all else bar by bar.
 
-    Times count eighths, pitches degrees of the scale, until `_note` turns them into a Note.
+    Times are in eighths and pitches in degrees of the scale until `_note` converts them.
     """
 
     rng: Generator
@@ -203,7 +203,7 @@ class _Score:
         )
 
     def notes(self) -> Iterator[Note]:
-        """Draw notes without end, in order of time."""
+        """Draw an endless sequence of notes in order of time."""
         bar, chord = 0, 0
         while True:
             section = self._section(chord)
@@ -242,7 +242,7 @@ class _Score:
             degree = self.melody_degree + round(self.rng.normal(0, 1.9))
             if eighth % 4 == 0:
                 degree = _onto_chord(degree, chord)
-            # Beyond its two octaves the melody goes on an octave further in.
+            # A melody that leaves its two octaves continues an octave further in.
             self.melody_degree = degree if -1 <= degree <= 13 else degree - 7 * int(np.sign(degree))
             if self.rng.random() > 0.1:
                 yield self._note(section.lead, bar, eighth, length, self.melody_degree + 7, 0.5)
@@ -274,21 +274,21 @@ class _Score:
             eighth += length
 
     def _drums(self, bar: int, section: _Section) -> Iterator[Note]:
-        other = self.rng.random(section.drums.shape) < 0.06  # left out, or hit in passing
+        other = self.rng.random(section.drums.shape) < 0.06  # omitted or additional hits
         for drum, eighth in np.argwhere((section.drums > 0) != other):
             loudness = 0.7 if section.drums[drum, eighth] else 0.35
             yield self._note(DRUMS[drum], bar, int(eighth), 1, 0, loudness)
 
     def _note(
-        self, player: str, bar: int, eighth: int, length: float, degree: int, loudness: float
+        self, instrument: str, bar: int, eighth: int, length: float, degree: int, loudness: float
     ) -> Note:
         octave, step = divmod(degree, 7)
         at = bar * self.n_eighths + eighth + self.swing * (eighth % 2)
         late_s = abs(self.rng.normal(0, 0.008))
         return Note(
-            player=player,
+            instrument=instrument,
             start_s=at * self.eighth_s + late_s,
-            length_s=min(length * self.eighth_s * self.rng.uniform(0.8, 1.0), LONGEST_NOTE_S),
+            length_s=min(length * self.eighth_s * self.rng.uniform(0.8, 1.0), MAX_NOTE_S),
             pitch=self.key + 12 * octave + self.mode[step],
             loudness=loudness * self.rng.uniform(0.7, 1.0),
         )

@@ -1,8 +1,8 @@
-"""The players of the demo music: a few timbres and drums, drawn from a seed.
+"""The instruments of the demo music: a few timbres and drums, drawn from a seed.
 
-Every timbre is a set of harmonics that die away at rates of their own; a plucked string is the
-algorithm of Karplus and Strong 1983 in closed form. The periods of a pitch are computed once and
-read by each note with its own detuning, so no two notes have the same samples.
+A timbre is a set of harmonics that decay at different rates; a plucked string is the algorithm of
+Karplus and Strong 1983 in closed form. The periods of a pitch are computed once and resampled for
+each note with its own detuning, so no two notes have the same samples.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Waveform = NDArray[np.float32]
 Harmonics = NDArray[Any]
 
 DRUMS = ("kick", "snare", "hat")
-LONGEST_NOTE_S = 4.0
+MAX_NOTE_S = 4.0
 
 _CYCLE = 64  # samples of one stored period
 _K = np.arange(1, _CYCLE // 2)  # harmonics that fit
@@ -28,7 +28,7 @@ _K = np.arange(1, _CYCLE // 2)  # harmonics that fit
 class Note(NamedTuple):
     """One sound: `pitch` is a MIDI number, `loudness` lies in [0, 1]."""
 
-    player: str
+    instrument: str
     start_s: float
     length_s: float
     pitch: float
@@ -36,19 +36,19 @@ class Note(NamedTuple):
 
 
 @dataclass
-class Band:
+class Instruments:
     """Five timbres and three drums.
 
     Parameters
     ----------
     rng : Generator
-        Decides what differs from note to note.
+        Draws the variations between notes.
     sample_rate : int
         Hz.
     timbres : dict
-        One for each of "lead", "second", "keys", "harp" and "bass".
+        The timbres of "lead", "second", "keys", "harp" and "bass".
     noise : float32 array of shape (n_samples,)
-        What drums are made of.
+        Source of the drum sounds.
     """
 
     rng: Generator
@@ -58,34 +58,34 @@ class Band:
     _periods: dict[tuple[str, float], Waveform] = field(default_factory=dict)
 
     @classmethod
-    def draw(cls, rng: Generator, sample_rate: int) -> Band:
-        """Hire players at random; the same state of `rng` gives the same band at any rate."""
+    def draw(cls, rng: Generator, sample_rate: int) -> Instruments:
+        """Draw timbres; the same state of `rng` gives the same timbres at any sample rate."""
         lead, second = (_MELODIC[i] for i in rng.permutation(len(_MELODIC))[:2])
         keys, bass = _CHORDAL[rng.integers(len(_CHORDAL))], _LOW[rng.integers(len(_LOW))]
-        players = {"lead": lead, "second": second, "keys": keys, "harp": _string, "bass": bass}
-        timbres = {name: make(rng) for name, make in players.items()}
+        makers = {"lead": lead, "second": second, "keys": keys, "harp": _string, "bass": bass}
+        timbres = {name: make(rng) for name, make in makers.items()}
         noise_rng = np.random.default_rng(rng.integers(2**32))
         noise = noise_rng.standard_normal(2 * sample_rate, np.float32)
         return cls(rng=rng, sample_rate=sample_rate, timbres=timbres, noise=noise)
 
     def play(self, note: Note) -> Waveform:
-        """Sound one note.
+        """Render one note.
 
         Parameters
         ----------
         note : Note
-            Its length_s may be up to LONGEST_NOTE_S.
+            Its `length_s` is at most MAX_NOTE_S.
 
         Returns
         -------
         float32 array of shape (n_samples,)
-            Longer than the note by its timbre's release.
+            Longer than the note by the release of its timbre.
         """
-        sound = self._hit(note.player) if note.player in DRUMS else self._tone(note)
+        sound = self._hit(note.instrument) if note.instrument in DRUMS else self._tone(note)
         return np.asarray(sound * note.loudness, np.float32)
 
     def _tone(self, note: Note) -> Waveform:
-        timbre = self.timbres[note.player]
+        timbre = self.timbres[note.instrument]
         t = self._time(note.length_s + timbre.release_s)
         hz = _hz(note.pitch + self.rng.normal(0, 0.03))
         at = t * np.float32(hz * _CYCLE)
@@ -93,7 +93,7 @@ class Band:
             turn = np.float32(2 * np.pi * self.rng.uniform(4.5, 6.0))
             depth = hz * (2 ** (timbre.vibrato_cents / 1200) - 1) / turn
             at += np.float32(depth * _CYCLE) * (1 - np.cos(turn * t))
-        periods = self._periods_of(note.player, note.pitch)
+        periods = self._periods_of(note.instrument, note.pitch)
         whole = at.astype(np.int32)
         left = periods[whole]
         sound = left + (at - whole).astype(np.float32) * (periods[whole + 1] - left)
@@ -101,19 +101,19 @@ class Band:
         fall = np.minimum((t[-1] - t) / np.float32(timbre.release_s), 1)
         return np.asarray(sound * rise * fall * fall, np.float32)
 
-    def _periods_of(self, player: str, pitch: float) -> Waveform:
-        """All periods of the longest note of a pitch, end to end."""
-        if (player, pitch) not in self._periods:
-            timbre, hz = self.timbres[player], _hz(pitch)
-            n_periods = int(1.02 * hz * (LONGEST_NOTE_S + timbre.release_s)) + 8
+    def _periods_of(self, instrument: str, pitch: float) -> Waveform:
+        """Return all periods of the longest note of a pitch, end to end."""
+        if (instrument, pitch) not in self._periods:
+            timbre, hz = self.timbres[instrument], _hz(pitch)
+            n_periods = int(1.02 * hz * (MAX_NOTE_S + timbre.release_s)) + 8
             n_kept = min(len(_K), int(0.47 * self.sample_rate / hz))
             rates = (timbre.decays(hz)[:n_kept] / hz).astype(np.float32)
             fading = np.exp(-np.arange(n_periods, dtype=np.float32)[:, None] * rates)
             spectrum = np.zeros((n_periods, _CYCLE // 2 + 1), np.complex64)
             spectrum[:, 1 : 1 + n_kept] = timbre.harmonics[:n_kept] * _CYCLE / 2 * fading
             periods = np.fft.irfft(spectrum, axis=1).astype(np.float32, copy=False)
-            self._periods[player, pitch] = periods.ravel()
-        return self._periods[player, pitch]
+            self._periods[instrument, pitch] = periods.ravel()
+        return self._periods[instrument, pitch]
 
     def _hit(self, drum: str) -> Waveform:
         t = self._time({"kick": 0.3, "snare": 0.22, "hat": 0.09}[drum])
@@ -134,7 +134,7 @@ class Band:
 
 @dataclass(frozen=True, kw_only=True)
 class _Timbre:
-    """Harmonics, and from a frequency in Hz their decay rates in 1/s, both of shape (31,)."""
+    """Harmonics and their decay rates in 1/s at a frequency in Hz, both of shape (31,)."""
 
     harmonics: Harmonics
     decays: Callable[[float], Harmonics]
@@ -157,7 +157,7 @@ def _organ(rng: Generator) -> _Timbre:
 
 
 def _saw(rng: Generator) -> _Timbre:
-    """Send a sawtooth through a low-pass filter that closes while the note sounds."""
+    """Sawtooth through a low-pass filter that closes during the note."""
     closing = 0.4 + rng.uniform(0.1, 0.6) * (_K - 1)
     return _Timbre(
         harmonics=_of_unit_power(1j / _K / (1 + (_K / rng.uniform(5, 20)) ** 4)),
@@ -169,7 +169,7 @@ def _saw(rng: Generator) -> _Timbre:
 
 
 def _string(rng: Generator) -> _Timbre:
-    """Pluck a string: noise, averaged with its neighbour once every period."""
+    """Plucked string: noise in which neighbouring samples are averaged once per period."""
     pluck = np.abs(np.sin(np.pi * rng.uniform(0.12, 0.45) * _K)) / np.sqrt(_K)
     loss = -np.log(0.997 * np.cos(np.pi * _K / rng.uniform(75, 140)))
     return _Timbre(
@@ -181,7 +181,7 @@ def _string(rng: Generator) -> _Timbre:
 
 
 def _bell(rng: Generator) -> _Timbre:
-    """Hammer a tine: side bands around multiples of a ratio, as frequency modulation gives."""
+    """Bell: side bands around multiples of a ratio, as in frequency modulation."""
     ratio = int(rng.integers(3, 8))
     partials = np.isin(_K % ratio, (1, ratio - 1)) * np.exp(-_K / rng.uniform(3, 9))
     fading = rng.uniform(1.0, 2.5) + rng.uniform(0.3, 0.9) * (_K - 1)

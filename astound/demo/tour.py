@@ -1,7 +1,7 @@
-"""The tour: compose a small library, spoil clips of it, and let the catalog say what they are.
+"""The tour: compose a small library, degrade clips of it, and identify them.
 
-Nothing is staged: every answer comes from :meth:`~astound.catalog.Catalog.query`, and clips of
-tunes that are not in the library are among them.
+Every answer comes from :meth:`~astound.catalog.Catalog.query`. Some of the clips are of tunes that
+are not in the library.
 """
 
 from __future__ import annotations
@@ -36,36 +36,36 @@ if TYPE_CHECKING:
 
 Waveform = NDArray[np.float32]
 
-N_CLIPS, N_STRANGE_CLIPS, N_STRANGERS = 24, 8, 4
-FIRST_STRANGER = 1000  # a seed beyond those of any library
+N_CLIPS, N_ABSENT_CLIPS, N_ABSENT_TUNES = 24, 8, 4
+FIRST_ABSENT_SEED = 1000  # a library has at most 900 tunes
 CLIP_S = (2.0, 5.0)
-NEAR_S = 0.5
+MAX_OFFSET_ERROR_S = 0.5
 ABSENT = "not in the library"
 
 
 class Clip(NamedTuple):
-    """An excerpt to identify; `known` tells whether its tune is in the library."""
+    """An excerpt to identify; `is_known` if its tune is in the library."""
 
     waveform: Waveform
-    how: str
+    degradation: str
     path: Path
     start_s: float
-    known: bool
+    is_known: bool
 
     @property
     def duration_s(self) -> float:
         """Its length in seconds."""
         return len(self.waveform) / composer.SAMPLE_RATE
 
-    def is_answered_by(self, result: QueryResult) -> bool:
-        """Tell whether an answer is right: tune and time, or that it is not known."""
-        if result.best is None or not self.known:
-            return result.best is None and not self.known
-        is_tune = result.best.path == str(self.path)
-        return is_tune and abs(result.best.offset_s - self.start_s) <= NEAR_S
+    def is_identified_by(self, result: QueryResult) -> bool:
+        """Return whether a result is right: tune and offset, or no match for an absent tune."""
+        if result.best is None or not self.is_known:
+            return result.best is None and not self.is_known
+        error_s = abs(result.best.offset_s - self.start_s)
+        return result.best.path == str(self.path) and error_s <= MAX_OFFSET_ERROR_S
 
 
-Answers = list[tuple[Clip, QueryResult]]
+Results = list[tuple[Clip, QueryResult]]
 
 
 def tour(
@@ -75,40 +75,40 @@ def tour(
     device: Device = "auto",
     model: Path | None = None,
 ) -> None:
-    """Show astound at work on music made for the occasion.
+    """Identify clips of composed music, and print the results.
 
     Parameters
     ----------
     folder : Path or None
-        Where music and catalog are kept; by default they are removed at the end.
+        Keeps music and catalog; without a folder they are removed at the end.
     n_tunes : int
-        Size of the library.
+        Number of tunes in the library.
     device, model
         As for :class:`~astound.catalog.Catalog`.
     """
     screen = console(sys.stdout)
     with tempfile.TemporaryDirectory(prefix="astound-") as temporary:
-        home = Path(os.path.abspath(folder or temporary))  # without "..", as catalogs note paths
+        home = Path(os.path.abspath(folder or temporary))  # without "..", as paths in catalogs
         with astound.open(home / "catalog", device=device, model=model) as catalog:
             library = _make_library(home, n_tunes, catalog, screen)
-            strangers = composer.write_library(home / "strangers", N_STRANGERS, FIRST_STRANGER)
-            clips = list(_clips(library, strangers, np.random.default_rng(0)))
-            screen.print(f"Identifying {len(clips)} clips, clean and spoiled ...")
-            answers = [(clip, catalog.query(clip.waveform, composer.SAMPLE_RATE)) for clip in clips]
-        for shown in (_answer_table(answers), _summary_table(answers), _closing(folder)):
-            screen.print(shown)
+            absent = composer.write_library(home / "absent", N_ABSENT_TUNES, FIRST_ABSENT_SEED)
+            clips = list(_cut_clips(library, absent, np.random.default_rng(0)))
+            screen.print(f"Identifying {len(clips)} clips, clean and degraded ...")
+            results = [(clip, catalog.query(clip.waveform, composer.SAMPLE_RATE)) for clip in clips]
+        for part in (_result_table(results), _summary_table(results), _next_steps(folder)):
+            screen.print(part)
 
 
 def _make_library(home: Path, n_tunes: int, catalog: Catalog, screen: Console) -> list[Path]:
     screen.print(f"Composing {n_tunes} tunes ...")
     library = composer.write_library(home / "music", n_tunes)
-    noted = {
+    tags = {
         str(path): {"title": composer.title(seed), "artist": composer.artist(seed)}
         for seed, path in enumerate(library)
     }
     screen.print("Adding them to a catalog ...")
     with ingest_progress() as show:
-        report = catalog.add(library, metadata=noted, on_progress=show)
+        report = catalog.add(library, metadata=tags, on_progress=show)
     screen.print(summary(report))
     return library
 
@@ -116,17 +116,17 @@ def _make_library(home: Path, n_tunes: int, catalog: Catalog, screen: Console) -
 # -- clips -----------------------------------------------------------------------------------
 
 
-def _clips(library: list[Path], strangers: list[Path], rng: Generator) -> Iterator[Clip]:
-    """Cut clips, each kind of spoiling in turn; the strangers' come last."""
-    chosen = [(library[rng.integers(len(library))], True) for _ in range(N_CLIPS)]
-    chosen += [(strangers[i % len(strangers)], False) for i in range(N_STRANGE_CLIPS)]
-    for (path, known), (how, spoil) in zip(chosen, cycle(_SPOILERS.items()), strict=False):
+def _cut_clips(library: list[Path], absent: list[Path], rng: Generator) -> Iterator[Clip]:
+    """Cut clips and degrade them in turn; those of absent tunes come last."""
+    tunes = [(library[rng.integers(len(library))], True) for _ in range(N_CLIPS)]
+    tunes += [(absent[i % len(absent)], False) for i in range(N_ABSENT_CLIPS)]
+    for (path, is_known), (name, degrade) in zip(tunes, cycle(_DEGRADATIONS.items()), strict=False):
         waveform, start_s = _excerpt(path, rng)
-        yield Clip(spoil(waveform, rng), how, path, start_s, known)
+        yield Clip(degrade(waveform, rng), name, path, start_s, is_known)
 
 
 def _excerpt(path: Path, rng: Generator) -> tuple[Waveform, float]:
-    """Cut a few seconds out of a tune; the waveform and where it begins."""
+    """Cut a few seconds out of a tune; return the waveform and its start in seconds."""
     with wave.open(str(path), "rb") as file:
         rate = file.getframerate()
         n_samples = round(rng.uniform(*CLIP_S) * rate)
@@ -137,7 +137,7 @@ def _excerpt(path: Path, rng: Generator) -> tuple[Waveform, float]:
 
 
 def _with_noise(waveform: Waveform, rng: Generator, snr_db: float) -> Waveform:
-    """Add pink noise, which is spread over the octaves as music is."""
+    """Add pink noise, whose power per octave is constant, roughly as in music."""
     spectrum = np.fft.rfft(rng.standard_normal(len(waveform)))
     noise = np.fft.irfft(spectrum / np.sqrt(np.arange(len(spectrum)) + 1.0), len(waveform))
     gain = np.std(waveform) / np.std(noise) * 10 ** (-snr_db / 20)
@@ -145,7 +145,7 @@ def _with_noise(waveform: Waveform, rng: Generator, snr_db: float) -> Waveform:
 
 
 def _in_a_room(waveform: Waveform, rng: Generator, decay_s: float = 0.4) -> Waveform:
-    """Let it reverberate, as loud as the direct sound, and pass 300 to 3400 Hz as a phone does."""
+    """Add reverberation as loud as the direct sound, and keep the 300 to 3400 Hz of a phone."""
     time_s = np.arange(round(decay_s * composer.SAMPLE_RATE)) / composer.SAMPLE_RATE
     response = rng.standard_normal(len(time_s)) * np.exp(-6.9 * time_s / decay_s)
     response /= np.linalg.norm(response)
@@ -153,11 +153,11 @@ def _in_a_room(waveform: Waveform, rng: Generator, decay_s: float = 0.4) -> Wave
     n_fft = len(waveform) + len(response)
     hz = np.fft.rfftfreq(n_fft, 1 / composer.SAMPLE_RATE)
     spectrum = np.fft.rfft(waveform, n_fft) * np.fft.rfft(response, n_fft)
-    heard = np.fft.irfft(spectrum * ((hz > 300) & (hz < 3400)), n_fft)
-    return np.asarray(heard[: len(waveform)], np.float32)
+    degraded = np.fft.irfft(spectrum * ((hz > 300) & (hz < 3400)), n_fft)
+    return np.asarray(degraded[: len(waveform)], np.float32)
 
 
-_SPOILERS: dict[str, Callable[[Waveform, Generator], Waveform]] = {
+_DEGRADATIONS: dict[str, Callable[[Waveform, Generator], Waveform]] = {
     "clean": lambda waveform, _: waveform,
     "noise 5 dB": partial(_with_noise, snr_db=5.0),
     "noise 0 dB": partial(_with_noise, snr_db=0.0),
@@ -165,17 +165,17 @@ _SPOILERS: dict[str, Callable[[Waveform, Generator], Waveform]] = {
 }
 
 
-# -- what is shown ---------------------------------------------------------------------------
+# -- output ----------------------------------------------------------------------------------
 
 
-def _answer_table(answers: Answers) -> Table:
-    table = _table("clip", "spoiled by", "truth", "answer", "sure", "")
-    for clip, result in answers:
-        right = clip.is_answered_by(result)
+def _result_table(results: Results) -> Table:
+    table = _table("clip", "degradation", "truth", "answer", "confidence", "")
+    for clip, result in results:
+        right = clip.is_identified_by(result)
         table.add_row(
             f"{clip.duration_s:.1f}s",
-            clip.how,
-            _place(clip.path.stem.partition(" - ")[2], clip.start_s) if clip.known else ABSENT,
+            clip.degradation,
+            _place(clip.path.stem.partition(" - ")[2], clip.start_s) if clip.is_known else ABSENT,
             _place(result.best.title or "", result.best.offset_s) if result.best else ABSENT,
             f"{result.best.confidence:.2f}" if result.best else "",
             Text("✓", "green") if right else Text("✗", "red"),
@@ -183,14 +183,16 @@ def _answer_table(answers: Answers) -> Table:
     return table
 
 
-def _summary_table(answers: Answers) -> Table:
+def _summary_table(results: Results) -> Table:
     table = _table("clips", "right", "of")
-    table.caption = f"right: the tune, and where in it within {NEAR_S:g} s; or that it is unknown"
-    for kind in (*_SPOILERS, ABSENT):
+    table.caption = (
+        f"right: tune, and offset within {MAX_OFFSET_ERROR_S:g} s; or no match for an absent tune"
+    )
+    for kind in (*_DEGRADATIONS, ABSENT):
         rights = [
-            clip.is_answered_by(result)
-            for clip, result in answers
-            if kind == (clip.how if clip.known else ABSENT)
+            clip.is_identified_by(result)
+            for clip, result in results
+            if kind == (clip.degradation if clip.is_known else ABSENT)
         ]
         table.add_row(kind, str(sum(rights)), str(len(rights)))
     return table
@@ -205,13 +207,15 @@ def _place(title: str, at_s: float) -> str:
     return f"{title} {clock(max(at_s, 0.0))}"
 
 
-def _closing(folder: Path | None) -> str:
-    look = f"astound --catalog {folder}/catalog list" if folder else "astound demo --folder tour"
-    hints = {
-        "astound add ~/music": "remember your own music, in ./catalog",
-        "astound query clip.wav": "say which of it a clip comes from",
-        look: "look at this library" if folder else "the same, to keep",
+def _next_steps(folder: Path | None) -> str:
+    steps = {
+        "astound add ~/music": "add your own music to ./catalog",
+        "astound query clip.wav": "find the recording that a clip comes from",
     }
-    width = max(map(len, hints))
-    lines = [f"  {command:<{width}}  {what}" for command, what in hints.items()]
+    if folder:
+        steps[f"astound --catalog {folder}/catalog list"] = "list the tunes of this tour"
+    else:
+        steps["astound demo --folder tour"] = "take the tour again and keep its files"
+    width = max(map(len, steps))
+    lines = [f"  {command:<{width}}  {effect}" for command, effect in steps.items()]
     return "\n".join(["What to try next:", *lines])

@@ -16,15 +16,15 @@ def _rights(out: str) -> dict[str, tuple[int, int]]:
     return {kind: (int(n_right), int(n)) for kind, n_right, n in rows}
 
 
-def test_tour_tells_what_it_found(
+def test_tour_prints_results_and_counts(
     tmp_path: Path,
     tiny_model: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("N_CLIPS", "N_STRANGE_CLIPS"):
+    for name in ("N_CLIPS", "N_ABSENT_CLIPS"):
         monkeypatch.setattr(tours, name, 4)
-    monkeypatch.setattr(tours, "N_STRANGERS", 1)
+    monkeypatch.setattr(tours, "N_ABSENT_TUNES", 1)
     tour(tmp_path / "tour", 2, model=tiny_model)
     out = capsys.readouterr().out
     rights = _rights(out)
@@ -50,13 +50,13 @@ def test_tour_tells_what_it_found(
         (False, "a.wav", 10.0, False),
     ],
 )
-def test_only_the_truth_counts_as_right(
+def test_right_tune_at_the_right_offset_is_identified(
     known: bool, path: str | None, offset_s: float, is_right: bool
 ) -> None:
     clip = Clip(np.zeros(100, np.float32), "clean", Path("a.wav"), 10.0, known)
     matches = () if path is None else (_match(path, offset_s),)
     result = QueryResult(query="array", status="match" if matches else "no_match", matches=matches)
-    assert clip.is_answered_by(result) is is_right
+    assert clip.is_identified_by(result) is is_right
 
 
 def _match(path: str, offset_s: float) -> Match:

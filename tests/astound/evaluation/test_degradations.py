@@ -5,21 +5,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from astound.evaluation import degradations as module
 from astound.evaluation.degradations import AcousticConditions, degradations
 from engine.audio.decode import Waveform
+from engine.errors import ConfigError
 from tests.audio_files import cached_tune, write_wav
+from training.augment.config import AugmentConfig
 from training.augment.rng import Rng
 
 RATE = 8000
 START = 2 * RATE
 N = 3 * RATE
-AROUND = AcousticConditions.from_folders(RATE, 0)
+CONDITIONS = AcousticConditions.from_folders(RATE, 0)
 NAMES = ["clean", "noise10", "noise0", "room", "telephone", "codec", "speed-3", "speed+3"]
 TUNE = cached_tune(1, 10.0)
 
 
 def degraded(
-    name: str, waveform: Waveform = TUNE, conditions: AcousticConditions = AROUND
+    name: str, waveform: Waveform = TUNE, conditions: AcousticConditions = CONDITIONS
 ) -> Waveform:
     (one,) = (one for one in degradations(conditions) if one.name == name)
     return one.clip(waveform, START, N, Rng((1,)), conditions)
@@ -37,8 +40,8 @@ def level(waveform: Waveform, hz: float) -> float:
     return float(2 * np.abs(np.mean(waveform * np.exp(-2j * np.pi * hz * at))))
 
 
-def test_all_are_there_and_give_clips_that_repeat() -> None:
-    assert [one.name for one in degradations(AROUND)] == NAMES
+def test_clips_of_all_degradations_are_reproducible() -> None:
+    assert [one.name for one in degradations(CONDITIONS)] == NAMES
     for name in NAMES:
         clip = degraded(name)
         assert clip.shape == (N,)
@@ -58,7 +61,7 @@ def test_noise_has_the_ratio_of_its_name_over_the_clip(name: str, snr_db: float)
     assert 10 * np.log10(ratio) == pytest.approx(snr_db, abs=0.1)
 
 
-def test_recorded_noise_takes_the_place_of_coloured_noise(tmp_path: Path) -> None:
+def test_recorded_noise_replaces_coloured_noise(tmp_path: Path) -> None:
     write_wav(tmp_path / "hum.wav", tones(440.0), RATE)
     conditions = AcousticConditions.from_folders(RATE, 0, noise=tmp_path)
     noise = degraded("noise0", conditions=conditions) - TUNE[START : START + N]
@@ -103,7 +106,67 @@ def test_speed_raises_the_pitch_and_begins_at_the_same_moment(name: str, factor:
     np.testing.assert_allclose(degraded(name, ramp), expected, atol=1e-5)
 
 
-def test_codec_is_left_out_where_it_does_not_take_the_rate() -> None:
+def test_codec_is_left_out_at_unsupported_rates() -> None:
     assert "codec" not in {
         one.name for one in degradations(AcousticConditions.from_folders(11025, 0))
     }
+
+
+# -- acoustic conditions ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def sounds(tmp_path: Path) -> Path:
+    """A folder with two tones of 0.5 s, 500 and 1000 Hz, and a file that is no audio."""
+    (tmp_path / "deep").mkdir()
+    for name, hz in (("a.wav", 500), ("deep/b.wav", 1000)):
+        tone = 0.5 * np.sin(2 * np.pi * hz * np.arange(RATE // 2) / RATE)
+        write_wav(tmp_path / name, tone.astype(np.float32), RATE)
+    (tmp_path / "c.wav").write_bytes(b"not audio")
+    (tmp_path / "notes.txt").write_text("not audio either")
+    return tmp_path
+
+
+def test_conditions_without_folders_are_synthesised() -> None:
+    conditions = AcousticConditions.from_folders(RATE, 0)
+    assert (conditions.has_noise, conditions.has_speech, len(conditions.rooms.recorded)) == (
+        False,
+        False,
+        0,
+    )
+    assert conditions.rooms.synthesise(Rng((1,)), 1, AugmentConfig()).any()
+
+
+def test_sounds_of_a_folder_are_used(sounds: Path) -> None:
+    conditions = AcousticConditions.from_folders(RATE, 0, noise=sounds, speech=sounds, rooms=sounds)
+    assert (conditions.has_noise, conditions.has_speech, len(conditions.rooms.recorded)) == (
+        True,
+        True,
+        2,
+    )
+    noise = conditions.noises.noise.draw(np.random.default_rng(0), 20, RATE).numpy()
+    peaks_hz = np.abs(np.fft.rfft(noise)).argmax(axis=1)
+    assert set(peaks_hz) == {500, 1000}
+
+
+def test_only_some_files_of_a_large_folder_are_read(
+    sounds: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MAX_FILES", 1)
+    counts = set()
+    for seed in range(10):
+        try:
+            counts.add(len(AcousticConditions.from_folders(RATE, seed, noise=sounds).noises.noise))
+        except ConfigError:  # the one chosen is no audio
+            continue
+    assert counts == {1}
+
+
+def test_folder_without_audio_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="contains no readable audio"):
+        AcousticConditions.from_folders(RATE, 0, noise=tmp_path)
+
+
+@pytest.mark.parametrize(("rate", "takes"), [(8000, True), (16000, True), (11025, False)])
+def test_codecs_take_the_rates_of_opus(rate: int, takes: bool) -> None:
+    assert AcousticConditions.from_folders(rate, 0).has_codecs is takes
