@@ -6,12 +6,13 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from engine.audio.child import Decoder
 from engine.audio.decode import Waveform
+from engine.audio.report import ReadReport
 from engine.errors import AudioError
 from engine.records import Tags
-from indexer.decoder import Decoder
 from indexer.discover import FoundFile
 
 BLOCKS_AHEAD = 8
@@ -30,12 +31,15 @@ class Recording:
     blocks : iterator of float32 arrays of shape (n_samples,), or None
         None if the file was skipped. Read it to its end before the next recording. It raises
         AudioError when decoding fails.
+    report : ReadReport
+        Complete after the last block.
     """
 
     file: FoundFile
     content_hash: str
     tags: Tags
     blocks: Iterator[Waveform] | None
+    report: ReadReport = field(default_factory=ReadReport)
 
 
 class DecoderPool:
@@ -90,7 +94,7 @@ class _Worker(threading.Thread):
     ) -> None:
         super().__init__(daemon=True)
         self._files, self._is_wanted = files, is_wanted
-        self._decoder = Decoder(sample_rate)
+        self._decoder, self._sample_rate = Decoder(), sample_rate
         self._items: queue.Queue[_Item] = queue.Queue(BLOCKS_AHEAD)
         self._stopped = threading.Event()
 
@@ -114,13 +118,13 @@ class _Worker(threading.Thread):
 
     def _decode(self, file: FoundFile) -> None:
         try:
-            content_hash, tags = self._decoder.open(file.path)
+            content_hash, tags = self._decoder.inspect(file.path)
             if not self._is_wanted(content_hash):
-                self._decoder.skip()
                 self._put(Recording(file, content_hash, tags, None))
                 return
-            self._put(Recording(file, content_hash, tags, self._blocks()))
-            for block in self._decoder.blocks():
+            report = ReadReport()
+            self._put(Recording(file, content_hash, tags, self._blocks(), report))
+            for block in self._decoder.blocks(file.path, self._sample_rate, report):
                 self._put(block)
             self._put(None)
         except AudioError as error:

@@ -3,6 +3,7 @@
     tune(seed, duration_s, sample_rate)    a read-only waveform, composed once per session
     write_audio(path, waveform, rate)      a file in the format its ending names
     broken_file(name)                      one of BROKEN_FILES, in the test's own folder
+    write_streams(path, sounds, ...)       a container with several streams, gaps, delays
 
 A waveform of shape (n_samples, 2) makes a stereo file. `stereo(waveform)` makes one whose mean is
 the waveform again.
@@ -12,7 +13,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -135,25 +137,132 @@ def _write_black_video(container: av.container.OutputContainer, duration_s: floa
     container.mux(video.encode(None))
 
 
+# -- containers with several streams -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sound:
+    """One sound stream of a container.
+
+    Parameters
+    ----------
+    waveform : float32 array of shape (n_samples,)
+    start_s : float
+        Time stamp of its first sample.
+    gap_s : tuple of (float, float)
+        From which of its seconds on, and by how many seconds, later time stamps jump.
+    language : str
+    is_default : bool, optional
+        Mark it, or not, as the default stream; left to FFmpeg by default.
+    """
+
+    waveform: Waveform
+    start_s: float = 0.0
+    gap_s: tuple[float, float] = (0.0, 0.0)
+    language: str = "und"
+    is_default: bool | None = None
+
+
+def write_streams(
+    path: Path,
+    sounds: Sequence[Sound],
+    sample_rate: int,
+    *,
+    codec: str = "flac",
+    video_s: float = 0.0,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Write sound streams, and black video if it shall last longer than 0 s; return the path."""
+    with av.open(os.fspath(path), "w", options=options) as container:
+        streams = [_add_sound(container, codec, sample_rate) for _ in sounds]
+        for stream, sound in zip(streams, sounds, strict=True):
+            stream.metadata["language"] = sound.language
+            if sound.is_default is not None:
+                stream.disposition = av.stream.Disposition(int(sound.is_default))
+        video = container.add_stream("mpeg4", rate=5, width=32, height=32) if video_s else None
+        packets = [
+            packet
+            for stream, sound in zip(streams, sounds, strict=True)
+            for packet in _encoded(stream, sound, sample_rate)
+        ]
+        if video:
+            packets += _encoded_video(video, video_s)
+        for packet in sorted(packets, key=lambda one: float((one.dts or 0) * one.time_base)):
+            container.mux(packet)
+    return path
+
+
+def _add_sound(
+    container: av.container.OutputContainer, codec: str, sample_rate: int
+) -> av.AudioStream:
+    stream = container.add_stream(codec, rate=sample_rate, layout="mono")
+    assert isinstance(stream, av.AudioStream)
+    return stream
+
+
+def _encoded(stream: av.AudioStream, sound: Sound, sample_rate: int) -> list[av.Packet]:
+    packets: list[av.Packet] = []
+    step = 1024
+    for first in range(0, len(sound.waveform), step):
+        frame = av.AudioFrame.from_ndarray(
+            sound.waveform[None, first : first + step], "flt", "mono"
+        )
+        jump_s = sound.gap_s[1] if first >= sound.gap_s[0] * sample_rate else 0.0
+        frame.pts = first + round((sound.start_s + jump_s) * sample_rate)
+        frame.sample_rate, frame.time_base = sample_rate, Fraction(1, sample_rate)
+        packets += stream.encode(frame)
+    return packets + stream.encode(None)
+
+
+def _encoded_video(stream: av.VideoStream, duration_s: float) -> list[av.Packet]:
+    stream.pix_fmt = "yuv420p"
+    black = np.zeros((32, 32, 3), np.uint8)
+    packets: list[av.Packet] = []
+    for i in range(round(5 * duration_s)):
+        frame = av.VideoFrame.from_ndarray(black, "rgb24")
+        frame.pts, frame.time_base = i, Fraction(1, 5)
+        packets += stream.encode(frame)
+    return packets + stream.encode(None)
+
+
 # -- files that are wrong in some way ----------------------------------------------------------
 
 
 @pytest.fixture
 def broken_file(tmp_path: Path) -> Callable[[str], Path]:
-    """Give broken_file(name): write the one of BROKEN_FILES or ODD_FILES so called."""
+    """Give broken_file(name): write the one of the dictionaries below that is so called."""
 
     def write(name: str) -> Path:
-        return {**BROKEN_FILES, **ODD_FILES}[name](tmp_path)
+        return {**BROKEN_FILES, **WARNED_FILES, **ODD_FILES}[name](tmp_path)
 
     return write
 
 
-def _cut(folder: Path, suffix: str, kept: float = 0.5) -> Path:
-    """Write 10 s of music and keep the first part of its bytes."""
-    path = write_audio(folder / f"cut{suffix}", cached_tune(1, 10.0, 22050), 22050)
+def _cut(folder: Path, suffix: str) -> Path:
+    """Write 10 s of music and keep the first half of its bytes."""
+    rate = 48000 if suffix in (".opus", ".webm") else 22050
+    return cut(write_audio(folder / f"cut{suffix}", cached_tune(1, 10.0, rate), rate))
+
+
+def cut(path: Path, kept: float = 0.5) -> Path:
+    """Keep the first part of a file's bytes."""
     whole = path.read_bytes()
     path.write_bytes(whole[: int(kept * len(whole))])
     return path
+
+
+def _cut_pcm(folder: Path, suffix: str, form: str) -> Path:
+    path = folder / f"cut{suffix}"
+    soundfile.write(path, cached_tune(1, 10.0, 22050), 22050, format=form, subtype="PCM_16")
+    return cut(path)
+
+
+def _cut_fragmented(folder: Path) -> Path:
+    """Cut an MP4 file that has a table of contents for each fragment."""
+    options = {"movflags": "frag_keyframe+empty_moov", "frag_duration": "500000"}
+    sound = Sound(cached_tune(1, 10.0, 22050))
+    path = folder / "fragmented.m4a"
+    return cut(write_streams(path, [sound], 22050, codec="aac", options=options))
 
 
 def _with_bytes(name: str, content: bytes) -> Callable[[Path], Path]:
@@ -165,7 +274,7 @@ def _with_bytes(name: str, content: bytes) -> Callable[[Path], Path]:
 
 
 def _streamable_mp4(folder: Path) -> Path:
-    """Cut an MP4 file that begins with its table of contents: it opens, its sound ends early."""
+    """Cut an MP4 file that begins with its table of contents."""
     whole = write_audio(folder / "whole.mp4", cached_tune(1, 10.0, 22050), 22050)
     path = folder / "streamable.mp4"
     faststart = {"movflags": "faststart"}
@@ -175,9 +284,7 @@ def _streamable_mp4(folder: Path) -> Path:
             if packet.dts is not None:
                 packet.stream = sound
                 taken.mux(packet)
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
-    return path
+    return cut(path)
 
 
 def _folder(folder: Path) -> Path:
@@ -221,22 +328,35 @@ BROKEN_FILES: dict[str, Callable[[Path], Path]] = {
     "text": _with_bytes("text.flac", b"All work and no play makes Jack a dull boy.\n" * 100),
     "header only": _with_bytes("header.wav", b"RIFF\x08\0\0\0WAVEfmt "),
     "no samples": lambda folder: write_wav(folder / "zero.wav", np.zeros(0, np.float32), 8000),
-    "truncated wav": lambda folder: _cut(folder, ".wav"),
-    "truncated aiff": lambda folder: _cut(folder, ".aiff"),
-    "truncated flac": lambda folder: _cut(folder, ".flac"),
-    "truncated ogg": lambda folder: _cut(folder, ".ogg"),
-    "truncated mp3": lambda folder: _cut(folder, ".mp3"),
     "truncated m4a": lambda folder: _cut(folder, ".m4a"),
     "truncated mp4": lambda folder: _cut(folder, ".mp4"),
-    "truncated wma": lambda folder: _cut(folder, ".wma"),
-    "truncated mka": lambda folder: _cut(folder, ".mka"),
-    "truncated streamable mp4": _streamable_mp4,
     "video without sound": _video_without_sound,
-    "not a number": _not_a_number,
     "folder": _folder,
     "unreadable": _unreadable,
 }
 """Files that cannot be decoded, by what is wrong with them."""
+
+CUT_FILES: dict[str, Callable[[Path], Path]] = {
+    "truncated wav": lambda folder: _cut(folder, ".wav"),
+    "truncated w64": lambda folder: _cut_pcm(folder, ".w64", "W64"),
+    "truncated rf64": lambda folder: _cut_pcm(folder, ".rf64", "RF64"),
+    "truncated caf": lambda folder: _cut_pcm(folder, ".caf", "CAF"),
+    "truncated aiff": lambda folder: _cut(folder, ".aiff"),
+    "truncated au": lambda folder: _cut(folder, ".au"),
+    "truncated flac": lambda folder: _cut(folder, ".flac"),
+    "truncated ogg": lambda folder: _cut(folder, ".ogg"),
+    "truncated opus": lambda folder: _cut(folder, ".opus"),
+    "truncated mp3": lambda folder: _cut(folder, ".mp3"),
+    "truncated wma": lambda folder: _cut(folder, ".wma"),
+    "truncated mka": lambda folder: _cut(folder, ".mka"),
+    "truncated webm": lambda folder: _cut(folder, ".webm"),
+    "truncated streamable mp4": _streamable_mp4,
+    "truncated fragmented m4a": _cut_fragmented,
+}
+"""Files of 10 s that end after about half of it."""
+
+WARNED_FILES = {**CUT_FILES, "not a number": _not_a_number}
+"""Files that are read although something is wrong with them."""
 
 ODD_FILES: dict[str, Callable[[Path], Path]] = {
     "silent": lambda folder: write_wav(folder / "silent.wav", np.zeros(40000, np.float32), 8000),

@@ -1,16 +1,20 @@
-"""A file or an array as a named stream of mono blocks at one sample rate."""
+"""A file, an open file or an array as a named stream of mono blocks at one sample rate."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from engine.audio import decode
+from engine.audio import arrays, child, decode
 from engine.audio.decode import Waveform
-from engine.errors import AudioError, ConfigError
+from engine.audio.ffmpeg import MAX_RATE, MIN_RATE
+from engine.audio.opening import as_path, name_of
+from engine.audio.report import ReadReport
+from engine.errors import AudioError, ConfigError, SilentAudioError
 
 
 class AudioSource:
@@ -25,6 +29,8 @@ class AudioSource:
         Hz of the blocks.
     start_s : float
         Where in the recording the first block begins, in seconds.
+    report : ReadReport, optional
+        What whoever makes the blocks reports about the recording.
 
     Attributes
     ----------
@@ -33,9 +39,15 @@ class AudioSource:
     """
 
     def __init__(
-        self, name: str, blocks: Iterable[Waveform], sample_rate: int, start_s: float = 0.0
+        self,
+        name: str,
+        blocks: Iterable[Waveform],
+        sample_rate: int,
+        start_s: float = 0.0,
+        report: ReadReport | None = None,
     ) -> None:
         self.name, self.sample_rate, self.start_s = name, sample_rate, start_s
+        self.report = ReadReport() if report is None else report
         self.n_samples = 0
         self._blocks = blocks
 
@@ -57,6 +69,22 @@ class AudioSource:
         blocks = list(self)
         return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong with the recording; complete after the last block."""
+        return tuple(self.report.warnings)
+
+    @contextmanager
+    def explaining_silence(self) -> Iterator[None]:
+        """Add the warnings to an error that the recording is silent: another stream may not be."""
+        try:
+            yield
+        except SilentAudioError as error:
+            if not self.warnings:
+                raise
+            reason = "; ".join((error.reason, *self.warnings))
+            raise SilentAudioError(self.name, reason) from error
+
 
 def open_source(
     source: Any,
@@ -65,19 +93,24 @@ def open_source(
     array_rate: int | None = None,
     start_s: float = 0.0,
     end_s: float | None = None,
+    stream: int | None = None,
 ) -> AudioSource:
     """Open a file or an array, resampled to one rate.
 
+    Files are decoded in a child process with limits: :mod:`engine.audio.child`.
+
     Parameters
     ----------
-    source : path-like or array
-        Arrays have the shapes and types that :func:`engine.audio.decode.mono` takes.
+    source : path-like, binary file or array
+        Arrays have the shapes and types that :func:`engine.audio.arrays.mono` takes.
     sample_rate : int
         Rate of the blocks in Hz.
     array_rate : int, optional
         Sample rate of an array in Hz; required for arrays, ignored for files.
     start_s, end_s : float, optional
         The part to read, in seconds.
+    stream : int, optional
+        Which of a file's sound streams, from 1; by default the one that it marks as the default.
 
     Returns
     -------
@@ -90,20 +123,58 @@ def open_source(
     AudioError
         The array is not audio.
     ConfigError
-        The part is empty or starts before 0, or an array comes without `array_rate`.
+        The part is empty or starts before 0, there can be no such stream, or an array comes without
+        `array_rate`.
     """
     if start_s < 0 or (end_s is not None and end_s <= start_s):
         raise ConfigError.invalid(
             "(start_s, end_s)", (start_s, end_s), "must satisfy 0 <= start_s < end_s"
         )
-    if isinstance(source, (str, os.PathLike)):
-        path = os.fspath(source)
-        blocks = decode.blocks(path, sample_rate, start_s=start_s, end_s=end_s)
-        return AudioSource(path, blocks, sample_rate, start_s)
+    if stream is not None and stream < 1:
+        raise ConfigError.invalid("stream", stream, "must be 1 or more")
+    report = ReadReport()
+    name = _file_name(source)
+    if name is not None:
+        options = {"start_s": start_s, "end_s": end_s, "stream": stream}
+        blocks = _decoded(source, name, sample_rate, report, options)
+        return AudioSource(name, blocks, sample_rate, start_s, report)
     if array_rate is None:
         raise ConfigError.invalid("sample_rate", None, "must be given for an array, in Hz")
+    if not MIN_RATE <= array_rate <= MAX_RATE:
+        requirement = f"must be from {MIN_RATE} to {MAX_RATE} Hz"
+        raise ConfigError.invalid("sample_rate", array_rate, requirement)
     end = None if end_s is None else round(end_s * array_rate)
-    part = decode.mono(source)[round(start_s * array_rate) : end]
-    return AudioSource(
-        "array", [decode.resample(part, array_rate, sample_rate)], sample_rate, start_s
-    )
+    part = arrays.mono(source, array_rate, report)[round(start_s * array_rate) : end]
+    part = decode.resample(part, array_rate, sample_rate)
+    return AudioSource("array", [part], sample_rate, start_s, report)
+
+
+def _file_name(source: Any) -> str | None:
+    """Name of a file, open or not; None for an array."""
+    if isinstance(source, (str, os.PathLike)):
+        return os.fsdecode(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        raise AudioError(
+            type(source).__name__, "bytes, neither samples nor a file; wrap them in io.BytesIO"
+        )
+    if not hasattr(source, "read"):
+        return None
+    if isinstance(source.read(0), str):
+        raise AudioError(name_of(source), "opened as text; open it with mode 'rb'")
+    return name_of(source)
+
+
+def _decoded(
+    source: Any, name: str, sample_rate: int, report: ReadReport, options: dict[str, Any]
+) -> Iterator[Waveform]:
+    try:
+        with as_path(source) as path:
+            yield from child.blocks(path, sample_rate, report, **options)
+    except AudioError as error:
+        if error.source == name:
+            raise
+        raise AudioError(name, error.reason) from error
+    except OSError as error:
+        raise AudioError(name, error.strerror or str(error)) from error
+    except ValueError as error:  # a zero byte in the path
+        raise AudioError(name, str(error)) from error

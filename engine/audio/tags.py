@@ -9,6 +9,9 @@ import mutagen.id3
 
 from engine.records import Tags
 
+MAX_CHARACTERS = 1000
+"""Longer texts are cut."""
+
 _ID3 = {"title": "TIT2", "artist": "TPE1", "album": "TALB", "isrc": "TSRC"}
 
 
@@ -24,10 +27,14 @@ def read_tags(path: str | os.PathLike[str]) -> Tags:
     Tags
     """
     try:
-        found = mutagen.File(path, easy=True)
-    except (mutagen.MutagenError, OSError, ValueError, KeyError, IndexError):
+        return _read(path)
+    except Exception:  # noqa: BLE001 - mutagen raises anything, MemoryError on huge tags
         # Tags are optional: a file that plays is not refused because of a damaged tag.
         return Tags()
+
+
+def _read(path: str | os.PathLike[str]) -> Tags:
+    found = mutagen.File(path, easy=True)
     if found is None or not found.tags:
         return Tags()
     # Mutagen has no easy names for the ID3 frames in WAV and AIFF files.
@@ -43,6 +50,6 @@ def _first(tags: object, name: str) -> str | None:
     except (KeyError, ValueError):
         return None
     values = getattr(values, "text", values)
-    text = str(values[0] if isinstance(values, list) and values else values)
+    text = str(values[0] if isinstance(values, list) and values else values)[:MAX_CHARACTERS]
     text = text.replace("\0", "").encode("utf-8", "replace").decode("utf-8").strip()
     return text or None

@@ -114,7 +114,7 @@ def decoders(folder: Path) -> list[psutil.Process]:
     return [
         process
         for process in psutil.process_iter(["cmdline", "cwd"])
-        if "indexer.decoder" in (process.info["cmdline"] or ())
+        if "engine.audio.worker" in (process.info["cmdline"] or ())
         and process.info["cwd"] == str(folder)
     ]
 

@@ -40,7 +40,7 @@ def long_files(tmp_path: Path) -> list[FoundFile]:
 
 
 def children() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children() if "indexer.decoder" in p.cmdline()]
+    return [p for p in psutil.Process().children() if "engine.audio.worker" in p.cmdline()]
 
 
 @pytest.fixture(autouse=True)

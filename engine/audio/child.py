@@ -1,0 +1,208 @@
+"""Child processes that decode files, with limits on memory and processor time.
+
+A child is a plain ``python -m engine.audio.worker`` that talks over its pipes: one JSON line for
+each message, followed by raw samples where it announces some. So a script that uses it needs no
+``if __name__ == "__main__"``, and a decoder that crashes takes down nothing but itself. This module
+imports no decoder: it starts a child while torch loads.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import IO, Any, cast
+
+import numpy as np
+
+from engine.audio.mix import Waveform
+from engine.audio.report import ReadReport
+from engine.errors import AudioError
+from engine.records import Tags
+
+
+class Decoder:
+    """One child process; it starts with the first request, and again after a crash."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._path = ""
+
+    def start(self) -> None:
+        """Start the child unless it runs."""
+        if self._child is not None and self._child.poll() is not None:
+            self.close()
+        if self._child is None:
+            self._child = _start()
+
+    def inspect(self, path: str) -> tuple[str, Tags]:
+        """Read what identifies a file.
+
+        Parameters
+        ----------
+        path : str
+
+        Returns
+        -------
+        content_hash : str
+            SHA-256 of its bytes, hex.
+        tags : Tags
+
+        Raises
+        ------
+        AudioError
+        """
+        self._send(path, {"inspect": os.path.abspath(path)})
+        answer = self._receive()
+        return answer["content_hash"], Tags(**answer["tags"])
+
+    def blocks(
+        self, path: str, sample_rate: int, report: ReadReport | None = None, **options: Any
+    ) -> Iterator[Waveform]:
+        """Decode a file.
+
+        Parameters
+        ----------
+        path : str
+        sample_rate : int
+            Hz of the blocks.
+        report : ReadReport, optional
+            Complete after the last block.
+        options
+            start_s, end_s and stream of :func:`engine.audio.decode.blocks`.
+
+        Yields
+        ------
+        float32 array of shape (n_samples,)
+            Must be used up before the next request.
+
+        Raises
+        ------
+        AudioError
+        """
+        request = {"decode": os.path.abspath(path), "sample_rate": sample_rate} | options
+        self._send(path, request)
+        while n_samples := (answer := self._receive())["n_samples"]:
+            block: Waveform = np.empty(n_samples, np.float32)
+            if self._answers().readinto(block.data.cast("B")) < block.nbytes:
+                raise self._crashed()
+            yield block
+        if report is not None:
+            report.warnings += answer["warnings"]
+            report.cut_off = answer["cut_off"]
+
+    def close(self) -> None:
+        """End the child."""
+        if self._child:
+            child, self._child = self._child, None
+            child.kill()
+            child.wait()
+            for pipe in (child.stdin, child.stdout):
+                with contextlib.suppress(BrokenPipeError):  # a request that was never sent
+                    _pipe(pipe).close()
+
+    def _send(self, path: str, message: dict[str, Any]) -> None:
+        self._path = path
+        self.start()
+        assert self._child is not None
+        try:
+            pipe = _pipe(self._child.stdin)
+            pipe.write(json.dumps(message).encode() + b"\n")
+            pipe.flush()
+        except BrokenPipeError as error:
+            raise self._crashed() from error
+
+    def _receive(self) -> dict[str, Any]:
+        line = self._answers().readline()
+        if not line.endswith(b"\n"):
+            raise self._crashed()
+        message: dict[str, Any] = json.loads(line)
+        if "error" in message:
+            raise AudioError(self._path, message["error"])
+        return message
+
+    def _answers(self) -> io.BufferedIOBase:
+        assert self._child is not None
+        return _pipe(self._child.stdout)
+
+    def _crashed(self) -> AudioError:
+        assert self._child is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):  # its pipe may close before it ends
+            self._child.wait(1.0)
+        code = self._child.returncode
+        self.close()
+        if code == -getattr(signal, "SIGXCPU", 0):
+            return AudioError(self._path, "decoding it takes more processor time than is allowed")
+        return AudioError(self._path, "the decoder crashed on it")
+
+
+# -- decoders that wait for the next file ------------------------------------------------------
+
+_idle: list[Decoder] = []
+_lock = threading.Lock()
+
+
+def prepare() -> None:
+    """Start a decoder in the background, for a file that will be read soon."""
+    with _lock:
+        if not _idle:
+            _idle.append(Decoder())
+        _idle[-1].start()
+
+
+def blocks(path: str, sample_rate: int, report: ReadReport, **options: Any) -> Iterator[Waveform]:
+    """Decode a file in a child process, as :meth:`Decoder.blocks` does.
+
+    Any number of threads may do so at a time; the children are kept for later files.
+    """
+    with _lock:
+        decoder = _idle.pop() if _idle else Decoder()
+    try:
+        yield from decoder.blocks(path, sample_rate, report, **options)
+    except AudioError:  # answered, or crashed and closed
+        _put_back(decoder)
+        raise
+    except BaseException:  # the rest of its answer is still to come
+        decoder.close()
+        raise
+    _put_back(decoder)
+
+
+def _put_back(decoder: Decoder) -> None:
+    with _lock:
+        _idle.append(decoder)
+
+
+@atexit.register
+def _close_idle() -> None:
+    while _idle:
+        _idle.pop().close()
+
+
+if hasattr(os, "register_at_fork"):
+    # The pipes of a forked process belong to its parent.
+    os.register_at_fork(after_in_child=_idle.clear)
+
+
+def _start() -> subprocess.Popen[bytes]:
+    # The paths of this process; "" is the current folder, which -P keeps out otherwise.
+    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    environment = os.environ | {"PYTHONPATH": path}
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "engine.audio.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    )
+
+
+def _pipe(pipe: IO[bytes] | None) -> io.BufferedIOBase:
+    return cast(io.BufferedIOBase, pipe)  # what Popen returns for pipes, though typed more loosely
