@@ -442,6 +442,16 @@ class ASTModel(TrainableModel):
         for start in sorted({*range(0, last + 1, n_segment), last}):
             yield self.preprocess(waveforms[:, start : start + n_segment])
 
+    def _one_segment(self, audio: Any) -> Tensor:
+        features, front_end = self.preprocess(audio), self._recipe.spectrogram
+        if features.shape[1] > front_end.n_frames:
+            duration_s = np.shape(audio)[-1] / self.sample_rate
+            reason = (
+                f"too long: {duration_s:.2f} s of audio, must be {self.segment_s:.2f} s at most"
+            )
+            raise AudioError("array", reason)
+        return features
+
     def _features(self, audio: Any) -> Tensor:
         features = torch.as_tensor(audio, dtype=torch.float32, device=self.device)
         check_features(features, self.config)
@@ -521,8 +531,13 @@ class ASTModel(TrainableModel):
         Returns
         -------
         float32 array of shape (n_frames, n_mels), aligned with :meth:`preprocess`
+
+        Raises
+        ------
+        AudioError
+            The audio is longer than one segment.
         """
-        features = self.preprocess(audio)
+        features = self._one_segment(audio)
         network = self._trainable_network()
         if method == "rollout":
             batch = attribution.attention_rollout(network, features)

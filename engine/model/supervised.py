@@ -59,6 +59,14 @@ class TrainableModel(ABC):
         """Convert waveforms to features."""
 
     @abstractmethod
+    def _segments(self, audio: Any) -> Iterable[Tensor]:
+        """Convert waveforms of any length to the features of consecutive segments."""
+
+    @abstractmethod
+    def _one_segment(self, audio: Any) -> Tensor:
+        """Convert waveforms to features; AudioError if they are longer than one segment."""
+
+    @abstractmethod
     def _trainable_network(self) -> AST:
         """Return the network; ModelError if it has no weights to train."""
 
@@ -106,6 +114,7 @@ class TrainableModel(ABC):
         Parameters
         ----------
         audio : array of shape (n_samples,) or (batch, n_samples)
+            The logits of consecutive segments are averaged, as in prediction.
         targets : array of shape (batch,) of class indices, or (batch, num_classes) in [0, 1]
 
         Returns
@@ -115,7 +124,7 @@ class TrainableModel(ABC):
             depend on.
         """
         parameters = list(self._trainable_network().parameters())
-        loss = self.loss(self.preprocess(audio), targets)
+        loss = self._mean_loss(self._segments(audio), targets)
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
         return torch.cat([gradient.flatten() for gradient in gradients]).cpu()
 
@@ -135,7 +144,7 @@ class TrainableModel(ABC):
         waveform_gradient : float32 tensor of the shape of `audio`
         """
         waveform = torch.as_tensor(audio, dtype=torch.float32).clone().requires_grad_()
-        features = self.preprocess(waveform)
+        features = self._one_segment(waveform)
         loss = self.loss(features, targets)
         of_features, of_waveform = torch.autograd.grad(loss, [features, waveform])
         return of_features.cpu(), of_waveform.cpu()
@@ -153,10 +162,15 @@ class TrainableModel(ABC):
         -------
         float tensor of shape ()
         """
+        return self._mean_loss([features], targets)
+
+    def _mean_loss(self, segments: Iterable[Tensor], targets: Any) -> Tensor:
+        """Compute the loss of the mean logits of all segments."""
         network = self._trainable_network()
         self._require_classes()
         compute = self._loss or default_loss(self.config)
-        return compute(network(features), as_targets(targets, self.config).to(features.device))
+        logits = torch.stack([network(features) for features in segments]).mean(0)
+        return compute(logits, as_targets(targets, self.config).to(logits.device))
 
     # -- steps ----------------------------------------------------------------------------------
 
@@ -166,6 +180,7 @@ class TrainableModel(ABC):
         Parameters
         ----------
         audio : array of shape (batch, n_samples)
+            The logits of consecutive segments are averaged, as in prediction.
         targets : array of shape (batch,) of class indices, or (batch, num_classes) in [0, 1]
 
         Returns
@@ -173,13 +188,13 @@ class TrainableModel(ABC):
         float
             The loss before the step.
         """
-        return self._step(self.preprocess(audio), targets)
+        return self._step(self._segments(audio), targets)
 
-    def _step(self, features: Tensor, targets: Any) -> float:
+    def _step(self, segments: Iterable[Tensor], targets: Any) -> float:
         network, optimizer = self._trainable_network(), self._current_optimizer()
         network.train()
         try:
-            loss = self.loss(features, targets)
+            loss = self._mean_loss(segments, targets)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -204,7 +219,8 @@ class TrainableModel(ABC):
         Parameters
         ----------
         dataset : sequence of (waveform, target)
-            Waveforms of equal length, (n_samples,); targets are class indices or (num_classes,).
+            Waveforms of equal length, (n_samples,), not longer than one segment; targets are class
+            indices or (num_classes,).
         n_epochs, batch_size : int
         mixup_prob : float
             Probability that an example is mixed with another one.
@@ -228,9 +244,9 @@ class TrainableModel(ABC):
             for waveforms, labels in loader:
                 targets = as_targets(labels, self.config)
                 mixed, targets = mixup(waveforms.float(), targets, generator, mixup_prob)
-                features = self.preprocess(mixed)
+                features = self._one_segment(mixed)
                 masked = spec_augment(features, generator, freq_mask, time_mask)
-                losses.append(self._step(masked, targets))
+                losses.append(self._step([masked], targets))
                 on_step(step, losses[-1])
                 step += 1
             means.append(sum(losses) / max(len(losses), 1))

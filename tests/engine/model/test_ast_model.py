@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from engine.errors import (
     AudioError,
@@ -292,6 +293,37 @@ def test_input_gradients_agree_with_differences() -> None:
         for step in (-1e-3, 1e-3)
     ]
     assert (losses[1] - losses[0]) / 2e-3 == pytest.approx(float(of_waveform.norm()), rel=0.05)
+
+
+@pytest.mark.parametrize("n_samples", [2 * SEGMENT, 2 * SEGMENT + 5000, 10 * SEGMENT])
+def test_gradients_and_steps_on_long_audio_average_its_segments(n_samples: int) -> None:
+    model = small(optimizer=sgd(0.1))
+    audio, targets = noise(n_samples, 2), torch.tensor([1, 3])
+    logits = model.predict(audio)
+    expected = F.binary_cross_entropy_with_logits(logits, F.one_hot(targets, 5).float())
+    before, gradient = model.parameters_vector(), model.compute_gradients(audio, targets)
+    assert model.train_step(audio, targets) == pytest.approx(float(expected), rel=1e-5)
+    torch.testing.assert_close(model.parameters_vector(), before - 0.1 * gradient)
+
+
+@pytest.mark.parametrize("method", ["gradient", "rollout", "occlusion"])
+def test_importance_of_long_audio_is_an_error_that_says_the_longest_length(
+    method: str, tmp_path: Path
+) -> None:
+    model = small()
+    message = r"^array: too long: 2\.03 s of audio, must be 1\.01 s at most$"
+    with pytest.raises(AudioError, match=message):
+        model.feature_importance(noise(2 * SEGMENT), method)
+    with pytest.raises(AudioError, match=message):
+        model.plot_importance(noise(2 * SEGMENT), tmp_path / "plot.png", method)
+
+
+def test_input_gradients_and_fit_on_long_audio_are_errors() -> None:
+    model = small()
+    with pytest.raises(AudioError, match="at most"):
+        model.input_gradients(noise(2 * SEGMENT), [1])
+    with pytest.raises(AudioError, match="at most"):
+        model.fit([(noise(2 * SEGMENT), 1)] * 2, n_epochs=1, batch_size=2)
 
 
 def test_gradients_change_nothing() -> None:
