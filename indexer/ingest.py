@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from engine.audio.source import AudioSource
 from engine.config import IngestConfig
 from engine.errors import AstoundError, AudioError
 from engine.protocol import AudioFingerprinter
@@ -16,13 +17,16 @@ from engine.store.store import Store
 from engine.vectors.storage import ShardStorage
 from indexer.decoder_pool import DecoderPool, Recording
 from indexer.discover import FoundFile, discover
-from indexer.report import Added, Failure, IngestReport, Skipped
+from indexer.report import Added, Failure, IngestReport, Skipped, Warned
 from indexer.shard_writer import ShardWriter
 
 Metadata = Mapping[str, Mapping[str, str]]
 """Tags by name, and any other keys as free metadata, by absolute path."""
 
 OnProgress = Callable[[IngestReport], None]
+
+CUT_OFF_KEY = "cut_off"
+"""Key in the metadata of a track whose file ends before its header says; the value says where."""
 
 
 class Ingest:
@@ -135,12 +139,15 @@ class Ingest:
     def _add(self, recording: Recording, metadata: Mapping[str, str]) -> bool:
         """Fingerprint a recording and return whether that succeeded."""
         assert recording.blocks is not None
-        file = recording.file
+        file, rate = recording.file, self._fingerprinter.sample_rate
+        source = AudioSource(file.path, recording.blocks, rate, report=recording.report)
         try:
-            fingerprint = self._fingerprinter.fingerprint(recording.blocks, self._hop_s, file.path)
+            with source.explaining_silence():
+                fingerprint = self._fingerprinter.fingerprint(source, self._hop_s, file.path)
         except AstoundError as error:
             self._fail(file, error)
             return False
+        self._report.warned += [Warned(file.path, warning) for warning in source.warnings]
         track = _new_track(recording, fingerprint, metadata)
         replaced = self._store.track(file.path).id if file.path in self._replaceable else None
         self._writer.add(fingerprint, track, replaced)
@@ -166,6 +173,7 @@ class Ingest:
 def _new_track(
     recording: Recording, fingerprint: Fingerprint, metadata: Mapping[str, str]
 ) -> NewTrack:
+    cut_off = {CUT_OFF_KEY: recording.report.cut_off} if recording.report.cut_off else {}
     tags = {name: metadata.get(name) or tag for name, tag in vars(recording.tags).items()}
     return NewTrack(
         path=recording.file.path,
@@ -176,5 +184,5 @@ def _new_track(
         n_segments=len(fingerprint.embeddings),
         n_clips=len(fingerprint.clip_embeddings),
         tags=type(recording.tags)(**tags),
-        metadata={key: value for key, value in metadata.items() if key not in tags},
+        metadata={key: value for key, value in metadata.items() if key not in tags} | cut_off,
     )

@@ -29,6 +29,14 @@ class Failure:
     reason: str
 
 
+@dataclass(frozen=True)
+class Warned:
+    """A file that was ingested although something is wrong with it, in one line."""
+
+    path: str
+    reason: str
+
+
 @dataclass
 class IngestReport:
     """Result of an ingest, or of the part of it that is done.
@@ -37,6 +45,8 @@ class IngestReport:
     ----------
     added, skipped, failed : list
         One record for each file, in the order of processing.
+    warned : list of Warned
+        One record for each warning about an added file.
     audio_s : float
         Seconds of audio fingerprinted.
     elapsed_s : float
@@ -49,6 +59,7 @@ class IngestReport:
     added: list[Added] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
+    warned: list[Warned] = field(default_factory=list)
     audio_s: float = 0.0
     elapsed_s: float = 0.0
     n_files: int = 0

@@ -66,16 +66,18 @@ def ingest_progress(console: Console | None = None) -> Iterator[Callable[[Ingest
     Yields
     ------
     callable
-        To be called with the report so far after every file. Prints each failure once.
+        To be called with the report so far after every file. Prints each failure and warning once.
     """
     with _open_bar("finding files", console) as bar:
-        estimate, n_failures = _IngestEstimate(), 0
+        estimate, n_failures, n_warnings = _IngestEstimate(), 0, 0
 
         def update(report: IngestReport) -> None:
-            nonlocal n_failures
+            nonlocal n_failures, n_warnings
+            for warned in report.warned[n_warnings:]:
+                bar.print(f"{warned.path}: {warned.reason}")
             for failure in report.failed[n_failures:]:
                 bar.print(f"{failure.path}: {failure.reason}")
-            n_failures = len(report.failed)
+            n_failures, n_warnings = len(report.failed), len(report.warned)
             bar.update(estimate.describe(report), report.n_bytes_done, report.n_bytes)
 
         yield update

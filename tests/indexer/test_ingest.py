@@ -222,7 +222,7 @@ def test_every_broken_file_fails_alone_and_in_one_line(
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
-@pytest.mark.parametrize("name", ["truncated mp3", "silent"])
+@pytest.mark.parametrize("name", ["truncated m4a", "silent"])
 def test_copies_of_a_broken_file_all_fail(
     catalog: Catalog, music: Path, broken_file: Callable[[str], Path], name: str, n_jobs: int
 ) -> None:

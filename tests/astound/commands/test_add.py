@@ -33,6 +33,21 @@ def test_add_goes_on_past_bad_files_and_exits_1(library: Path, home: Path, run: 
     assert lines[1] == f"{home}/missing.wav: No such file or directory"
 
 
+def test_add_marks_a_file_that_is_cut_off(home: Path, run: Run) -> None:
+    whole = write_wav(home / "tune.wav", cached_tune(5, 12.0), RATE).read_bytes()
+    (home / "tune.wav").write_bytes(whole[:100_000])
+    result = run("--catalog", "new", "add", "tune.wav")
+    warning = "cut off: 99956 of 192000 bytes of sound are there"
+    assert (result.exit_code, result.stderr) == (0, f"{home}/tune.wav: {warning}\n")
+    shown = run("--catalog", "new", "show", "1").stdout
+    assert ["cut_off", warning] in [line.strip().split(maxsplit=1) for line in shown.splitlines()]
+    (home / "tune.wav").write_bytes(whole)
+    result = run("--catalog", "new", "add", "tune.wav")
+    assert (result.exit_code, result.stderr) == (0, "")
+    (track,) = json.loads(run("--catalog", "new", "list", "--format", "json").stdout)
+    assert (track["metadata"], track["duration_s"]) == ({}, 12.0)
+
+
 @pytest.mark.parametrize("how", ["file", "stdin"])
 def test_add_takes_a_list(library: Path, home: Path, run: Run, how: str) -> None:
     listed = f"{library}/music/0.wav\n\n{library}/music/1.wav\n"
