@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias
 
 from astound.results import (
     MAX_SIMILAR_TRACKS,
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from indexer.verify import Problems
 
 Device = Literal["auto", "cpu", "cuda"]
-Source: TypeAlias = "str | os.PathLike[str] | NDArray[Any]"
+Source: TypeAlias = "str | os.PathLike[str] | BinaryIO | NDArray[Any]"
 
 OnProgress: TypeAlias = Callable[[int, int], None]
 """Called with the number of items done and in total."""
@@ -277,6 +277,7 @@ class Catalog:
         *,
         start_s: float = 0.0,
         end_s: float | None = None,
+        stream: int | None = None,
         max_matches: int = MAX_MATCHES,
         min_confidence: float | None = None,
         search: SearchConfig | None = None,
@@ -286,11 +287,13 @@ class Catalog:
 
         Parameters
         ----------
-        source : path-like, or array of shape (n_samples,) or (n_samples, n_channels)
+        source : path-like, binary file, or array of shape (n_samples,) or (n_samples, n_channels)
         sample_rate : int, optional
             Hz of an array.
         start_s, end_s : float, optional
             The part of the clip to search for, in seconds.
+        stream : int, optional
+            Which of a file's sound streams, from 1; the default one by default.
         max_matches : int
             Maximum number of matches.
         min_confidence : float, optional
@@ -310,10 +313,11 @@ class Catalog:
         """
         from engine.search.context import Stopwatch
 
-        recording = self._open(source, sample_rate, start_s, end_s)
+        recording = self._open(source, sample_rate, start_s=start_s, end_s=end_s, stream=stream)
         stopwatch = Stopwatch()
         searcher = self.searcher(search, alignment, stopwatch)
-        fingerprint, beginning = searcher.fingerprint_query(recording, recording.name)
+        with recording.explaining_silence():
+            fingerprint, beginning = searcher.fingerprint_query(recording, recording.name)
         threshold = self.min_confidence if min_confidence is None else min_confidence
         while True:
             candidates = searcher.candidates(fingerprint, beginning)[:max_matches]
@@ -328,7 +332,7 @@ class Catalog:
             status="match" if matches else "no_match",
             duration_s=round(fingerprint.duration_s, 3),
             matches=matches,
-            warnings=searcher.warnings,
+            warnings=recording.warnings + searcher.warnings,
             timings_ms=stopwatch.timings_ms,
         )
 
@@ -340,6 +344,7 @@ class Catalog:
         track: int | str | None = None,
         start_s: float = 0.0,
         end_s: float | None = None,
+        stream: int | None = None,
         search: SearchConfig | None = None,
         alignment: AlignConfig | None = None,
     ) -> Explanation:
@@ -347,13 +352,15 @@ class Catalog:
 
         Parameters
         ----------
-        source : path-like, or array of shape (n_samples,) or (n_samples, n_channels)
+        source : path-like, binary file, or array of shape (n_samples,) or (n_samples, n_channels)
         sample_rate : int, optional
             Hz of an array.
         track : int or str, optional
             Id or path of the track to examine, match or not; the best one by default.
         start_s, end_s : float, optional
             The part of the clip to search for, in seconds.
+        stream : int, optional
+            Which of a file's sound streams, from 1; the default one by default.
         search, alignment : SearchConfig, AlignConfig, optional
 
         Returns
@@ -371,12 +378,13 @@ class Catalog:
         from engine.search.explainer import Explainer
         from engine.search.explanation import unsearchable
 
-        recording = self._open(source, sample_rate, start_s, end_s)
+        recording = self._open(source, sample_rate, start_s=start_s, end_s=end_s, stream=stream)
         name = recording.name
         track_id = None if track is None else self.track(track).id
         searcher = self.searcher(search, alignment)
         try:
-            fingerprinted = searcher.fingerprint_query(recording, name)
+            with recording.explaining_silence():
+                fingerprinted = searcher.fingerprint_query(recording, name)
         except (AudioTooShortError, SilentAudioError) as error:
             return unsearchable(name, round(recording.duration_s, 3), error, self.min_confidence)
         explainer = Explainer(searcher, *fingerprinted)
@@ -414,13 +422,15 @@ class Catalog:
             stopwatch=stopwatch or Stopwatch(),
         )
 
-    def _open(
-        self, source: Any, sample_rate: int | None, start_s: float = 0.0, end_s: float | None = None
-    ) -> AudioSource:
+    def _open(self, source: Any, sample_rate: int | None, **options: Any) -> AudioSource:
+        from engine.audio import child
+
+        if isinstance(source, (str, os.PathLike)):
+            child.prepare()  # it starts while the fingerprinter and the decoders are imported
         from engine.audio.source import open_source
 
         rate = self.fingerprinter.sample_rate
-        return open_source(source, rate, array_rate=sample_rate, start_s=start_s, end_s=end_s)
+        return open_source(source, rate, array_rate=sample_rate, **options)
 
     # -- long recordings ------------------------------------------------------------------------
 
@@ -431,6 +441,7 @@ class Catalog:
         *,
         start_s: float = 0.0,
         end_s: float | None = None,
+        stream: int | None = None,
         min_confidence: float | None = None,
         config: ScanConfig | None = None,
         on_entry: Callable[[Entry], None] = lambda entry: None,
@@ -440,11 +451,13 @@ class Catalog:
 
         Parameters
         ----------
-        source : path-like, or array of shape (n_samples,) or (n_samples, n_channels)
+        source : path-like, binary file, or array of shape (n_samples,) or (n_samples, n_channels)
         sample_rate : int, optional
             Hz of an array.
         start_s, end_s : float, optional
             The part of the recording to scan, in seconds.
+        stream : int, optional
+            Which of a file's sound streams, from 1; the default one by default.
         min_confidence : float, optional
             In [0, 1]; `config.min_confidence` by default.
         config : ScanConfig, optional
@@ -463,7 +476,7 @@ class Catalog:
         AudioError
             The recording cannot be read, or the part is shorter than a segment.
         """
-        recording = self._open(source, sample_rate, start_s, end_s)
+        recording = self._open(source, sample_rate, start_s=start_s, end_s=end_s, stream=stream)
         entries = []
         for entry in self.follow(
             recording,
@@ -483,6 +496,7 @@ class Catalog:
             start_s=start_s,
             duration_s=round(recording.duration_s, 3),
             entries=tuple(sorted(entries, key=lambda entry: entry.query_start_s)),
+            warnings=recording.warnings,
         )
 
     def follow(
@@ -566,7 +580,8 @@ class Catalog:
         else:
             recording = self._open(source, sample_rate)
             name = recording.name
-            fingerprint = self.fingerprinter.fingerprint(recording, self.segment_hop_s, name)
+            with recording.explaining_silence():
+                fingerprint = self.fingerprinter.fingerprint(recording, self.segment_hop_s, name)
             clips = fingerprint.clip_embeddings
         others = [track_id for track_id in index.track_ids if track_id != own_id]
         scores = ClipIndex(others, index.clips).scores(clips, name)

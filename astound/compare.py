@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from engine.audio import child
 from engine.audio.source import open_source
 from engine.compare.passages import drop_covered, passages, similarity
 from engine.compare.repeats import repeats
@@ -65,6 +66,7 @@ def compare(
     AudioError
         A file cannot be read, is silent, or is shorter than a segment.
     """
+    child.prepare()
     fingerprinter = Fingerprinter.load(model, device)
     query, reference = (_fingerprint(fingerprinter, path) for path in (first, second))
     min_segments = _n_segments(min_length_s, query.segment_s)
@@ -107,6 +109,7 @@ def find_repeats(
     AudioError
         A file cannot be read, is silent, or is shorter than a segment, and there is no `on_error`.
     """
+    child.prepare()
     fingerprinter = Fingerprinter.load(model, device)
     files = list(dict.fromkeys(os.fspath(path) for path in paths))
     n_pairs = len(files) * (len(files) + 1) // 2
@@ -129,7 +132,8 @@ def find_repeats(
 
 def _fingerprint(fingerprinter: Fingerprinter, path: str | os.PathLike[str]) -> Fingerprint:
     recording = open_source(path, fingerprinter.sample_rate)
-    return fingerprinter.fingerprint(recording, _HOP_S, recording.name)
+    with recording.explaining_silence():
+        return fingerprinter.fingerprint(recording, _HOP_S, recording.name)
 
 
 def _n_segments(length_s: float, segment_s: float) -> int:

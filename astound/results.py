@@ -232,6 +232,7 @@ def timeline_object(timeline: Timeline) -> JsonObject:
         "n_entries": len(timeline.entries),
         "entries": [asdict(entry) for entry in timeline.entries],
         "gaps": [asdict(gap) for gap in timeline.gaps],
+        "warnings": list(timeline.warnings),
     }
     return made | ({"error": dict(timeline.error)} if timeline.error else {})
 

@@ -510,7 +510,8 @@ class QueryResult:
     matches : tuple of Match
         Best first; empty unless status is "match".
     warnings : tuple of str
-        One sentence for each reason to trust the answer less.
+        One sentence for each thing wrong with the clip, and for each reason to trust the answer
+        less.
     timings_ms : mapping
         Milliseconds of decode, encode, search and align.
     error : mapping or None
@@ -591,6 +592,8 @@ class Timeline:
         By their start. They may overlap, and a track may occur again.
     error : mapping or None
         ``code`` and ``message`` if the recording could not be scanned to its end.
+    warnings : tuple of str
+        One sentence for each thing wrong with the recording.
     """
 
     recording: str
@@ -598,6 +601,7 @@ class Timeline:
     duration_s: float = 0.0
     entries: tuple[Entry, ...] = ()
     error: Mapping[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def gaps(self) -> tuple[Gap, ...]:

@@ -126,9 +126,11 @@ JSON = {
         query status duration_s matches({MATCH}) warnings timings_ms(encode decode search align)
         error(code message)
     """,
-    "scan hour.wav --format jsonl": f"recording status {ENTRY} start_s duration_s n_entries",
+    "scan hour.wav --format jsonl": f"""
+        recording status {ENTRY} start_s duration_s n_entries warnings
+    """,
     "scan hour.wav broken.wav --format json": f"""
-        recording status start_s duration_s n_entries entries({ENTRY}) gaps(start_s end_s)
+        recording status start_s duration_s n_entries entries({ENTRY}) gaps(start_s end_s) warnings
         error(code message)
     """,
     "list --format json": TRACK,

@@ -27,6 +27,7 @@ from astound.output.matches import QUERY_FORMATS, write_results
 from astound.output.progress import scan_progress, spinner
 from astound.output.timelines import TIMELINE_FORMATS, write_entry, write_timelines
 from engine.config import MAX_MATCHES
+from engine.errors import printable
 from engine.records import Entry, QueryResult, Timeline
 
 if TYPE_CHECKING:
@@ -36,7 +37,14 @@ Result = TypeVar("Result", QueryResult, Timeline)
 
 
 def _part_options(function: Function) -> Function:
-    """Add the options --start and --end."""
+    """Add the options --start, --end and --stream."""
+    stream_option = click.option(
+        "--stream",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Sound stream N of each file, from 1; the file's default stream by default.",
+    )
+    function = stream_option(function)
     for name, text in (("end", "Stop at second S."), ("start", "Start at second S.")):
         option = click.option(
             f"--{name}", f"{name}_s", type=click.FloatRange(0), metavar="S", help=text
@@ -120,7 +128,9 @@ def scan(
     failed: list[str] = []
     with ctx.obj.open() as catalog:
         timelines = _timelines(catalog, recordings, form, options)
-        write_timelines(_report_errors(timelines, failed, form), form, sys.stdout)
+        write_timelines(
+            _report_warnings(_report_errors(timelines, failed, form), form), form, sys.stdout
+        )
     ctx.exit(1 if failed else 0)
 
 
@@ -141,15 +151,23 @@ def _write_entry(path: str, entry: Entry) -> None:
     write_entry(path, entry, sys.stdout)
 
 
-def _report_warnings(results: Iterable[QueryResult], form: str) -> Iterator[QueryResult]:
-    """Pass results on, and print each warning once unless the format contains warnings."""
-    printed: set[str] = set()
+def _name(result: QueryResult | Timeline) -> str:
+    return result.query if isinstance(result, QueryResult) else result.recording
+
+
+def _report_warnings(results: Iterable[Result], form: str) -> Iterator[Result]:
+    """Pass results on, and print their warnings unless the format contains them.
+
+    The warning about the calibration holds for all results, and is printed once.
+    """
+    from engine.search.searcher import UNCALIBRATED
+
+    is_known = False
     for result in results:
-        if form not in ("json", "jsonl"):
-            for warning in result.warnings:
-                if warning not in printed:
-                    echo_err(f"{result.query}: {warning}")
-                    printed.add(warning)
+        for warning in () if form in ("json", "jsonl") else result.warnings:
+            if warning != UNCALIBRATED or not is_known:
+                echo_err(f"{printable(_name(result))}: {warning}")
+            is_known |= warning == UNCALIBRATED
         yield result
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
@@ -20,8 +21,8 @@ from engine.config import IngestConfig, SearchConfig
 from engine.figure import FIGURE_SUFFIXES
 from engine.search.calibration import Calibration
 from engine.search.searcher import UNCALIBRATED
-from tests.astound.commands.conftest import CLIP_AT_S, RATE, Run
-from tests.audio_files import cached_tune, write_wav
+from tests.astound.commands.conftest import CLIP_AT_S, RATE, Run, start_process
+from tests.audio_files import Sound, cached_tune, write_streams, write_wav
 
 
 def _objects(result: Result) -> list[dict[str, Any]]:
@@ -73,6 +74,51 @@ def test_query_warns_of_a_calibration_for_other_settings(
     assert (array.stderr, line.stderr) == ("", "")
     for found in (json.loads(array.stdout)[0], json.loads(line.stdout)):
         assert found["warnings"] == [UNCALIBRATED]
+
+
+def test_query_warns_of_each_file_that_is_cut_off(home: Path, run: Run) -> None:
+    for name in ("first.wav", "second.wav"):
+        Path(name).write_bytes(Path("known.wav").read_bytes()[:60_000])
+    warning = "cut off: 59956 of 64000 bytes of sound are there"
+    for form in ("table", "csv", "pexafb"):
+        result = run("query", "first.wav", "second.wav", "--format", form)
+        assert result.exit_code == 0
+        assert result.stderr.splitlines() == [
+            f"astound: first.wav: {warning}",
+            f"astound: second.wav: {warning}",
+        ]
+    result = run("query", "first.wav", "--format", "jsonl")
+    assert (result.exit_code, result.stderr) == (0, "")
+    (found,) = _objects(result)
+    assert (found["status"], found["warnings"]) == ("match", [warning])
+
+
+def test_query_and_scan_read_the_stream_that_is_chosen(home: Path, run: Run) -> None:
+    music = cached_tune(1, 12.0)
+    sounds = [Sound(0 * music, language="eng", is_default=True), Sound(music, language="ger")]
+    write_streams(Path("film.mkv"), sounds, RATE, video_s=12.0)
+    silent = run("query", "film.mkv", "--format", "jsonl")
+    (answer,) = _objects(silent)
+    assert (silent.exit_code, answer["error"]["code"]) == (1, "silent_audio")
+    assert "choose another one: 2 (ger, flac)" in answer["error"]["message"]
+    (answer,) = _objects(run("query", "film.mkv", "--stream", 2, "--format", "jsonl"))
+    assert answer["matches"][0]["path"].endswith("/1.wav")
+    missing = run("query", "film.mkv", "--stream", 3)
+    assert "no sound stream 3; its sound streams: 1 (eng, flac), 2 (ger, flac)" in missing.stdout
+    assert run("scan", "film.mkv", "--stream", 3).exit_code == 1
+    assert run("query", "film.mkv", "--stream", 0).exit_code == 2
+
+
+def test_query_reads_standard_input(home: Path) -> None:
+    with Path("known.wav").open("rb") as file:
+        process = start_process(home, "query", "/dev/stdin", "--format", "jsonl", stdin=file)
+        stdout, _ = process.communicate(timeout=100)
+    assert json.loads(stdout)["matches"][0]["path"].endswith("/1.wav")
+    process = start_process(
+        home, "query", "/dev/stdin", "--format", "jsonl", stdin=subprocess.DEVNULL
+    )
+    stdout, _ = process.communicate(timeout=100)
+    assert json.loads(stdout)["error"]["message"] == "/dev/stdin: a device, not a file"
 
 
 def test_query_json_is_one_array(home: Path, run: Run) -> None:
