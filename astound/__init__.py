@@ -1,6 +1,6 @@
-"""Astound: say which recording an unknown clip comes from, and where in it.
+"""Astound finds which known recording an unknown clip comes from, and where in it.
 
-``astound.open`` gives a :class:`~astound.catalog.Catalog`; importing this package loads neither
+``astound.open`` returns a :class:`~astound.catalog.Catalog`; importing this package loads neither
 torch nor faiss.
 """
 
@@ -42,7 +42,7 @@ __all__ = [
 
 
 def open(folder: str | os.PathLike[str] = "catalog", **options: Any) -> Catalog:  # noqa: A001
-    """Open a catalog, making it if there is none.
+    """Open a catalog; create it if there is none.
 
     Parameters
     ----------

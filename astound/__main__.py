@@ -1,4 +1,4 @@
-"""The command line as `python -m astound`, for `torchrun` and wherever the script is not there."""
+"""Run the command line as ``python -m astound``, which ``torchrun`` needs."""
 
 from astound.commands.main import main
 

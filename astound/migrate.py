@@ -1,6 +1,6 @@
-"""Bring a catalog's database to the schema this version works with.
+"""Migrate a catalog's database to the schema of this version.
 
-Every command comes by here, so a database that is current costs one look and no import of Alembic.
+Every command does this, so a current database costs one query and no import of Alembic.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _POSTGRES_LOCK = 0x617374  # any number, the same in every astound
 
 
 def ensure_schema(database: str | Path) -> None:
-    """Create the schema in an empty database, or bring an older one up to date.
+    """Create the schema in an empty database, or migrate an older one.
 
-    Of several processes that come at once one does the work and the others wait. All of it is one
-    transaction: what fails leaves the database as it was. An older SQLite file is first copied to
+    Of several processes one migrates and the others wait. All of it is one transaction: a failure
+    leaves the database unchanged. An older SQLite file is first copied to
     ``<file>.before-<new revision>`` beside it.
 
     Parameters
@@ -38,7 +38,7 @@ def ensure_schema(database: str | Path) -> None:
     Raises
     ------
     SchemaError
-        The schema is one this version does not know.
+        The schema is unknown, such as one of a newer version.
     StoreError
         The database cannot be reached or changed.
     """
@@ -46,13 +46,13 @@ def ensure_schema(database: str | Path) -> None:
     try:
         with translated(engine):
             if not _is_current(engine):
-                _bring_up(engine)
+                _migrate(engine)
     finally:
         engine.dispose()
 
 
 def alembic_config(connection: Connection) -> Config:
-    """Make the configuration that runs Alembic's commands on a connection."""
+    """Return the configuration with which Alembic's commands run on a connection."""
     from alembic.config import Config
 
     config = Config(attributes={"connection": connection})
@@ -65,7 +65,7 @@ def _is_current(engine: Engine) -> bool:
         return schema(connection) == SCHEMA_HEAD
 
 
-def _bring_up(engine: Engine) -> None:
+def _migrate(engine: Engine) -> None:
     from alembic import command
 
     with engine.execution_options(writing=True).begin() as connection:
@@ -73,16 +73,16 @@ def _bring_up(engine: Engine) -> None:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_POSTGRES_LOCK})")
         found = schema(connection)
         if found == SCHEMA_HEAD:
-            return  # another process was faster
+            return  # another process migrated it meanwhile
         config = alembic_config(connection)
         if found is not None:
-            _refuse_unknown(found, config)
+            _require_known(found, config)
             _back_up(engine)
         command.upgrade(config, "head")
         _check_references(connection)
 
 
-def _refuse_unknown(found: str, config: Config) -> None:
+def _require_known(found: str, config: Config) -> None:
     from alembic.script import ScriptDirectory
 
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
@@ -103,7 +103,7 @@ def _back_up(engine: Engine) -> None:
 
 
 def _check_references(connection: Connection) -> None:
-    """Make up for the foreign keys that are not enforced during a migration."""
+    """Check the foreign keys, which are not enforced during a migration."""
     if connection.dialect.name != "sqlite":
         return
     if broken := connection.exec_driver_sql("PRAGMA foreign_key_check").all():

@@ -194,7 +194,7 @@ def _with_extent(part: Part, start: int, size: _Size, extent: _Extent, magic: by
 def examine_au(file: BinaryIO, part: Part) -> Part:
     """Find the sound of an AU file, which ends with the file.
 
-    The decoder sees a size of 0xFFFFFFFF, which stands for an unknown one.
+    The decoder gets a size of 0xFFFFFFFF, which stands for an unknown one.
     """
     first, stated = struct.unpack(">II", read_at(file, part.start + 4, 8).ljust(8, b"\0"))
     size = _Size(part.start + 8, ">I", stated)

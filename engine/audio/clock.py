@@ -87,7 +87,7 @@ def place(frames: Iterable[Timed[Frame]], stream_start_s: float | None) -> Itera
         if sum(one.duration_s for one in held) >= CONFIRMED_S:
             yield from clock.take(held, confirmed=True)
             held = []
-    yield from clock.take(held, confirmed=clock.believes(held))
+    yield from clock.take(held, confirmed=clock.confirms_last(held))
 
 
 def _follows(held: list[Timed[Frame]], timed: Timed[Frame]) -> bool:
@@ -100,7 +100,7 @@ def _follows(held: list[Timed[Frame]], timed: Timed[Frame]) -> bool:
 
 
 class _Clock:
-    """Knows when the next frame is due."""
+    """The time at which the next frame is due."""
 
     def __init__(self, stream_start_s: float | None) -> None:
         self._stream_start_s = stream_start_s
@@ -113,8 +113,8 @@ class _Clock:
         start_s = self._due_s if self._due_s is not None else self._stream_start_s or 0.0
         return abs(timed.time_s - start_s) <= TOLERANCE_S
 
-    def believes(self, last: list[Timed[Frame]]) -> bool:
-        """Decide whether to believe a jump before the last frames, which none can confirm."""
+    def confirms_last(self, last: list[Timed[Frame]]) -> bool:
+        """Decide whether a jump before the last frames counts, which no later frames confirm."""
         if self._due_s is None or not last or last[0].time_s is None:
             return True
         return len(last) > 1 and last[0].time_s - self._due_s <= MAX_LAST_GAP_S

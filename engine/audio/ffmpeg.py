@@ -1,7 +1,7 @@
 """Open one file with FFmpeg, and nothing else, and decode one of its sound streams.
 
-FFmpeg sees an open file without a name. Formats that refer to other files or to the network are
-not on the list, no protocol is allowed, and whatever it asks to open is refused.
+FFmpeg gets an open file without a name. Formats that refer to other files or to the network are
+not on the list, no protocol is allowed, and every further open is refused.
 """
 
 from __future__ import annotations

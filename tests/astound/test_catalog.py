@@ -81,11 +81,11 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shelf(
+def filled_catalog(
     tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, music: Path
 ) -> Iterator[Catalog]:
     """A catalog of the three tunes, with ids 1 to 3 in two shards; not to be changed."""
-    folder = tmp_path_factory.mktemp("shelf")
+    folder = tmp_path_factory.mktemp("filled_catalog")
     with astound.open(folder, model=tiny_model, device="cpu") as catalog:
         catalog.add([music / "0.wav", music / "1.wav"], config=ONE_JOB)
         catalog.add(music / "2.wav", config=ONE_JOB)
@@ -93,9 +93,9 @@ def shelf(
 
 
 @pytest.fixture
-def copy(shelf: Catalog, tmp_path: Path, tiny_model: Path) -> Iterator[Catalog]:
-    """A copy of `shelf` that may be changed."""
-    shutil.copytree(shelf.folder, tmp_path / "catalog")
+def copy(filled_catalog: Catalog, tmp_path: Path, tiny_model: Path) -> Iterator[Catalog]:
+    """A copy of `filled_catalog` that may be changed."""
+    shutil.copytree(filled_catalog.folder, tmp_path / "catalog")
     with astound.open(tmp_path / "catalog", model=tiny_model, device="cpu") as catalog:
         yield catalog
 
@@ -258,12 +258,14 @@ def test_other_encoder_is_refused_by_name(
 
 
 def test_calibration_of_another_encoder_is_refused(
-    shelf: Catalog, other_model: Path, tiny_model: Path, tmp_path: Path
+    filled_catalog: Catalog, other_model: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     shutil.copy(tiny_model, tmp_path / "tiny.safetensors")
     shutil.copy(other_model.with_name("calibration.json"), tmp_path / "calibration.json")
     with (
-        astound.open(shelf.folder, model=tmp_path / "tiny.safetensors", device="cpu") as catalog,
+        astound.open(
+            filled_catalog.folder, model=tmp_path / "tiny.safetensors", device="cpu"
+        ) as catalog,
         pytest.raises(RecipeMismatchError, match="calibration"),
     ):
         catalog.query(clip(0), RATE)
@@ -378,15 +380,15 @@ def test_damaged_shard_is_an_error_for_a_query(copy: Catalog) -> None:
     ids=["default", "search", "alignment"],
 )
 def test_query_with_other_settings_answers_and_warns(
-    shelf: Catalog, settings: dict[str, Any]
+    filled_catalog: Catalog, settings: dict[str, Any]
 ) -> None:
-    result = shelf.query(clip(0, start_s=3.5), RATE, **settings)
+    result = filled_catalog.query(clip(0, start_s=3.5), RATE, **settings)
     assert result.status == "match"
     assert result.warnings == ((UNCALIBRATED,) if settings else ())
 
 
-def test_match_says_where(shelf: Catalog, music: Path) -> None:
-    result = shelf.query(clip(0, start_s=3.5), RATE)
+def test_match_says_where(filled_catalog: Catalog, music: Path) -> None:
+    result = filled_catalog.query(clip(0, start_s=3.5), RATE)
     assert (result.query, result.status, result.error) == ("array", "match", None)
     assert result.duration_s == 3.0
     assert set(result.timings_ms) == {"decode", "encode", "search", "align"}
@@ -398,12 +400,12 @@ def test_match_says_where(shelf: Catalog, music: Path) -> None:
     assert best.reference_end_s == pytest.approx(best.query_end_s + best.offset_s, abs=2e-3)
     assert 0 <= best.query_start_s < best.query_end_s <= 3.0
     assert best.score > 0.9
-    assert shelf.min_confidence <= best.confidence <= 1
+    assert filled_catalog.min_confidence <= best.confidence <= 1
 
 
 @pytest.mark.parametrize("rate", [16000, 22050, 44100])
-def test_array_of_any_rate_is_found(shelf: Catalog, rate: int) -> None:
-    best = best_of(shelf, decode.resample(clip(1), RATE, rate), rate)
+def test_array_of_any_rate_is_found(filled_catalog: Catalog, rate: int) -> None:
+    best = best_of(filled_catalog, decode.resample(clip(1), RATE, rate), rate)
     assert best.track_id == 2
     assert best.offset_s == pytest.approx(2.0, abs=0.1)
 
@@ -421,29 +423,29 @@ def test_array_of_any_rate_is_found(shelf: Catalog, rate: int) -> None:
     ids=["stereo", "channels first", "int16", "int32", "float64", "strided"],
 )
 def test_array_of_any_form_gives_the_same_answer(
-    shelf: Catalog, transform: Callable[[Waveform], np.ndarray]
+    filled_catalog: Catalog, transform: Callable[[Waveform], np.ndarray]
 ) -> None:
-    expected = best_of(shelf, clip(1))
-    best = best_of(shelf, transform(clip(1)))
+    expected = best_of(filled_catalog, clip(1))
+    best = best_of(filled_catalog, transform(clip(1)))
     assert best.track_id == expected.track_id == 2
     assert best.offset_s == pytest.approx(expected.offset_s, abs=0.02)
     assert best.score == pytest.approx(expected.score, abs=0.01)
 
 
-def test_file_gives_the_same_answer_as_its_samples(shelf: Catalog, tmp_path: Path) -> None:
+def test_file_gives_the_same_answer_as_its_samples(filled_catalog: Catalog, tmp_path: Path) -> None:
     path = write_wav(tmp_path / "clip.wav", clip(1), RATE, "FLOAT")
-    expected = untimed(shelf.query(clip(1), RATE))
-    assert untimed(shelf.query(path)) == replace(expected, query=str(path))
+    expected = untimed(filled_catalog.query(clip(1), RATE))
+    assert untimed(filled_catalog.query(path)) == replace(expected, query=str(path))
 
 
 @pytest.mark.parametrize("as_file", [True, False])
 def test_times_of_a_part_are_those_of_the_whole_clip(
-    shelf: Catalog, tmp_path: Path, as_file: bool
+    filled_catalog: Catalog, tmp_path: Path, as_file: bool
 ) -> None:
     whole = np.concatenate([tune(3)[: round(FRONT_S * RATE)], clip(0, 2.0, 4.0), tune(3)])
     source = write_wav(tmp_path / "clip.wav", whole, RATE, "FLOAT") if as_file else whole
     rate = None if as_file else RATE
-    result = shelf.query(
+    result = filled_catalog.query(
         source, rate, start_s=FRONT_S + 0.5, end_s=FRONT_S + 4.0, min_confidence=0.0
     )
     assert result.duration_s == 3.5
@@ -458,70 +460,74 @@ def test_times_of_a_part_are_those_of_the_whole_clip(
 
 
 @pytest.mark.parametrize("is_file", [True, False])
-def test_part_behind_the_end_is_told(shelf: Catalog, tmp_path: Path, is_file: bool) -> None:
+def test_part_behind_the_end_is_told(
+    filled_catalog: Catalog, tmp_path: Path, is_file: bool
+) -> None:
     whole, path = clip(0), tmp_path / "clip.wav"
     write_wav(path, whole, RATE)
     source, rate = (path, None) if is_file else (whole, RATE)
     with pytest.raises(AudioError, match=r"it ends before 60 s; use an earlier start"):
-        shelf.query(source, rate, start_s=60.0, end_s=65.0)
+        filled_catalog.query(source, rate, start_s=60.0, end_s=65.0)
 
 
-def test_part_alone_decides(shelf: Catalog) -> None:
+def test_part_alone_decides(filled_catalog: Catalog) -> None:
     whole = np.concatenate([clip(0, 2.0, 3.0), clip(1, 2.0, 3.0)])
-    best = [best_of(shelf, whole, start_s=s, end_s=s + 3.0) for s in (0.0, 3.0)]
+    best = [best_of(filled_catalog, whole, start_s=s, end_s=s + 3.0) for s in (0.0, 3.0)]
     assert [one.track_id for one in best] == [1, 2]
 
 
 @pytest.mark.parametrize("front", ["silence", "other music"])
 def test_clip_that_begins_before_the_track_has_a_negative_offset(
-    shelf: Catalog, front: str
+    filled_catalog: Catalog, front: str
 ) -> None:
     before = tune(3)[: round(FRONT_S * RATE)] * (front != "silence")
-    best = best_of(shelf, np.concatenate([before, tune(0)]))
+    best = best_of(filled_catalog, np.concatenate([before, tune(0)]))
     assert best.track_id == 1
     assert best.offset_s == pytest.approx(-FRONT_S, abs=0.15)
     assert best.reference_start_s >= 0.0
     assert best.reference_end_s <= TUNE_S
 
 
-def test_clip_longer_than_the_track_is_found(shelf: Catalog) -> None:
+def test_clip_longer_than_the_track_is_found(filled_catalog: Catalog) -> None:
     silence = np.zeros(2 * RATE, np.float32)
-    best = best_of(shelf, np.concatenate([silence, tune(2), silence]))
+    best = best_of(filled_catalog, np.concatenate([silence, tune(2), silence]))
     assert best.track_id == 3
     assert best.offset_s == pytest.approx(-2.0, abs=0.1)
     assert best.reference_end_s <= TUNE_S
 
 
-def test_min_confidence_and_max_matches_bound_the_matches(shelf: Catalog) -> None:
-    everything = shelf.query(clip(0), RATE, min_confidence=0.0)
+def test_min_confidence_and_max_matches_bound_the_matches(filled_catalog: Catalog) -> None:
+    everything = filled_catalog.query(clip(0), RATE, min_confidence=0.0)
     assert len(everything.matches) > 1
     assert [match.rank for match in everything.matches] == list(
         range(1, len(everything.matches) + 1)
     )
-    assert len(shelf.query(clip(0), RATE, min_confidence=0.0, max_matches=1).matches) == 1
-    assert shelf.query(clip(0), RATE, min_confidence=1.1).status == "no_match"
+    assert len(filled_catalog.query(clip(0), RATE, min_confidence=0.0, max_matches=1).matches) == 1
+    assert filled_catalog.query(clip(0), RATE, min_confidence=1.1).status == "no_match"
 
 
 @pytest.mark.parametrize("n_samples", [0, 1, 7323])
-def test_clip_shorter_than_a_segment_is_refused(shelf: Catalog, n_samples: int) -> None:
+def test_clip_shorter_than_a_segment_is_refused(filled_catalog: Catalog, n_samples: int) -> None:
     with pytest.raises(AudioError, match="too short"):
-        shelf.query(tune(0)[:n_samples], RATE)
+        filled_catalog.query(tune(0)[:n_samples], RATE)
 
 
-def test_clip_of_exactly_one_segment_is_searched(shelf: Catalog) -> None:
-    n_samples = round(shelf.fingerprinter.segment_s * shelf.fingerprinter.sample_rate)
+def test_clip_of_exactly_one_segment_is_searched(filled_catalog: Catalog) -> None:
+    n_samples = round(
+        filled_catalog.fingerprinter.segment_s * filled_catalog.fingerprinter.sample_rate
+    )
     assert n_samples == 7324
-    assert best_of(shelf, clip(0)[:n_samples]).track_id == 1
+    assert best_of(filled_catalog, clip(0)[:n_samples]).track_id == 1
 
 
-def test_silence_is_refused(shelf: Catalog) -> None:
+def test_silence_is_refused(filled_catalog: Catalog) -> None:
     with pytest.raises(SilentAudioError, match="silent"):
-        shelf.query(np.zeros(3 * RATE, np.float32), RATE)
+        filled_catalog.query(np.zeros(3 * RATE, np.float32), RATE)
 
 
-def test_array_needs_its_rate(shelf: Catalog) -> None:
+def test_array_needs_its_rate(filled_catalog: Catalog) -> None:
     with pytest.raises(ConfigError, match="sample_rate"):
-        shelf.query(clip(0))
+        filled_catalog.query(clip(0))
 
 
 def test_threads_get_the_same_answers_as_one_by_one(copy: Catalog) -> None:

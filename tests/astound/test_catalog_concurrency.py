@@ -55,9 +55,9 @@ with open_catalog(sys.argv[1]) as catalog:
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory, tunes: Path) -> Path:
+def filled_catalog(tmp_path_factory: pytest.TempPathFactory, tunes: Path) -> Path:
     """Folder with the catalogs "catalog" of tunes 0 to 3 and "other" of 4 to 7, and its export."""
-    folder = tmp_path_factory.mktemp("shelf")
+    folder = tmp_path_factory.mktemp("filled_catalog")
     with open_catalog(folder / "catalog") as catalog:
         add(catalog, tunes, range(4))
     with open_catalog(folder / "other") as other:
@@ -67,14 +67,16 @@ def shelf(tmp_path_factory: pytest.TempPathFactory, tunes: Path) -> Path:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
-def catalog(request: pytest.FixtureRequest, shelf: Path, tmp_path: Path) -> Iterator[Catalog]:
+def catalog(
+    request: pytest.FixtureRequest, filled_catalog: Path, tmp_path: Path
+) -> Iterator[Catalog]:
     """A catalog of tunes 0 to 3 with ids 1 to 4, in each kind of database."""
     if request.param == "sqlite":
-        shutil.copytree(shelf / "catalog", tmp_path / "catalog")
+        shutil.copytree(filled_catalog / "catalog", tmp_path / "catalog")
         made = open_catalog(tmp_path / "catalog")
     else:
         made = open_catalog(tmp_path / "catalog", request.getfixturevalue("postgres"))
-        made.merge(shelf / "catalog", config=ONE_A_SHARD)
+        made.merge(filled_catalog / "catalog", config=ONE_A_SHARD)
     with made:
         yield made
 
@@ -118,11 +120,11 @@ def ask(reader: subprocess.Popen[str], *numbers: int) -> list[str]:
 def test_reader_finds_before_or_after_while_another_process_writes(
     catalog: Catalog,
     start: Callable[[str], subprocess.Popen[str]],
-    shelf: Path,
+    filled_catalog: Path,
     tunes: Path,
 ) -> None:
     def write() -> None:
-        catalog.merge(shelf / "other", config=ONE_A_SHARD)
+        catalog.merge(filled_catalog / "other", config=ONE_A_SHARD)
         catalog.delete([2, 4])
         compact(catalog)
         add(catalog, tunes, [8])
@@ -238,13 +240,16 @@ def compact_after_reading_rows(
 
 
 def test_one_process_writes_and_the_others_are_told(
-    catalog: Catalog, start: Callable[[str], subprocess.Popen[str]], shelf: Path, tunes: Path
+    catalog: Catalog,
+    start: Callable[[str], subprocess.Popen[str]],
+    filled_catalog: Path,
+    tunes: Path,
 ) -> None:
     writer = start(HOLDS)
     before = contents(catalog)
     for write in (
-        lambda: catalog.merge(shelf / "other"),
-        lambda: catalog.import_(shelf / "exported"),
+        lambda: catalog.merge(filled_catalog / "other"),
+        lambda: catalog.import_(filled_catalog / "exported"),
         catalog.repair,
         lambda: catalog.delete([2]),
         lambda: catalog.update(2, title="T"),
@@ -257,4 +262,4 @@ def test_one_process_writes_and_the_others_are_told(
     assert catalog.verify() == []
     writer.communicate("go on\n")
     assert writer.returncode == 0
-    assert catalog.merge(shelf / "other").n_merged == 4
+    assert catalog.merge(filled_catalog / "other").n_merged == 4

@@ -27,9 +27,9 @@ def clip(number: int, start_s: float = 2.0, duration_s: float = 4.0) -> Waveform
 
 
 @pytest.fixture(scope="module")
-def shelf(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def filled_catalog(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A catalog of four tunes, 0.wav to 3.wav with ids 1 to 4; not to be changed."""
-    folder = tmp_path_factory.mktemp("shelf")
+    folder = tmp_path_factory.mktemp("filled_catalog")
     (folder / "music").mkdir()
     for number, seed in enumerate(SEEDS):
         path = folder / "music" / f"{number}.wav"
@@ -41,8 +41,10 @@ def shelf(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def catalog(shelf: Path, tiny_model: Path) -> Iterator[Catalog]:
-    with astound.open(shelf / "catalog", model=tiny_model, device="cpu", create=False) as opened:
+def catalog(filled_catalog: Path, tiny_model: Path) -> Iterator[Catalog]:
+    with astound.open(
+        filled_catalog / "catalog", model=tiny_model, device="cpu", create=False
+    ) as opened:
         yield opened
 
 

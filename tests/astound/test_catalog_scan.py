@@ -42,8 +42,8 @@ MIX_S = 60.0
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    folder = tmp_path_factory.mktemp("shelf")
+def filled_catalog(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    folder = tmp_path_factory.mktemp("filled_catalog")
     (folder / "music").mkdir()
     for number in range(len(SEEDS)):
         write_wav(folder / "music" / f"{number}.wav", part(number), RATE)
@@ -54,8 +54,8 @@ def shelf(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def catalog(shelf: Path, tiny_model: Path) -> Iterator[Catalog]:
-    with astound.open(shelf / "catalog", model=tiny_model, device="cpu") as catalog:
+def catalog(filled_catalog: Path, tiny_model: Path) -> Iterator[Catalog]:
+    with astound.open(filled_catalog / "catalog", model=tiny_model, device="cpu") as catalog:
         yield catalog
 
 
@@ -66,8 +66,8 @@ def heard() -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def timeline(shelf: Path, catalog: Catalog, heard: list[float]) -> Timeline:
-    return catalog.scan(shelf / "mix.wav", config=CONFIG, on_progress=heard.append)
+def timeline(filled_catalog: Path, catalog: Catalog, heard: list[float]) -> Timeline:
+    return catalog.scan(filled_catalog / "mix.wav", config=CONFIG, on_progress=heard.append)
 
 
 def spans(entries: Iterable[Entry]) -> list[tuple[str, float, float]]:
@@ -83,8 +83,8 @@ def check(
     assert [t for _, *span_s in found for t in span_s] == pytest.approx(times_s, abs=within_s)
 
 
-def test_mix_is_taken_apart(timeline: Timeline, shelf: Path) -> None:
-    assert timeline.recording == os.fspath(shelf / "mix.wav")
+def test_mix_is_taken_apart(timeline: Timeline, filled_catalog: Path) -> None:
+    assert timeline.recording == os.fspath(filled_catalog / "mix.wav")
     assert timeline.duration_s == MIX_S
     check(timeline.entries, [("0", 10.0, 30.0), ("1", 30.0, 50.0)])
     first = timeline.entries[0]
@@ -101,8 +101,8 @@ def test_progress_tells_what_is_heard(timeline: Timeline, heard: list[float]) ->
     assert (len(heard), heard[-1]) == (8, timeline.duration_s)
 
 
-def test_part_has_the_times_of_the_whole(catalog: Catalog, shelf: Path) -> None:
-    found = catalog.scan(shelf / "mix.wav", start_s=18.0, end_s=42.0, config=CONFIG)
+def test_part_has_the_times_of_the_whole(catalog: Catalog, filled_catalog: Path) -> None:
+    found = catalog.scan(filled_catalog / "mix.wav", start_s=18.0, end_s=42.0, config=CONFIG)
     assert (found.start_s, found.duration_s) == (18.0, 24.0)
     check(found.entries, [("0", 18.0, 30.0), ("1", 30.0, 42.0)])
     assert found.entries[0].offset_s == pytest.approx(-5.0, abs=0.3)

@@ -22,7 +22,7 @@ def part(start_s: float = 2.0, end_s: float = 7.5) -> Waveform:
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Catalog]:
+def filled_catalog(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Catalog]:
     folder = tmp_path_factory.mktemp("music")
     for number, seed in enumerate(SEEDS):
         write_wav(folder / f"{number}.wav", cached_tune(seed, 8.0), RATE)
@@ -31,9 +31,9 @@ def shelf(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterato
         yield catalog
 
 
-def test_faster_clip_is_found_where_it_is(shelf: Catalog) -> None:
+def test_faster_clip_is_found_where_it_is(filled_catalog: Catalog) -> None:
     clip = decode.change_speed(part(), RATE, SPEED)
-    best = shelf.query(clip, RATE, min_confidence=0.0).best
+    best = filled_catalog.query(clip, RATE, min_confidence=0.0).best
     assert best
     assert best.path.endswith("0.wav")
     assert best.speed == pytest.approx(SPEED, rel=0.01)
@@ -42,19 +42,19 @@ def test_faster_clip_is_found_where_it_is(shelf: Catalog) -> None:
     assert best.reference_end_s == pytest.approx(7.5, abs=0.4)
 
 
-def test_other_speeds_can_be_left_out(shelf: Catalog) -> None:
+def test_other_speeds_can_be_left_out(filled_catalog: Catalog) -> None:
     clip = decode.change_speed(part(), RATE, SPEED)
-    plain = shelf.query(clip, RATE, min_confidence=0.0, search=AS_IT_IS).best
-    widened = shelf.query(clip, RATE, min_confidence=0.0).best
+    plain = filled_catalog.query(clip, RATE, min_confidence=0.0, search=AS_IT_IS).best
+    widened = filled_catalog.query(clip, RATE, min_confidence=0.0).best
     assert plain
     assert widened
     assert plain.confidence < widened.confidence
 
 
-def test_offset_of_a_part_is_where_the_whole_clip_begins(shelf: Catalog) -> None:
+def test_offset_of_a_part_is_where_the_whole_clip_begins(filled_catalog: Catalog) -> None:
     clip = decode.change_speed(part(1.0, 8.0), RATE, SPEED)
     start_s = 3.0 / SPEED  # where a segment of the catalog lies
-    best = shelf.query(clip, RATE, start_s=start_s, min_confidence=0.0).best
+    best = filled_catalog.query(clip, RATE, start_s=start_s, min_confidence=0.0).best
     assert best
     assert best.offset_s == pytest.approx(1.0, abs=0.1)
     assert best.query_start_s >= round(start_s, 3)
@@ -62,13 +62,13 @@ def test_offset_of_a_part_is_where_the_whole_clip_begins(shelf: Catalog) -> None
 
 
 def test_sure_clip_is_not_played_at_other_speeds(
-    shelf: Catalog, monkeypatch: pytest.MonkeyPatch
+    filled_catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> Waveform:
         raise AssertionError("played at another speed")
 
     monkeypatch.setattr(decode, "change_speed", refuse)
-    result = shelf.query(part(), RATE)
+    result = filled_catalog.query(part(), RATE)
     assert result.status == "match"
     assert result.best
     assert result.best.speed == 1.0

@@ -26,9 +26,9 @@ from tests.catalogs import add, contents, flip_a_byte, found, open_catalog, shar
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory, tunes: Path) -> Path:
+def filled_catalog(tmp_path_factory: pytest.TempPathFactory, tunes: Path) -> Path:
     """Folder of a catalog of tunes 0 to 3, of which 2 is deleted; not to be changed."""
-    folder = tmp_path_factory.mktemp("shelf") / "catalog"
+    folder = tmp_path_factory.mktemp("filled_catalog") / "catalog"
     with open_catalog(folder) as catalog:
         add(catalog, tunes, [0, 1, 2, 3])
         catalog.update(4, artist="Ä\n“O”", metadata={"söng": "☂"})
@@ -37,8 +37,8 @@ def shelf(tmp_path_factory: pytest.TempPathFactory, tunes: Path) -> Path:
 
 
 @pytest.fixture
-def catalog(shelf: Path, tmp_path: Path) -> Iterator[Catalog]:
-    shutil.copytree(shelf, tmp_path / "catalog")
+def catalog(filled_catalog: Path, tmp_path: Path) -> Iterator[Catalog]:
+    shutil.copytree(filled_catalog, tmp_path / "catalog")
     with open_catalog(tmp_path / "catalog") as catalog:
         yield catalog
 

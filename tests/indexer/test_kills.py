@@ -96,9 +96,9 @@ N_SEEDS = 4
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory, tunes: Path) -> Path:
+def two_catalogs(tmp_path_factory: pytest.TempPathFactory, tunes: Path) -> Path:
     """Folder with two catalogs and an export of the second; not to be changed."""
-    folder = tmp_path_factory.mktemp("shelf")
+    folder = tmp_path_factory.mktemp("two_catalogs")
     with open_catalog(folder / "catalog") as catalog:
         add(catalog, tunes, range(6))
         catalog.delete([str(tunes / "4.wav")])
@@ -109,13 +109,15 @@ def shelf(tmp_path_factory: pytest.TempPathFactory, tunes: Path) -> Path:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
-def start(request: pytest.FixtureRequest, shelf: Path, tmp_path: Path) -> Callable[[Command], None]:
+def start(
+    request: pytest.FixtureRequest, two_catalogs: Path, tmp_path: Path
+) -> Callable[[Command], None]:
     """Give start(command): a catalog as it is before the command, in each kind of database."""
     if request.param == "sqlite":
 
         def begin(command: Command) -> None:
             shutil.rmtree(tmp_path / "catalog", ignore_errors=True)
-            shutil.copytree(shelf / "catalog", tmp_path / "catalog")
+            shutil.copytree(two_catalogs / "catalog", tmp_path / "catalog")
             with open_catalog(tmp_path / "catalog") as catalog:
                 command.prepare(catalog)
 
@@ -126,17 +128,24 @@ def start(request: pytest.FixtureRequest, shelf: Path, tmp_path: Path) -> Callab
             with open_catalog(tmp_path / "catalog", url) as catalog:
                 catalog.delete([track.id for track in catalog.tracks()])
                 catalog._store.delete_shards(catalog._store.shard_names())
-                catalog.merge(shelf / "catalog", config=ONE_A_SHARD)
+                catalog.merge(two_catalogs / "catalog", config=ONE_A_SHARD)
                 command.prepare(catalog)
 
     return begin
 
 
-def run(command: Command, folder: Path, shelf: Path, n: int) -> int | None:
+def run(command: Command, folder: Path, two_catalogs: Path, n: int) -> int | None:
     """Run a command until its n-th moment, then None; to its end, then how many it had."""
     code = CHANGES.format(change=command.change)
     process = subprocess.run(
-        [sys.executable, "-c", code, folder, *(shelf / "other", shelf / "exported"), f"{n}"],
+        [
+            sys.executable,
+            "-c",
+            code,
+            folder,
+            *(two_catalogs / "other", two_catalogs / "exported"),
+            f"{n}",
+        ],
         env=os.environ | {"PYTHONPATH": str(Path(astound.__file__).parents[1])},
         stdout=subprocess.PIPE,
         text=True,
@@ -165,32 +174,32 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "seed"), CASES)
 def test_command_killed_twice_and_repeated_equals_an_undisturbed_one(
-    name: str, seed: int, start: Callable[[Command], None], shelf: Path, tmp_path: Path
+    name: str, seed: int, start: Callable[[Command], None], two_catalogs: Path, tmp_path: Path
 ) -> None:
     command, folder = COMMANDS[name], tmp_path / "catalog"
     start(command)
     before, problems_before, _ = seen(folder)
-    n_moments = run(command, folder, shelf, 0)
+    n_moments = run(command, folder, two_catalogs, 0)
     undisturbed, problems, _ = seen(folder)
     assert n_moments
     assert problems == []
     start(command)
     rng = np.random.default_rng(seed)
     for moment in (rng.integers(n_moments // 2, n_moments), rng.integers(0, n_moments)):
-        run(command, folder, shelf, 1 + int(moment))
+        run(command, folder, two_catalogs, 1 + int(moment))
         now, problems, _ = seen(folder)
         assert len(problems) <= len(problems_before)
         between = before.keys() | undisturbed.keys()
         assert problems or before.keys() & undisturbed.keys() <= now.keys() <= between
         assert all(now[path] == (undisturbed | before)[path] for path in now)
-    run(command, folder, shelf, 0)
+    run(command, folder, two_catalogs, 0)
     assert seen(folder) == (undisturbed, [], False)
 
 
 def test_moments_cover_the_transaction_and_the_files(
-    start: Callable[[Command], None], shelf: Path, tmp_path: Path
+    start: Callable[[Command], None], two_catalogs: Path, tmp_path: Path
 ) -> None:
     start(COMMANDS["merge"])
-    n_moments = run(COMMANDS["merge"], tmp_path / "catalog", shelf, 0)
+    n_moments = run(COMMANDS["merge"], tmp_path / "catalog", two_catalogs, 0)
     assert n_moments
     assert n_moments > 30

@@ -32,9 +32,9 @@ from tests.catalogs import (
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory, tunes: Path) -> Path:
+def two_catalogs(tmp_path_factory: pytest.TempPathFactory, tunes: Path) -> Path:
     """Folder with two catalogs, "own" and "other"; not to be changed."""
-    folder = tmp_path_factory.mktemp("shelf")
+    folder = tmp_path_factory.mktemp("two_catalogs")
     with open_catalog(folder / "own") as catalog:
         add(catalog, tunes, [0, 1])
     with open_catalog(folder / "other") as catalog:
@@ -44,17 +44,17 @@ def shelf(tmp_path_factory: pytest.TempPathFactory, tunes: Path) -> Path:
 
 
 @pytest.fixture
-def own(tmp_path: Path, shelf: Path) -> Iterator[Catalog]:
+def own(tmp_path: Path, two_catalogs: Path) -> Iterator[Catalog]:
     """A catalog of tunes 0 and 1."""
-    shutil.copytree(shelf / "own", tmp_path / "own")
+    shutil.copytree(two_catalogs / "own", tmp_path / "own")
     with open_catalog(tmp_path / "own") as catalog:
         yield catalog
 
 
 @pytest.fixture
-def other(tmp_path: Path, shelf: Path) -> Iterator[Catalog]:
+def other(tmp_path: Path, two_catalogs: Path) -> Iterator[Catalog]:
     """A catalog of tunes 1 to 4, of which 3 is deleted."""
-    shutil.copytree(shelf / "other", tmp_path / "other")
+    shutil.copytree(two_catalogs / "other", tmp_path / "other")
     with open_catalog(tmp_path / "other") as catalog:
         yield catalog
 

@@ -44,18 +44,18 @@ def fill(catalog: Catalog, music: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory, tunes: Path) -> Path:
+def filled_catalog(tmp_path_factory: pytest.TempPathFactory, tunes: Path) -> Path:
     """A filled catalog; not to be changed."""
-    folder = tmp_path_factory.mktemp("shelf") / "catalog"
+    folder = tmp_path_factory.mktemp("filled_catalog") / "catalog"
     with open_catalog(folder) as catalog:
         fill(catalog, tunes)
     return folder
 
 
 @pytest.fixture
-def catalog(tmp_path: Path, shelf: Path, music: Path) -> Iterator[Catalog]:
+def catalog(tmp_path: Path, filled_catalog: Path, music: Path) -> Iterator[Catalog]:
     """A filled catalog, with ids 1 to 4, whose files are those of `music`."""
-    shutil.copytree(shelf, tmp_path / "catalog")
+    shutil.copytree(filled_catalog, tmp_path / "catalog")
     with open_catalog(tmp_path / "catalog") as catalog:
         for track in catalog.tracks():
             catalog.update(track.id, path=str(music / Path(track.path).name))

@@ -14,9 +14,9 @@ from tests.catalogs import RATE, add, clip, found, open_catalog, shard_of
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory, tunes: Path) -> Path:
+def filled_catalog(tmp_path_factory: pytest.TempPathFactory, tunes: Path) -> Path:
     """Folder of a catalog of tunes 0 to 2 in one shard and 3 in another; not to be changed."""
-    folder = tmp_path_factory.mktemp("shelf") / "catalog"
+    folder = tmp_path_factory.mktemp("filled_catalog") / "catalog"
     with open_catalog(folder) as catalog:
         catalog.add([tunes / f"{number}.wav" for number in range(3)])
         add(catalog, tunes, [3])
@@ -24,8 +24,8 @@ def shelf(tmp_path_factory: pytest.TempPathFactory, tunes: Path) -> Path:
 
 
 @pytest.fixture
-def catalog(shelf: Path, tmp_path: Path) -> Iterator[Catalog]:
-    shutil.copytree(shelf, tmp_path / "catalog")
+def catalog(filled_catalog: Path, tmp_path: Path) -> Iterator[Catalog]:
+    shutil.copytree(filled_catalog, tmp_path / "catalog")
     with open_catalog(tmp_path / "catalog") as catalog:
         yield catalog
 

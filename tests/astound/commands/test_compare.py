@@ -22,13 +22,13 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+def filled_catalog(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """A folder with music/*.wav and a catalog of them; not to be changed.
 
     1 a.wav; 2 b.wav; 3 copy.flac, a.wav without its first 3 s, as FLAC; 4 medley.wav, 15 s of each
     of a.wav and b.wav.
     """
-    folder = tmp_path_factory.mktemp("shelf")
+    folder = tmp_path_factory.mktemp("filled_catalog")
     music = folder / "music"
     music.mkdir()
     a, b = cached_tune(1, 40.0), cached_tune(2, 40.0)
@@ -43,9 +43,11 @@ def shelf(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
 
 
 @pytest.fixture
-def files(shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_weights: Path) -> None:
+def files(
+    filled_catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_weights: Path
+) -> None:
     """The current folder, with a copy of the catalog, other music, and bad files."""
-    shutil.copytree(shelf / "catalog", tmp_path / "catalog")
+    shutil.copytree(filled_catalog / "catalog", tmp_path / "catalog")
     monkeypatch.chdir(tmp_path)
     tune, jingle = cached_tune(1, 40.0), cached_tune(7, 8.0)
     write_wav(Path("part.wav"), tune[5 * RATE : 20 * RATE], RATE)
@@ -127,9 +129,11 @@ def test_dedup_leaves_out_forgotten_tracks(files: None, run: Run, tiny_weights: 
 # -- similar ---------------------------------------------------------------------------------
 
 
-def test_similar_track_is_its_copy_and_never_itself(files: None, run: Run, shelf: Path) -> None:
+def test_similar_track_is_its_copy_and_never_itself(
+    files: None, run: Run, filled_catalog: Path
+) -> None:
     by_id = json.loads(run("similar", "1", "--format", "json").stdout)
-    by_path = run("similar", shelf / "music" / "a.wav", "--format", "json").stdout
+    by_path = run("similar", filled_catalog / "music" / "a.wav", "--format", "json").stdout
     assert json.loads(by_path) == by_id
     assert {one["track_id"] for one in by_id} == {2, 3, 4}
     assert [one["rank"] for one in by_id] == [1, 2, 3]

@@ -17,9 +17,9 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+def filled_catalog(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """A folder with music/0.wav ... and two catalogs, "catalog" of 0 and 1, "other" of 1 and 2."""
-    folder = tmp_path_factory.mktemp("shelf")
+    folder = tmp_path_factory.mktemp("filled_catalog")
     (folder / "music").mkdir()
     for seed in range(3):
         write_wav(folder / "music" / f"{seed}.wav", cached_tune(seed, 4.0), RATE)
@@ -30,10 +30,12 @@ def shelf(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
 
 
 @pytest.fixture
-def home(shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_weights: Path) -> Path:
+def home(
+    filled_catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_weights: Path
+) -> Path:
     """The current folder, with copies of both catalogs."""
     for name in ("catalog", "other"):
-        shutil.copytree(shelf / name, tmp_path / name)
+        shutil.copytree(filled_catalog / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -110,11 +112,14 @@ def test_merge_goes_on_past_what_fails_and_exits_1(home: Path, run: Run, tunes: 
     assert "into itself" in itself
 
 
-def test_merge_says_what_it_renamed(home: Path, shelf: Path, run: Run) -> None:
-    run("--catalog", "other", "update", 2, "--path", shelf / "music" / "0.wav")
+def test_merge_says_what_it_renamed(home: Path, filled_catalog: Path, run: Run) -> None:
+    run("--catalog", "other", "update", 2, "--path", filled_catalog / "music" / "0.wav")
     result = run("merge", "other")
     assert result.stdout == "merged 1, skipped 1\n"
-    assert f"{shelf}/music/0.wav is another recording in this catalog; added as " in result.stderr
+    assert (
+        f"{filled_catalog}/music/0.wav is another recording in this catalog; added as "
+        in result.stderr
+    )
 
 
 def test_export_and_import_bring_all_over(home: Path, run: Run) -> None:
@@ -125,9 +130,12 @@ def test_export_and_import_bring_all_over(home: Path, run: Run) -> None:
     assert [text.count("music/") for text in lists] == [2, 2]
 
 
-def test_export_takes_ids_paths_and_lists(home: Path, shelf: Path, run: Run) -> None:
+def test_export_takes_ids_paths_and_lists(home: Path, filled_catalog: Path, run: Run) -> None:
     assert run("export", "a", 1).stdout == "exported 1\n"
-    assert run("export", "a", f"{shelf}/music/1.wav", "-", stdin="1\n").stdout == "exported 2\n"
+    assert (
+        run("export", "a", f"{filled_catalog}/music/1.wav", "-", stdin="1\n").stdout
+        == "exported 2\n"
+    )
     Path("list.txt").write_text("2\n")
     assert run("export", "a", "--list", "list.txt").stdout == "exported 1\n"
 

@@ -41,7 +41,7 @@ def brief() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """Ten tunes, one of them as 3.flac too, and a catalog of them; not to be changed."""
-    folder = tmp_path_factory.mktemp("shelf")
+    folder = tmp_path_factory.mktemp("filled_catalog")
     for seed in range(N_TUNES):
         write_audio(folder / f"{seed}.wav", cached_tune(seed, 10.0), RATE)
     write_audio(folder / "3.flac", cached_tune(3, 10.0), RATE)

@@ -21,9 +21,9 @@ N_TUNES = 4
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Catalog]:
+def filled_catalog(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Catalog]:
     """Tunes 0.wav ... and 1.flac, which is 1.wav 0.7 s later; not to be changed."""
-    folder = tmp_path_factory.mktemp("shelf")
+    folder = tmp_path_factory.mktemp("filled_catalog")
     for seed in range(N_TUNES):
         write_audio(folder / f"{seed}.wav", cached_tune(seed, 10.0), RATE)
     late = np.concatenate([cached_tune(9, 0.7), cached_tune(1, 10.0)])
@@ -41,23 +41,25 @@ def held(catalog: Catalog, seed: int, start_s: float = 2.3) -> dict[str, float]:
     return {Path(catalog.track(one).path).name: offset_s for one, offset_s in found.items()}
 
 
-def test_every_track_with_the_same_audio_holds_an_excerpt_and_no_other(shelf: Catalog) -> None:
-    assert held(shelf, 0) == {"0.wav": pytest.approx(2.3, abs=0.1)}
-    assert held(shelf, 1) == {
+def test_every_track_with_the_same_audio_holds_an_excerpt_and_no_other(
+    filled_catalog: Catalog,
+) -> None:
+    assert held(filled_catalog, 0) == {"0.wav": pytest.approx(2.3, abs=0.1)}
+    assert held(filled_catalog, 1) == {
         "1.wav": pytest.approx(2.3, abs=0.1),
         "1.flac": pytest.approx(3.0, abs=0.1),
     }
-    assert held(shelf, 20) == {}
+    assert held(filled_catalog, 20) == {}
 
 
-def test_tracks_left_out_are_never_found(shelf: Catalog) -> None:
-    every = shelf.index.track_ids
-    narrowed = excerpts.without_tracks(shelf.index, every[1:3])
+def test_tracks_left_out_are_never_found(filled_catalog: Catalog) -> None:
+    every = filled_catalog.index.track_ids
+    narrowed = excerpts.without_tracks(filled_catalog.index, every[1:3])
     assert narrowed.track_ids == [every[0], *every[3:]]
-    stored = shelf.index.vectors(every[1], 0, 5)
+    stored = filled_catalog.index.vectors(every[1], 0, 5)
     addresses = narrowed.search(stored, 1000).addresses
     assert not {every[1], every[2]} & set((addresses[addresses >= 0] >> 24).tolist())
-    assert excerpts.without_tracks(shelf.index, every).track_ids == []
+    assert excerpts.without_tracks(filled_catalog.index, every).track_ids == []
 
 
 def test_choice_repeats_with_its_seed_and_leaves_out_files_that_are_gone(tmp_path: Path) -> None:
@@ -72,8 +74,8 @@ def test_choice_repeats_with_its_seed_and_leaves_out_files_that_are_gone(tmp_pat
     assert len(excerpts.select(sources, 100, 3)) == 10
 
 
-def test_tracks_without_their_files_are_refused_clearly(shelf: Catalog) -> None:
-    gone = [replace(track, path="/gone.wav") for track in shelf.tracks()]
+def test_tracks_without_their_files_are_refused_clearly(filled_catalog: Catalog) -> None:
+    gone = [replace(track, path="/gone.wav") for track in filled_catalog.tracks()]
     with pytest.raises(StoreError, match=r"files of all 5 tracks are missing.*update"):
         excerpts.select_tracks(gone, 3, 0)
     with pytest.raises(StoreError, match=r"no tracks.*astound add"):
