@@ -12,6 +12,20 @@ from engine.audio.decode import EXTENSIONS
 from engine.errors import printable
 from indexer.report import Failure
 
+# What macOS, Windows and network storage put beside music: copies of metadata, and waste baskets.
+_SYSTEM_FOLDERS = {
+    "__macosx",
+    ".appledouble",
+    ".trash",
+    ".trashes",
+    "@eadir",
+    "#recycle",
+    "$recycle.bin",
+    "system volume information",
+    "lost+found",
+}
+_APPLE_DOUBLE = "._"  # begins the name of a file's metadata, which has the file's extension
+
 
 @dataclass(frozen=True)
 class FoundFile:
@@ -36,7 +50,8 @@ def discover(paths: Iterable[str | os.PathLike[str]]) -> Iterator[FoundFile | Fa
     ----------
     paths : iterable of path-like
         A file is accepted whatever its name. A folder is searched recursively for files with an
-        extension of audio or video, sorted by name.
+        extension of audio or video, sorted by name, without what operating systems put there:
+        ``._*``, waste baskets and the like.
 
     Yields
     ------
@@ -62,9 +77,10 @@ def _expand(path: str) -> Iterator[str | Failure]:
     for folder, subfolders, names in os.walk(
         path, onerror=lambda error: failures.append(_failure(error))
     ):
-        subfolders.sort()
+        subfolders[:] = sorted(name for name in subfolders if name.lower() not in _SYSTEM_FOLDERS)
         for name in sorted(names):
-            if Path(name).suffix[1:].lower() in EXTENSIONS:
+            is_audio = Path(name).suffix[1:].lower() in EXTENSIONS
+            if is_audio and not name.startswith(_APPLE_DOUBLE):
                 yield os.path.join(folder, name)
     yield from failures
 

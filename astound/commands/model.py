@@ -10,7 +10,14 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from astound.commands.options import Session, drop_unset, echo_err, format_option, read_list
+from astound.commands.options import (
+    Session,
+    drop_unset,
+    echo_err,
+    format_option,
+    parse_time,
+    read_list,
+)
 from astound.output.terminal import write_json_line, write_record, write_table
 from engine.errors import AstoundError, AudioError, ConfigError, ModelError, printable
 
@@ -178,10 +185,10 @@ def import_(
 )
 @click.option(
     *("--start", "start_s"),
-    type=click.FloatRange(0),
+    type=parse_time,
     default=0.0,
-    metavar="S",
-    help="Start at second S.",
+    metavar="T",
+    help="Start at time T: seconds or m:ss.",
 )
 @click.pass_obj
 def importance(  # noqa: PLR0913 - one argument per option

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,24 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 
 # Paths in a list may not be valid UTF-8.
 _LIST = click.File(encoding="utf-8", errors="surrogateescape")
+
+_TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)", re.ASCII)
+
+
+def parse_time(text: str | float) -> float:
+    """Parse a time in seconds, ``m:ss`` or ``h:mm:ss``; the type of an option.
+
+    Raises
+    ------
+    click.BadParameter
+        The text is no such time, or minutes or seconds after a colon exceed 59.
+    """
+    found = _TIME.fullmatch(str(text).strip())
+    hours, minutes, seconds = map(float, found.groups("0")) if found else (0.0, 0.0, math.nan)
+    is_valid = seconds < (60 if ":" in str(text) else math.inf) and not (hours and minutes >= 60)
+    if not is_valid:
+        raise click.BadParameter(f"invalid time {text!r}: must be seconds, m:ss or h:mm:ss")
+    return hours * 3600 + minutes * 60 + seconds
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from astound.commands.options import (
     expand_folders,
     format_option,
     list_option,
+    parse_time,
     paths_argument,
     read_paths,
     track_key,
@@ -45,10 +46,8 @@ def _part_options(function: Function) -> Function:
         help="Sound stream N of each file, from 1; the file's default stream by default.",
     )
     function = stream_option(function)
-    for name, text in (("end", "Stop at second S."), ("start", "Start at second S.")):
-        option = click.option(
-            f"--{name}", f"{name}_s", type=click.FloatRange(0), metavar="S", help=text
-        )
+    for name, text in (("end", "Stop at time T."), ("start", "Start at time T: seconds or m:ss.")):
+        option = click.option(f"--{name}", f"{name}_s", type=parse_time, metavar="T", help=text)
         function = option(function)
     return function
 

@@ -36,9 +36,28 @@ def test_folder_gives_only_audio(tmp_path: Path) -> None:
     assert found([tmp_path], tmp_path) == ["a.mp3", "b.FLAC", "g.mkv"]
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "._a.mp3",
+        ".DS_Store",
+        "Thumbs.db",
+        "desktop.ini",
+        "__MACOSX/a.mp3",
+        "sub/$RECYCLE.BIN/a.mp3",
+        "@eaDir/a.mp3/SYNOAUDIO.mp3",
+    ],
+)
+def test_what_systems_leave_in_folders_is_passed_over(tmp_path: Path, name: str) -> None:
+    touch(tmp_path / name)
+    touch(tmp_path / ".hidden" / "b.mp3")
+    assert found([tmp_path], tmp_path) == [".hidden/b.mp3"]
+    assert found([tmp_path / name], tmp_path) == [name]
+
+
 def test_file_given_itself_may_have_any_name(tmp_path: Path) -> None:
-    given = [touch(tmp_path / name) for name in ("z", "notes.txt", ".wav")]
-    assert found(given, tmp_path) == ["z", "notes.txt", ".wav"]
+    given = [touch(tmp_path / name) for name in ("z", "notes.txt", ".wav", "._a.mp3")]
+    assert found(given, tmp_path) == ["z", "notes.txt", ".wav", "._a.mp3"]
 
 
 def test_paths_keep_the_order_in_which_they_are_given(tmp_path: Path) -> None:
