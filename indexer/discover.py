@@ -92,6 +92,8 @@ def _stat(path: str) -> FoundFile | Failure:
         status = os.stat(path)
     except OSError as error:
         return _failure(error)
+    except ValueError:
+        return Failure(path, "NUL byte in the name; no file has one")
     if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
         return Failure(path, "not a regular file")
     return FoundFile(path, status.st_size, status.st_mtime_ns)

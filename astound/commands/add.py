@@ -38,7 +38,7 @@ from engine.errors import ConfigError
 def add(
     ctx: click.Context,
     paths: tuple[str, ...],
-    list_file: IO[str] | None,
+    list_file: IO[bytes] | None,
     jobs: int | None,
     metadata: Path | None,
     database: str | None,

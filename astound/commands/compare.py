@@ -108,7 +108,7 @@ def dedup(
 def repeats(
     ctx: click.Context,
     paths: tuple[str, ...],
-    list_file: IO[str] | None,
+    list_file: IO[bytes] | None,
     form: str,
     min_length_s: float,
 ) -> None:

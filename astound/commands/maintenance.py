@@ -137,7 +137,9 @@ def _merge_all(
 @click.argument("keys", nargs=-1, metavar="[ID|PATH]...")
 @list_option
 @click.pass_obj
-def export(session: Session, file: Path, keys: tuple[str, ...], list_file: IO[str] | None) -> None:
+def export(
+    session: Session, file: Path, keys: tuple[str, ...], list_file: IO[bytes] | None
+) -> None:
     """Write fingerprints and metadata to one file, without the audio.
 
     Writes all tracks, or those named; PATH - reads a list from stdin.

@@ -16,7 +16,6 @@ from astound.commands.options import (
     echo_err,
     format_option,
     parse_time,
-    read_list,
 )
 from astound.output.terminal import write_json_line, write_record, write_table
 from engine.errors import AstoundError, AudioError, ConfigError, ModelError, printable
@@ -160,7 +159,7 @@ def import_(
 
     imported = ASTModel.from_pretrained(
         source,
-        labels=read_list(labels) if labels else None,
+        labels=[line for line in labels.read().split("\n") if line] if labels else None,
         device=session.device,
         **drop_unset(changes),
     )

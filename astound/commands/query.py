@@ -76,7 +76,7 @@ def query(
     ctx: click.Context,
     /,
     paths: tuple[str, ...],
-    list_file: IO[str] | None,
+    list_file: IO[bytes] | None,
     form: str,
     **options: Any,
 ) -> None:
@@ -110,7 +110,7 @@ def scan(
     ctx: click.Context,
     /,
     paths: tuple[str, ...],
-    list_file: IO[str] | None,
+    list_file: IO[bytes] | None,
     form: str,
     **options: Any,
 ) -> None:

@@ -51,7 +51,7 @@ def stats(session: Session, form: str) -> None:
 @click.argument("keys", nargs=-1, metavar="ID|PATH...")
 @list_option
 @click.pass_obj
-def delete(session: Session, keys: tuple[str, ...], list_file: IO[str] | None) -> None:
+def delete(session: Session, keys: tuple[str, ...], list_file: IO[bytes] | None) -> None:
     """Remove tracks from the catalog; their files are not touched.
 
     PATH - reads a list from stdin. If one of the tracks does not exist, none is removed.

@@ -145,6 +145,11 @@ def test_pipe_is_a_failure(tmp_path: Path) -> None:
     assert answers == [Failure(str(tmp_path / "pipe.wav"), "not a regular file")]
 
 
+def test_name_with_a_nul_byte_is_a_failure(tmp_path: Path) -> None:
+    (answer,) = discover([f"{tmp_path}/a\0b.wav"])
+    assert answer == Failure(f"{tmp_path}/a\0b.wav", "NUL byte in the name; no file has one")
+
+
 def test_no_paths_and_an_empty_folder_give_nothing(tmp_path: Path) -> None:
     assert list(discover([])) == []
     assert list(discover([tmp_path])) == []
