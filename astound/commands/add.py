@@ -58,7 +58,9 @@ def add(
         echo_err("interrupted; committed files are kept, repeat the command to resume")
         ctx.exit(EXIT_INTERRUPTED)
     added = {file.path for file in report.added}
-    if n_unused := sum(os.path.abspath(path) not in added for path in tags):
+    if n_unused := sum(
+        added.isdisjoint((os.path.abspath(path), os.path.realpath(path))) for path in tags
+    ):
         echo_err(f"{metadata}: {n_unused} metadata rows match no added file")
     if not report.n_files:
         echo_err("no audio files found")

@@ -93,3 +93,28 @@ def test_delete_of_nothing_is_a_usage_error(home: Path, run: Run) -> None:
 def test_delete_names_a_track_given_twice_once(home: Path, library: Path, run: Run) -> None:
     result = run("delete", 1, f"{library}/music/0.wav", 1)
     assert len(result.stdout.splitlines()) == 1
+
+
+def test_path_through_a_link_finds_its_track(library: Path, home: Path, run: Run) -> None:
+    Path("music").symlink_to(library / "music")
+    Path("one.wav").symlink_to(library / "music" / "1.wav")
+    Path("list.txt").write_text("music/2.wav\n")
+    shown = run("show", library / "music" / "1.wav").stdout
+    assert run("show", "music/1.wav").stdout == run("show", "one.wav").stdout == shown
+    assert run("similar", "music/1.wav").exit_code == 0
+    assert "/2.wav" in run("delete", "--list", "list.txt").stdout
+    missing = run("show", "music/9.wav")
+    assert (missing.exit_code, f"{home}/music/9.wav" in missing.stderr) == (1, True)
+
+
+def test_folder_through_a_link_adds_nothing_twice(library: Path, home: Path, run: Run) -> None:
+    Path("music").symlink_to(library / "music")
+    assert run("add", "music").stdout == "added 0, skipped 4, failed 0\n"
+
+
+def test_metadata_through_a_link_belongs_to_its_file(library: Path, home: Path, run: Run) -> None:
+    Path("music").symlink_to(library / "music")
+    Path("tags.csv").write_text("path,title\nmusic/1.wav,Rain\n")
+    added = run("--catalog", "new", "add", library / "music" / "1.wav", "--metadata", "tags.csv")
+    assert (added.exit_code, added.stderr) == (0, "")
+    assert "Rain" in run("--catalog", "new", "show", "1").stdout
