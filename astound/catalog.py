@@ -621,7 +621,7 @@ class Catalog:
         )
         found = finder.find(on_progress)
         duplicates = sorted(found, key=lambda pair: (pair.first_id, pair.second_id))
-        return duplicates, clusters(duplicates, durations_s)
+        return duplicates, clusters(duplicates, finder.audible_s(duplicates))
 
     def _own_id(self, source: int | Source) -> int | None:
         """Return the id of the track that a source is; None if it is another recording."""

@@ -432,7 +432,7 @@ class Cluster:
     Parameters
     ----------
     keeper_id : int
-        The longest of them; of those within 5 % of it, the one with the earliest id.
+        The one with most that is audible; of those within 5 % of it, the one with the earliest id.
     other_ids : tuple of int
         The others, by id.
     """

@@ -65,8 +65,8 @@ _MIN_SCORES = (0.85, 0.74)
 # same speed, has about 0.8.
 _SPEED_CHANGES = (0.015, 0.03)
 _MIN_COPY_SCORES = (0.85, 0.74)
-# Tracks at least this long, as a share of the longest, are as good to keep: a copy that is padded
-# or runs slower is longer, and no better.
+# Tracks with at least this share of the most that is audible are as good to keep: a copy that runs
+# slower is longer, and no better.
 _SAME_LENGTH = 0.95
 
 
@@ -112,6 +112,11 @@ class DuplicateFinder:
                     yield duplicate
                 compared.add(pair)
             on_progress(n_done, len(ids))
+
+    def audible_s(self, duplicates: Iterable[Duplicate]) -> dict[int, float]:
+        """Return how many seconds are audible of each track in some duplicates, by its id."""
+        ids = {track_id for pair in duplicates for track_id in (pair.first_id, pair.second_id)}
+        return {track_id: self._fingerprint(track_id).audible_s for track_id in ids}
 
     def _candidates(self, track_id: int) -> list[int]:
         """Find the tracks that segments of one are found in."""
@@ -180,15 +185,15 @@ class DuplicateFinder:
         )
 
 
-def clusters(duplicates: Iterable[Duplicate], durations_s: Mapping[int, float]) -> list[Cluster]:
+def clusters(duplicates: Iterable[Duplicate], audible_s: Mapping[int, float]) -> list[Cluster]:
     """Join full duplicates, and choose the track to keep of each cluster.
 
     Parameters
     ----------
     duplicates : iterable of Duplicate
         Of any kind.
-    durations_s : mapping
-        Length of each track by its id.
+    audible_s : mapping
+        Audible seconds of each track by its id.
 
     Returns
     -------
@@ -202,12 +207,12 @@ def clusters(duplicates: Iterable[Duplicate], durations_s: Mapping[int, float]) 
             together = set(pair).union(*(members.get(track_id, ()) for track_id in pair))
             members |= dict.fromkeys(together, together)
     distinct = {min(together): together for together in members.values()}
-    return [_cluster(together, durations_s) for _, together in sorted(distinct.items())]
+    return [_cluster(together, audible_s) for _, together in sorted(distinct.items())]
 
 
-def _cluster(ids: set[int], durations_s: Mapping[int, float]) -> Cluster:
-    long_s = _SAME_LENGTH * max(durations_s[track_id] for track_id in ids)
-    keeper_id = min(track_id for track_id in ids if durations_s[track_id] >= long_s)
+def _cluster(ids: set[int], audible_s: Mapping[int, float]) -> Cluster:
+    long_s = _SAME_LENGTH * max(audible_s[track_id] for track_id in ids)
+    keeper_id = min(track_id for track_id in ids if audible_s[track_id] >= long_s)
     return Cluster(keeper_id=keeper_id, other_ids=tuple(sorted(ids - {keeper_id})))
 
 

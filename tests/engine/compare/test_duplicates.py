@@ -187,6 +187,17 @@ def _pair(first: int, second: int, kind: DuplicateKind = "full") -> Duplicate:
     )
 
 
+def test_copy_with_most_that_is_audible_is_kept(tmp_path: Path) -> None:
+    whole = _music(1)
+    padded = np.concatenate([0 * whole[:60], whole[:92]])
+    finder = _finder(tmp_path, {3: padded, 5: whole})
+    found = list(finder.find(lambda n_done, n_all: None))
+    assert [pair.kind for pair in found] == ["full"]
+    audible_s = finder.audible_s(found)
+    assert audible_s == {3: 46.0, 5: 50.0}
+    assert [one.keeper_id for one in clusters(found, audible_s)] == [5]
+
+
 def test_clusters_are_joined_in_any_order_and_keep_the_longest() -> None:
     pairs = [_pair(4, 8), _pair(1, 2), _pair(2, 8), _pair(5, 6), _pair(6, 7, "part")]
     durations_s = dict.fromkeys(range(1, 9), 100.0) | {2: 130.0, 8: 128.0, 6: 100.5}
