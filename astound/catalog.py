@@ -34,6 +34,7 @@ from engine.errors import (
     SilentAudioError,
     StoreError,
     TrackNotFoundError,
+    printable,
 )
 from engine.records import Cluster, Duplicate, Entry, QueryResult, SimilarTrack, Timeline, Track
 from engine.store.store import Stats
@@ -718,6 +719,24 @@ class Catalog:
         """
         return self._check_shards(on_progress).messages
 
+    def notices(self) -> list[str]:
+        """Describe what :meth:`verify` does not count as a problem.
+
+        Returns
+        -------
+        list of str
+            One line for each shard that the database does not name, and for each track whose
+            file is gone.
+        """
+        from indexer.lost import find_lost
+
+        gone = [
+            f"track {track.id}: file {printable(track.path)} is gone"
+            for track in self._store.tracks()
+            if not os.path.lexists(track.path)
+        ]
+        return [*map(str, find_lost(self._store, self._shards)), *gone]
+
     def repair(
         self, *, config: IngestConfig | None = None, on_progress: OnProgress = _ignore_progress
     ) -> RepairReport:
@@ -725,6 +744,7 @@ class Catalog:
 
         Tracks in a damaged shard are fingerprinted again from their files and keep their ids; a
         track whose file is missing or has changed is removed. All other tracks stay as they are.
+        Tracks that are only in a shard that the database does not name are restored from it.
 
         Parameters
         ----------
@@ -736,21 +756,18 @@ class Catalog:
         Returns
         -------
         RepairReport
-            The problems, and the tracks that were repaired and removed.
+            The problems, and the tracks that were repaired, restored and removed.
 
         Raises
         ------
         StoreError
             The folder of shards is missing.
         """
+        from indexer.lost import require_folder
         from indexer.repair import Repair
 
         with self._store.write_lock():
-            if self._store.shards() and not self._shards.exists():
-                raise StoreError(
-                    f"{self._shards.folder}: folder of shards is missing; restore it from a "
-                    "backup, or create an empty folder to fingerprint all files again"
-                )
+            require_folder(self._store, self._shards)
             problems = self._check_shards(on_progress)
             repair = Repair(
                 self._store, self._shards, self.segment_hop_s, config or IngestConfig(), on_progress

@@ -126,11 +126,11 @@ class CatalogStorage:
             )
 
     def require_database(self) -> None:
-        """Raise StoreError if the database was lost: writing would remove its shards."""
-        if self.recipe_id is None and self.shards.names():
+        """Raise StoreError if the database was lost: writing would set its shards aside."""
+        if self.recipe_id is None and (self.shards.names() or self.shards.lost()):
             raise StoreError(
-                f"{self.folder}: database is empty, but there are shards; "
-                "restore the database from a backup, or use another folder"
+                f"{self.folder}: database is empty, but there are shards; restore the database "
+                "from a backup or the tracks with `astound verify --repair`, or use another folder"
             )
 
     # -- shards ------------------------------------------------------------------------------

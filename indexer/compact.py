@@ -23,6 +23,7 @@ from engine.vectors.gpu import Gpu
 from engine.vectors.quantizer import Storage
 from engine.vectors.shard import Shard, write_shard
 from engine.vectors.storage import ShardStorage
+from indexer.lost import set_aside
 
 # A quantizer is trained again when the catalog needs this many times as many lists.
 _MAX_GROWTH = 4
@@ -98,7 +99,7 @@ class Compaction:
         gpu: Gpu | None = None,
     ) -> None:
         self._store, self._shards, self._config, self._gpu = store, shards, config, gpu
-        shards.sweep(store.shard_names())
+        set_aside(store, shards)
         self._sources = _open_shards(store, shards)
         self._n_segments = sum(source.n_alive for source in self._sources)
         self._storage = self._choose_storage(storage)
@@ -204,14 +205,20 @@ class Compaction:
         """Write a group as one shard; `on_read` is called with the segments read so far."""
         names = [source.name for source in group]
         placements = [(source.shard, track) for source in group for track in source.placements]
+        known = self._store.new_tracks([track.track_id for _, track in placements])
+        # Another process may have deleted some meanwhile.
+        placements = [(shard, track) for shard, track in placements if track.track_id in known]
         if placements:
-            written = write_shard(self._shards, _read(placements, on_read), trained, self._gpu)
             track_ids = [track.track_id for _, track in placements]
+            tracks = [known[track_id] for track_id in track_ids]
+            vectors = _read(placements, on_read)
+            written = write_shard(self._shards, vectors, trained, self._gpu, tracks)
             self._store.move_tracks(written, track_ids, dropping=names)
         else:
             self._store.delete_shards(names)
         for name in names:
             self._shards.delete(name)
+        self._store.forget_superseded(names)
 
 
 def _open_shards(store: Store, shards: ShardStorage) -> list[_Source]:

@@ -17,6 +17,7 @@ from engine.store.store import Store
 from engine.vectors.storage import ShardStorage
 from indexer.decoder_pool import DecoderPool, Recording
 from indexer.discover import FoundFile, discover
+from indexer.lost import set_aside
 from indexer.report import Added, Failure, IngestReport, Skipped, Warned
 from indexer.shard_writer import ShardWriter
 
@@ -57,7 +58,7 @@ class Ingest:
         self._writer = ShardWriter(store, shards, config)
         self._report = IngestReport()
         self._began = time.monotonic()
-        shards.sweep(store.shard_names())
+        set_aside(store, shards)
 
     def run(self, paths: Iterable[str | os.PathLike[str]], metadata: Metadata) -> IngestReport:
         """Ingest all files; an error of one file does not stop the others.

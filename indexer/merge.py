@@ -11,6 +11,7 @@ from engine.errors import ConfigError, RecipeMismatchError
 from engine.records import NewTrack
 from engine.store.store import Store
 from engine.vectors.storage import ShardStorage
+from indexer.lost import set_aside
 from indexer.shard_writer import ShardWriter
 from indexer.sources import Batch, OnProgress, TrackSource
 
@@ -62,7 +63,7 @@ class Merge:
         self._writer = ShardWriter(store, shards, config)
         self._report = MergeReport()
         self._pending: list[NewTrack] = []
-        shards.sweep(store.shard_names())
+        set_aside(store, shards)
 
     def run(self, source: TrackSource) -> MergeReport:
         """Copy all tracks with new content; after a crash, run it again to continue.

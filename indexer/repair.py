@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from engine.audio.decode import Waveform
 from engine.config import IngestConfig
 from engine.errors import AstoundError, AudioError
 from engine.protocol import AudioFingerprinter
-from engine.records import Fingerprint, NewTrack, Track
+from engine.records import NewTrack, StoredVectors, Track
 from engine.store.store import Store
 from engine.vectors.shard import write_shard
 from engine.vectors.storage import ShardStorage
 from indexer.decoder_pool import DecoderPool, Recording
 from indexer.discover import FoundFile, discover
+from indexer.lost import LostSource, find_lost, set_aside
+from indexer.merge import Merge
 from indexer.verify import Problems
 
 
@@ -36,7 +39,12 @@ class RepairReport:
     problems : list of str
         What was wrong, one line each.
     swept : list of str
-        Names of deleted shards that were left from a crash.
+        Names of shards that the database does not name: incomplete and superseded ones were
+        deleted, others set aside.
+    n_restored : int
+        Tracks restored from shards that were set aside.
+    lost : list of str
+        Shards that stay aside, one line each.
     repaired : list of Track
         Tracks that were fingerprinted again; their ids are unchanged.
     removed : list of RemovedTrack
@@ -44,6 +52,8 @@ class RepairReport:
 
     problems: list[str] = field(default_factory=list)
     swept: list[str] = field(default_factory=list)
+    n_restored: int = 0
+    lost: list[str] = field(default_factory=list)
     repaired: list[Track] = field(default_factory=list)
     removed: list[RemovedTrack] = field(default_factory=list)
 
@@ -71,7 +81,7 @@ class Repair:
     ) -> None:
         self._store, self._shards, self._hop_s = store, shards, segment_hop_s
         self._config, self._on_progress = config, on_progress
-        self._pending: list[tuple[int, Fingerprint]] = []
+        self._pending: list[tuple[int, StoredVectors]] = []
         self._reasons: dict[int, str] = {}
         self._committed_at = time.monotonic()
 
@@ -93,23 +103,66 @@ class Repair:
         -------
         RepairReport
         """
-        swept = self._shards.sweep(self._store.shard_names())
+        swept = set_aside(self._store, self._shards)
         bad = {track.id: track for track in self._store.tracks(problems.bad_tracks)}
-        if bad:
-            self._fingerprint_again(sorted(bad), fingerprinter())
+        intact = self._intact_lost(fingerprinter)
+        found = {i for source in intact for i in self._move_to_intact(source, bad)}
+        if left := sorted(bad.keys() - found):
+            self._fingerprint_again(left, fingerprinter())
         if self._reasons:
             self._store.delete(self._reasons)
         if problems.bad_shards:
-            self._store.delete_shards(problems.bad_shards)
+            # A damaged shard with tracks that could not be repaired might still be of use.
+            self._store.delete_shards(problems.bad_shards, superseded=not self._reasons)
         for shard in problems.miscounted:
             self._store.recount(shard)
-        self._shards.sweep(self._store.shard_names())
+        n_restored = self._restore(intact)
+        set_aside(self._store, self._shards)
         return RepairReport(
             problems=problems.messages,
             swept=swept,
+            n_restored=n_restored,
+            lost=list(map(str, find_lost(self._store, self._shards))),
             repaired=[track for track in bad.values() if track.id not in self._reasons],
             removed=[RemovedTrack(bad[i], reason) for i, reason in self._reasons.items()],
         )
+
+    def _intact_lost(self, fingerprinter: Callable[[], AudioFingerprinter]) -> list[LostSource]:
+        """Open the shards set aside that are intact and of the catalog's recipe and hop."""
+        sources = []
+        settings = self._store.settings()
+        for path in self._shards.lost():
+            try:
+                recipe = settings.get("recipe") or json.dumps(fingerprinter().metadata())
+                recipe_id = settings.get("recipe_id") or fingerprinter().recipe_id
+                source = LostSource(path, recipe)
+                hop_s = settings.get("segment_hop_s") or source.settings["segment_hop_s"]
+            except (AstoundError, OSError):  # it stays aside, and the report says why
+                continue
+            if (recipe_id, float(hop_s)) == (source.recipe_id, source.segment_hop_s):
+                sources.append(source)
+        return sources
+
+    def _move_to_intact(self, source: LostSource, bad: Mapping[int, Track]) -> set[int]:
+        """Take the vectors of bad tracks from a shard set aside; return the tracks' ids."""
+        by_hash = {track.content_hash: number for number, track in enumerate(source.tracks)}
+        found = {i: by_hash[one.content_hash] for i, one in bad.items()
+                 if one.content_hash in by_hash}  # fmt: skip
+        for track_id, number in found.items():
+            self._pending.append((track_id, source.read(number)))
+            if self._is_due():
+                self._commit()
+        self._commit()
+        return set(found)
+
+    def _restore(self, sources: Sequence[LostSource]) -> int:
+        """Add the tracks that only shards set aside have, then delete these shards."""
+        n_restored = 0
+        for source in sources:
+            merge = Merge(self._store, self._shards, self._config, lambda done, total: None)
+            n_restored += merge.run(source).n_merged
+            self._shards.delete_lost(source.path)
+        return n_restored
 
     def _fingerprint_again(self, ids: list[int], fingerprinter: AudioFingerprinter) -> None:
         tracks = self._store.new_tracks(ids)
@@ -153,7 +206,7 @@ class Repair:
             self._reasons[track_id] = error.reason if isinstance(error, AudioError) else str(error)
 
     def _is_due(self) -> bool:
-        n_segments = sum(len(fingerprint.embeddings) for _, fingerprint in self._pending)
+        n_segments = sum(len(vectors.embeddings) for _, vectors in self._pending)
         elapsed_s = time.monotonic() - self._committed_at
         return n_segments >= self._config.max_segments or elapsed_s >= self._config.commit_every_s
 
@@ -162,9 +215,20 @@ class Repair:
         self._committed_at = time.monotonic()
         if not self._pending:
             return
-        written = write_shard(self._shards, (fingerprint for _, fingerprint in self._pending))
-        self._store.move_tracks(written, [track_id for track_id, _ in self._pending])
+        known = self._store.new_tracks([track_id for track_id, _ in self._pending])
+        # Another process may have deleted some meanwhile.
+        pending = [one for one in self._pending if one[0] in known]
         self._pending = []
+        if not pending:
+            return
+        tracks = [_with_counts(known[track_id], vectors) for track_id, vectors in pending]
+        written = write_shard(self._shards, (vectors for _, vectors in pending), tracks=tracks)
+        self._store.move_tracks(written, [track_id for track_id, _ in pending])
+
+
+def _with_counts(track: NewTrack, vectors: StoredVectors) -> NewTrack:
+    n_segments, n_clips = len(vectors.embeddings), len(vectors.clip_embeddings)
+    return replace(track, n_segments=n_segments, n_clips=n_clips)
 
 
 def _blocks(recording: Recording | AudioError, track: NewTrack) -> Iterator[Waveform]:

@@ -61,7 +61,9 @@ class ShardWriter:
         if not self._pending:
             return []
         tracks = [track for _, track in self._pending]
-        written = write_shard(self._shards, (vectors for vectors, _ in self._pending))
+        written = write_shard(
+            self._shards, (vectors for vectors, _ in self._pending), tracks=tracks
+        )
         ids = self._store.add_shard(written, tracks, replacing=self._replacing)
         self._pending, self._replacing = [], []
         return list(zip((track.path for track in tracks), ids, strict=True))

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from engine.errors import AstoundError, ShardError, printable
+from engine.errors import AstoundError, NewerShardError, ShardError, printable
 from engine.records import Placement
 from engine.store.store import Store, StoredShard
 from engine.vectors.shard import Shard
 from engine.vectors.storage import ShardStorage
+from indexer.lost import find_lost
 
 
 @dataclass
@@ -42,8 +43,8 @@ def check_shards(
 ) -> Problems:
     """Compare every shard with its own hashes, and the database with every shard.
 
-    A shard without a row in the database is no problem: it is left from a crash, and the next
-    write deletes it.
+    A shard without a row in the database is no problem unless the database has no shards at all:
+    it is left from a crash, and the next write sets it aside.
 
     Parameters
     ----------
@@ -62,14 +63,23 @@ def check_shards(
     for placement in store.placements():
         by_shard[placement.shard].append(placement)
     stored_shards = store.shards()
+    hop_s = store.settings().get("segment_hop_s")
     for n_done, stored in enumerate(stored_shards, 1):
         placements = by_shard[stored.name]
         try:
-            _check(shards.path(stored.name), stored, recipe_id, placements, problems)
+            _check(shards.path(stored.name), stored, recipe_id, placements, problems, hop_s)
+        except NewerShardError as error:  # intact: only a newer astound can judge it
+            problems.messages.append(str(error))
         except (AstoundError, OSError) as error:
             if stored.name in store.shard_names():  # else another process has compacted it since
                 _add_bad_shard(problems, stored.name, placements, [printable(error)])
         on_progress(n_done, len(stored_shards))
+    if not stored_shards:
+        lost = [one for one in find_lost(store, shards) if one.n_unknown or one.reason]
+        problems.messages += [f"the database is empty, but there are shards; {one}" for one in lost]
+    for track_id in store.dangling_tracks():
+        problems.messages.append(f"track {track_id}: the shard of its row is not in the database")
+        problems.bad_tracks.add(track_id)
     return problems
 
 
@@ -79,9 +89,13 @@ def _check(
     recipe_id: str,
     placements: Sequence[Placement],
     problems: Problems,
+    hop_s: str | None,
 ) -> None:
     shard = Shard(path)
     shard.require_recipe(recipe_id)
+    if hop_s != str(shard.segment_hop_s):
+        reason = f"has a hop of {shard.segment_hop_s} s, but the database states {hop_s}"
+        problems.messages.append(str(ShardError(path, reason)))
     if damage := shard.damage():
         _add_bad_shard(problems, stored.name, placements, damage)
         return

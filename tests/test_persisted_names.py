@@ -84,10 +84,10 @@ TABLES = {
     "track_metadata": "track_id key value",
 }
 DATABASE_SETTINGS = {"recipe", "recipe_id", "segment_hop_s", "n_changes"}
-SHARD_FORMAT = ("astound shard", 3)
+SHARD_FORMAT = ("astound shard", 4)
 SHARD_HEADER = """
     format version kind recipe_id segment_hop_s n_segments n_clips dim
-    sha256(segments.faiss clips.i8)
+    sha256(segments.faiss clips.i8 tracks.jsonl)
 """
 SHARD_KINDS = {"flat", "full", "codes"}
 ARCHIVE_FILES = [

@@ -45,8 +45,8 @@ def verify(ctx: click.Context, repair: bool) -> None:
 def _check(catalog: Catalog) -> bool:
     with progress_bar("checking") as show:
         problems = catalog.verify(on_progress=show)
-    for problem in problems:
-        click.echo(problem)
+    for line in dict.fromkeys([*problems, *catalog.notices()]):
+        click.echo(line)
     return not problems
 
 
@@ -56,7 +56,11 @@ def _repair(catalog: Catalog) -> bool:
     for problem in report.problems:
         click.echo(problem)
     if report.swept:
-        click.echo(f"removed {len(report.swept)} shards left behind by a crash")
+        click.echo(f"cleared {len(report.swept)} shards left behind by a crash")
+    if report.n_restored:
+        click.echo(f"restored {report.n_restored} tracks")
+    for lost in report.lost:
+        click.echo(lost)
     for track in report.repaired:
         click.echo(f"repaired {describe(track)}")
     for removed in report.removed:

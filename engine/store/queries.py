@@ -13,11 +13,14 @@ from sqlalchemy.orm import InstrumentedAttribute
 from engine.errors import DuplicateTrackError, StoreError, TrackNotFoundError, printable
 from engine.records import NewTrack, Placement, Rows, Tags, Track, WrittenShard
 from engine.store.connection import Connection
-from engine.store.tables import MetadataRow, ShardRow, TrackRow
+from engine.store.tables import MetadataRow, SettingRow, ShardRow, TrackRow
 
 T = TypeVar("T")
 
 LARGEST_ID = 2**31 - 1
+SUPERSEDED = "superseded_shards"
+"""Key of the setting with the names of shards that a transaction replaced."""
+
 _MAX_VALUES = 2000  # SQLite takes 32766 parameters in one statement, PostgreSQL 65535
 _TRACK_COLUMNS = [getattr(TrackRow, f.name) for f in fields(Track) if f.name != "metadata"]
 _TAGS = [f.name for f in fields(Tags)]
@@ -104,7 +107,20 @@ def move_tracks(connection: Connection, shard_id: int, placements: Sequence[Plac
     connection.execute(move.values(shard_id=shard_id, **values), rows)
 
 
-def delete_shards(connection: Connection, names: Sequence[str]) -> None:
+def superseded_names(connection: Connection) -> list[str]:
+    """Read the names of shards that a transaction replaced."""
+    query = sa.select(SettingRow.value).where(SettingRow.key == SUPERSEDED)
+    return (connection.scalar(query) or "").split()
+
+
+def put_superseded(connection: Connection, names: Iterable[str]) -> None:
+    """Replace the names of superseded shards."""
+    connection.execute(sa.delete(SettingRow).where(SettingRow.key == SUPERSEDED))
+    value = " ".join(names)
+    insert(connection, SettingRow, [{"key": SUPERSEDED, "value": value}] if value else [])
+
+
+def delete_shards(connection: Connection, names: Sequence[str], *, superseded: bool = True) -> None:
     """Delete shards; StoreError if one does not exist or has tracks."""
     query = sa.select(ShardRow.id, ShardRow.name).where(ShardRow.name.in_(names))
     found = {name: shard_id for shard_id, name in connection.execute(query)}
@@ -114,6 +130,8 @@ def delete_shards(connection: Connection, names: Sequence[str]) -> None:
     if n_left := connection.scalar(left):
         raise StoreError(f"{n_left} tracks are in the shards to delete")
     connection.execute(sa.delete(ShardRow).where(ShardRow.id.in_(found.values())))
+    if superseded:
+        put_superseded(connection, [*superseded_names(connection), *names])
 
 
 def update_track(connection: Connection, track_id: int, values: Mapping[str, Any]) -> None:

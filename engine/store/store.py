@@ -23,6 +23,7 @@ from engine.store.tables import SCHEMA_HEAD, SettingRow, ShardRow, TrackRow
 
 _READING = {"sqlite": {}, "postgresql": {"isolation_level": "REPEATABLE READ"}}
 _CHANGES = "n_changes"
+_RESERVED = (_CHANGES, queries.SUPERSEDED)
 _PLACEMENT_COLUMNS = (
     TrackRow.id.label("track_id"),
     ShardRow.name.label("shard"),
@@ -132,12 +133,12 @@ class Store:
         """Read all settings."""
         with self._reading() as connection:
             rows = connection.execute(sa.select(SettingRow.key, SettingRow.value))
-            return {key: value for key, value in rows if key != _CHANGES}
+            return {key: value for key, value in rows if key not in _RESERVED}
 
     def put_settings(self, settings: Mapping[str, str]) -> None:
         """Set some settings; others are unchanged."""
-        if _CHANGES in settings:
-            raise ConfigError(_CHANGES, "reserved for the store, which counts its changes")
+        if taken := settings.keys() & set(_RESERVED):
+            raise ConfigError(min(taken), "reserved for the store")
         rows = [{"key": key, "value": value} for key, value in settings.items()]
         with self._writing() as connection:
             connection.execute(sa.delete(SettingRow).where(SettingRow.key.in_(list(settings))))
@@ -230,8 +231,14 @@ class Store:
             queries.move_tracks(connection, shard_id, shard.placements(track_ids))
             queries.delete_shards(connection, dropping)
 
-    def delete_shards(self, names: Sequence[str]) -> None:
+    def delete_shards(self, names: Sequence[str], *, superseded: bool = True) -> None:
         """Delete the rows of shards, all or none.
+
+        Parameters
+        ----------
+        names : sequence of str
+        superseded : bool
+            Whether their files may be deleted too; see :meth:`superseded_shards`.
 
         Raises
         ------
@@ -239,7 +246,21 @@ class Store:
             One of them does not exist, or has tracks.
         """
         with self._writing() as connection:
-            queries.delete_shards(connection, names)
+            queries.delete_shards(connection, names, superseded=superseded)
+
+    def superseded_shards(self) -> list[str]:
+        """Return the names of shards that a transaction replaced, whose files may be deleted."""
+        with self._reading() as connection:
+            return queries.superseded_names(connection)
+
+    def forget_superseded(self, names: Sequence[str]) -> None:
+        """Remove names of shards whose files are deleted from :meth:`superseded_shards`."""
+        if names:
+            with self._writing() as connection:
+                left = [
+                    one for one in queries.superseded_names(connection) if one not in set(names)
+                ]
+                queries.put_superseded(connection, left)
 
     def placements(self) -> list[Placement]:
         """Read the placements of all tracks, by shard and row."""
@@ -253,6 +274,12 @@ class Store:
             names = tuple(rows.keys())
             # Twice as fast as rows as mappings; there may be a hundred thousand.
             return [Placement(**dict(zip(names, row, strict=True))) for row in rows]
+
+    def dangling_tracks(self) -> list[int]:
+        """Return the ids of tracks whose shard has no row; a sound database has none."""
+        query = sa.select(TrackRow.id).where(TrackRow.shard_id.not_in(sa.select(ShardRow.id)))
+        with self._reading() as connection:
+            return list(connection.scalars(query.order_by(TrackRow.id)))
 
     # -- tracks ------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""A shard: an immutable folder with a FAISS index, vectors, clip-level vectors and a header.
+"""A shard: an immutable folder with a FAISS index, vectors, clip-level vectors, tracks, a header.
 
 There are three kinds:
 
@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +24,28 @@ from numpy.typing import NDArray
 
 from engine.config import SearchConfig
 from engine.errors import NewerShardError, RecipeMismatchError, ShardError
-from engine.records import Rows, StoredVectors, Vectors, WrittenShard
+from engine.records import NewTrack, Rows, StoredVectors, Vectors, WrittenShard
+from engine.validation import parse_json, to_record
 from engine.vectors import quantizer
 from engine.vectors.gpu import Gpu
 from engine.vectors.storage import ShardStorage
 from engine.vectors.vector_file import VectorFile
 
 FORMAT = "astound shard"
-VERSION = 3
+VERSION = 4
+_OLDEST_VERSION = 3  # without tracks, and therefore impossible to restore
 
-_HEADER_KEYS = {"recipe_id", "segment_hop_s", "n_segments", "n_clips", "dim", "kind", "sha256"}
 _HEADER, _INDEX, _CLIPS = "header.json", "segments.faiss", "clips.i8"
 _VECTORS = "segments.i8"  # of "full"; in "flat" they are in the index
 _SILENCE = "silence.bits"  # of "codes", which cannot encode a zero vector
+_TRACKS = "tracks.jsonl"
 _FILES = {
     "flat": (_INDEX, _CLIPS),
     "full": (_INDEX, _CLIPS, _VECTORS),
     "codes": (_INDEX, _CLIPS, _SILENCE),
 }
+_MAX_HEADER_BYTES = 1 << 20
+_WRITE_BYTES = 1 << 20
 _BATCH_ROWS = 65_536
 # A flat index rounds the query too, and returns rows slightly out of order.
 _FLAT_OVERSAMPLING = 2
@@ -53,6 +58,7 @@ def write_shard(
     recordings: Iterable[StoredVectors],
     trained: faiss.Index | None = None,
     gpu: Gpu | None = None,
+    tracks: Sequence[NewTrack] = (),
 ) -> WrittenShard:
     """Write the vectors of recordings as a new shard.
 
@@ -67,15 +73,28 @@ def write_shard(
         shard is flat without one.
     gpu : Gpu, optional
         Assigns vectors to the lists of `trained`; the CPU by default.
+    tracks : sequence of NewTrack
+        The track of each recording, from which its row in the database can be restored. A shard
+        without them cannot be restored.
 
     Returns
     -------
     WrittenShard
         Its rows are in the order of `recordings`.
+
+    Raises
+    ------
+    ShardError
+        A file does not contain what was written.
+    OSError
+        A file cannot be written, such as on a full disk.
     """
     with storage.create() as (name, folder):
         header, rows = _write_rows(folder, recordings, trained, gpu)
-        header["sha256"] = {file: _sha256(folder / file) for file in _FILES[header["kind"]]}
+        lines = (json.dumps(asdict(track)) + "\n" for track in tracks)
+        (folder / _TRACKS).write_text("".join(lines), "utf-8")
+        files = (*_FILES[header["kind"]], _TRACKS)
+        header["sha256"] = {file: _sha256(folder / file) for file in files}
         (folder / _HEADER).write_text(json.dumps(header, indent=1))
         n_bytes = sum(file.stat().st_size for file in folder.iterdir())
     return WrittenShard(name=name, recipe_id=header["recipe_id"], n_bytes=n_bytes, rows=rows)
@@ -108,7 +127,7 @@ def _write_rows(
                 counts.append((len(one.embeddings), len(one.clip_embeddings)))
     assert first is not None
     assert index is not None
-    faiss.write_index(index, str(folder / _INDEX))
+    _write_index(index, folder / _INDEX)
     if kind == "codes":
         np.packbits(np.concatenate(silent)).tofile(folder / _SILENCE)
     if kind != "full":
@@ -126,6 +145,31 @@ def _write_rows(
         "dim": first.embeddings.shape[1],
     }
     return header, _consecutive_rows(counts)
+
+
+def _write_index(index: faiss.Index, path: Path) -> None:
+    """Write an index through a Python file and read it back: FAISS's files hide a full disk."""
+    written, failures = hashlib.sha256(), []
+    with path.open("wb") as file:
+
+        def write(part: bytes) -> int:
+            try:
+                file.write(part)
+            except BaseException as error:  # FAISS would replace it with its own
+                failures.append(error)
+                raise
+            written.update(part)
+            return len(part)
+
+        try:
+            callback: Any = faiss.PyCallbackIOWriter  # type: ignore[attr-defined]
+            faiss.write_index(index, callback(write, _WRITE_BYTES))
+        except BaseException as error:
+            raise (failures or [error])[0] from error
+        if failures:
+            raise failures[0]
+    if _sha256(path) != written.hexdigest():
+        raise ShardError(path, "does not contain what was written; check the disk")
 
 
 def _consecutive_rows(counts: Iterable[tuple[int, int]]) -> tuple[Rows, ...]:
@@ -300,6 +344,27 @@ class Shard:
         last = self.n_clips if n_clips is None else min(first_clip + n_clips, self.n_clips)
         return quantizer.decode(self._clips.read(first_clip, last))
 
+    def tracks(self) -> list[NewTrack]:
+        """Read the tracks as they were when the shard was written, in the order of its rows.
+
+        Raises
+        ------
+        ShardError
+            The shard has none, as those of format version 3, or they are damaged.
+        """
+        path = self.path / _TRACKS
+        try:
+            lines = path.read_bytes().splitlines()
+            tracks = [to_record(NewTrack, parse_json(line)) for line in lines]
+        except OSError as error:
+            raise ShardError(path, f"cannot be read ({error.strerror})") from error
+        except ValueError as error:
+            raise ShardError(path, f"is damaged: {error}") from error
+        counts = [sum(getattr(one, key) for one in tracks) for key in ("n_segments", "n_clips")]
+        if counts != [self.n_segments, self.n_clips]:
+            raise ShardError(path, "does not have the tracks of all segments")
+        return tracks
+
     def damage(self) -> list[str]:
         """Compare the files with their hashes; return a message for each damaged file."""
         return [
@@ -343,22 +408,48 @@ class Shard:
 def read_header(path: Path) -> dict[str, Any]:
     """Read the header of a shard; ShardError, or NewerShardError, if it is not valid."""
     try:
-        header: Any = json.loads((path / _HEADER).read_text())
+        with (path / _HEADER).open("rb") as file:
+            header: Any = parse_json(file.read(_MAX_HEADER_BYTES))
     except (OSError, ValueError) as error:
         raise ShardError(path, f"header cannot be read ({error})") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise ShardError(path, "not an astound shard")
     version = header.get("version")
-    if isinstance(version, int) and version > VERSION:
+    if type(version) is int and version > VERSION:
         raise NewerShardError(path, version, VERSION)
-    if version != VERSION:
-        reason = f"format version {version}, this astound reads {VERSION}"
+    if type(version) is not int or version < _OLDEST_VERSION:
+        reason = f"format version {version!r}, this astound reads {_OLDEST_VERSION} to {VERSION}"
         raise ShardError(path, f"{reason}; add the files to a new catalog")
-    if header.get("kind") not in _FILES:
-        raise ShardError(path, f"unknown kind {header.get('kind')!r}")
-    if missing := _HEADER_KEYS - header.keys():
-        raise ShardError(path, f"header lacks {', '.join(sorted(missing))}")
-    return dict(header)
+    try:
+        return _checked(header)
+    except ValueError as error:
+        raise ShardError(path / _HEADER, str(error)) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Header:
+    format: str
+    version: int
+    kind: str
+    recipe_id: str
+    segment_hop_s: float
+    n_segments: int
+    n_clips: int
+    dim: int
+    sha256: Mapping[str, str]
+
+
+def _checked(header: object) -> dict[str, Any]:
+    values = vars(to_record(_Header, header))
+    if values["kind"] not in _FILES:
+        raise ValueError(f"invalid kind={values['kind']!r}: must be one of {', '.join(_FILES)}")
+    for name, least in {"segment_hop_s": 1e-6, "n_segments": 1, "n_clips": 0, "dim": 1}.items():
+        if values[name] < least:
+            raise ValueError(f"invalid {name}={values[name]!r}: must be at least {least}")
+    files = {*_FILES[values["kind"]], *((_TRACKS,) if values["version"] >= VERSION else ())}
+    if values["sha256"].keys() != files:
+        raise ValueError(f"invalid sha256: must name {', '.join(sorted(files))}")
+    return values
 
 
 def _load_bits(path: Path, n_bits: int) -> NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import uuid
 from collections.abc import Collection, Iterator
@@ -9,17 +10,33 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from engine.errors import ShardError
 from engine.files import sync
 
 PARTIAL_PREFIX = ".partial-"
 """First characters of the name of a shard that is not complete."""
 
+LOST_FOLDER = "lost+found"
+"""Folder, among the shards, of shards that the database does not name."""
+
+_NAME = re.compile(r"[0-9a-f]{32}")
+
 
 class ShardStorage(Protocol):
     """A place that keeps shards by name."""
 
+    @property
+    def folder(self) -> Path:
+        """Local folder with the shards, which may not exist."""
+
     def path(self, name: str) -> Path:
-        """Return a local folder with the files of a shard, which may not exist."""
+        """Return a local folder with the files of a shard, which may not exist.
+
+        Raises
+        ------
+        ShardError
+            The name is not that of a shard, or a symbolic link has it.
+        """
 
     def exists(self) -> bool:
         """Return whether the place is there; a new one may not be before its first shard."""
@@ -36,20 +53,33 @@ class ShardStorage(Protocol):
             Unique name of the shard.
         folder : Path
             Empty local folder to write the files to. They become the shard when the ``with`` block
-            ends without an error; otherwise :meth:`sweep` deletes them.
+            ends without an error, and are deleted otherwise.
         """
 
     def delete(self, name: str) -> None:
         """Delete the files of a shard."""
 
-    def sweep(self, known: Collection[str]) -> list[str]:
-        """Delete every shard that is not known to the database, such as after a crash.
+    def sweep(self, known: Collection[str], superseded: Collection[str] = ()) -> list[str]:
+        """Delete incomplete and superseded shards; move other unknown ones to LOST_FOLDER.
+
+        Parameters
+        ----------
+        known : collection of str
+            Names of the shards in the database.
+        superseded : collection of str
+            Names of shards that a transaction of this database replaced.
 
         Returns
         -------
         list of str
-            Names of the deleted shards.
+            Names of the deleted and moved shards.
         """
+
+    def lost(self) -> list[Path]:
+        """List the folders of all shards in LOST_FOLDER."""
+
+    def delete_lost(self, folder: Path) -> None:
+        """Delete a shard in LOST_FOLDER."""
 
 
 class LocalStorage:
@@ -64,11 +94,21 @@ class LocalStorage:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self._folder = folder
+
+    @property
+    def folder(self) -> Path:
+        """Local folder with the shards, which may not exist."""
+        return self._folder
 
     def path(self, name: str) -> Path:
-        """Return the folder of a shard, which may not exist."""
-        return self.folder / name
+        """Return the folder of a shard, which may not exist; see :meth:`ShardStorage.path`."""
+        path = self.folder / name
+        if not _NAME.fullmatch(name):
+            raise ShardError(path, "name of a shard is not 32 hexadecimal digits")
+        if path.is_symlink():
+            raise ShardError(path, "is a symbolic link; replace it with the folder it leads to")
+        return path
 
     def exists(self) -> bool:
         """Return whether the folder is there."""
@@ -78,27 +118,59 @@ class LocalStorage:
         """List all shards, complete or not."""
         if not self.exists():
             return []
-        return sorted(entry.name for entry in self.folder.iterdir() if entry.is_dir())
+        return sorted(path.name for path in _folders(self.folder) if path.name != LOST_FOLDER)
 
     @contextmanager
     def create(self) -> Iterator[tuple[str, Path]]:
         """Write a new shard; see :meth:`ShardStorage.create`."""
         name = uuid.uuid4().hex
-        partial = self.path(f"{PARTIAL_PREFIX}{name}")
-        partial.mkdir(parents=True)
-        yield name, partial
-        for path in (*partial.iterdir(), partial):
-            sync(path)
-        partial.rename(self.path(name))
+        partial = self.folder / f"{PARTIAL_PREFIX}{name}"
+        try:
+            partial.mkdir(parents=True)
+            yield name, partial
+            for path in (*partial.iterdir(), partial):
+                sync(path)
+            partial.rename(self.path(name))
+        except BaseException:  # a full disk gets its room back
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
         sync(self.folder)
 
     def delete(self, name: str) -> None:
         """Delete the folder of a shard."""
         shutil.rmtree(self.path(name))
 
-    def sweep(self, known: Collection[str]) -> list[str]:
-        """Delete every shard that is not known to the database; see :meth:`ShardStorage.sweep`."""
-        orphans = [name for name in self.names() if name not in known]
-        for orphan in orphans:
-            self.delete(orphan)
-        return orphans
+    def sweep(self, known: Collection[str], superseded: Collection[str] = ()) -> list[str]:
+        """Delete or move unknown shards; see :meth:`ShardStorage.sweep`."""
+        unknown = [name for name in self.names() if name not in known]
+        for name in unknown:
+            path = self.folder / name
+            if name.startswith(PARTIAL_PREFIX) or name in superseded or not any(path.iterdir()):
+                shutil.rmtree(path)
+            else:
+                self._set_aside(name)
+        return unknown
+
+    def lost(self) -> list[Path]:
+        """List the folders of all shards in LOST_FOLDER."""
+        lost = self.folder / LOST_FOLDER
+        return sorted(_folders(lost)) if lost.is_dir() and not lost.is_symlink() else []
+
+    def delete_lost(self, folder: Path) -> None:
+        """Delete a shard in LOST_FOLDER."""
+        shutil.rmtree(self.folder / LOST_FOLDER / folder.name)
+
+    def _set_aside(self, name: str) -> None:
+        lost = self.folder / LOST_FOLDER
+        lost.mkdir(exist_ok=True)
+        target = lost / name
+        if target.exists():  # a copy of it that was put back
+            target = lost / f"{name}-{uuid.uuid4().hex}"
+        (self.folder / name).rename(target)
+        sync(lost)
+        sync(self.folder)
+
+
+def _folders(folder: Path) -> list[Path]:
+    """List the folders in a folder, without symbolic links."""
+    return [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]

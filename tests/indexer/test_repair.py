@@ -176,7 +176,9 @@ def test_orphans_are_swept(catalog: Catalog) -> None:
     before = contents(catalog)
     shutil.copytree(shard_of(catalog, 1), catalog.folder / "shards" / "0rphan")
     (catalog.folder / "shards" / ".partial-1").mkdir()
-    assert sorted(catalog.repair().swept) == [".partial-1", "0rphan"]
+    report = catalog.repair()
+    assert sorted(report.swept) == [".partial-1", "0rphan"]
+    assert (report.n_restored, report.lost) == (0, [])
     assert shards_on_disk(catalog) == set(catalog._store.shard_names())
     assert contents(catalog) == before
 

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -99,7 +101,34 @@ def test_unreadable_file_is_a_problem(catalog: Catalog) -> None:
     header["sha256"]["gone.npy"] = "0"
     (shard / "header.json").write_text(json.dumps(header))
     (problem,) = catalog.verify()
-    assert "gone.npy" in problem
+    assert "invalid sha256: must name clips.i8, segments.faiss, tracks.jsonl" in problem
+
+
+def test_shard_of_a_newer_version_is_a_problem_that_repair_leaves_alone(catalog: Catalog) -> None:
+    shard = shard_of(catalog, 4)
+    header = json.loads((shard / "header.json").read_text())
+    (shard / "header.json").write_text(json.dumps(header | {"version": 99}))
+    before = catalog.tracks()
+    (problem,) = catalog.verify()
+    assert "update astound" in problem
+    report = catalog.repair()
+    assert (report.problems, report.repaired, report.removed) == ([problem], [], [])
+    assert (catalog.tracks(), shard.is_dir()) == (before, True)
+
+
+def test_changed_hop_is_a_problem(catalog: Catalog) -> None:
+    catalog._store.put_settings({"segment_hop_s": "7.5"})
+    assert all("but the database states 7.5" in problem for problem in catalog.verify())
+    assert len(catalog.verify()) == len(catalog._store.shards())
+
+
+def test_row_whose_shard_leads_nowhere_is_repaired(catalog: Catalog) -> None:
+    database = sqlite3.connect(catalog.folder / "catalog.db")
+    with closing(database), database:
+        database.execute("UPDATE tracks SET shard_id = 999 WHERE id = 1")
+    assert catalog.verify() == ["track 1: the shard of its row is not in the database"]
+    assert [track.id for track in catalog.repair().repaired] == [1]
+    assert catalog.verify() == []
 
 
 def test_progress_counts_shards(catalog: Catalog) -> None:

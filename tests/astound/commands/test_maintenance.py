@@ -63,16 +63,19 @@ def test_verify_repairs_what_it_can_and_names_what_it_forgets(home: Path, run: R
         flip_a_byte(shard_of(catalog, 1) / "segments.faiss")
         catalog.update(2, path=str(home / "gone.wav"))
     found = run("verify")
-    assert (found.exit_code, len(found.stdout.splitlines())) == (1, 1)
+    gone = f"track 2: file {home}/gone.wav is gone\n"
+    assert (found.exit_code, len(found.stdout.splitlines())) == (1, 2)
+    assert found.stdout.endswith(gone)
     assert run("verify").stdout == found.stdout
     mended = run("verify", "--repair")
-    problem, repaired, forgotten = mended.stdout.splitlines()
-    assert f"{problem}\n" == found.stdout
+    problem, lost, repaired, forgotten = mended.stdout.splitlines()
+    assert f"{problem}\n{gone}" == found.stdout
     assert repaired.startswith("repaired 1: 0.wav (")
     assert forgotten == f"removed 2: gone.wav ({home}/gone.wav): No such file or directory"
     assert mended.exit_code == 1
     again = run("verify", "--repair")
-    assert (again.exit_code, again.stdout) == (0, "no problems: 1 tracks, 1 shards\n")
+    assert (again.exit_code, again.stdout) == (0, f"{lost}\nno problems: 1 tracks, 1 shards\n")
+    assert "cannot be restored" in lost  # damaged, and one of its tracks could not be repaired
 
 
 def test_repair_sweeps_and_is_well(home: Path, run: Run) -> None:
@@ -80,7 +83,7 @@ def test_repair_sweeps_and_is_well(home: Path, run: Run) -> None:
     result = run("verify", "--repair")
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
-        "removed 1 shards left behind by a crash",
+        "cleared 1 shards left behind by a crash",
         "no problems: 2 tracks, 1 shards",
     ]
 

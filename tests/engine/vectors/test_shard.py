@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from engine.records import Fingerprint, Vectors
 from engine.vectors import quantizer
 from engine.vectors.quantizer import Storage
 from engine.vectors.shard import VERSION, Shard, write_shard
-from engine.vectors.storage import PARTIAL_PREFIX, LocalStorage
+from engine.vectors.storage import LocalStorage
 
 DIM = 24
 FILES = ("header.json", "segments.faiss", "clips.i8")
@@ -103,7 +106,7 @@ def test_write_shard_counts_its_bytes(tmp_path: Path, vectors: Vectors) -> None:
     shards = LocalStorage(tmp_path / "new" / "folder")
     written = write_shard(shards, [fingerprint(vectors)])
     files = list(shards.path(written.name).iterdir())
-    assert {file.name for file in files} == set(FILES)
+    assert {file.name for file in files} == {*FILES, "tracks.jsonl"}
     assert written.n_bytes == sum(file.stat().st_size for file in files)
 
 
@@ -205,7 +208,7 @@ def test_open_missing_folder_is_refused(tmp_path: Path) -> None:
     ("changes", "reason"),
     [
         ({"format": "another shard"}, "not an astound shard"),
-        ({"version": VERSION - 1}, f"version {VERSION - 1}, .* new catalog"),
+        ({"version": 2}, "version 2, .* new catalog"),
         ({"kind": "round"}, "round"),
         ({"version": None}, "version"),
         ({"n_segments": 51}, "states"),
@@ -271,7 +274,7 @@ def test_sweep_keeps_a_known_shard_intact(tmp_path: Path, vectors: Vectors) -> N
 
 
 @pytest.mark.parametrize(("owner", "name"), [("os", "fsync"), ("pathlib.Path", "rename")])
-def test_write_shard_crash_before_the_end_leaves_only_a_partial_folder(
+def test_write_shard_error_before_the_end_leaves_nothing(
     tmp_path: Path, vectors: Vectors, monkeypatch: pytest.MonkeyPatch, owner: str, name: str
 ) -> None:
     shards = LocalStorage(tmp_path)
@@ -283,9 +286,6 @@ def test_write_shard_crash_before_the_end_leaves_only_a_partial_folder(
         patch.setattr(f"{owner}.{name}", crash)
         with pytest.raises(KeyboardInterrupt):
             write_shard(shards, [fingerprint(vectors)])
-    (left,) = tmp_path.iterdir()
-    assert left.name.startswith(PARTIAL_PREFIX)
-    assert shards.sweep([]) == [left.name]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -402,3 +402,39 @@ def test_rescoring_in_blocks_gives_the_same_cosines(
     again = search(shard, large[:20], 10)
     np.testing.assert_array_equal(rows, again[0])
     np.testing.assert_allclose(cosines, again[1], atol=1e-6)
+
+
+# -- full disks ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.5, 0.999])
+def test_write_shard_that_does_not_fit_raises_and_leaves_nothing(
+    tmp_path: Path, vectors: Vectors, share: float
+) -> None:
+    shards = LocalStorage(tmp_path)
+    whole = write_shard(shards, [fingerprint(vectors)])
+    n_bytes = (shards.path(whole.name) / "segments.faiss").stat().st_size
+    code = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from engine.vectors.storage import LocalStorage
+from tests.engine.vectors.test_shard import fingerprint, write_shard
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+write_shard(LocalStorage(Path(sys.argv[1])), [fingerprint(np.load(sys.argv[3]))])
+"""
+    np.save(tmp_path / "vectors.npy", vectors)
+    limit = str(int(n_bytes * share))
+    arguments = [sys.executable, "-c", code, str(tmp_path), limit, str(tmp_path / "vectors.npy")]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    process = subprocess.run(
+        arguments,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+    assert process.returncode == 1
+    assert "File too large" in process.stderr.splitlines()[-1]
+    assert shards.names() == [whole.name]

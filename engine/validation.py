@@ -1,0 +1,109 @@
+"""Values from files as frozen records: each field is checked, and named if it is wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+_MAX_INT = 2**63 - 1
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON from a file; ValueError for whatever is wrong with it, deep nesting included."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def to_record(kind: type[T], values: object) -> T:
+    """Build a dataclass from a parsed JSON object.
+
+    Parameters
+    ----------
+    kind : type
+        A dataclass whose fields are str, int, float, bool, tuples or mappings of them, optional
+        values or dataclasses.
+    values : object
+        Keys that are no fields are an error; fields with a default may be missing.
+
+    Returns
+    -------
+    object
+        An instance of `kind`.
+
+    Raises
+    ------
+    ValueError
+        Names the first field that is missing, unknown, of the wrong type, not finite, not
+        valid text, or an integer beyond 64 bits.
+    """
+    record: T = _dataclass(kind, values, "")
+    return record
+
+
+def _dataclass(kind: Any, values: object, prefix: str) -> Any:
+    if not isinstance(values, dict):
+        raise ValueError(f"invalid {prefix.rstrip('.') or 'content'}: must be an object")
+    hints = get_type_hints(kind)
+    known = {field.name: field for field in fields(kind)}
+    if unknown := values.keys() - known.keys():
+        raise ValueError(f"unknown field {prefix}{min(map(str, unknown))}")
+    for name, field in known.items():
+        is_optional = field.default is not MISSING or field.default_factory is not MISSING
+        if name not in values and not is_optional:
+            raise ValueError(f"field {prefix}{name} is missing")
+    return kind(**{name: _value(hints[name], values[name], prefix + name) for name in values})
+
+
+def _value(kind: Any, value: object, name: str) -> Any:
+    origin = get_origin(kind)
+    if origin in (Union, UnionType):
+        if value is None and NoneType in get_args(kind):
+            return None
+        (kind,) = (one for one in get_args(kind) if one is not NoneType)
+        return _value(kind, value, name)
+    if is_dataclass(kind):
+        return _dataclass(kind, value, f"{name}.")
+    if origin is not None and issubclass(origin, Mapping):
+        _require(isinstance(value, dict), name, value, "an object")
+        inner = get_args(kind)[1]
+        return {
+            _value(str, key, name): _value(inner, one, f"{name}.{key}")
+            for key, one in dict(value).items()  # type: ignore[call-overload]
+        }
+    return _scalar(kind, value, name)
+
+
+def _scalar(kind: Any, value: Any, name: str) -> Any:
+    if kind is float:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        # An integer beyond the range of a float raises OverflowError in isfinite.
+        is_finite = is_number and abs(value) < 1e300 and math.isfinite(value)
+        _require(is_finite, name, value, "a finite number")
+        return float(value)
+    _require(type(value) is kind, name, value, f"of type {kind.__name__}")
+    if kind is int:
+        _require(abs(value) <= _MAX_INT, name, value, "an integer of 64 bits")
+    if kind is str:
+        _require(_is_text(value), name, value, "valid text")
+    return value
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in value
+
+
+def _require(condition: bool, name: str, value: object, requirement: str) -> None:
+    if not condition:
+        raise ValueError(f"invalid {name}={repr(value)[:80]}: must be {requirement}")

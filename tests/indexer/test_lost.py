@@ -1,0 +1,135 @@
+"""Shards that the database does not name are never lost: emptied and older databases, crashes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from astound.catalog import Catalog
+from engine.errors import StoreError
+from tests.catalogs import add, contents, flip_a_byte, open_catalog, shards_on_disk
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tunes: Path) -> Path:
+    """Folder of a catalog of two tunes with a note."""
+    with open_catalog(tmp_path / "catalog") as catalog:
+        add(catalog, tunes, range(2))
+        catalog.update(1, title="Noted", metadata={"key": "value"})
+    return tmp_path / "catalog"
+
+
+def empty_database(folder: Path) -> None:
+    with open_catalog(folder.parent / "empty"):
+        pass
+    for old in folder.glob("catalog.db*"):
+        old.unlink()
+    shutil.copy(folder.parent / "empty" / "catalog.db", folder / "catalog.db")
+
+
+def lost(catalog: Catalog) -> int:
+    return len(catalog._shards.lost())
+
+
+def test_emptied_database_is_a_problem_and_repair_restores_all_tracks(folder: Path) -> None:
+    with open_catalog(folder) as catalog:
+        catalog.compact()
+        before = contents(catalog)
+    empty_database(folder)
+    with open_catalog(folder) as catalog:
+        (problem,) = catalog.verify()
+        assert "database is empty" in problem
+        assert "2 of its 2 tracks are not in the catalog" in problem
+        assert catalog.repair().n_restored == 2
+        assert (contents(catalog), catalog.verify(), lost(catalog)) == (before, [], 0)
+        noted = catalog.track(1)
+        assert (noted.title, noted.metadata["key"]) == ("Noted", "value")
+
+
+def test_writers_on_an_emptied_database_delete_nothing(folder: Path, tunes: Path) -> None:
+    before = {path.name for path in folder.glob("shards/*")}
+    empty_database(folder)
+    with open_catalog(folder) as catalog:
+        catalog.compact()
+        for change in (
+            lambda: add(catalog, tunes, [3]),
+            lambda: catalog.merge(folder.parent / "empty"),
+        ):
+            with pytest.raises(StoreError, match="there are shards"):
+                change()
+        assert {path.name for path in catalog._shards.lost()} == before
+        assert catalog.repair().n_restored == 2
+
+
+def test_older_database_gets_the_tracks_of_the_compacted_shard_back(
+    folder: Path, tunes: Path
+) -> None:
+    with open_catalog(folder) as catalog:
+        shutil.copy(folder / "catalog.db", folder.parent / "backup.db")
+        add(catalog, tunes, [2])
+        catalog.compact()
+        before = contents(catalog)
+    for old in folder.glob("catalog.db*"):
+        old.unlink()
+    shutil.copy(folder.parent / "backup.db", folder / "catalog.db")
+    with open_catalog(folder) as catalog:
+        ids = [track.id for track in catalog.tracks()]
+        assert catalog.verify() != []
+        report = catalog.repair()
+        assert report.removed == []
+        assert report.n_restored == len(before) - len(ids)
+        assert [track.id for track in catalog.tracks()][: len(ids)] == ids
+        assert (contents(catalog), catalog.verify(), lost(catalog)) == (before, [], 0)
+
+
+def test_superseded_shards_are_deleted_and_not_restored(folder: Path) -> None:
+    with open_catalog(folder) as catalog:
+        kept = folder.parent / "kept"
+        shutil.copytree(folder / "shards", kept)
+        catalog.delete([1])
+        store = catalog._store
+        names = store.shard_names()
+        store.delete([track.id for track in catalog.tracks()])
+        store.delete_shards(names)
+        assert catalog.verify() == []
+        report = catalog.repair()
+        assert (sorted(report.swept), report.n_restored) == (sorted(names), 0)
+        assert (shards_on_disk(catalog), lost(catalog)) == (set(), 0)
+        assert store.superseded_shards() == []
+
+
+def test_damaged_shard_set_aside_stays(folder: Path) -> None:
+    empty_database(folder)
+    with open_catalog(folder) as catalog:
+        for path in folder.glob("shards/*/segments.faiss"):
+            flip_a_byte(path)
+        report = catalog.repair()
+        assert (report.n_restored, lost(catalog)) == (0, len(report.lost))
+        assert report.lost
+
+
+def test_missing_folder_of_shards_is_refused_by_every_writer(folder: Path, tunes: Path) -> None:
+    with open_catalog(folder) as catalog:
+        shutil.rmtree(folder / "shards")
+        for change in (catalog.compact, catalog.repair, lambda: add(catalog, tunes, [3])):
+            with pytest.raises(StoreError, match="folder of shards is missing"):
+                change()
+            assert not (folder / "shards").exists()
+
+
+def test_shard_of_version_3_is_read_but_cannot_be_restored(folder: Path) -> None:
+    for header in folder.glob("shards/*/header.json"):
+        content = json.loads(header.read_text()) | {"version": 3}
+        del content["sha256"]["tracks.jsonl"]
+        header.write_text(json.dumps(content))
+        (header.parent / "tracks.jsonl").unlink()
+    with open_catalog(folder) as catalog:
+        assert catalog.verify() == []
+    empty_database(folder)
+    with open_catalog(folder) as catalog:
+        assert all("cannot be restored" in line for line in catalog.verify())
+        report = catalog.repair()
+        assert (report.n_restored, lost(catalog)) == (0, len(report.lost))
