@@ -65,6 +65,7 @@ class CatalogStorage:
         ConfigError
             The settings are damaged, or name another database.
         """
+        _require_server(database or "")
         settings = folder / SETTINGS_FILE
         is_new = not settings.is_file()
         if is_new and not create:
@@ -184,15 +185,25 @@ def read_settings(settings: Path) -> str | Path:
         The file is damaged or contains an unknown setting.
     """
     try:
-        values = tomllib.loads(settings.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
+        values = tomllib.loads(settings.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(str(settings), f"cannot be read ({error})") from error
     for key in values:
         if key != "database":
             raise ConfigError(f"{settings}: {key}", "unknown setting; the only one is database")
-    if not values.get("database"):
-        return settings.parent / DATABASE_FILE
-    return str(values["database"])
+    database = values.get("database", "")
+    if not isinstance(database, str):
+        raise ConfigError.invalid(f"database in {settings}", database, "must be text")
+    _require_server(database)
+    return database or settings.parent / DATABASE_FILE
+
+
+def _require_server(database: str) -> None:
+    """Refuse a SQLite URL, whose file would be another than the one beside the shards."""
+    if database.lower().startswith("sqlite"):
+        raise ConfigError.invalid(
+            "database", database, "must be a Postgres URL, or empty for catalog.db in the catalog"
+        )
 
 
 def _write_settings(path: Path, database: str | None) -> None:

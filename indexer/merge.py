@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from engine.config import IngestConfig
-from engine.errors import ConfigError, RecipeMismatchError
-from engine.records import NewTrack
+from engine.errors import AstoundError, ConfigError, RecipeMismatchError
+from engine.records import NewTrack, StoredVectors
 from engine.store.store import Store
+from engine.vectors.shard import read_header
 from engine.vectors.storage import ShardStorage
 from indexer.lost import set_aside
 from indexer.shard_writer import ShardWriter
 from indexer.sources import Batch, OnProgress, TrackSource
 
 _MIN_HASH_DIGITS = 8
+_MAX_NORM = 1.05  # unit vectors, rounded to 8 bits a component
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,10 @@ class Merge:
         self._report = MergeReport()
         self._pending: list[NewTrack] = []
         set_aside(store, shards)
+        self._dim = 0
+        for name in store.shard_names()[-1:]:
+            with suppress(AstoundError):  # a damaged shard is for a repair to report
+                self._dim = int(read_header(shards.path(name))["dim"])
 
     def run(self, source: TrackSource) -> MergeReport:
         """Copy all tracks with new content; after a crash, run it again to continue.
@@ -107,12 +116,34 @@ class Merge:
                 known.add(track.content_hash)
                 renamed = self._with_free_path(track, taken)
                 taken.add(renamed.path)
-                self._writer.add(batch.read(number), renamed)
+                vectors = batch.read(number)
+                self._require_sound(vectors, track)
+                self._writer.add(vectors, renamed)
                 self._pending.append(renamed)
             n_done = self._report.n_skipped + self._report.n_merged + len(self._pending)
             if self._writer.is_due:
                 self._commit()
             self._on_progress(n_done, n_tracks)
+
+    def _require_sound(self, vectors: StoredVectors, track: NewTrack) -> None:
+        """Refuse vectors that would be found by every query, or that no query can be compared to.
+
+        Raises
+        ------
+        ConfigError
+        """
+        for one in (vectors.embeddings, vectors.clip_embeddings):
+            norms = np.linalg.norm(one, axis=1)
+            if norms.size and not norms.max() <= _MAX_NORM:  # NaN included
+                raise ConfigError.invalid(
+                    f"norm of a vector of {track.path}", float(norms.max()), "must be at most 1"
+                )
+        dim = vectors.embeddings.shape[1]
+        self._dim = self._dim or dim
+        if {dim, vectors.clip_embeddings.shape[1]} != {self._dim}:
+            raise ConfigError.invalid(
+                f"dim of {track.path}", dim, f"must be {self._dim}, as in this catalog"
+            )
 
     def _with_free_path(self, track: NewTrack, taken: Collection[str]) -> NewTrack:
         """Append digits of the content hash to a path that another recording has."""

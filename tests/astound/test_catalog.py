@@ -218,7 +218,18 @@ def test_catalog_cannot_lie_below_a_file(tmp_path: Path) -> None:
         astound.open(tmp_path / "file" / "catalog")
 
 
-@pytest.mark.parametrize("settings", ["database = ", 'colour = "blue"', 'database = "mysql://x"'])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "database = ",
+        'colour = "blue"',
+        'database = "mysql://x"',
+        'database = "sqlite:////elsewhere/catalog.db"',
+        "database = 5",
+        "database = inf",
+        f"database = {'[' * 2000}",
+    ],
+)
 def test_senseless_settings_are_refused(tmp_path: Path, settings: str) -> None:
     (tmp_path / "astound.toml").write_text(settings)
     with pytest.raises((ConfigError, StoreError)):

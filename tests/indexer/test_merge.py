@@ -2,18 +2,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from astound.catalog import Catalog
 from engine.config import IngestConfig
 from engine.errors import ConfigError, RecipeMismatchError, ShardError, StoreError
-from engine.records import Placement
+from engine.records import Placement, StoredVectors
 from engine.store.store import Store
 from indexer import sources
 from indexer.merge import Renamed
-from indexer.sources import CatalogSource
+from indexer.sources import CatalogSource, _IndexBatch
 from tests.audio_files import cached_tune, write_wav
 from tests.catalogs import (
     ONE_A_SHARD,
@@ -260,3 +262,40 @@ def _compact_after_reading_rows(catalog: Catalog, monkeypatch: pytest.MonkeyPatc
 def _empty_shards(catalog: Catalog) -> list[str]:
     used = {one.shard for one in catalog._store.placements()}
     return [name for name in catalog._store.shard_names() if name not in used]
+
+
+# -- vectors that cannot be right ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("factor", [1.5, float("nan"), float("inf")])
+def test_vectors_beyond_unit_norm_are_refused(
+    own: Catalog, other: Catalog, monkeypatch: pytest.MonkeyPatch, factor: float
+) -> None:
+    read = _IndexBatch.read
+
+    def louder(batch: _IndexBatch, number: int) -> StoredVectors:
+        vectors = read(batch, number)
+        return replace(vectors, embeddings=vectors.embeddings * np.float32(factor))
+
+    before = contents(own)
+    monkeypatch.setattr(_IndexBatch, "read", louder)
+    with np.errstate(all="ignore"), pytest.raises(ConfigError, match="norm of a vector of"):
+        own.merge(other.folder)
+    assert contents(own) == before
+
+
+def test_vectors_of_another_dim_are_refused(
+    own: Catalog, other: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = _IndexBatch.read
+
+    def shorter(batch: _IndexBatch, number: int) -> StoredVectors:
+        vectors = read(batch, number)
+        return replace(vectors, embeddings=vectors.embeddings[:, :-1])
+
+    before = contents(own)
+    monkeypatch.setattr(_IndexBatch, "read", shorter)
+    with pytest.raises(ConfigError, match="as in this catalog"):
+        own.merge(other.folder)
+    monkeypatch.undo()
+    assert contents(own) == before
