@@ -1,0 +1,57 @@
+"""Writers on a disk without room: an error, nothing lost, and the next run succeeds."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from astound.catalog import Catalog
+from engine.errors import AstoundError
+from tests.catalogs import add, contents, open_catalog
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+    with suppress(OSError):
+        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+            yield disk
+            subprocess.run(["umount", str(disk)], check=True)
+            return
+    pytest.skip("mounting a file system is not allowed")
+
+
+def fill(disk: Path) -> Path:
+    filler = disk / "filler"
+    with suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"\0" * 512)
+    return filler
+
+
+def test_full_disk_loses_nothing_and_the_next_run_succeeds(small_disk: Path, tunes: Path) -> None:
+    with open_catalog(small_disk / "catalog") as catalog:
+        add(catalog, tunes, range(3))
+        before = contents(catalog)
+        changes: list[Callable[[Catalog], object]] = [
+            lambda one: add(one, tunes, [4]),
+            lambda one: one.compact(),
+            lambda one: one.delete([1]),
+            lambda one: one.export(small_disk / "exported"),
+        ]
+        for change in changes:
+            filler = fill(small_disk)
+            with pytest.raises((AstoundError, OSError)):
+                change(catalog)
+            filler.unlink()
+            assert (contents(catalog), catalog.verify()) == (before, [])
+        for change in changes:
+            change(catalog)
+        assert (catalog.stats().n_tracks, catalog.verify()) == (3, [])
