@@ -14,7 +14,7 @@ import click
 from astound.commands.options import FOLDER, echo_err, storage_option
 from engine.errors import AstoundError
 
-EXTRA = ("jinja2", "matplotlib", "psutil", "scipy", "tabulate")
+EXTRA = ("jinja2", "matplotlib", "psutil", "scipy", "soundfile", "tabulate")
 """Packages of the extra `bench`."""
 
 PATH = click.Path(path_type=Path, exists=True)

@@ -21,7 +21,7 @@ class AstoundError(Exception):
     code: ClassVar[str] = "error"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the message and attributes; most subclasses take other arguments."""
+        """Pickle the message and attributes; most constructors do not take the message."""
         return _rebuild, (type(self), self.args, self.__dict__)
 
 
@@ -184,14 +184,14 @@ class CatalogBusyError(StoreError):
 
 
 class TrackNotFoundError(StoreError):
-    """No track has one of these ids or paths."""
+    """The catalog has no track with one or more of the given ids or paths."""
 
     code = "track_not_found"
 
     def __init__(self, *tracks: int | str) -> None:
         self.track, self.tracks = tracks[0], tracks
         names = ", ".join(map(repr, tracks))
-        super().__init__(f"no track {names} in the catalog; `astound list` shows all tracks")
+        super().__init__(f"not in the catalog: {names}; `astound list` shows all tracks")
 
 
 class DuplicateTrackError(StoreError):

@@ -72,7 +72,7 @@ def _repair(catalog: Catalog) -> bool:
 @storage_option
 @click.pass_obj
 def compact(session: Session, storage: Storage | None) -> None:
-    """Merge small shards into large ones and drop the vectors of deleted tracks."""
+    """Join small shards into large ones and drop the vectors of deleted tracks."""
     with session.open() as catalog, progress_bar("compacting") as show:
         report = catalog.compact(storage, on_progress=show)
     click.echo(

@@ -173,7 +173,7 @@ def _with_extent(part: Part, start: int, size: _Size, extent: _Extent, magic: by
                 part.end
             )
         elif magic == b"caff":
-            patches |= size.patch(2**64 - 1)  # to the end
+            patches |= size.patch(2**64 - 1)  # -1: the sound reaches to the end of the file
         elif magic == b"FORM":
             patches |= size.patch(true - true % 2)
             patches |= _Size(part.start + 4, ">I", 0).patch(start + true - true % 2 - 8)

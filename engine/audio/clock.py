@@ -43,7 +43,7 @@ class Timed(Generic[Frame]):
 
 
 class Placed(NamedTuple, Generic[Frame]):
-    """A frame, and what comes before it.
+    """A frame, its run, and the jump before it.
 
     Parameters
     ----------

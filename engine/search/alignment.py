@@ -340,7 +340,7 @@ class _LineScorer:
     def _best_line(
         self, line: _Line, slopes: Floats, shifts: Floats, step: int = 1
     ) -> _ScoredLine | None:
-        """Choose the slope and shift with most evidence; None if all are outside of the track."""
+        """Choose the slope and shift with the most evidence; None if all are outside the track."""
         rows = slice(None, None, step)
         at = line.middle + shifts[:, None] + slopes[:, None, None] * self.steps[rows]
         first, stored = self._stored(line.track_id, at)

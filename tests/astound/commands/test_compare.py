@@ -157,7 +157,7 @@ def test_similar_takes_arrays(files: None, run: Run, tiny_weights: Path) -> None
 
 def test_similar_to_nothing_is_said(files: None, run: Run) -> None:
     unknown = run("similar", "99")
-    assert (unknown.exit_code, "no track 99" in unknown.stderr) == (1, True)
+    assert (unknown.exit_code, "not in the catalog: 99" in unknown.stderr) == (1, True)
     missing = run("similar", "gone.wav")
     assert (missing.exit_code, "gone.wav" in missing.stderr) == (1, True)
     assert run("similar", "silent.wav").exit_code == 1

@@ -321,7 +321,7 @@ def test_explain_json_is_complete(explain: Run) -> None:
     ("arguments", "code", "message"),
     [
         (["broken.wav"], 1, "broken.wav"),
-        (["known.wav", "--track", "77"], 1, "no track 77"),
+        (["known.wav", "--track", "77"], 1, "not in the catalog: 77"),
         (["known.wav", "-o", "why.txt"], 1, "invalid path='why.txt': must end in one of"),
         (["known.wav", "--start", "3", "--end", "2"], 2, "--end must come after --start"),
     ],

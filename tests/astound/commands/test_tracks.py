@@ -46,7 +46,7 @@ def test_deleted_track_is_no_longer_found(library: Path, home: Path, run: Run) -
 def test_delete_is_all_or_nothing(library: Path, home: Path, run: Run) -> None:
     result = run("delete", f"{library}/music/1.wav", "12345")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "no track 12345" in result.stderr
+    assert "not in the catalog: 12345" in result.stderr
     assert json.loads(run("stats", "--format", "json").stdout)["n_tracks"] == N_TUNES
 
 
@@ -82,7 +82,7 @@ def test_delete_takes_a_list(home: Path, library: Path, run: Run, how: str) -> N
 def test_delete_names_all_it_does_not_know_and_deletes_nothing(home: Path, run: Run) -> None:
     result = run("delete", 1, 77, "ghost.wav", 78)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert f"no track 77, '{home}/ghost.wav', 78 in the catalog" in result.stderr
+    assert f"not in the catalog: 77, '{home}/ghost.wav', 78" in result.stderr
     assert len(run("list", "--format", "csv").stdout.splitlines()) == 1 + N_TUNES
 
 
