@@ -99,7 +99,7 @@ def _fail(ctx: click.Context, message: str) -> None:
     type=click.Path(path_type=Path),
     envvar="ASTOUND_MODEL",
     metavar="FILE",
-    help="Weights with calibration.json beside them; by default $ASTOUND_MODEL or the shipped weights.",
+    help="Weights with calibration.json beside them; else $ASTOUND_MODEL, else the shipped ones.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Log progress; show tracebacks.")
 @click.version_option(astound.__version__, prog_name="astound", message="%(prog)s %(version)s")
