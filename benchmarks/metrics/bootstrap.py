@@ -76,6 +76,18 @@ class Bootstrap:
 
     def median(self, values: Sequence[float | None]) -> Interval | None:
         """Compute the 95 % interval of the median of the values that are not None; None without."""
+        return self.quantile(values, 0.5)
+
+    def quantile(self, values: Sequence[float | None], share: float) -> Interval | None:
+        """Compute the 95 % interval of a quantile of the values that are not None; None without.
+
+        Parameters
+        ----------
+        values : sequence of (float or None)
+            One for each query.
+        share : float
+            The quantile, in (0, 1].
+        """
         known = np.array([value is not None for value in values], bool)
         if not known.any():
             return None
@@ -83,7 +95,7 @@ class Bootstrap:
         order = np.argsort(filled, kind="stable")
         cumulated = np.cumsum(self._weights[:, self._track_of[known][order]], axis=1)
         drawn = cumulated[:, -1] > 0
-        positions = np.argmax(cumulated[drawn] * 2 >= cumulated[drawn, -1:], axis=1)
+        positions = np.argmax(cumulated[drawn] >= share * cumulated[drawn, -1:], axis=1)
         return _interval(filled[order][positions])
 
     def _by_track(self, values: NDArray[np.float64]) -> NDArray[np.float64]:

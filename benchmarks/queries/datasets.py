@@ -33,6 +33,9 @@ TAIL_S = 0.5
 """Seconds of an excerpt after its cut, for distortions with look-ahead."""
 
 _SILENCE_DBFS = -60.0
+_STRETCH_S = 2.0
+_SOFTEST_DB = 25.0
+_RMS = 0.1
 _N_TRIES = 20
 _RECORDING_S = 60.0
 _N_CACHED_RECORDINGS = 64
@@ -142,13 +145,13 @@ def _rounds(paths: Sequence[Path], minimum_s: float, rng: np.random.Generator) -
     while pool:
         long_enough = []
         for i in rng.permutation(len(pool)):
-            if _declared_s(pool[i]) >= minimum_s:
+            if declared_s(pool[i]) >= minimum_s:
                 long_enough.append(pool[i])
                 yield pool[i]
         pool = sorted(long_enough)
 
 
-def _declared_s(path: Path) -> float:
+def declared_s(path: Path) -> float:
     """Return the duration in the file's header, 0 if it is not audio."""
     try:
         with av.open(str(path), metadata_errors="ignore") as container:
@@ -170,6 +173,19 @@ def _cut(
     return None
 
 
+def is_audible(waveform: Waveform) -> bool:
+    """Whether every two seconds are about as loud as the whole excerpt."""
+    n = round(_STRETCH_S * RATE)
+    stretches = [waveform[i : i + n] for i in range(0, len(waveform) - n + 1, n)] + [waveform[-n:]]
+    return min(map(level_dbfs, stretches)) > level_dbfs(waveform) - _SOFTEST_DB
+
+
+def normalised(waveform: Waveform) -> Waveform:
+    """Scale to the loudness of all parts of a mix."""
+    rms = float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64))))
+    return (waveform * np.float32(_RMS / max(rms, 1e-6))).astype(np.float32)
+
+
 def _with_context(waveform: Waveform, start: int, duration_s: float) -> Waveform:
     first = start - round(CONTEXT_S * RATE)
     last = start + round((duration_s + TAIL_S) * RATE)
@@ -182,6 +198,34 @@ def level_dbfs(waveform: Waveform) -> float:
     """Return the root mean square of a waveform in dB re full scale, -inf for digital silence."""
     power = float(np.mean(np.square(waveform, dtype=np.float64))) if len(waveform) else 0.0
     return 10 * np.log10(power) if power > 0 else -np.inf
+
+
+class SpeechSource:
+    """An endless stream of speech: recordings in random order, each again after all others.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Recordings of speech. Without any, speech is silence.
+    rng : Generator
+    """
+
+    def __init__(self, paths: Sequence[Path], rng: np.random.Generator) -> None:
+        self.paths, self.rng = paths, rng
+        self._pending = np.zeros(0, np.float32)
+        self._next: list[Path] = []
+
+    def read(self, n_samples: int) -> Waveform:
+        """Read the next seconds, float32 array of shape (n_samples,) at RATE."""
+        if not self.paths:
+            return np.zeros(n_samples, np.float32)
+        while len(self._pending) < n_samples:
+            if not self._next:
+                self._next = [self.paths[i] for i in self.rng.permutation(len(self.paths))]
+            spoken = normalised(decode.read(self._next.pop(), RATE))
+            self._pending = np.concatenate([self._pending, spoken])
+        read, self._pending = self._pending[:n_samples], self._pending[n_samples:]
+        return read.copy()
 
 
 class Noises:

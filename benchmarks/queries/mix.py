@@ -12,7 +12,7 @@ import soundfile
 from numpy.random import Generator
 
 from benchmarks.queries import datasets
-from benchmarks.queries.datasets import RATE, Waveform
+from benchmarks.queries.datasets import RATE, SpeechSource, Waveform
 from engine.audio import decode
 from engine.errors import ConfigError
 
@@ -22,11 +22,8 @@ MIN_TRACK_S = 60.0
 
 _CUT_S = 0.02
 _N_TRIES = 10
-_STRETCH_S = 2.0
-_SOFTEST_DB = 25.0
 _N_KNOWN_PER_UNKNOWN = 5
 _SPEECH_OVER_S = (10.0, 25.0)
-_RMS = 0.1
 _UNDER_SPEECH_DB = -6.0
 """Level of music under speech, relative to the speech."""
 
@@ -134,7 +131,7 @@ def _excerpt(path: Path, present: bool, slot_s: float, rng: Generator) -> Part |
         whole_s = len(waveform) / RATE / speed - 1.0
         length_s = min(whole_s, slot_s * float(rng.uniform(0.6, 1.1)))
         start_s = float(rng.uniform(0, whole_s - length_s)) * speed
-        if _is_audible(
+        if datasets.is_audible(
             waveform[round(start_s * RATE) : round((start_s + length_s * speed) * RATE)]
         ):
             return Part(
@@ -148,14 +145,6 @@ def _excerpt(path: Path, present: bool, slot_s: float, rng: Generator) -> Part |
                 speed=speed,
             )
     return None
-
-
-def _is_audible(waveform: Waveform) -> bool:
-    """Whether every two seconds are about as loud as the whole excerpt."""
-    n = round(_STRETCH_S * RATE)
-    stretches = [waveform[i : i + n] for i in range(0, len(waveform) - n + 1, n)] + [waveform[-n:]]
-    softest = min(map(datasets.level_dbfs, stretches))
-    return softest > datasets.level_dbfs(waveform) - _SOFTEST_DB
 
 
 def _joined(parts: Sequence[Part], duration_s: float, rng: Generator) -> Mix:
@@ -209,13 +198,13 @@ def write(mix: Mix, speech: Sequence[Path], out: Path, seed: int) -> None:
         A FLAC or WAV file, by its suffix.
     seed : int
     """
-    source = _SpeechSource(speech, datasets.generator(seed, "speech"))
+    source = SpeechSource(speech, datasets.generator(seed, "speech"))
     with soundfile.SoundFile(out, "w", RATE, 1) as file:
         for block in _overlaid(_sounds(mix, source), round(mix.duration_s * RATE)):
             file.write(block.clip(-1, 1))
 
 
-def _sounds(mix: Mix, speech: _SpeechSource) -> Iterator[tuple[int, Waveform]]:
+def _sounds(mix: Mix, speech: SpeechSource) -> Iterator[tuple[int, Waveform]]:
     """Yield the first sample and the waveform of each part and talk, by start."""
     items: list[tuple[float, Part | tuple[float, float]]] = [
         *((part.start_s, part) for part in mix.parts),
@@ -228,11 +217,13 @@ def _sounds(mix: Mix, speech: _SpeechSource) -> Iterator[tuple[int, Waveform]]:
             yield round(start_s * RATE), speech.read(round((item[1] - item[0]) * RATE))
 
 
-def _music(part: Part, speech: _SpeechSource) -> Waveform:
+def _music(part: Part, speech: SpeechSource) -> Waveform:
     length_s = part.end_s - part.start_s
     end_s = part.reference_start_s + length_s * part.speed + 0.5
     cut = decode.read(part.path, RATE, start_s=part.reference_start_s, end_s=end_s)
-    played = _normalised(decode.change_speed(cut, RATE, part.speed))[: round(length_s * RATE)]
+    played = datasets.normalised(decode.change_speed(cut, RATE, part.speed))[
+        : round(length_s * RATE)
+    ]
     for fade_s, end in ((part.fade_in_s, slice(None)), (part.fade_out_s, slice(None, None, -1))):
         ramp = np.linspace(0, np.pi / 2, min(round(fade_s * RATE), len(played)))
         played[end][: len(ramp)] *= np.sin(ramp).astype(np.float32)
@@ -242,29 +233,6 @@ def _music(part: Part, speech: _SpeechSource) -> Waveform:
         spoken = speech.read(last - first)
         played[first : first + len(spoken)] += spoken[: len(played) - first]
     return played
-
-
-class _SpeechSource:
-    """An endless stream of speech: recordings in random order."""
-
-    def __init__(self, paths: Sequence[Path], rng: Generator) -> None:
-        self.paths, self.rng = paths, rng
-        self.pending = np.zeros(0, np.float32)
-
-    def read(self, n_samples: int) -> Waveform:
-        if not self.paths:
-            return np.zeros(n_samples, np.float32)
-        while len(self.pending) < n_samples:
-            path = self.paths[int(self.rng.integers(len(self.paths)))]
-            self.pending = np.concatenate([self.pending, _normalised(decode.read(path, RATE))])
-        spoken, self.pending = self.pending[:n_samples], self.pending[n_samples:]
-        return spoken.copy()
-
-
-def _normalised(waveform: Waveform) -> Waveform:
-    """Scale to the loudness of all parts."""
-    rms = float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64))))
-    return (waveform * np.float32(_RMS / max(rms, 1e-6))).astype(np.float32)
 
 
 def _overlaid(sounds: Iterable[tuple[int, Waveform]], n_samples: int) -> Iterator[Waveform]:

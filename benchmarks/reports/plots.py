@@ -43,7 +43,7 @@ def hit_rates(results: Results) -> str:
         axes.set(xlabel="length of the query, s", ylabel="right track, %", ylim=(-2, 103))
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
 
-    return _svg(draw, _WIDE, "hits")
+    return svg(draw, _WIDE, "hits")
 
 
 def offset_errors(results: Results) -> str:
@@ -63,7 +63,7 @@ def offset_errors(results: Results) -> str:
         axes.set(ylabel="queries, %", ylim=(0, 103), xlim=(-0.7, len(cells) - 0.3))
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
 
-    return _svg(draw, _WIDE, "times")
+    return svg(draw, _WIDE, "times")
 
 
 def thresholds(results: Results) -> str:
@@ -90,7 +90,7 @@ def thresholds(results: Results) -> str:
         axes.set_ylim(bottom=0)
         axes.legend(frameon=False)
 
-    return _svg(draw, _SQUARE, "thresholds")
+    return svg(draw, _SQUARE, "thresholds")
 
 
 def reliability(results: Results) -> str:
@@ -109,7 +109,7 @@ def reliability(results: Results) -> str:
         axes.set(xlabel="confidence", ylabel="right answers, share", xlim=(0, 1), ylim=(0, 1.02))
         axes.legend(loc="upper left", frameon=False)
 
-    return _svg(draw, _SQUARE, "reliability")
+    return svg(draw, _SQUARE, "reliability")
 
 
 def _present(results: Results) -> dict[str, list[Any]]:
@@ -126,8 +126,19 @@ def _non_negative(lengths: list[float]) -> list[float]:
     return [max(length, 0.0) for length in lengths]
 
 
-def _svg(draw: Any, size: tuple[float, float], name: str) -> str:
-    """Draw on one pair of axes and return the <svg> element."""
+def svg(draw: Any, size: tuple[float, float], name: str, n_panels: int = 1) -> str:
+    """Draw on axes and return the <svg> element.
+
+    Parameters
+    ----------
+    draw : callable
+        Called with `n_panels` axes, which stand side by side.
+    size : (float, float)
+        Width and height in inches.
+    name : str
+        Unique in a page.
+    n_panels : int
+    """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -138,10 +149,11 @@ def _svg(draw: Any, size: tuple[float, float], name: str) -> str:
     ink = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
     with mpl.rc_context(style | dict.fromkeys(ink, _INK)):
         figure = Figure(figsize=size, layout="constrained")
-        axes = figure.subplots()
-        axes.grid(axis="y", color=_INK, alpha=0.15, linewidth=0.5)
-        axes.set_axisbelow(True)
-        draw(axes)
+        panels = figure.subplots(1, n_panels, squeeze=False)[0]
+        for axes in panels:
+            axes.grid(axis="y", color=_INK, alpha=0.15, linewidth=0.5)
+            axes.set_axisbelow(True)
+        draw(*panels)
         memory = io.StringIO()
         # No date and no random names: the same results give the same picture.
         figure.savefig(memory, format="svg", transparent=True, metadata={"Date": None})

@@ -43,6 +43,19 @@ def key_values(rows: Mapping[str, str]) -> str:
     return table(["what", "value"], [[what, value] for what, value in rows.items()])
 
 
+def provenance_rows(results: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is needed to repeat a measurement, as named values."""
+    machine = results["machine"]
+    return {
+        "command": results["command"],
+        "commit": results["commit"] or "unknown",
+        "recipe": results["recipe_id"],
+        "seed": str(results["seed"]),
+        "machine": f"{machine['n_cpus']} cores of {machine['cpu']}, {machine['system']}",
+        "versions": ", ".join(f"{name} {machine[name]}" for name in ("python", "torch", "faiss")),
+    }
+
+
 def percent(
     share: Share | Mapping[str, Any], digits: int = 1, *, interval: bool = True, dash: str = "-"
 ) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.reports import plots
+from benchmarks.reports import plots, report
 from benchmarks.reports.report import percent, table
 from benchmarks.reports.templates import render
 
@@ -48,7 +48,7 @@ def _values(results: Results) -> dict[str, Any]:
         "grids": grids(results["cells"]),
         "thresholds": results["open_set"] and thresholds(results["open_set"]),
         "reliability": reliability(results["calibration"]),
-        "provenance": provenance(results),
+        "provenance": _provenance(results),
     }
 
 
@@ -216,16 +216,9 @@ def reliability(calibration: Mapping[str, Any]) -> Rows:
     return ["confidence", "answers", "mean confidence", "share right"], rows
 
 
-def provenance(results: Results) -> dict[str, str]:
-    """Return what is needed to repeat the measurement."""
-    machine, rooms = results["machine"], results["rooms"]
-    return {
-        "command": results["command"],
-        "commit": results["commit"] or "unknown",
-        "recipe": results["recipe_id"],
-        "seed": str(results["seed"]),
+def _provenance(results: Results) -> dict[str, str]:
+    rooms = results["rooms"]
+    return report.provenance_rows(results) | {
         "query tracks": ", ".join(f"{n} {k}" for k, n in results["n_tracks_asked_for"].items()),
         "rooms": f"{rooms['n_used']} used, {len(rooms['refused'])} rejected" if rooms else "none",
-        "machine": f"{machine['n_cpus']} cores of {machine['cpu']}, {machine['system']}",
-        "versions": ", ".join(f"{name} {machine[name]}" for name in ("python", "torch", "faiss")),
     }

@@ -21,7 +21,7 @@ def provenance() -> dict[str, Any]:
     return {"command": _command(), "commit": _commit(), "machine": _machine()}
 
 
-def code_id(modules: Iterable[str] = ("**/*",)) -> str:
+def code_id(modules: Iterable[str] = ("**/*",), *, with_engine: bool = True) -> str:
     """Hash the source code an answer depends on: the engine, the catalog, and benchmark modules.
 
     Parameters
@@ -29,6 +29,8 @@ def code_id(modules: Iterable[str] = ("**/*",)) -> str:
     modules : iterable of str
         Modules of the benchmarks as paths without suffix, such as "queries/datasets"; patterns are
         allowed. All by default.
+    with_engine : bool
+        Whether it depends on the engine and the catalog as well.
 
     Returns
     -------
@@ -41,7 +43,8 @@ def code_id(modules: Iterable[str] = ("**/*",)) -> str:
         A path matches no file.
     """
     root = Path(__file__).parents[2]
-    patterns = [*_ENGINE, *(f"benchmarks/{module}.py" for module in modules)]
+    engine = _ENGINE if with_engine else ()
+    patterns = [*engine, *(f"benchmarks/{module}.py" for module in modules)]
     return digest(file.read_text() for pattern in patterns for file in _matching(root, pattern))
 
 
