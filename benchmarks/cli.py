@@ -273,6 +273,36 @@ def scan(**options: Any) -> None:
     show(run(ScanBenchmarkConfig(**given(options))))
 
 
+@bench.command(epilog="Example: astound bench passages --references music --speech speech "
+               "--noise noise --out measured")  # fmt: skip
+@references
+@folders("--absent", "Music that the catalog does not contain; files of --references are ignored")
+@click.option(
+    "--hold-out", type=SHARE, metavar="SHARE",
+    help="Share of the references to use as absent music; a third by default without other music.",
+)  # fmt: skip
+@folder("--speech", "Speech between and around the music; two recordings or more.")
+@together(noise, out_folder)
+@click.option(
+    "--suites", metavar="NAME,NAME,...",
+    help="Any of joins, half-known, edits, jingles, detuned, speeds, same, repeats, rejects, "
+    "within, long; all by default.",
+)  # fmt: skip
+@number("--n", "Cases per row of most suites; 20 by default, 6 for a first impression.")
+@click.option(
+    "--before", type=EXISTING_FILE, metavar="FILE.json",
+    help="results.json of an earlier run, to be compared with.",
+)  # fmt: skip
+@together(seed, model_option, device, jobs, processes)
+def passages(**options: Any) -> None:
+    """Measure passages: songs in a row, edits, jingles, repeats, other speeds, unknown sound."""
+    from benchmarks.suites.passages import PassagesConfig, run
+
+    config = PassagesConfig(**given(options))
+    show(run(config))
+    echo_err(f"full report: {config.out / 'report.html'}")
+
+
 # -- speed and scale ---------------------------------------------------------------------------
 
 
