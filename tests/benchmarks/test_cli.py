@@ -63,7 +63,7 @@ def test_missing_extra_names_the_packages(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr == (
         "astound: scipy is not installed; benchmarks need jinja2, matplotlib, psutil, scipy, "
-        "tabulate: pip install 'astound[bench]'\n"
+        "soundfile, tabulate: pip install 'astound[bench]'\n"
     )
 
 
