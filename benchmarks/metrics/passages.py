@@ -179,6 +179,17 @@ def _false_times(recording: int, pieces: Sequence[Piece], answers: Sequence[Answ
     )
 
 
+def _distance_s(
+    answer: Answer, piece: Piece, times: Floats, *, or_identical: bool = True
+) -> Floats:
+    """Return how far an answer is from a piece, or from a place with nearly the same samples."""
+    error_s = answer.reference_at(times) - piece.reference_at(times)
+    also_s = piece.also_at_s if or_identical else ()
+    shifts_s = [0.0, *(start_s - piece.reference_start_s for start_s in also_s)]
+    nearest = min(shifts_s, key=lambda shift_s: abs(float(np.median(error_s)) - shift_s))
+    return np.asarray(abs(error_s - nearest))
+
+
 @dataclass(frozen=True, kw_only=True)
 class PieceResult:
     """A piece with the answers that lie on its line.
@@ -205,7 +216,7 @@ class PieceResult:
         own = [answer for answer in answers if _is_of(answer, piece)]
         inside = [_contains(answer, times) for answer in own]
         placed = [
-            mask & (abs(answer.reference_at(times) - piece.reference_at(times)) <= PLACE_S)
+            mask & (_distance_s(answer, piece, times) <= PLACE_S)
             for answer, mask in zip(own, inside, strict=True)
         ]
         return cls(
@@ -260,10 +271,8 @@ class PieceResult:
         if answer is None:
             return False
         ends_s = np.array([self.piece.query_start_s, self.piece.query_end_s])
-        errors_s = answer.reference_at(ends_s) - self.piece.reference_at(ends_s)
-        also_s = self.piece.also_at_s if or_identical else ()
-        shifts_s = [0.0, *(start_s - self.piece.reference_start_s for start_s in also_s)]
-        return any(bool((abs(errors_s - s) <= tolerance_s).all()) for s in shifts_s)
+        errors_s = _distance_s(answer, self.piece, ends_s, or_identical=or_identical)
+        return bool((errors_s <= tolerance_s).all())
 
 
 # -- figures of many cases -----------------------------------------------------------------------

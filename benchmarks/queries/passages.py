@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -300,14 +300,14 @@ class CaseFolder:
     def _make(self, spec: Spec, folder: Path, truth: Path) -> None:
         draft = Draft(spec=spec, folder=folder, sources=self.sources)
         SUITES[spec.suite].construct(draft)
-        pieces = [
-            asdict(piece) | {"recording": number}
-            for number, timeline in enumerate(draft.timelines)
-            for piece in timeline.pieces
-        ]
         files = [draft.file(number) for number in range(len(draft.timelines))]
         for file, timeline in zip(files, draft.timelines, strict=True):
             _write(file, timeline.waveform)
+        pieces = [
+            asdict(piece) | {"recording": number, "also_at_s": _identical_places(piece)}
+            for number, timeline in enumerate(draft.timelines)
+            for piece in timeline.pieces
+        ]
         stored = {
             "files": [file.name for file in files],
             "duration_s": draft.timelines[0].duration_s,
@@ -320,6 +320,26 @@ class CaseFolder:
 def _write(file: Path, waveform: Waveform) -> None:
     peak = float(np.abs(waveform).max(initial=0.0))
     soundfile.write(file, waveform / max(peak, 1.0), RATE)
+
+
+def _identical_places(piece: Piece) -> list[float]:
+    """Find where else in its track nearly the samples of a piece are."""
+    track = Path(piece.track)
+    if piece.speed <= 0 or not track.is_file():  # reversed music, the name of a repeat
+        return []
+    first = round(piece.reference_start_s * RATE)
+    return list(_identical(_track(track), first, round(piece.length_s * piece.speed * RATE)))
+
+
+def _identical(track: Waveform, first: int, n_samples: int) -> Iterator[float]:
+    """Find other starts whose samples correlate with those of a stretch."""
+    cut = track[first : first + n_samples]
+    energy = np.cumsum(np.square(np.pad(track, (1, 0)), dtype=np.float64))
+    norms = np.sqrt(np.maximum(energy[n_samples:] - energy[:-n_samples], 1e-9))
+    products = signal.correlate(track, cut, mode="valid", method="fft")
+    cosines = products / (norms * float(np.linalg.norm(cut)))
+    peaks, _ = signal.find_peaks(cosines, height=_IDENTICAL, distance=round(_PLACE_S * RATE))
+    yield from (peak / RATE for peak in peaks if abs(peak - first) > _PLACE_S * RATE)
 
 
 # -- songs in a row ----------------------------------------------------------------------------
@@ -483,23 +503,9 @@ def _append_distorted(
 
 
 def _within(draft: Draft) -> None:
-    """Cut a clean clip, and find where else in its track nearly the same samples are."""
+    """Cut a clean clip."""
     clip = draft.sources.music.draw(draft.rng, draft.seconds, draft.seconds)
-    timeline = draft.new()
-    timeline.append(clip.waveform, clip.track, clip.start_s)
-    also_s = _identical(_track(Path(clip.track)), round(clip.start_s * RATE), len(clip.waveform))
-    timeline.pieces = [replace(timeline.pieces[0], also_at_s=tuple(also_s))]
-
-
-def _identical(track: Waveform, first: int, n_samples: int) -> Iterator[float]:
-    """Find other starts whose samples correlate with those of a stretch."""
-    cut = track[first : first + n_samples]
-    energy = np.cumsum(np.square(np.pad(track, (1, 0)), dtype=np.float64))
-    norms = np.sqrt(np.maximum(energy[n_samples:] - energy[:-n_samples], 1e-9))
-    products = signal.correlate(track, cut, mode="valid", method="fft")
-    cosines = products / (norms * float(np.linalg.norm(cut)))
-    peaks, _ = signal.find_peaks(cosines, height=_IDENTICAL, distance=round(_PLACE_S * RATE))
-    yield from (peak / RATE for peak in peaks if abs(peak - first) > _PLACE_S * RATE)
+    draft.new().append(clip.waveform, clip.track, clip.start_s)
 
 
 def _long(draft: Draft) -> None:

@@ -127,6 +127,7 @@ def test_identical_places_count_in_a_measure_of_their_own() -> None:
     figure = measured("within", *cases)
     assert figure["both ends right"].value == pytest.approx(1 / 3)
     assert figure["both ends right, or identical"].value == pytest.approx(2 / 3)
+    assert figure["pieces in place"].value == pytest.approx(2 / 3)
     assert figure["calibration error"].value == pytest.approx(0.9 - 2 / 3)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from itertools import pairwise
 from pathlib import Path
 
@@ -154,6 +155,18 @@ def test_identical_places_are_found(tmp_path: Path) -> None:
     track = np.concatenate([loop, rng.normal(0, 0.1, 3 * RATE).astype(np.float32), loop])
     assert list(passages._identical(track, 2 * RATE, 3 * RATE)) == [pytest.approx(15.0)]
     assert list(passages._identical(track, 10 * RATE, 2 * RATE)) == []
+
+
+def test_pieces_of_a_loop_name_the_other_turns(sources: CaseSources, tmp_path: Path) -> None:
+    rng = datasets.generator(1)
+    loop = rng.normal(0, 0.1, 20 * RATE).astype(np.float32)
+    soundfile.write(tmp_path / "loop.wav", np.tile(loop, 3), RATE)
+    looped = dataclasses.replace(sources, known=[tmp_path / "loop.wav"])
+    case = CaseFolder(tmp_path, looped).case(Spec(suite="within", row="5 s", number=0))
+    (piece,) = case.pieces
+    turns = [(start_s - piece.reference_start_s) / 20 for start_s in piece.also_at_s]
+    assert len(turns) >= 1
+    assert turns == pytest.approx([round(turn) for turn in turns])
 
 
 def test_only_reversed_music_among_rejects_has_a_track(folder: CaseFolder) -> None:
