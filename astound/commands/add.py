@@ -12,6 +12,7 @@ import click
 from astound.commands.options import (
     EXIT_INTERRUPTED,
     database_option,
+    echo,
     echo_err,
     list_option,
     paths_argument,
@@ -64,7 +65,7 @@ def add(
         echo_err(f"{metadata}: {n_unused} metadata rows match no added file")
     if not report.n_files:
         echo_err("no audio files found")
-    click.echo(summary(report))
+    echo(summary(report))
     ctx.exit(1 if report.failed else 0)
 
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
 import traceback
+from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +24,8 @@ from astound.commands.demo import demo
 from astound.commands.model import model
 from astound.commands.options import EXIT_INTERRUPTED, FOLDER, Session, echo_err
 from astound.commands.train import train
-from engine.errors import AstoundError
+from astound.output.terminal import cell
+from engine.errors import AstoundError, printable
 
 ALIASES = {"ingest": "add", "store": "add", "match": "query", "identify": "query"}
 PLUGINS = "astound.commands"
@@ -47,7 +50,9 @@ class RootGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; print an error as one line and exit with its code."""
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # or a full disk would show only at exit
+            return result
         except click.NoSuchOption as error:
             if any(error.option_name in option.opts for option in self.params):
                 raise click.UsageError(
@@ -63,8 +68,7 @@ class RootGroup(click.Group):
         except AstoundError as error:
             _fail(ctx, str(error))
         except Exception as error:  # noqa: BLE001
-            what = " ".join(f"{type(error).__name__}: {error}".split())
-            _fail(ctx, f"a bug in astound ({what}); run with -v for the traceback")
+            _fail(ctx, _refusal(error) or _bug(error))
 
 
 def _fail(ctx: click.Context, message: str) -> None:
@@ -72,6 +76,27 @@ def _fail(ctx: click.Context, message: str) -> None:
         traceback.print_exc()
     echo_err(message)
     ctx.exit(1)
+
+
+def _refusal(error: Exception) -> str | None:
+    """Describe what the operating system refused, such as a full disk; None for another error."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return None
+    if error.filename is not None:
+        return f"{printable(error.filename)}: {error.strerror}"
+    with suppress(OSError, ValueError):  # the output is lost, and must not fail again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return f"cannot write: {error.strerror}"
+
+
+def _bug(error: Exception) -> str:
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"a bug in astound ({what}); run with -v for the traceback"
+
+
+class _LogFormatter(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return cell(record.message)
 
 
 @click.group(
@@ -106,7 +131,9 @@ def _fail(ctx: click.Context, message: str) -> None:
 @click.pass_context
 def cli(ctx: click.Context, /, verbose: bool, **options: Any) -> None:
     """Identify which known recording a clip comes from, and where in it."""
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_LogFormatter())
+    logging.basicConfig(handlers=[handler])
     if verbose or ctx.invoked_subcommand == "train":
         for package in ("astound", "engine", "indexer", "training"):
             logging.getLogger(package).setLevel(logging.INFO)
@@ -131,4 +158,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    cli(prog_name="astound")
+    try:
+        cli(prog_name="astound")
+    except OSError as error:  # of `--help` and `--version`, which no command writes
+        echo_err(_refusal(error) or _bug(error))
+        sys.exit(1)

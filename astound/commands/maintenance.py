@@ -11,6 +11,7 @@ import click
 from astound.commands.options import (
     Session,
     database_option,
+    echo,
     echo_err,
     list_option,
     read_paths,
@@ -38,7 +39,7 @@ def verify(ctx: click.Context, repair: bool) -> None:
         is_sound = (_repair if repair else _check)(catalog)
         counts = catalog.stats()
     if is_sound:
-        click.echo(f"no problems: {counts.n_tracks} tracks, {counts.n_shards} shards")
+        echo(f"no problems: {counts.n_tracks} tracks, {counts.n_shards} shards")
     ctx.exit(0 if is_sound else 1)
 
 
@@ -46,7 +47,7 @@ def _check(catalog: Catalog) -> bool:
     with progress_bar("checking") as show:
         problems = catalog.verify(on_progress=show)
     for line in dict.fromkeys([*problems, *catalog.notices()]):
-        click.echo(line)
+        echo(line)
     return not problems
 
 
@@ -54,17 +55,17 @@ def _repair(catalog: Catalog) -> bool:
     with progress_bar("repairing") as show:
         report = catalog.repair(on_progress=show)
     for problem in report.problems:
-        click.echo(problem)
+        echo(problem)
     if report.swept:
-        click.echo(f"cleared {len(report.swept)} shards left behind by a crash")
+        echo(f"cleared {len(report.swept)} shards left behind by a crash")
     if report.n_restored:
-        click.echo(f"restored {report.n_restored} tracks")
+        echo(f"restored {report.n_restored} tracks")
     for lost in report.lost:
-        click.echo(lost)
+        echo(lost)
     for track in report.repaired:
-        click.echo(f"repaired {describe(track)}")
+        echo(f"repaired {describe(track)}")
     for removed in report.removed:
-        click.echo(f"removed {describe(removed.track)}: {removed.reason}")
+        echo(f"removed {describe(removed.track)}: {removed.reason}")
     return not report.removed
 
 
@@ -75,7 +76,7 @@ def compact(session: Session, storage: Storage | None) -> None:
     """Join small shards into large ones and drop the vectors of deleted tracks."""
     with session.open() as catalog, progress_bar("compacting") as show:
         report = catalog.compact(storage, on_progress=show)
-    click.echo(
+    echo(
         f"shards {report.n_shards_before} → {report.n_shards}, "
         f"{report.n_bytes_before / 1e6:.1f} → {report.n_bytes / 1e6:.1f} MB, "
         f"dropped {report.n_dropped} segments of deleted tracks"
@@ -132,7 +133,7 @@ def _merge_all(
         n_merged += report.n_merged
         n_skipped += report.n_skipped
     counts = f"merged {n_merged}, skipped {n_skipped}"
-    click.echo(counts + (f", failed {n_failed}" if n_failed else ""))
+    echo(counts + (f", failed {n_failed}" if n_failed else ""))
     ctx.exit(1 if n_failed else 0)
 
 
@@ -152,4 +153,4 @@ def export(
     with session.open() as catalog, progress_bar("exporting") as show:
         chosen = None if listed is None else map(track_key, listed)
         n_tracks = catalog.export(file, chosen, on_progress=show)
-    click.echo(f"exported {n_tracks}")
+    echo(f"exported {n_tracks}")

@@ -13,6 +13,7 @@ import click
 from astound.commands.options import (
     Session,
     drop_unset,
+    echo,
     echo_err,
     format_option,
     parse_time,
@@ -131,7 +132,7 @@ def export(session: Session, file: Path | None, out: Path) -> None:
     loaded = _load(session, file)
     with _writing(out):
         loaded.export_onnx(out)
-    click.echo(printable(out))
+    echo(out)
 
 
 @model.command("import", epilog="Example: astound model import ast-audioset -o ast.safetensors")
@@ -165,7 +166,7 @@ def import_(
     )
     with _writing(out):
         imported.save(out)
-    click.echo(f"{printable(out)}: recipe {imported.recipe_id}")
+    echo(f"{out}: recipe {imported.recipe_id}")
 
 
 @model.command(epilog="Example: astound model importance clip.wav -o why.png --method rollout")
@@ -208,7 +209,7 @@ def importance(  # noqa: PLR0913 - one argument per option
     with _about(file):
         waveform = _read(loaded, file, start_s, start_s + loaded.segment_s)
         loaded.plot_importance(waveform, out, method, target)
-    click.echo(printable(out))
+    echo(out)
 
 
 # -- models and audio ------------------------------------------------------------------------
@@ -354,4 +355,4 @@ def _save(out: Path, embeddings: Sequence[Vectors | None]) -> None:
     array = np.concatenate([absent if rows is None else rows for rows in embeddings])
     with _writing(out), out.open("wb") as file:  # np.save would append a suffix to a path
         np.save(file, array)
-    click.echo(f"{printable(out)}: {len(array)} × {dim}")
+    echo(f"{out}: {len(array)} × {dim}")

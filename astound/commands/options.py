@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import click
 
 import astound
-from astound.output.terminal import RECORD_FORMATS
+from astound.output.terminal import RECORD_FORMATS, SAFE_CSV, cell
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -79,15 +79,31 @@ database_option = click.option(
 
 
 def format_option(choices: Iterable[str]) -> Callable[[Function], Function]:
-    """Make the option --format."""
-    return click.option(
+    """Make the option --format, and --safe-csv if CSV is one of the formats."""
+    names = list(choices)
+    option = click.option(
         "--format",
         "form",
-        type=click.Choice(list(choices)),
+        type=click.Choice(names),
         default="table",
         show_default=True,
         help="Output format.",
     )
+    return (lambda command: option(_safe_csv(command))) if "csv" in names else option
+
+
+def _set_safe_csv(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    token = SAFE_CSV.set(value)
+    ctx.call_on_close(lambda: SAFE_CSV.reset(token))
+
+
+_safe_csv = click.option(
+    "--safe-csv",
+    is_flag=True,
+    expose_value=False,
+    callback=_set_safe_csv,
+    help="Put ' before CSV text that begins with = + - @, which a spreadsheet would run.",
+)
 
 
 record_format = format_option(RECORD_FORMATS)
@@ -113,7 +129,12 @@ def drop_unset(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def echo_err(message: str) -> None:
     """Print a message on stderr."""
-    click.echo(f"astound: {message}", err=True)
+    click.echo(f"astound: {cell(message)}", err=True)
+
+
+def echo(line: object) -> None:
+    """Print a line on stdout; text from files cannot control the terminal."""
+    click.echo(cell(line))
 
 
 def read_list(stream: IO[bytes]) -> list[str]:

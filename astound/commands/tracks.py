@@ -11,6 +11,7 @@ import click
 from astound.commands.options import (
     Session,
     drop_unset,
+    echo,
     list_option,
     read_paths,
     record_format,
@@ -59,7 +60,7 @@ def delete(session: Session, keys: tuple[str, ...], list_file: IO[bytes] | None)
     listed = read_paths(keys, list_file)
     with session.open() as catalog:
         for track in catalog.delete(map(track_key, listed)):
-            click.echo(f"deleted {describe(track)}")
+            echo(f"deleted {describe(track)}")
 
 
 @click.command(epilog='Example: astound update 12 --title "Quiet Rain" --set mood=calm')
@@ -83,7 +84,7 @@ def update(session: Session, /, key: str, pairs: tuple[str, ...], **tags: str | 
     if changes.get("path"):
         changes["path"] = os.path.abspath(changes["path"])
     with session.open() as catalog:
-        click.echo(f"updated {describe(catalog.update(track_key(key), **changes))}")
+        echo(f"updated {describe(catalog.update(track_key(key), **changes))}")
 
 
 def _key_and_value(text: str) -> tuple[str, str]:

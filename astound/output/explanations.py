@@ -7,9 +7,8 @@ from typing import IO
 
 import numpy as np
 
-from astound.output.terminal import clock, console, hints, label, write_json, write_table
+from astound.output.terminal import cell, clock, console, hints, label, write_json, write_table
 from astound.results import explanation_object
-from engine.errors import printable
 from engine.records import Match
 from engine.search.alignment_detail import AlignmentDetail, VoteHistogram
 from engine.search.explanation import Decision, ExaminedTrack, Explanation, RankedCandidate
@@ -49,7 +48,7 @@ def _write_text(explanation: Explanation, out: IO[str]) -> None:
     if explanation.match:
         match = explanation.match
         answer = f"{label(match)} at {clock(match.reference_start_s)}{hints(match)}"
-    out.write(f"{printable(explanation.query)}: {printable(answer)}\n")
+    out.write(f"{cell(explanation.query)}: {cell(answer)}\n")
     out.write(f"{explanation.decision.reason}\n")
     if explanation.nearest:
         _write_nearest(explanation.nearest, out)
@@ -106,7 +105,7 @@ def _places(match: Match) -> str:
 def _write_examined(examined: ExaminedTrack, out: IO[str]) -> None:
     match, detail = examined.candidate.match, examined.detail
     title = f"{match.track_id}: {label(match)} at offset {match.offset_s:.2f} s"
-    out.write(f"\n{printable(title)}: {examined.decision.reason}\n")
+    out.write(f"\n{cell(title)}: {examined.decision.reason}\n")
     _write_costs(examined.decision, out)
     out.write("\nvotes: segments of the clip with a near neighbour in the track, by offset\n")
     for votes in (detail.votes_near, detail.votes_in_track):

@@ -11,8 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.status import Status
 
-from astound.output.terminal import amount
-from engine.errors import printable
+from astound.output.terminal import amount, cell
 from indexer.report import IngestReport
 
 LINE_EVERY_S = 10.0
@@ -103,7 +102,7 @@ def scan_progress(
     callable
         To be called with the seconds scanned.
     """
-    name, total_s = printable(path), None if end_s is None else end_s - start_s
+    name, total_s = cell(path), None if end_s is None else end_s - start_s
     with _open_bar(name, console) as bar:
         began_s = time.monotonic()
 
@@ -138,6 +137,7 @@ class _Bar:
             self.print(description)
 
     def print(self, line: str) -> None:
+        line = cell(line)
         self.progress.console.print(
             line, markup=False, emoji=False, highlight=False, soft_wrap=True
         )

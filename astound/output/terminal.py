@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Collection, Iterable, Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +20,11 @@ from engine.records import Entry, Match, SimilarTrack, Track
 Row = dict[str, Any]
 
 RECORD_FORMATS = ("table", "json", "csv")
+
+SAFE_CSV = ContextVar("SAFE_CSV", default=False)
+"""Whether :func:`write_csv` neutralises text that a spreadsheet would take for a formula."""
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 # Wider than any table, so that programs such as grep get each row as one line.
 _UNBOUNDED_WIDTH = 100_000
@@ -66,9 +73,14 @@ def write_table(
 
 
 def cell(value: object) -> str:
-    """Show a value in one line; escape line breaks and control characters."""
+    """Show a value in one line; escape line breaks, control and direction characters."""
     text = "" if value is None else printable(value)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if _is_shown(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def _is_shown(character: str) -> bool:
+    # Spaces other than " ", such as the ideographic one, are in many titles.
+    return character.isprintable() or unicodedata.category(character) == "Zs"
 
 
 # -- JSON and CSV ----------------------------------------------------------------------------
@@ -95,8 +107,16 @@ def write_csv(columns: Sequence[str], rows: Iterable[Row], out: IO[str]) -> None
     writer = csv.DictWriter(out, columns, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow(row)
+        writer.writerow(_without_formulas(row) if SAFE_CSV.get() else row)
         out.flush()
+
+
+def _without_formulas(row: Mapping[str, Any]) -> Row:
+    """Put an apostrophe before text that a spreadsheet would take for a formula."""
+    return {
+        key: f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
+        for key, value in row.items()
+    }
 
 
 def write_record(record: Row, form: str, out: IO[str]) -> None:

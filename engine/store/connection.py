@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
@@ -28,6 +29,9 @@ _TIMEOUTS = {
     "postgresql": {"connect_timeout": "10", "options": "-c lock_timeout=30s"},
 }
 _SQLITE_BUSY, _POSTGRES_LOCK_TIMEOUT = 5, "55P03"
+_SQLITE_READONLY = 8
+# With SQLITE_IOERR, SQLITE_FULL and SQLITE_CANTOPEN.
+_SQLITE_NOT_WRITABLE = (_SQLITE_READONLY, 10, 13, 14)
 _N_ATTEMPTS = 100
 
 
@@ -73,6 +77,8 @@ def translated(engine: Engine) -> Iterator[None]:
     except DBAPIError as error:
         kind = CatalogBusyError if _is_busy(error.orig) else StoreError
         reason = str(error.orig).strip().partition("\n")[0]
+        if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == _SQLITE_READONLY:
+            reason = "cannot be written: it is read-only, or its disk is full"
         raise kind(
             _without_secrets(f"database {name(engine.url)}: {reason}", engine.url)
         ) from error
@@ -101,10 +107,18 @@ def _prepare_sqlite(engine: Engine, *, foreign_keys: bool) -> None:
     the files of the old shards are already deleted.
     """
 
+    @sa.event.listens_for(engine, "do_connect")
+    def connect(_: object, __: object, arguments: Any, options: Any) -> sqlite3.Connection:
+        try:
+            return _opened(*arguments, **options)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in _SQLITE_NOT_WRITABLE:
+                raise
+            return _opened_read_only(*arguments, **options, refusal=error)
+
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _: object) -> None:
         connection.isolation_level = None  # sqlite3 never issues BEGIN IMMEDIATE
-        _write_ahead(connection)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA foreign_keys = {int(foreign_keys)}")
 
@@ -113,6 +127,40 @@ def _prepare_sqlite(engine: Engine, *, foreign_keys: bool) -> None:
         # IMMEDIATE waits for other writers; a deferred transaction would fail after a write of one.
         writing = connection.get_execution_options().get("writing", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+def _opened(*arguments: Any, **options: Any) -> sqlite3.Connection:
+    connection: sqlite3.Connection = sqlite3.connect(*arguments, **options)
+    try:
+        _write_ahead(connection)
+        connection.execute("SELECT count(*) FROM sqlite_master")  # creates the files beside it
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _opened_read_only(
+    file: str, *arguments: Any, refusal: sqlite3.OperationalError, **options: Any
+) -> sqlite3.Connection:
+    """Open a database without write rights, or on a full disk.
+
+    Its log can be read only with the index of the log, which a writer creates. A database without
+    a log has no writer, and needs neither.
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise refusal
+    log = path.with_name(f"{path.name}-wal")
+    has_log = log.is_file() and log.stat().st_size > 0
+    uri = f"{path.absolute().as_uri()}?mode=ro" + ("" if has_log else "&immutable=1")
+    connection: sqlite3.Connection = sqlite3.connect(uri, *arguments, **{**options, "uri": True})
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:

@@ -50,7 +50,7 @@ def _file_lock(engine: Engine) -> Iterator[None]:
     except filelock.Timeout as error:
         raise _busy(engine) from error
     except OSError as error:
-        reason = f"cannot be locked ({error.strerror or error})"
+        reason = f"cannot be written ({error.strerror or error})"
         raise StoreError(f"{printable(lock.lock_file)}: {reason}") from error
     try:
         yield

@@ -73,7 +73,6 @@ def start_process(home: Path, *arguments: str, **options: Any) -> subprocess.Pop
         cwd=home,
         env=os.environ | {"PYTHONPATH": str(root)},
         text=True,
-        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        **options,
+        **{"stdout": subprocess.PIPE, **options},
     )

@@ -109,7 +109,7 @@ def test_lock_file_lies_beside_the_database(tmp_path: Path) -> None:
 def test_lock_file_that_cannot_be_made_is_a_store_error(tmp_path: Path) -> None:
     ensure_schema(tmp_path / "music.db")
     (tmp_path / "music.db.lock").mkdir()
-    refused = pytest.raises(StoreError, match=r"music\.db\.lock: cannot be locked")
+    refused = pytest.raises(StoreError, match=r"music\.db\.lock: cannot be written")
     with Store.open(tmp_path / "music.db") as store, refused, store.write_lock():
         pass
 

@@ -1,0 +1,103 @@
+"""Commands in ordinary surroundings: no write rights, a full output, hostile names."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.astound.commands.conftest import Run, start_process
+
+HOSTILE = ("a\x1b[31mred\x07", "b\nnew\rline", "c\u202eevil", "d\x9b2J", "=1+1", "日本\u3000語")
+CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+@pytest.fixture
+def read_only(home: Path) -> Iterator[Path]:
+    """The current folder, whose catalog is on a file system mounted read-only."""
+    disk = home / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)]
+    with suppress(OSError):
+        if subprocess.run(mount, capture_output=True, check=False).returncode == 0:
+            shutil.move(home / "catalog", disk / "catalog")
+            (home / "catalog").symlink_to(disk / "catalog")
+            subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+            yield home
+            subprocess.run(["umount", str(disk)], check=True)
+            return
+    pytest.skip("mounting a file system is not allowed")
+
+
+def test_read_only_catalog_is_read_and_not_written(read_only: Path, run: Run) -> None:
+    for command in ("list", "stats", "verify", "dedup", "export out.astound"):
+        assert run(*command.split()).exit_code == 0, command
+    assert run("show", "1").exit_code == 0
+    assert "1.wav" in run("query", "known.wav", "--format", "csv").stdout
+    for command in ("delete 1", "update 1 --title x", "compact", "add known.wav"):
+        result = run(*command.split())
+        (line,) = result.stderr.splitlines()
+        assert (result.exit_code, "cannot be written" in line) == (1, True), command
+
+
+@pytest.mark.parametrize(
+    "command", ["list", "list --format json", "query known.wav --format jsonl", "--help"]
+)
+def test_full_output_is_one_line(home: Path, command: str) -> None:
+    with (
+        Path("/dev/full").open("w") as full,
+        start_process(home, *command.split(), stdout=full) as process,
+    ):
+        assert process.stderr is not None
+        (line,) = process.stderr.read().splitlines()
+    assert (process.returncode, line) == (1, "astound: cannot write: No space left on device")
+
+
+@pytest.fixture
+def hostile(home: Path) -> Path:
+    """The current folder, with files whose names have control characters."""
+    (home / "clips").mkdir()
+    for name in HOSTILE:
+        shutil.copy(home / "known.wav", home / "clips" / f"{name}.wav")
+        (home / "clips" / f"broken {name}.wav").write_bytes(b"not audio")
+    return home
+
+
+def test_names_cannot_control_the_terminal(hostile: Path, run: Run) -> None:
+    names = [str(path) for path in sorted((hostile / "clips").iterdir())]
+    title = "\x1b[2J\nevil"
+    for command in (
+        ["add", *names],
+        ["update", "1", "--title", title, "--set", f"note={title}"],
+        ["query", *names],
+        ["scan", *names],
+        ["explain", names[-1]],
+        ["repeats", *names],
+        ["similar", "1"],
+        ["dedup"],
+        ["list"],
+        ["show", "1"],
+        ["delete", names[0] + "\x1b"],
+        ["export", *names[:2]],
+        ["delete", "1"],
+    ):
+        result = run(*command)
+        assert not CONTROL.search(result.stdout + result.stderr), command
+
+
+def test_safe_csv_neutralises_formulas(hostile: Path, run: Run) -> None:
+    run("update", "1", "--title", "=1+1", "--artist", "@x", "--album", "-b", "--isrc", "plain")
+    tags = ("title", "artist", "album", "isrc")
+    for options, expected in (([], ["=1+1", "@x", "-b", "plain"]),
+                              (["--safe-csv"], ["'=1+1", "'@x", "'-b", "plain"])):  # fmt: skip
+        rows = list(csv.DictReader(io.StringIO(run("list", "--format", "csv", *options).stdout)))
+        assert [rows[0][tag] for tag in tags] == expected
+    entry = run("scan", "known.wav", "--format", "csv", "--safe-csv").stdout
+    assert "'-" not in entry  # numbers stay numbers
