@@ -35,6 +35,7 @@ REJECT_S = 5.0
 
 _N_TRIES = 200
 _IDENTICAL = 0.9
+_IDENTICAL_HZ = 4000
 _PLACE_S = 0.25
 _FADES_S = (0.2, 1.0)
 _KEPT_S, _EDITED_S = (8.0, 30.0), (5.0, 30.0)
@@ -327,19 +328,31 @@ def _identical_places(piece: Piece) -> list[float]:
     track = Path(piece.track)
     if piece.speed <= 0 or not track.is_file():  # reversed music, the name of a repeat
         return []
-    first = round(piece.reference_start_s * RATE)
-    return list(_identical(_track(track), first, round(piece.length_s * piece.speed * RATE)))
+    return list(
+        _identical(_slow_track(track), piece.reference_start_s, piece.length_s * piece.speed)
+    )
 
 
-def _identical(track: Waveform, first: int, n_samples: int) -> Iterator[float]:
-    """Find other starts whose samples correlate with those of a stretch."""
+@lru_cache(maxsize=8)
+def _slow_track(path: Path) -> Waveform:
+    return decode.resample(_track(path), RATE, _IDENTICAL_HZ)
+
+
+def _identical(track: Waveform, start_s: float, length_s: float) -> Iterator[float]:
+    """Find other starts whose samples, at _IDENTICAL_HZ, correlate with those of a stretch."""
+    first, n_samples = round(start_s * _IDENTICAL_HZ), round(length_s * _IDENTICAL_HZ)
     cut = track[first : first + n_samples]
     energy = np.cumsum(np.square(np.pad(track, (1, 0)), dtype=np.float64))
-    norms = np.sqrt(np.maximum(energy[n_samples:] - energy[:-n_samples], 1e-9))
+    norms = np.sqrt(np.maximum(energy[len(cut) :] - energy[: -len(cut)], 1e-9))
     products = signal.correlate(track, cut, mode="valid", method="fft")
     cosines = products / (norms * float(np.linalg.norm(cut)))
-    peaks, _ = signal.find_peaks(cosines, height=_IDENTICAL, distance=round(_PLACE_S * RATE))
-    yield from (peak / RATE for peak in peaks if abs(peak - first) > _PLACE_S * RATE)
+    n_apart = round(_PLACE_S * _IDENTICAL_HZ)
+    peaks, _ = signal.find_peaks(cosines, height=_IDENTICAL, distance=n_apart)
+    yield from (
+        float(peak - first) / _IDENTICAL_HZ + start_s
+        for peak in peaks
+        if abs(peak - first) > n_apart
+    )
 
 
 # -- songs in a row ----------------------------------------------------------------------------

@@ -149,12 +149,13 @@ def test_speed_change_is_audible_at_the_stated_place(folder: CaseFolder) -> None
     assert correlation(window(case.files[0], 2.5, 1.0), played) > 0.9
 
 
-def test_identical_places_are_found(tmp_path: Path) -> None:
+def test_identical_places_are_found() -> None:
     rng = np.random.default_rng(0)
-    loop = rng.normal(0, 0.1, 10 * RATE).astype(np.float32)
-    track = np.concatenate([loop, rng.normal(0, 0.1, 3 * RATE).astype(np.float32), loop])
-    assert list(passages._identical(track, 2 * RATE, 3 * RATE)) == [pytest.approx(15.0)]
-    assert list(passages._identical(track, 10 * RATE, 2 * RATE)) == []
+    rate = passages._IDENTICAL_HZ
+    loop = rng.normal(0, 0.1, 10 * rate).astype(np.float32)
+    track = np.concatenate([loop, rng.normal(0, 0.1, 3 * rate).astype(np.float32), loop])
+    assert list(passages._identical(track, 2.0, 3.0)) == [pytest.approx(15.0)]
+    assert list(passages._identical(track, 10.0, 2.0)) == []
 
 
 def test_pieces_of_a_loop_name_the_other_turns(sources: CaseSources, tmp_path: Path) -> None:
