@@ -744,7 +744,8 @@ class Catalog:
 
         Tracks in a damaged shard are fingerprinted again from their files and keep their ids; a
         track whose file is missing or has changed is removed. All other tracks stay as they are.
-        Tracks that are only in a shard that the database does not name are restored from it.
+        Tracks that are only in a shard that the database does not name are restored from it, unless
+        the database is intact and has other tracks of that shard: then they were deleted.
 
         Parameters
         ----------
@@ -756,7 +757,8 @@ class Catalog:
         Returns
         -------
         RepairReport
-            The problems, and the tracks that were repaired, restored and removed.
+            The problems, the tracks that were repaired, restored and removed, and the problems
+            that remain.
 
         Raises
         ------
@@ -772,7 +774,10 @@ class Catalog:
             repair = Repair(
                 self._store, self._shards, self.segment_hop_s, config or IngestConfig(), on_progress
             )
-            return repair.run(problems, lambda: self.fingerprinter)
+            report = repair.run(problems, lambda: self.fingerprinter)
+            if report.problems:
+                report.remaining = self._check_shards(_ignore_progress).messages
+            return report
 
     def _check_shards(self, on_progress: OnProgress) -> Problems:
         from indexer.verify import check_shards

@@ -7,7 +7,7 @@ contains its tracks, so a repair restores them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -63,12 +63,21 @@ class LostShard:
         Those whose content is not in the catalog.
     reason : str
         Why it cannot be restored; empty if it can.
+    has_deleted : bool
+        Whether the unknown tracks were deleted after it was written: the database is intact and
+        contains its other tracks.
     """
 
     path: Path
     n_tracks: int = 0
     n_unknown: int = 0
     reason: str = ""
+    has_deleted: bool = False
+
+    @property
+    def is_partly_known(self) -> bool:
+        """Whether some, but not all, of its tracks are in the catalog."""
+        return 0 < self.n_unknown < self.n_tracks
 
     def __str__(self) -> str:
         """Describe it in one line."""
@@ -83,10 +92,24 @@ class LostShard:
                 f"{path}: shard unknown to the database, its {self.n_tracks} tracks are all in "
                 "the catalog; `astound verify --repair` removes it"
             )
+        fix = (
+            " and were deleted since it was written; delete it if it is not needed"
+            if self.has_deleted
+            else "; `astound verify --repair` restores them"
+        )
         return (
             f"{path}: shard unknown to the database, {self.n_unknown} of its {self.n_tracks} "
-            "tracks are not in the catalog; `astound verify --repair` restores them"
+            f"tracks are not in the catalog{fix}"
         )
+
+
+def has_all_shards(store: Store, shards: ShardStorage) -> bool:
+    """Return whether the database names shards and none is missing.
+
+    An older database from a backup may name shards that a compaction has replaced since.
+    """
+    named = store.shard_names()
+    return bool(named) and set(named) <= set(shards.names())
 
 
 def find_lost(store: Store, shards: ShardStorage) -> list[LostShard]:
@@ -99,17 +122,19 @@ def find_lost(store: Store, shards: ShardStorage) -> list[LostShard]:
     """
     unknown = [name for name in shards.names() if not name.startswith(PARTIAL_PREFIX)]
     known = {*store.shard_names(), *store.superseded_shards()}
-    lost = [_describe(store, path) for path in shards.lost()]
+    lost = [describe_lost(store, path) for path in shards.lost()]
     for name in unknown:
         if name not in known:
             try:
-                lost.append(_describe(store, shards.path(name)))
+                lost.append(describe_lost(store, shards.path(name)))
             except ShardError as error:
                 lost.append(LostShard(Path(name), reason=str(error)))
-    return lost
+    is_intact = has_all_shards(store, shards)
+    return [replace(one, has_deleted=is_intact and one.is_partly_known) for one in lost]
 
 
-def _describe(store: Store, path: Path) -> LostShard:
+def describe_lost(store: Store, path: Path) -> LostShard:
+    """Compare the tracks in a shard that the database does not name with the catalog."""
     settings = store.settings()
     try:
         shard = Shard(path)

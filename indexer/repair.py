@@ -17,7 +17,7 @@ from engine.vectors.shard import write_shard
 from engine.vectors.storage import ShardStorage
 from indexer.decoder_pool import DecoderPool, Recording
 from indexer.discover import FoundFile, discover
-from indexer.lost import LostSource, find_lost, set_aside
+from indexer.lost import LostSource, describe_lost, find_lost, has_all_shards, set_aside
 from indexer.merge import Merge
 from indexer.verify import Problems
 
@@ -41,21 +41,24 @@ class RepairReport:
     swept : list of str
         Names of shards that the database does not name: incomplete and superseded ones were
         deleted, others set aside.
-    n_restored : int
+    restored : list of Track
         Tracks restored from shards that were set aside.
     lost : list of str
         Shards that stay aside, one line each.
     repaired : list of Track
         Tracks that were fingerprinted again; their ids are unchanged.
     removed : list of RemovedTrack
+    remaining : list of str
+        What is still wrong, one line each.
     """
 
     problems: list[str] = field(default_factory=list)
     swept: list[str] = field(default_factory=list)
-    n_restored: int = 0
+    restored: list[Track] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     repaired: list[Track] = field(default_factory=list)
     removed: list[RemovedTrack] = field(default_factory=list)
+    remaining: list[str] = field(default_factory=list)
 
 
 class Repair:
@@ -111,17 +114,18 @@ class Repair:
             self._fingerprint_again(left, fingerprinter())
         if self._reasons:
             self._store.delete(self._reasons)
+        # Before the rows of missing shards go: they show that the database is not intact.
+        restored = self._restore(intact)
         if problems.bad_shards:
             # A damaged shard with tracks that could not be repaired might still be of use.
             self._store.delete_shards(problems.bad_shards, superseded=not self._reasons)
         for shard in problems.miscounted:
             self._store.recount(shard)
-        n_restored = self._restore(intact)
         set_aside(self._store, self._shards)
         return RepairReport(
             problems=problems.messages,
             swept=swept,
-            n_restored=n_restored,
+            restored=restored,
             lost=list(map(str, find_lost(self._store, self._shards))),
             repaired=[track for track in bad.values() if track.id not in self._reasons],
             removed=[RemovedTrack(bad[i], reason) for i, reason in self._reasons.items()],
@@ -155,14 +159,17 @@ class Repair:
         self._commit()
         return set(found)
 
-    def _restore(self, sources: Sequence[LostSource]) -> int:
+    def _restore(self, sources: Sequence[LostSource]) -> list[Track]:
         """Add the tracks that only shards set aside have, then delete these shards."""
-        n_restored = 0
+        is_intact = has_all_shards(self._store, self._shards)
+        before = {track.id for track in self._store.tracks()}
         for source in sources:
+            if is_intact and describe_lost(self._store, source.path).is_partly_known:
+                continue
             merge = Merge(self._store, self._shards, self._config, lambda done, total: None)
-            n_restored += merge.run(source).n_merged
+            merge.run(source)
             self._shards.delete_lost(source.path)
-        return n_restored
+        return [track for track in self._store.tracks() if track.id not in before]
 
     def _fingerprint_again(self, ids: list[int], fingerprinter: AudioFingerprinter) -> None:
         tracks = self._store.new_tracks(ids)

@@ -58,15 +58,17 @@ def _repair(catalog: Catalog) -> bool:
         echo(problem)
     if report.swept:
         echo(f"cleared {len(report.swept)} shards left behind by a crash")
-    if report.n_restored:
-        echo(f"restored {report.n_restored} tracks")
+    for track in report.restored:
+        echo(f"restored {describe(track)}")
     for lost in report.lost:
         echo(lost)
     for track in report.repaired:
         echo(f"repaired {describe(track)}")
     for removed in report.removed:
         echo(f"removed {describe(removed.track)}: {removed.reason}")
-    return not report.removed
+    for problem in report.remaining:
+        echo(f"not repaired: {problem}")
+    return not (report.removed or report.remaining)
 
 
 @click.command(epilog="Example: astound compact")

@@ -10,6 +10,8 @@ import pytest
 
 from astound.catalog import Catalog
 from engine.errors import StoreError
+from engine.vectors.shard import write_shard
+from indexer.sources import CatalogSource
 from tests.catalogs import add, contents, flip_a_byte, open_catalog, shards_on_disk
 
 
@@ -43,7 +45,7 @@ def test_emptied_database_is_a_problem_and_repair_restores_all_tracks(folder: Pa
         (problem,) = catalog.verify()
         assert "database is empty" in problem
         assert "2 of its 2 tracks are not in the catalog" in problem
-        assert catalog.repair().n_restored == 2
+        assert len(catalog.repair().restored) == 2
         assert (contents(catalog), catalog.verify(), lost(catalog)) == (before, [], 0)
         noted = catalog.track(1)
         assert (noted.title, noted.metadata["key"]) == ("Noted", "value")
@@ -61,7 +63,7 @@ def test_writers_on_an_emptied_database_delete_nothing(folder: Path, tunes: Path
             with pytest.raises(StoreError, match="there are shards"):
                 change()
         assert {path.name for path in catalog._shards.lost()} == before
-        assert catalog.repair().n_restored == 2
+        assert len(catalog.repair().restored) == 2
 
 
 def test_older_database_gets_the_tracks_of_the_compacted_shard_back(
@@ -80,7 +82,7 @@ def test_older_database_gets_the_tracks_of_the_compacted_shard_back(
         assert catalog.verify() != []
         report = catalog.repair()
         assert report.removed == []
-        assert report.n_restored == len(before) - len(ids)
+        assert len(report.restored) == len(before) - len(ids)
         assert [track.id for track in catalog.tracks()][: len(ids)] == ids
         assert (contents(catalog), catalog.verify(), lost(catalog)) == (before, [], 0)
 
@@ -96,7 +98,7 @@ def test_superseded_shards_are_deleted_and_not_restored(folder: Path) -> None:
         store.delete_shards(names)
         assert catalog.verify() == []
         report = catalog.repair()
-        assert (sorted(report.swept), report.n_restored) == (sorted(names), 0)
+        assert (sorted(report.swept), report.restored) == (sorted(names), [])
         assert (shards_on_disk(catalog), lost(catalog)) == (set(), 0)
         assert store.superseded_shards() == []
 
@@ -107,7 +109,7 @@ def test_damaged_shard_set_aside_stays(folder: Path) -> None:
         for path in folder.glob("shards/*/segments.faiss"):
             flip_a_byte(path)
         report = catalog.repair()
-        assert (report.n_restored, lost(catalog)) == (0, len(report.lost))
+        assert (report.restored, lost(catalog)) == ([], len(report.lost))
         assert report.lost
 
 
@@ -132,4 +134,41 @@ def test_shard_of_version_3_is_read_but_cannot_be_restored(folder: Path) -> None
     with open_catalog(folder) as catalog:
         assert all("cannot be restored" in line for line in catalog.verify())
         report = catalog.repair()
-        assert (report.n_restored, lost(catalog)) == (0, len(report.lost))
+        assert (report.restored, lost(catalog)) == ([], len(report.lost))
+
+
+# -- deleted tracks ------------------------------------------------------------------------------
+
+
+def orphan_of_all_tracks(catalog: Catalog) -> None:
+    """Leave what a compaction leaves that dies just before its transaction."""
+    new = catalog._store.new_tracks([track.id for track in catalog.tracks()])
+    source = CatalogSource("all", catalog._store, catalog._shards)
+    vectors = [batch.read(i) for batch in source.batches() for i in range(len(batch.tracks))]
+    write_shard(catalog._shards, vectors, tracks=list(new.values()))
+
+
+def test_tracks_deleted_after_an_interrupted_compaction_stay_deleted(folder: Path) -> None:
+    with open_catalog(folder) as catalog:
+        orphan_of_all_tracks(catalog)
+        catalog.delete([1])
+        report = catalog.repair()
+        assert (report.problems, report.restored, lost(catalog)) == ([], [], 1)
+        (line,) = report.lost
+        assert "1 of its 2 tracks are not in the catalog and were deleted" in line
+        assert [track.id for track in catalog.tracks()] == [2]
+        assert line in catalog.notices()
+
+
+def test_shard_that_only_has_unknown_tracks_is_restored(folder: Path, tunes: Path) -> None:
+    with open_catalog(folder) as catalog:
+        shutil.copy(folder / "catalog.db", folder.parent / "backup.db")
+        add(catalog, tunes, [2])
+        before = contents(catalog)
+    for old in folder.glob("catalog.db*"):
+        old.unlink()
+    shutil.copy(folder.parent / "backup.db", folder / "catalog.db")
+    with open_catalog(folder) as catalog:
+        report = catalog.repair()
+        assert [track.title for track in report.restored] == ["Tune 2"]
+        assert (contents(catalog), report.remaining, lost(catalog)) == (before, [], 0)

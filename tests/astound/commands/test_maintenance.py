@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -86,6 +87,33 @@ def test_repair_sweeps_and_is_well(home: Path, run: Run) -> None:
         "cleared 1 shards left behind by a crash",
         "no problems: 2 tracks, 1 shards",
     ]
+
+
+def test_verify_repair_lists_what_remains(home: Path, run: Run) -> None:
+    with open_catalog(home / "catalog") as catalog:
+        header = shard_of(catalog, 1) / "header.json"
+        header.write_text(json.dumps(json.loads(header.read_text()) | {"version": 99}))
+    for _ in range(2):
+        result = run("verify", "--repair")
+        assert (result.exit_code, "no problems" in result.stdout) == (1, False)
+        found, remaining = result.stdout.splitlines()
+        assert "update astound" in found
+        assert remaining == f"not repaired: {found}"
+
+
+def test_verify_repair_lists_a_changed_hop_and_names_restored_tracks(home: Path, run: Run) -> None:
+    with open_catalog(home / "catalog") as catalog:
+        catalog._store.put_settings({"segment_hop_s": "7.5"})
+    result = run("verify", "--repair")
+    assert (result.exit_code, "not repaired" in result.stdout) == (1, True)
+    with open_catalog(home / "catalog") as catalog:
+        store = catalog._store
+        store.delete([1, 2])
+        store.delete_shards(store.shard_names(), superseded=False)
+        store.put_settings({"segment_hop_s": "0.5"})
+    result = run("verify", "--repair")
+    assert [line.split()[0] for line in result.stdout.splitlines()[2:4]] == ["restored"] * 2
+    assert result.exit_code == 0
 
 
 # -- merge, export, import -------------------------------------------------------------------
