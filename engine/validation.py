@@ -78,6 +78,10 @@ def _value(kind: Any, value: object, name: str) -> Any:
             _value(str, key, name): _value(inner, one, f"{name}.{key}")
             for key, one in dict(value).items()  # type: ignore[call-overload]
         }
+    if origin is tuple:
+        _require(isinstance(value, list), name, value, "a list")
+        inner = get_args(kind)[0]
+        return tuple(_value(inner, one, name) for one in list(value))  # type: ignore[call-overload]
     return _scalar(kind, value, name)
 
 

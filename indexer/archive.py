@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import struct
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -24,7 +25,8 @@ import numpy as np
 
 from engine.errors import ConfigError, printable
 from engine.files import atomic_write
-from engine.records import NewTrack, StoredVectors, Tags, Vectors
+from engine.records import NewTrack, StoredVectors, Vectors
+from engine.validation import parse_json, to_record
 from engine.vectors import quantizer
 from engine.vectors.quantizer import Codes
 from indexer.sources import SETTINGS, Batch, OnProgress, TrackSource
@@ -34,25 +36,6 @@ VERSION = 2
 
 _FOREIGN = "is not an export of astound"
 _MANIFEST = "astound.json"
-_MANIFEST_TYPES = {
-    "recipe_id": str,
-    "recipe": str,
-    "segment_hop_s": str,
-    "dim": int,
-    "n_batches": int,
-    "n_tracks": int,
-}
-_TRACK_TYPES = {
-    "path": str,
-    "content_hash": str,
-    "n_bytes": int,
-    "modified_ns": int,
-    "duration_s": float,
-    "n_segments": int,
-    "n_clips": int,
-    "tags": dict,
-    "metadata": dict,
-}
 # What zipfile, json and numpy raise for damaged content.
 _DAMAGES = (
     KeyError, OSError, EOFError, ValueError, TypeError, MemoryError, OverflowError,
@@ -135,6 +118,18 @@ def _members(number: int) -> tuple[str, str, str]:
     return f"{number:06}/tracks.jsonl", f"{number:06}/segments.npy", f"{number:06}/clips.npy"
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Manifest:
+    format: str
+    version: int
+    recipe_id: str
+    recipe: str
+    segment_hop_s: str
+    dim: int
+    n_batches: int
+    n_tracks: int
+
+
 class ArchiveSource:
     """The tracks of an exported file.
 
@@ -156,9 +151,9 @@ class ArchiveSource:
         except BaseException:
             self.close()
             raise
-        self.settings = {key: str(manifest[key]) for key in SETTINGS}
-        self.dim, self.n_tracks = int(manifest["dim"]), int(manifest["n_tracks"])
-        self._n_batches = int(manifest["n_batches"])
+        self.settings = {key: str(getattr(manifest, key)) for key in SETTINGS}
+        self.dim, self.n_tracks = manifest.dim, manifest.n_tracks
+        self._n_batches = manifest.n_batches
 
     def __enter__(self) -> ArchiveSource:
         return self
@@ -184,14 +179,15 @@ class ArchiveSource:
                 raise ValueError("compressed")
             yield self._archive.read(info)
         except _DAMAGES as error:
-            reason = f"is damaged: {member} is not valid; export it again"
+            detail = f" ({printable(error)})" if type(error) is ValueError else ""
+            reason = f"is damaged: {member} is not valid{detail}; export it again"
             raise ConfigError(self.name, reason) from error
 
-    def _manifest(self) -> dict[str, Any]:
+    def _manifest(self) -> _Manifest:
         if _MANIFEST not in self._archive.namelist():
             raise ConfigError(self.name, _FOREIGN)
         with self.reading(_MANIFEST) as content:
-            manifest: Any = json.loads(content)
+            manifest: Any = parse_json(content)
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
             raise ConfigError(self.name, _FOREIGN)
         if manifest.get("version") != VERSION:
@@ -199,16 +195,22 @@ class ArchiveSource:
             reason = f"has format version {found}, this astound reads {VERSION}; update astound"
             raise ConfigError(self.name, reason)
         with self.reading(_MANIFEST):
-            _require(_has_types(manifest, _MANIFEST_TYPES))
-            _require(float(manifest["segment_hop_s"]) > 0)
-        return manifest
+            checked = to_record(_Manifest, manifest)
+            hop_s = checked.segment_hop_s
+            _require(
+                0 < float(hop_s) < math.inf, f"invalid segment_hop_s={hop_s}: must be positive"
+            )
+            for name in ("dim", "n_batches", "n_tracks"):
+                count = getattr(checked, name)
+                _require(count >= 0, f"invalid {name}={count}: must be 0 or more")
+        return checked
 
 
 class _ArchiveBatch:
     def __init__(self, archive: ArchiveSource, number: int) -> None:
         self._archive, self._members = archive, _members(number)
         with archive.reading(self._members[0]) as content:
-            self.tracks = [_new_track(json.loads(line)) for line in content.splitlines()]
+            self.tracks = [_new_track(line) for line in content.splitlines()]
 
     def read(self, number: int) -> StoredVectors:
         settings = self._archive.settings
@@ -230,7 +232,9 @@ class _ArchiveBatch:
     def _split(self, member: str, counts: list[int]) -> list[Codes]:
         with self._archive.reading(member) as content:
             array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
-            _require(array.dtype == np.int8 and array.shape == (sum(counts), self._archive.dim))
+            shape = (sum(counts), self._archive.dim)
+            is_right = array.dtype == np.int8 and array.shape == shape
+            _require(is_right, f"must be 8-bit integers of shape {shape}")
         return np.split(array, list(accumulate(counts))[:-1])
 
 
@@ -246,21 +250,16 @@ def _opened(path: Path) -> zipfile.ZipFile:
         raise ConfigError(printable(path), reason) from error
 
 
-def _new_track(values: Any) -> NewTrack:
-    _require(_has_types(values, _TRACK_TYPES) and values.keys() == _TRACK_TYPES.keys())
-    tags = [tag for tag in values["tags"].values() if tag is not None]
-    _require(all(isinstance(text, str) for text in [*tags, *values["metadata"].values()]))
-    _require(bool(values["path"] and values["content_hash"]))
-    _require(values["n_segments"] > 0 and values["n_clips"] >= 0)
-    return NewTrack(**values | {"tags": Tags(**values["tags"])})
+def _new_track(line: bytes) -> NewTrack:
+    track = to_record(NewTrack, parse_json(line))
+    for name in ("path", "content_hash"):
+        _require(bool(getattr(track, name)), f"invalid {name}: must not be empty")
+    for name, least in {"n_segments": 1, "n_clips": 0}.items():
+        count = getattr(track, name)
+        _require(count >= least, f"invalid {name}={count}: must be at least {least}")
+    return track
 
 
-def _has_types(values: Any, types: dict[str, type]) -> bool:
-    return isinstance(values, dict) and all(
-        isinstance(values.get(key), kind) for key, kind in types.items()
-    )
-
-
-def _require(condition: bool) -> None:
+def _require(condition: bool, reason: str) -> None:
     if not condition:
-        raise ValueError
+        raise ValueError(reason)

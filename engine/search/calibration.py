@@ -11,15 +11,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.config import AlignConfig, SearchConfig, load
-from engine.errors import ConfigError, ModelError
+from engine.config import AlignConfig, SearchConfig
+from engine.errors import ModelError
 from engine.files import atomic_write
 from engine.records import Candidate
+from engine.validation import parse_json, to_record
 
 N_FEATURES = 7
 FALSE_ACCEPT_RATE = 0.01
@@ -86,24 +86,22 @@ class Calibration:
             It is missing, or no calibration.
         """
         try:
-            return _from_json(json.loads(path.read_text()))
+            return _from_json(parse_json(path.read_bytes()))
         except FileNotFoundError as error:
             reason = "calibration file missing; run `astound train` to create it"
             raise ModelError(path, reason) from error
-        except (OSError, ValueError, TypeError, KeyError, ConfigError) as error:
+        except (OSError, ValueError) as error:  # ConfigError is a ValueError
             raise ModelError(path, f"not a calibration ({error})") from error
 
 
-def _from_json(values: dict[str, Any]) -> Calibration:
-    weights = tuple(map(float, values["weights"]))
-    if len(weights) != N_FEATURES:
-        raise ValueError(f"{len(weights)} weights, {N_FEATURES} are needed")
-    search = dict(values["search"])
-    settings = {
-        "search": load(SearchConfig, search | {"speeds": tuple(search["speeds"])}, "search."),
-        "alignment": load(AlignConfig, values["alignment"], "alignment."),
-    }
-    return Calibration(**values | settings | {"weights": weights})
+def _from_json(values: object) -> Calibration:
+    calibration = to_record(Calibration, values)
+    if isinstance(values, dict) and (missing := {"search", "alignment"} - values.keys()):
+        raise ValueError(f"field {min(missing)} is missing")
+    n_weights = len(calibration.weights)
+    if n_weights != N_FEATURES:
+        raise ValueError(f"invalid weights: must be {N_FEATURES} numbers, not {n_weights}")
+    return calibration
 
 
 @dataclass(frozen=True, kw_only=True)

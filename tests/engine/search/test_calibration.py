@@ -229,7 +229,18 @@ def test_calibration_survives_the_disk(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["", "{", "[]", "5", "null", "{}", '{"weights": 5}', '{"weights": [1]}', "\x00\x01"],
+    [
+        "",
+        "{",
+        "[]",
+        "5",
+        "null",
+        "[" * 9999,
+        "{}",
+        '{"weights": 5}',
+        '{"weights": [1]}',
+        "\x00\x01",
+    ],
 )
 def test_load_anything_else_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "calibration.json"
@@ -280,3 +291,26 @@ def test_load_unknown_entry_is_refused(tmp_path: Path) -> None:
 def test_load_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         Calibration.load(tmp_path / "calibration.json")
+
+
+WRONG_VALUES: list[tuple[str, object]] = [
+    *(("min_confidence", value) for value in (None, "0.5", True, float("inf"), 10**400)),
+    *(("recipe_id", value) for value in (7, None, "\ud800")),
+    *(("weights", value) for value in ([float("inf")] * 7, [None] * 7, "1234567", [1.0])),
+    *(("search", value) for value in (5, "[]", None)),
+    *(("search.k", value) for value in (None, "5", 2**63, -1, 1.5)),
+    *(("search.speeds", value) for value in (None, "1", [None], [float("nan")])),
+    ("alignment.min_cosine", "0"),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), WRONG_VALUES)
+def test_load_names_the_field_of_a_wrong_value(tmp_path: Path, key: str, value: object) -> None:
+    path = tmp_path / "calibration.json"
+    CALIBRATION.save(path)
+    values = json.loads(path.read_text())
+    *outer, name = key.split(".")
+    (values[outer[0]] if outer else values)[name] = value
+    path.write_text(json.dumps(values))
+    with pytest.raises(ModelError, match=rf"not a calibration \(invalid ({key}|{name})"):
+        Calibration.load(path)
