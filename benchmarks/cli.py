@@ -218,6 +218,22 @@ def quick(ctx: click.Context, /, **options: Any) -> None:
     ctx.exit(1 if results["losses"] else 0)
 
 
+@bench.command(epilog="Example: astound bench reliability --out measured")
+@click.option("--out", required=True, type=FOLDER, metavar="DIR", help="Folder for the results.")
+@number("--n-audio", "Mutated audio files.")
+@number("--n-storage", "Catalogs with a mutated file.")
+@seed
+@model_option
+@click.pass_context
+def reliability(ctx: click.Context, /, **options: Any) -> None:
+    """Query mutated files and catalogs; count what breaks."""
+    from benchmarks.suites.reliability import ReliabilityConfig, run
+
+    results = run(ReliabilityConfig(**given(options)))
+    show(results)
+    ctx.exit(1 if results["n_faults"] else 0)
+
+
 @bench.command(epilog="Example: astound bench tables --check")
 @click.option("--check", is_flag=True, help="Change nothing; exit with 1 if a page differs.")
 @click.pass_context

@@ -66,7 +66,7 @@ def schema(connection: Connection) -> str | None:
     found = connection.scalars(
         sa.text("SELECT version_num FROM alembic_version ORDER BY version_num")
     )
-    return ", ".join(found) or None
+    return ", ".join(map(str, found)) or None  # a damaged one may contain NULL
 
 
 @contextmanager

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.queries.datasets import RATE
+from benchmarks.suites import reliability
+from benchmarks.suites.reliability import FORMATS, ReliabilityConfig
+from engine.audio.source import open_source
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_intact_files_are_read_to_their_ends(name: str, tmp_path: Path) -> None:
+    clip = 0.1 * np.random.default_rng(0).standard_normal(5 * RATE).astype(np.float32)
+    path = tmp_path / "clip"
+    path.write_bytes(reliability._encode(clip, *FORMATS[name]))
+    assert sum(map(len, open_source(path, RATE))) / RATE == pytest.approx(5.0, abs=0.15)
+
+
+def test_campaign_counts_every_input_and_resumes(tiny_weights: Path, tmp_path: Path) -> None:
+    config = ReliabilityConfig(out=tmp_path, n_audio=6, n_storage=4, model=tiny_weights)
+    report = reliability.run(config)
+    journal = (tmp_path / "inputs.jsonl").read_text().splitlines()
+    assert len(journal) == 1 + 10
+    assert "exception, " not in (tmp_path / "reliability.md").read_text()
+    (tmp_path / "inputs.jsonl").write_text("\n".join(journal[:8]) + "\n")
+    again = reliability.run(config)
+    assert again == report
