@@ -78,10 +78,12 @@ class CatalogStorage:
             raise ConfigError("database", f"{folder} already has another database")
         if not is_new and isinstance(location, Path) and not location.is_file():
             raise StoreError(f"{location}: database is missing; restore it from a backup")
-        _create_folder(folder)
+        if isinstance(location, Path):
+            _create_folder(folder)
         ensure_schema(location)
         store = Store.open(location)
         if is_new:  # only now, because a database that cannot be reached must not be recorded
+            _create_folder(folder)
             _write_settings(settings, database)
         return cls(folder, store)
 

@@ -517,6 +517,13 @@ def test_min_confidence_and_max_matches_bound_the_matches(filled_catalog: Catalo
     assert filled_catalog.query(clip(0), RATE, min_confidence=1.1).status == "no_match"
 
 
+def test_unreachable_database_leaves_no_folder(tmp_path: Path) -> None:
+    url = "postgresql://127.0.0.1:9/none?connect_timeout=2"
+    with pytest.raises(StoreError):
+        astound.open(tmp_path / "new", database=url)
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize("n_samples", [0, 1, 7323])
 def test_clip_shorter_than_a_segment_is_refused(filled_catalog: Catalog, n_samples: int) -> None:
     with pytest.raises(AudioError, match="too short"):
