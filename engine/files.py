@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,8 +30,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Raises
     ------
     OSError
-        The file cannot be written.
+        The file cannot be written, or the path is that of a device, a pipe or a folder.
     """
+    if path.exists():
+        require_regular(path)  # a rename would replace a device such as /dev/null
     partial = path.with_name(path.name + PARTIAL_SUFFIX)
     partial.unlink(missing_ok=True)  # of a process that was killed
     try:
@@ -41,6 +45,15 @@ def atomic_write(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def require_regular(path: Path) -> None:
+    """Raise OSError unless a path is that of a regular file; reading a device may never end."""
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
 def sync(path: Path) -> None:

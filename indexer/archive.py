@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from engine.errors import ConfigError, printable
-from engine.files import atomic_write
+from engine.files import atomic_write, require_regular
 from engine.records import NewTrack, StoredVectors, Vectors
 from engine.validation import parse_json, to_record
 from engine.vectors import quantizer
@@ -240,6 +240,7 @@ class _ArchiveBatch:
 
 def _opened(path: Path) -> zipfile.ZipFile:
     try:
+        require_regular(path)
         return zipfile.ZipFile(path)
     except OSError as error:
         raise ConfigError(printable(path), f"cannot be read ({error.strerror or error})") from error

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlchemyError
 
 from engine.errors import CatalogBusyError, StoreError, printable
 
@@ -122,11 +122,36 @@ def _prepare_sqlite(engine: Engine, *, foreign_keys: bool) -> None:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA foreign_keys = {int(foreign_keys)}")
 
+    @sa.event.listens_for(engine, "checkout")
+    def check(connection: sqlite3.Connection, *_: object) -> None:
+        if isinstance(connection, _ImmutableConnection) and connection.is_outdated():
+            raise DisconnectionError  # the pool opens another one
+
     @sa.event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         # IMMEDIATE waits for other writers; a deferred transaction would fail after a write of one.
         writing = connection.get_execution_options().get("writing", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+class _ImmutableConnection(sqlite3.Connection):
+    """A connection that locks nothing, so that it is of use only until a writer comes."""
+
+    path: Path
+    state: tuple[int, ...]
+
+    def is_outdated(self) -> bool:
+        return self.state != _state(self.path)
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns, _has_log(path)
+
+
+def _has_log(path: Path) -> bool:
+    log = path.with_name(f"{path.name}-wal")
+    return log.is_file() and log.stat().st_size > 0
 
 
 def _opened(*arguments: Any, **options: Any) -> sqlite3.Connection:
@@ -146,15 +171,20 @@ def _opened_read_only(
     """Open a database without write rights, or on a full disk.
 
     Its log can be read only with the index of the log, which a writer creates. A database without
-    a log has no writer, and needs neither.
+    a log has no writer, and needs neither; its connection is replaced once there is one.
     """
-    path = Path(file)
+    path = Path(file).absolute()
     if not path.is_file():
         raise refusal
-    log = path.with_name(f"{path.name}-wal")
-    has_log = log.is_file() and log.stat().st_size > 0
-    uri = f"{path.absolute().as_uri()}?mode=ro" + ("" if has_log else "&immutable=1")
-    connection: sqlite3.Connection = sqlite3.connect(uri, *arguments, **{**options, "uri": True})
+    state = _state(path)
+    uri, kind = f"{path.as_uri()}?mode=ro", sqlite3.Connection
+    if not _has_log(path):
+        uri, kind = f"{uri}&immutable=1", _ImmutableConnection
+    connection: sqlite3.Connection = sqlite3.connect(
+        uri, *arguments, **{**options, "uri": True, "factory": kind}
+    )
+    if isinstance(connection, _ImmutableConnection):
+        connection.path, connection.state = path, state
     try:
         connection.execute("SELECT count(*) FROM sqlite_master")
     except sqlite3.Error:

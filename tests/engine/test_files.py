@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -51,3 +53,11 @@ def test_atomic_write_over_a_folder_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="folder"), atomic_write(path) as partial:
         partial.write_text("new")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_atomic_write_does_not_replace_a_pipe_or_device(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="not a regular file"), atomic_write(path):
+        pytest.fail("the block is not entered")
+    assert stat.S_ISFIFO(path.stat().st_mode)

@@ -142,6 +142,14 @@ def test_other_files_are_never_replaced(
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/null"])
+def test_devices_are_neither_read_nor_replaced(catalog: Catalog, device: str) -> None:
+    with pytest.raises(ConfigError, match=f"{device}: exists and is no intact export"):
+        catalog.export(device)
+    with pytest.raises(ConfigError, match=f"{device}: cannot be read .not a regular file"):
+        ArchiveSource(Path(device))
+
+
 def test_failed_export_leaves_the_earlier_one(catalog: Catalog, exported: Path) -> None:
     before = exported.read_bytes()
     flip_a_byte(shard_of(catalog, 4) / "header.json", 0)
