@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reports import peer_tables, speed_tables
+from benchmarks.reports import passage_pages, peer_tables, speed_tables
 from benchmarks.reports.report import table
 from engine.errors import ConfigError
 
@@ -96,6 +96,7 @@ TABLES: Mapping[str, Generated] = {
     "acceptance": Generated(source="accuracy.json", format=named_table("acceptance")),
     "peers": Generated(source="peers.json", format=below_command(peer_tables.tables)),
     "clips": Generated(source="clips.json", format=main_table),
+    "passages": Generated(source="passages.json", format=below_command(passage_pages.goals_table)),
     "scan": Generated(source="scan.json", format=below_command(speed_tables.scan_table)),
     "speed": Generated(source="speed.json", format=below_command(speed_tables.summary_table)),
     "ingest": Generated(source="speed.json", format=speed_tables.ingest_table),

@@ -117,6 +117,9 @@ GOALS: Mapping[str, Mapping[str, Mapping[str, Goal]]] = {
 }
 """By suite, row and measure."""
 
+_SHOWN = ("× real time", "peak memory")
+"""Figures in the table of goals without a goal."""
+
 _OF_ALL = {"contradictory answers": _max(0), "stated errors hold": _min(0.9)}
 
 
@@ -132,25 +135,29 @@ def goal(figure: Figure) -> Goal | None:
 
 
 def goals_table(results: Results) -> str:
-    """Format all figures that have a goal as a Markdown table, with those of an earlier run."""
+    """Format the figures that have a goal as a Markdown table, with those of an earlier run."""
     return table(*_goal_rows(results))
 
 
 def _goal_rows(results: Results) -> Rows:
+    order = list(SUITES)
+    shown = [f for f in _figures(results) if f.measure in _SHOWN or goal(f) is not None]
     rows = [
-        [f.suite, f.row, f.command, f.measure, wanted.text(f.unit), *_values(f, results, wanted)]
-        for f in _figures(results)
-        if (wanted := goal(f)) is not None
+        [f.suite, f.row, f.command, f.measure, *_values(f, results)]
+        for f in sorted(shown, key=lambda figure: order.index(figure.suite))
     ]
     columns = ["before", "now"] if results["before"] else ["measured"]
     return ["suite", "row", "command", "figure", "goal", *columns, "reached"], rows
 
 
-def _values(figure: Figure, results: Results, wanted: Goal) -> list[str]:
+def _values(figure: Figure, results: Results) -> list[str]:
     earlier = {one.key: one for one in _figures(results["before"] or {"figures": []})}
-    before = earlier.get(figure.key)
+    before, wanted = earlier.get(figure.key), goal(figure)
     columns = [_entry(before) if before else "-"] if results["before"] else []
-    return [*columns, _entry(figure), "yes" if wanted.is_met(figure.value) else "no"]
+    if wanted is None:
+        return ["-", *columns, _entry(figure), "-"]
+    reached = "yes" if wanted.is_met(figure.value) else "no"
+    return [wanted.text(figure.unit), *columns, _entry(figure), reached]
 
 
 def _figures(results: Results) -> list[Figure]:
@@ -160,7 +167,7 @@ def _figures(results: Results) -> list[Figure]:
 def _entry(figure: Figure) -> str:
     """Format a figure with its interval."""
     value = _number(figure.value, figure.unit)
-    if figure.low is None or figure.high is None:
+    if figure.low is None or figure.high is None or figure.low == figure.value == figure.high:
         return value
     low, high = (_number(end, figure.unit, name=False) for end in (figure.low, figure.high))
     return f"{value} ({low}-{high})"
@@ -168,7 +175,8 @@ def _entry(figure: Figure) -> str:
 
 def _number(value: float, unit: str, *, name: bool = True) -> str:
     scaled = 100 * value if unit == "%" else value
-    return f"{scaled:.3g} {unit}".strip() if name else f"{scaled:.3g}"
+    digits = f"{scaled:,.0f}" if abs(scaled) >= 1000 else f"{scaled:.3g}"
+    return f"{digits} {unit}".strip() if name else digits
 
 
 def suite_table(suite: str, figures: Iterable[Figure]) -> Rows:

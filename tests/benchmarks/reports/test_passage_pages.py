@@ -52,6 +52,16 @@ def test_earlier_run_stands_beside_the_figures() -> None:
     ]
 
 
+def test_time_and_memory_are_shown_without_a_goal() -> None:
+    memory = replace(
+        FOUND, suite="long", row="40 min", measure="peak memory", unit="MiB", value=1353.6,
+        low=1353.6, high=1353.6,
+    )  # fmt: skip
+    lines = rows(goals_table(results(memory, OF_A_ROW, FOUND)))[1:]
+    assert [line[0] for line in lines] == ["joins", "long"]
+    assert lines[1][3:] == ["peak memory", "-", "1,354 MiB", "-"]
+
+
 def test_goals_name_suites_rows_and_measures_that_exist() -> None:
     assert GOALS.keys() == SUITES.keys()
     for suite, of_rows in GOALS.items():

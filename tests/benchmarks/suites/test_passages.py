@@ -22,7 +22,7 @@ from tests.benchmarks.markdown import rows
 N_TRACKS = 6
 TRACK_S = 75.0
 SUITES = "half-known,same,repeats"
-MORE_SUITES = "joins,edits,jingles,detuned,speeds,rejects,within,long"
+MORE_SUITES = "jingles,rejects,long"
 
 
 @pytest.fixture(scope="module")
