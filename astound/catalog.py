@@ -776,7 +776,7 @@ class Catalog:
             )
             report = repair.run(problems, lambda: self.fingerprinter)
             if report.problems:
-                report.remaining = self._check_shards(_ignore_progress).messages
+                report.remaining = self._check_shards(on_progress).messages
             return report
 
     def _check_shards(self, on_progress: OnProgress) -> Problems:

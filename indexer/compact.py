@@ -218,7 +218,7 @@ class Compaction:
             self._store.delete_shards(names)
         for name in names:
             self._shards.delete(name)
-        self._store.forget_superseded(names)
+        self._store.remove_superseded(names)
 
 
 def _open_shards(store: Store, shards: ShardStorage) -> list[_Source]:

@@ -37,7 +37,7 @@ def set_aside(store: Store, shards: ShardStorage) -> list[str]:
     require_folder(store, shards)
     superseded = store.superseded_shards()
     swept = shards.sweep(store.shard_names(), superseded)
-    store.forget_superseded(superseded)
+    store.remove_superseded(superseded)
     return swept
 
 

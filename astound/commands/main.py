@@ -5,6 +5,7 @@ The exit code is 0 on success, 1 if some of the input failed, 2 on a usage error
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -28,6 +29,7 @@ from astound.output.terminal import cell
 from engine.errors import AstoundError, printable
 
 ALIASES = {"ingest": "add", "store": "add", "match": "query", "identify": "query"}
+_WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 PLUGINS = "astound.commands"
 """Group of entry points by which other packages add commands."""
 
@@ -84,6 +86,8 @@ def _refusal(error: Exception) -> str | None:
         return None
     if error.filename is not None:
         return f"{printable(error.filename)}: {error.strerror}"
+    if error.errno not in _WRITE_ERRORS:
+        return error.strerror
     with suppress(OSError, ValueError):  # the output is lost, and must not fail again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return f"cannot write: {error.strerror}"

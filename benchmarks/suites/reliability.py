@@ -157,16 +157,21 @@ def run(config: ReliabilityConfig) -> dict[str, Any]:
         "table": a Markdown table of counts by kind and outcome; "n_faults": number of exceptions,
         hangs, wrong answers and losses.
     """
-    settings = {"seed": config.seed, "code": code_id(("suites/reliability",))}
-    journal = Journal(config.out / "inputs.jsonl", settings)
     with tempfile.TemporaryDirectory(prefix="astound-") as folder:
-        home = Path(folder)
-        campaign = _Campaign(config, home)
+        campaign = _Campaign(config, Path(folder))
+        settings = {
+            "seed": config.seed,
+            "n_audio": config.n_audio,  # later numbers are catalogs
+            "recipe_id": campaign.catalog.recipe_id,
+            "code": code_id(("suites/reliability",)),
+        }
+        journal = Journal(config.out / "inputs.jsonl", settings)
         n_inputs = config.n_audio + config.n_storage
         numbers = range(journal.n_groups, n_inputs)
-        for record in track(map(campaign.try_input, numbers), "inputs", n_inputs, numbers.start):
-            journal.append(record)
-        campaign.catalog.close()
+        with campaign.catalog:
+            records = map(campaign.try_input, numbers)
+            for record in track(records, "inputs", n_inputs, numbers.start):
+                journal.append(record)
     return _report(journal.records, config.out)
 
 
@@ -232,15 +237,13 @@ class _Campaign:
         kind = f"catalog: {_kind(path)}"
         try:
             if path == exported:
-                with Catalog(self.home / "new", create=True, model=self.config.model) as new:
+                with Catalog(folder / "new", create=True, model=self.config.model) as new:
                     new.import_(path)
-                shutil.rmtree(self.home / "new")
                 return kind, "used", name
             with Catalog(folder, create=False, model=self.config.model) as catalog:
                 problems = catalog.verify()
                 matches = catalog.query(self.music[1]).matches
         except AstoundError as error:
-            shutil.rmtree(self.home / "new", ignore_errors=True)
             return kind, "refused", error.code
         except Exception as error:  # noqa: BLE001
             return kind, "exception", f"{name}: {type(error).__name__}: {error}"

@@ -253,7 +253,7 @@ class Store:
         with self._reading() as connection:
             return queries.superseded_names(connection)
 
-    def forget_superseded(self, names: Sequence[str]) -> None:
+    def remove_superseded(self, names: Sequence[str]) -> None:
         """Remove names of shards whose files are deleted from :meth:`superseded_shards`."""
         if names:
             with self._writing() as connection:

@@ -90,11 +90,13 @@ def write_shard(
         A file cannot be written, such as on a full disk.
     """
     with storage.create() as (name, folder):
-        header, rows = _write_rows(folder, recordings, trained, gpu)
+        header, rows, index_hash = _write_rows(folder, recordings, trained, gpu)
         lines = (json.dumps(asdict(track)) + "\n" for track in tracks)
         (folder / _TRACKS).write_text("".join(lines), "utf-8")
         files = (*_FILES[header["kind"]], _TRACKS)
         header["sha256"] = {file: _sha256(folder / file) for file in files}
+        if header["sha256"][_INDEX] != index_hash:
+            raise ShardError(folder / _INDEX, "does not contain what was written; check the disk")
         (folder / _HEADER).write_text(json.dumps(header, indent=1))
         n_bytes = sum(file.stat().st_size for file in folder.iterdir())
     return WrittenShard(name=name, recipe_id=header["recipe_id"], n_bytes=n_bytes, rows=rows)
@@ -105,7 +107,8 @@ def _write_rows(
     recordings: Iterable[StoredVectors],
     trained: faiss.Index | None,
     gpu: Gpu | None,
-) -> tuple[dict[str, Any], tuple[Rows, ...]]:
+) -> tuple[dict[str, Any], tuple[Rows, ...], str]:
+    """Write all files but the tracks and the header; return header, rows, hash of the index."""
     kind = "flat" if trained is None else quantizer.storage_of(trained)
     index, first = trained, None
     counts: list[tuple[int, int]] = []
@@ -127,7 +130,7 @@ def _write_rows(
                 counts.append((len(one.embeddings), len(one.clip_embeddings)))
     assert first is not None
     assert index is not None
-    _write_index(index, folder / _INDEX)
+    index_hash = _write_index(index, folder / _INDEX)
     if kind == "codes":
         np.packbits(np.concatenate(silent)).tofile(folder / _SILENCE)
     if kind != "full":
@@ -144,11 +147,11 @@ def _write_rows(
         "n_clips": sum(n_clips for _, n_clips in counts),
         "dim": first.embeddings.shape[1],
     }
-    return header, _consecutive_rows(counts)
+    return header, _consecutive_rows(counts), index_hash
 
 
-def _write_index(index: faiss.Index, path: Path) -> None:
-    """Write an index through a Python file and read it back: FAISS's files hide a full disk."""
+def _write_index(index: faiss.Index, path: Path) -> str:
+    """Write an index through a Python file, for FAISS's hide a full disk; return its SHA-256."""
     written, failures = hashlib.sha256(), []
     with path.open("wb") as file:
 
@@ -168,8 +171,7 @@ def _write_index(index: faiss.Index, path: Path) -> None:
             raise (failures or [error])[0] from error
         if failures:
             raise failures[0]
-    if _sha256(path) != written.hexdigest():
-        raise ShardError(path, "does not contain what was written; check the disk")
+    return written.hexdigest()
 
 
 def _consecutive_rows(counts: Iterable[tuple[int, int]]) -> tuple[Rows, ...]:

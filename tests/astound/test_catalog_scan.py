@@ -60,14 +60,14 @@ def catalog(filled_catalog: Path, tiny_model: Path) -> Iterator[Catalog]:
 
 
 @pytest.fixture(scope="module")
-def heard() -> list[float]:
-    """What progress was told while the timeline was made."""
+def positions_s() -> list[float]:
+    """Seconds of the recording at each call of progress while the timeline is made."""
     return []
 
 
 @pytest.fixture(scope="module")
-def timeline(filled_catalog: Path, catalog: Catalog, heard: list[float]) -> Timeline:
-    return catalog.scan(filled_catalog / "mix.wav", config=CONFIG, on_progress=heard.append)
+def timeline(filled_catalog: Path, catalog: Catalog, positions_s: list[float]) -> Timeline:
+    return catalog.scan(filled_catalog / "mix.wav", config=CONFIG, on_progress=positions_s.append)
 
 
 def spans(entries: Iterable[Entry]) -> list[tuple[str, float, float]]:
@@ -96,9 +96,9 @@ def test_mix_is_taken_apart(timeline: Timeline, filled_catalog: Path) -> None:
     ]  # fmt: skip
 
 
-def test_progress_tells_what_is_heard(timeline: Timeline, heard: list[float]) -> None:
-    assert heard == sorted(heard)
-    assert (len(heard), heard[-1]) == (8, timeline.duration_s)
+def test_progress_is_the_position(timeline: Timeline, positions_s: list[float]) -> None:
+    assert positions_s == sorted(positions_s)
+    assert (len(positions_s), positions_s[-1]) == (8, timeline.duration_s)
 
 
 def test_part_has_the_times_of_the_whole(catalog: Catalog, filled_catalog: Path) -> None:

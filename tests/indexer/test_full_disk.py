@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,20 +11,14 @@ import pytest
 from astound.catalog import Catalog
 from engine.errors import AstoundError
 from tests.catalogs import add, contents, open_catalog
+from tests.disks import mounted
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 2 MB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
-    with suppress(OSError):
-        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
-            yield disk
-            subprocess.run(["umount", str(disk)], check=True)
-            return
-    pytest.skip("mounting a file system is not allowed")
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=2m", "tmpfs") as disk:
+        yield disk
 
 
 def fill(disk: Path) -> Path:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,28 @@ def test_unexpected_error_is_called_a_bug(
     (line,) = result.stderr.splitlines()
     assert line.startswith("astound: a bug in astound (ZeroDivisionError: one two)")
     assert "Traceback" in CliRunner().invoke(cli, ["-v", "stats"]).stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "astound: Too many open files"),
+        (OSError(errno.ENOSPC, "No space left"), "astound: cannot write: No space left"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/x"),
+            "astound: /x: Permission denied",
+        ),
+    ],
+)
+def test_refusal_of_the_system_is_no_bug(
+    home: Path, run: Run, monkeypatch: pytest.MonkeyPatch, error: OSError, line: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("astound.catalog.Catalog.stats", refuse)
+    result = run("stats")
+    assert (result.exit_code, result.stderr) == (1, f"{line}\n")
 
 
 @pytest.mark.slow

@@ -8,12 +8,12 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.astound.commands.conftest import Run, start_process
+from tests.disks import mounted
 
 HOSTILE = ("a\x1b[31mred\x07", "b\nnew\rline", "c\u202eevil", "d\x9b2J", "=1+1", "日本\u3000語")
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -22,18 +22,11 @@ CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 @pytest.fixture
 def read_only(home: Path) -> Iterator[Path]:
     """The current folder, whose catalog is on a file system mounted read-only."""
-    disk = home / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)]
-    with suppress(OSError):
-        if subprocess.run(mount, capture_output=True, check=False).returncode == 0:
-            shutil.move(home / "catalog", disk / "catalog")
-            (home / "catalog").symlink_to(disk / "catalog")
-            subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-            yield home
-            subprocess.run(["umount", str(disk)], check=True)
-            return
-    pytest.skip("mounting a file system is not allowed")
+    with mounted(home / "disk", "-t", "tmpfs", "-o", "size=16m", "tmpfs") as disk:
+        shutil.move(home / "catalog", disk / "catalog")
+        (home / "catalog").symlink_to(disk / "catalog")
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        yield home
 
 
 def test_read_only_catalog_is_read_and_not_written(read_only: Path, run: Run) -> None:

@@ -86,10 +86,10 @@ def test_pieces_contain_the_audio_of_their_tracks(folder: CaseFolder, suite: str
                 first = next(one for one in case.pieces if one.track == piece.track)
                 right_s = at_s + first.query_start_s - piece.query_start_s
             for time_s, reference_s in zip(at_s, right_s, strict=True):
-                heard = window(case.files[piece.recording], time_s, 1.0)
+                excerpt = window(case.files[piece.recording], time_s, 1.0)
                 played = window(reference(case, piece), reference_s, piece.speed)
                 is_mixed = case.spec.row == "noise10" or suite == "long"
-                assert correlation(heard, played) > (0.4 if is_mixed else 0.9), case.spec
+                assert correlation(excerpt, played) > (0.4 if is_mixed else 0.9), case.spec
 
 
 @pytest.mark.parametrize("suite", ["joins", "edits", "same"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from benchmarks.queries.datasets import RATE
 from benchmarks.suites import reliability
 from benchmarks.suites.reliability import FORMATS, ReliabilityConfig
 from engine.audio.source import open_source
+from engine.errors import ConfigError
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -28,3 +30,5 @@ def test_campaign_counts_every_input_and_resumes(tiny_weights: Path, tmp_path: P
     (tmp_path / "inputs.jsonl").write_text("\n".join(journal[:8]) + "\n")
     again = reliability.run(config)
     assert again == report
+    with pytest.raises(ConfigError, match="settings"):
+        reliability.run(replace(config, n_audio=5))

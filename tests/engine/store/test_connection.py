@@ -10,24 +10,16 @@ import pytest
 import sqlalchemy as sa
 
 from engine.store.connection import connect
+from tests.disks import mounted
 
 
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[Path]:
     """The folder tmp_path / "w", mounted once more and read-only."""
     (tmp_path / "w").mkdir()
-    mounted = tmp_path / "r"
-    mounted.mkdir()
-    mount = ["mount", "--bind", str(tmp_path / "w"), str(mounted)]
-    try:
-        subprocess.run(mount, capture_output=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("mounting a file system is not allowed")
-    try:
-        subprocess.run(["mount", "-o", "remount,bind,ro", str(mounted)], check=True)
-        yield mounted
-    finally:
-        subprocess.run(["umount", str(mounted)], check=True)
+    with mounted(tmp_path / "r", "--bind", str(tmp_path / "w")) as folder:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=True)
+        yield folder
 
 
 def test_reader_without_write_rights_sees_what_others_commit(
