@@ -36,7 +36,16 @@ from engine.errors import (
     TrackNotFoundError,
     printable,
 )
-from engine.records import Cluster, Duplicate, Entry, QueryResult, SimilarTrack, Timeline, Track
+from engine.records import (
+    Cluster,
+    Duplicate,
+    Entry,
+    QueryResult,
+    SimilarTrack,
+    Timeline,
+    Track,
+    require_free_keys,
+)
 from engine.store.store import Stats
 from indexer.report import IngestReport
 
@@ -238,7 +247,8 @@ class Catalog:
         paths : path-like, or iterable of path-like
             Files, or folders searched recursively.
         metadata : mapping, optional
-            For each path, its title, artist, album, isrc, or any other key.
+            For each path, its title, artist, album, isrc, or any other key that does not begin
+            with ``astound:``.
         config : IngestConfig, optional
         on_progress : callable, optional
             Called with the report so far after every file.
@@ -250,6 +260,8 @@ class Catalog:
 
         Raises
         ------
+        ConfigError
+            A key of the metadata is reserved.
         CatalogBusyError
             Another process is writing.
         """
@@ -257,6 +269,7 @@ class Catalog:
 
         sources = [paths] if isinstance(paths, (str, os.PathLike)) else paths
         given = metadata or {}
+        require_free_keys(key for values in given.values() for key in values)
         tags = {os.path.realpath(path): values for path, values in given.items()}
         tags |= {os.path.abspath(path): values for path, values in given.items()}
         with self._store.write_lock():

@@ -10,11 +10,19 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.errors import ConfigError
+
 Vectors = NDArray[np.float32]
 """float32 array of shape (n, dim)."""
 
 Addresses = NDArray[np.int64]
 """int64 array of vector addresses, ``track_id << 24 | position``."""
+
+RESERVED_PREFIX = "astound:"
+"""Begins the keys of metadata that astound keeps for itself and does not show."""
+
+USER_TAGS_KEY = f"{RESERVED_PREFIX}user_tags"
+"""Key of the names of the tags that the user set, which those of the file do not replace."""
 
 POSITION_BITS = 24
 NO_ADDRESS = -1
@@ -97,6 +105,41 @@ class Tags:
     isrc: str | None = None
 
 
+def user_tags_entry(names: Iterable[str]) -> dict[str, str]:
+    """Return the metadata that state which tags the user set; empty without any."""
+    joined = " ".join(sorted(set(names)))
+    return {USER_TAGS_KEY: joined} if joined else {}
+
+
+def require_free_keys(keys: Iterable[str]) -> None:
+    """Raise ConfigError if one of the user's metadata keys is reserved."""
+    for key in keys:
+        if key.startswith(RESERVED_PREFIX):
+            raise ConfigError(key, f"keys that begin with {RESERVED_PREFIX} are reserved")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What identifies the recording in a file.
+
+    Parameters
+    ----------
+    content_hash : str
+        Hash of the sound, hex: :func:`engine.audio.content.audio_hash`. That of the file's bytes
+        if no sound can be read.
+    file_hash : str
+        SHA-256 of the file's bytes, hex. Older catalogs identify their tracks by it.
+    """
+
+    content_hash: str
+    file_hash: str
+
+    @property
+    def hashes(self) -> tuple[str, str]:
+        """The hashes that a track of this recording may have, the more specific one first."""
+        return self.file_hash, self.content_hash
+
+
 @dataclass(frozen=True, kw_only=True)
 class NewTrack:
     """A recording that is added to the catalog.
@@ -105,7 +148,7 @@ class NewTrack:
     ----------
     path : str
     content_hash : str
-        Hash of the file's bytes, hex.
+        As in :class:`Content`; the `file_hash` in older catalogs.
     n_bytes, modified_ns : int
         Size and modification time of the file, which identify it without reading it.
     duration_s : float

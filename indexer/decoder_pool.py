@@ -12,7 +12,7 @@ from engine.audio.child import Decoder
 from engine.audio.decode import Waveform
 from engine.audio.report import ReadReport
 from engine.errors import AudioError
-from engine.records import Tags
+from engine.records import Content, Tags
 from indexer.discover import FoundFile
 
 BLOCKS_AHEAD = 8
@@ -26,7 +26,7 @@ class Recording:
     Parameters
     ----------
     file : FoundFile
-    content_hash : str
+    content : Content
     tags : Tags
     blocks : iterator of float32 arrays of shape (n_samples,), or None
         None if the file was skipped. Read it to its end before the next recording. It raises
@@ -36,7 +36,7 @@ class Recording:
     """
 
     file: FoundFile
-    content_hash: str
+    content: Content
     tags: Tags
     blocks: Iterator[Waveform] | None
     report: ReadReport = field(default_factory=ReadReport)
@@ -54,7 +54,8 @@ class DecoderPool:
     n_jobs : int or None
         Number of child processes; one for each core by default.
     is_wanted : callable
-        Called with a content hash; returns whether to decode the file. Called from several threads.
+        Called with the content of a file; returns whether to decode it. Called from several
+        threads.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class DecoderPool:
         files: Sequence[FoundFile],
         sample_rate: int,
         n_jobs: int | None,
-        is_wanted: Callable[[str], bool],
+        is_wanted: Callable[[Content], bool],
     ) -> None:
         n = max(1, min(n_jobs or os.cpu_count() or 1, len(files)))
         self._n_files = len(files)
@@ -90,7 +91,7 @@ class _Worker(threading.Thread):
     """One decoder, and the thread that reads its output."""
 
     def __init__(
-        self, files: Sequence[FoundFile], sample_rate: int, is_wanted: Callable[[str], bool]
+        self, files: Sequence[FoundFile], sample_rate: int, is_wanted: Callable[[Content], bool]
     ) -> None:
         super().__init__(daemon=True)
         self._files, self._is_wanted = files, is_wanted
@@ -118,12 +119,12 @@ class _Worker(threading.Thread):
 
     def _decode(self, file: FoundFile) -> None:
         try:
-            content_hash, tags = self._decoder.inspect(file.path)
-            if not self._is_wanted(content_hash):
-                self._put(Recording(file, content_hash, tags, None))
+            content, tags = self._decoder.inspect(file.path)
+            if not self._is_wanted(content):
+                self._put(Recording(file, content, tags, None))
                 return
             report = ReadReport()
-            self._put(Recording(file, content_hash, tags, self._blocks(), report))
+            self._put(Recording(file, content, tags, self._blocks(), report))
             for block in self._decoder.blocks(file.path, self._sample_rate, report):
                 self._put(block)
             self._put(None)

@@ -12,7 +12,7 @@ from engine.audio.source import AudioSource
 from engine.config import IngestConfig
 from engine.errors import AstoundError, AudioError
 from engine.protocol import AudioFingerprinter
-from engine.records import Fingerprint, NewTrack
+from engine.records import Content, Fingerprint, NewTrack, user_tags_entry
 from engine.store.store import Store
 from engine.vectors.storage import ShardStorage
 from indexer.decoder_pool import DecoderPool, Recording
@@ -85,18 +85,19 @@ class Ingest:
     def _ingest_all(self, files: Sequence[FoundFile], metadata: Metadata) -> None:
         added: set[str] = set()
 
-        def is_wanted(content_hash: str) -> bool:
-            return content_hash not in added and self._store.id_by_hash(content_hash) is None
+        def is_wanted(content: Content) -> bool:
+            is_new = content.content_hash not in added
+            return is_new and self._store.id_by_hash(*content.hashes) is None
 
         rate = self._fingerprinter.sample_rate
         with DecoderPool(files, rate, self._config.n_jobs, is_wanted) as recordings:
             for file, recording in zip(files, recordings, strict=True):
                 if isinstance(recording, AudioError):
                     self._fail(file, recording)
-                elif recording.blocks is None or recording.content_hash in added:
+                elif recording.blocks is None or recording.content.content_hash in added:
                     self._skip_known(recording)
                 elif self._add(recording, metadata.get(file.path, {})):
-                    added.add(recording.content_hash)
+                    added.add(recording.content.content_hash)
                 self._finish(file)
 
     def _discover(self, paths: Iterable[str | os.PathLike[str]]) -> list[FoundFile]:
@@ -122,19 +123,24 @@ class Ingest:
         with suppress(AudioError):
             for _ in recording.blocks or ():
                 pass
-        file = recording.file
-        track_id = self._store.id_by_hash(recording.content_hash)
+        track_id = self._store.id_by_hash(*recording.content.hashes)
         if track_id is not None:
-            self._update_file(file, track_id)
-        self._report.skipped.append(Skipped(file.path, track_id))
+            self._update_file(recording, track_id)
+        self._report.skipped.append(Skipped(recording.file.path, track_id))
 
-    def _update_file(self, file: FoundFile, track_id: int) -> None:
-        """Store the new path or time of a known file that was moved or touched."""
+    def _update_file(self, recording: Recording, track_id: int) -> None:
+        """Store the new path, time and tags of a known file that was moved, touched or tagged."""
+        file = recording.file
         known_path = self._store.track(track_id).path
         moved = file.path not in self._replaceable and not Path(known_path).exists()
         if moved or known_path == file.path:
             self._store.update_file(
-                track_id, path=file.path, n_bytes=file.n_bytes, modified_ns=file.modified_ns
+                track_id,
+                path=file.path,
+                n_bytes=file.n_bytes,
+                modified_ns=file.modified_ns,
+                content_hash=recording.content.content_hash,
+                tags=recording.tags,
             )
 
     def _add(self, recording: Recording, metadata: Mapping[str, str]) -> bool:
@@ -176,14 +182,17 @@ def _new_track(
 ) -> NewTrack:
     cut_off = {CUT_OFF_KEY: recording.report.cut_off} if recording.report.cut_off else {}
     tags = {name: metadata.get(name) or tag for name, tag in vars(recording.tags).items()}
+    user_tags = user_tags_entry(name for name in tags if metadata.get(name))
     return NewTrack(
         path=recording.file.path,
-        content_hash=recording.content_hash,
+        content_hash=recording.content.content_hash,
         n_bytes=recording.file.n_bytes,
         modified_ns=recording.file.modified_ns,
         duration_s=fingerprint.duration_s,
         n_segments=len(fingerprint.embeddings),
         n_clips=len(fingerprint.clip_embeddings),
         tags=type(recording.tags)(**tags),
-        metadata={key: value for key, value in metadata.items() if key not in tags} | cut_off,
+        metadata={key: value for key, value in metadata.items() if key not in tags}
+        | cut_off
+        | user_tags,
     )

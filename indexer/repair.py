@@ -11,7 +11,7 @@ from engine.audio.decode import Waveform
 from engine.config import IngestConfig
 from engine.errors import AstoundError, AudioError
 from engine.protocol import AudioFingerprinter
-from engine.records import NewTrack, StoredVectors, Track
+from engine.records import Content, NewTrack, StoredVectors, Track
 from engine.store.store import Store
 from engine.vectors.shard import write_shard
 from engine.vectors.storage import ShardStorage
@@ -176,8 +176,12 @@ class Repair:
         files = self._find_files(tracks)
         hashes = {track.content_hash for track in tracks.values()}
         rate, n_jobs = fingerprinter.sample_rate, self._config.n_jobs
+
+        def is_wanted(content: Content) -> bool:
+            return not hashes.isdisjoint(content.hashes)
+
         try:
-            with DecoderPool(list(files.values()), rate, n_jobs, hashes.__contains__) as recordings:
+            with DecoderPool(list(files.values()), rate, n_jobs, is_wanted) as recordings:
                 numbered = enumerate(zip(files, recordings, strict=True), 1)
                 for n_done, (track_id, recording) in numbered:
                     self._fingerprint(track_id, tracks[track_id], recording, fingerprinter)
@@ -242,7 +246,7 @@ def _blocks(recording: Recording | AudioError, track: NewTrack) -> Iterator[Wave
     """Return the audio of a track; AudioError if its file is unreadable or has changed."""
     if isinstance(recording, AudioError):
         raise recording
-    if recording.content_hash == track.content_hash and recording.blocks is not None:
+    if track.content_hash in recording.content.hashes and recording.blocks is not None:
         return recording.blocks
     for _ in recording.blocks or ():  # decoded because another track has this content
         pass

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import av
+import mutagen
+import mutagen.id3
 import numpy as np
 import pytest
 import soundfile
@@ -91,6 +93,19 @@ def write_wav(path: Path, waveform: Waveform, sample_rate: int, subtype: str = "
     """Write a WAV file of any `subtype` that libsndfile knows, and return its path."""
     soundfile.write(os.fsencode(path), waveform, sample_rate, subtype=subtype, format="WAV")
     return path
+
+
+def write_tags(path: Path, **tags: str) -> None:
+    """Write a title or an artist into a WAV or AIFF file; its time of change is another one."""
+    file = mutagen.File(path)
+    if file.tags is None:
+        file.add_tags()
+    for name, text in tags.items():
+        frame = {"title": "TIT2", "artist": "TPE1"}[name]
+        file.tags.setall(frame, [mutagen.id3.Frames[frame](3, [text])])
+    later_ns = path.stat().st_mtime_ns + 10**9
+    file.save()
+    os.utime(path, ns=(later_ns, later_ns))
 
 
 def stereo(waveform: Waveform) -> Waveform:
@@ -192,6 +207,20 @@ def write_streams(
     return path
 
 
+def remux(given: Path, path: Path, **options: str) -> Path:
+    """Copy the sound of a file to another container, and return its path."""
+    with (
+        av.open(os.fspath(given)) as source,
+        av.open(os.fspath(path), "w", options=options) as made,
+    ):
+        stream = made.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(audio=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                made.mux(packet)
+    return path
+
+
 def _add_sound(
     container: av.container.OutputContainer, codec: str, sample_rate: int
 ) -> av.AudioStream:
@@ -276,15 +305,7 @@ def _with_bytes(name: str, content: bytes) -> Callable[[Path], Path]:
 def _streamable_mp4(folder: Path) -> Path:
     """Cut an MP4 file that begins with its table of contents."""
     whole = write_audio(folder / "whole.mp4", cached_tune(1, 10.0, 22050), 22050)
-    path = folder / "streamable.mp4"
-    faststart = {"movflags": "faststart"}
-    with av.open(str(whole)) as given, av.open(str(path), "w", options=faststart) as taken:
-        sound = taken.add_stream_from_template(given.streams.audio[0])
-        for packet in given.demux(audio=0):
-            if packet.dts is not None:
-                packet.stream = sound
-                taken.mux(packet)
-    return cut(path)
+    return cut(remux(whole, folder / "streamable.mp4", movflags="faststart"))
 
 
 def _folder(folder: Path) -> Path:

@@ -25,7 +25,7 @@ import numpy as np
 from engine.audio.mix import Waveform
 from engine.audio.report import ReadReport
 from engine.errors import AudioError
-from engine.records import Tags
+from engine.records import Content, Tags
 
 
 class Decoder:
@@ -42,7 +42,7 @@ class Decoder:
         if self._child is None:
             self._child = _start()
 
-    def inspect(self, path: str) -> tuple[str, Tags]:
+    def inspect(self, path: str) -> tuple[Content, Tags]:
         """Read what identifies a file.
 
         Parameters
@@ -51,8 +51,7 @@ class Decoder:
 
         Returns
         -------
-        content_hash : str
-            SHA-256 of its bytes, hex.
+        content : Content
         tags : Tags
 
         Raises
@@ -61,7 +60,7 @@ class Decoder:
         """
         self._send(path, {"inspect": os.path.abspath(path)})
         answer = self._receive()
-        return answer["content_hash"], Tags(**answer["tags"])
+        return Content(**answer["content"]), Tags(**answer["tags"])
 
     def blocks(
         self, path: str, sample_rate: int, report: ReadReport | None = None, **options: Any

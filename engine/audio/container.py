@@ -11,6 +11,7 @@ from typing import BinaryIO
 from engine.audio.chunks import examine_au, examine_chunks
 from engine.audio.frames import find_frames
 from engine.audio.ogg import ogg_links
+from engine.audio.tag_blocks import end_of_first_tags, start_of_last_tags
 from engine.audio.view import Part, read_at
 
 # Bytes at the beginning that are searched for the first frame of an MP3 or AAC stream.
@@ -32,7 +33,7 @@ def inspect(file: BinaryIO) -> list[Part]:
         One, or one for each link of a chained Ogg file.
     """
     n_bytes = file.seek(0, io.SEEK_END)
-    start = _end_of_id3(file)
+    start = end_of_first_tags(file)
     head = read_at(file, start, 4096)
     known = _identify(head)
     if known is None:
@@ -40,22 +41,12 @@ def inspect(file: BinaryIO) -> list[Part]:
         if found is None:
             return [Part(0, n_bytes)]
         start, known = found[0], found[1]
-    part = Part(start, n_bytes, known)
+    end = start_of_last_tags(file, start, n_bytes) if known in _WITHOUT_SIZE else n_bytes
+    part = Part(start, end, known)
     if known == "ogg":
         return ogg_links(file, part)
     examine = _EXAMINERS.get(known)
     return [examine(file, part) if examine else part]
-
-
-def _end_of_id3(file: BinaryIO) -> int:
-    """Where the ID3v2 tags at the beginning end; FFmpeg need not unpack their pictures."""
-    end = 0
-    while (header := read_at(file, end, 10))[:3] == b"ID3" and len(header) == 10:
-        size = 0
-        for byte in header[6:10]:
-            size = size << 7 | byte & 0x7F
-        end += 10 + size + (10 if header[5] & 0x10 else 0)
-    return end
 
 
 # -- formats by their first bytes --------------------------------------------------------------
@@ -100,6 +91,8 @@ _FORMS = {
     b"FORM16SV": "iff",
 }
 _MP4_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"moof"}
+# Formats of frames alone, whose last one reaches to the end of the file, tags included.
+_WITHOUT_SIZE = {"aac", "ac3", "ape", "dts", "flac", "mp3", "mpc", "mpc8", "tak", "tta", "wv"}
 _TS_PACKETS = ((0, 188), (4, 192), (0, 204))  # where the first sync byte is, and their distance
 
 

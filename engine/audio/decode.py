@@ -88,7 +88,7 @@ def blocks(
         About a minute each; :func:`read` returns them concatenated.
     """
     report = ReadReport() if report is None else report
-    with _decoding(path), opened(path) as file:
+    with decoding(path), opened(path) as file:
         recording = Recording(file, path, sample_rate, stream)
         yield from amplified(recording, start_s, end_s, report)
 
@@ -129,8 +129,8 @@ def change_speed(waveform: Waveform, sample_rate: int, factor: float) -> Wavefor
 
 
 @contextmanager
-def _decoding(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Convert exceptions to AudioError."""
+def decoding(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Convert what opening and decoding a file raises to AudioError."""
     try:
         yield
     except AudioError:

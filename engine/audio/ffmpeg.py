@@ -124,6 +124,21 @@ class SoundStream:
         return [_described(one, number) for number, one in streams if number != self.number]
 
     @property
+    def codec(self) -> str:
+        """FFmpeg's name of the codec, whatever decodes it."""
+        return self._stream.codec_context.codec.canonical_name
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz, as the header states it."""
+        return self._stream.sample_rate
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels, as the header states it."""
+        return self._stream.codec_context.layout.nb_channels
+
+    @property
     def is_fine(self) -> bool:
         """Whether samples have more than 16 bits; lossy codecs have less."""
         codec = self._stream.codec_context
@@ -140,6 +155,13 @@ class SoundStream:
         if stream.duration and stream.time_base:
             ends.append((self._start_s or 0.0) + float(stream.duration * stream.time_base))
         return min(ends)
+
+    def packets(self) -> Iterator[bytes]:
+        """Read the undecoded packets, as they are in any container."""
+        is_aac = self.codec == "aac"
+        for packet in self._packets():
+            content = b"" if packet is None else bytes(packet)
+            yield _without_adts(content) if is_aac else content
 
     def runs(self) -> Iterator[Run]:
         """Decode the stream."""
@@ -295,6 +317,13 @@ def _described(stream: av.AudioStream, number: int) -> str:
         codec.name if codec else "unknown codec",
     ]
     return f"{number} ({', '.join(one[:40] for one in details if one and one != 'und')})"
+
+
+def _without_adts(packet: bytes) -> bytes:
+    """Remove the header that frames of AAC have where there is no container."""
+    if packet[:1] != b"\xff" or packet[1] & 0xF6 != 0xF0:  # no frame without one begins so
+        return packet
+    return packet[7 if packet[1] & 1 else 9 :]
 
 
 def _run_and_format(placed: Placed[av.AudioFrame]) -> tuple[int, str, str, int]:

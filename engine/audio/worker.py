@@ -16,6 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from engine.audio import decode
+from engine.audio.content import audio_hash
 from engine.audio.report import ReadReport
 from engine.audio.tags import read_tags
 from engine.errors import AstoundError, AudioError
@@ -55,11 +56,12 @@ def _write(pipe: IO[bytes], message: dict[str, Any], samples: bytes = b"") -> No
 def _inspect(path: str, answers: IO[bytes]) -> None:
     _limit_processor_time(_allowed_s(path))
     with open(path, "rb") as file:
-        content_hash = hashlib.file_digest(file, "sha256").hexdigest()
+        file_hash = hashlib.file_digest(file, "sha256").hexdigest()
+    content = {"content_hash": audio_hash(path) or file_hash, "file_hash": file_hash}
     _limit_processor_time(_CPU_S_FOR_TAGS)
     with _little_memory(_MEMORY_FOR_TAGS_BYTES):
         tags = read_tags(path)
-    _write(answers, {"content_hash": content_hash, "tags": asdict(tags)})
+    _write(answers, {"content": content, "tags": asdict(tags)})
 
 
 def _decode(path: str, answers: IO[bytes], sample_rate: int, **options: Any) -> None:

@@ -11,7 +11,17 @@ import sqlalchemy as sa
 from sqlalchemy.orm import InstrumentedAttribute
 
 from engine.errors import DuplicateTrackError, StoreError, TrackNotFoundError, printable
-from engine.records import NewTrack, Placement, Rows, Tags, Track, WrittenShard
+from engine.records import (
+    RESERVED_PREFIX,
+    USER_TAGS_KEY,
+    NewTrack,
+    Placement,
+    Rows,
+    Tags,
+    Track,
+    WrittenShard,
+    user_tags_entry,
+)
 from engine.store.connection import Connection
 from engine.store.tables import MetadataRow, SettingRow, ShardRow, TrackRow
 
@@ -152,6 +162,42 @@ def put_metadata(connection: Connection, track_id: int, metadata: Mapping[str, s
     insert(connection, MetadataRow, _metadata_rows(track_id, metadata))
 
 
+def refresh_tags(connection: Connection, track_id: int, tags: Tags) -> None:
+    """Update the tags of a track to those that its file has, except those that the user set."""
+    own = _user_tags(connection, track_id)
+    values = {name: clean(tag) for name, tag in vars(tags).items() if tag and name not in own}
+    update_track(connection, track_id, values)
+
+
+def _user_tags(connection: Connection, track_id: int) -> set[str]:
+    """Read the names of the tags that the user set."""
+    query = sa.select(MetadataRow.value).where(
+        MetadataRow.track_id == track_id, MetadataRow.key == USER_TAGS_KEY
+    )
+    return set((connection.scalar(query) or "").split())
+
+
+def add_user_tags(connection: Connection, track_id: int, names: Collection[str]) -> None:
+    """Note that the user set some tags."""
+    if names:
+        joined = _user_tags(connection, track_id).union(names)
+        put_metadata(connection, track_id, user_tags_entry(joined))
+
+
+def adopt_hash(connection: Connection, track_id: int, content_hash: str, tags: Tags) -> None:
+    """Replace the hash that an older catalog has of a track's file, unless another track has it.
+
+    The file has not changed, so that the user set those tags that differ from the file's.
+    """
+    taken = among(connection, TrackRow.content_hash, [content_hash])
+    query = sa.select(*(getattr(TrackRow, name) for name in _TAGS)).where(TrackRow.id == track_id)
+    stored = connection.execute(query).mappings().first()
+    if stored and not taken:
+        differing = [name for name in _TAGS if stored[name] != clean(getattr(tags, name) or "")]
+        add_user_tags(connection, track_id, differing)
+        update_track(connection, track_id, {"content_hash": content_hash})
+
+
 def delete_tracks(connection: Connection, ids: Iterable[int]) -> int:
     """Delete tracks and return their number; TrackNotFoundError if one does not exist."""
     unique = ordered(ids)
@@ -163,7 +209,8 @@ def delete_tracks(connection: Connection, ids: Iterable[int]) -> int:
 
 def tracks_where(connection: Connection, condition: sa.ColumnElement[bool]) -> list[Track]:
     """Read the tracks that fulfil a condition, ordered by id."""
-    metadata = metadata_where(connection, condition)
+    shown = sa.not_(MetadataRow.key.startswith(RESERVED_PREFIX))
+    metadata = metadata_where(connection, condition & shown)
     rows = connection.execute(sa.select(*_TRACK_COLUMNS).where(condition).order_by(TrackRow.id))
     return [Track(**row, metadata=metadata.get(row["id"], {})) for row in rows.mappings()]
 

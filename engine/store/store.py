@@ -14,7 +14,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from engine.errors import ConfigError, SchemaError, StoreError, TrackNotFoundError, printable
-from engine.records import NewTrack, Placement, Track, WrittenShard
+from engine.records import NewTrack, Placement, Tags, Track, WrittenShard, require_free_keys
 from engine.store import queries
 from engine.store.connection import Connection, Engine, connect, schema, translated
 from engine.store.lock import write_lock
@@ -346,17 +346,36 @@ class Store:
             )
             return {path: (track, n_bytes, at_ns) for path, track, n_bytes, at_ns in rows}
 
-    def id_by_hash(self, content_hash: str) -> int | None:
-        """Return the id of the track with this content, or None."""
+    def id_by_hash(self, *hashes: str) -> int | None:
+        """Return the id of the track with the first of some content hashes that has one."""
+        query = sa.select(TrackRow.content_hash, TrackRow.id)
         with self._reading() as connection:
-            return connection.scalar(
-                sa.select(TrackRow.id).where(TrackRow.content_hash == content_hash)
-            )
+            rows = connection.execute(query.where(TrackRow.content_hash.in_(hashes)))
+            found = {content_hash: track_id for content_hash, track_id in rows}
+        return next((found[one] for one in hashes if one in found), None)
 
     def update_file(
-        self, track_id: int, *, n_bytes: int, modified_ns: int, path: str | None = None
+        self,
+        track_id: int,
+        *,
+        n_bytes: int,
+        modified_ns: int,
+        path: str | None = None,
+        content_hash: str | None = None,
+        tags: Tags | None = None,
     ) -> None:
-        """Update the file of a track that was touched or moved without a change of content.
+        """Update the file of a track that was touched, tagged or moved with the same sound.
+
+        Parameters
+        ----------
+        track_id : int
+        n_bytes, modified_ns : int
+        path : str, optional
+        content_hash : str, optional
+            Replaces the hash of an older catalog, unless another track has it.
+        tags : Tags, optional
+            Those of the file. They replace the stored ones, except those that the user set; a
+            stored tag that the file lacks is kept.
 
         Raises
         ------
@@ -369,6 +388,10 @@ class Store:
             queries.update_track(
                 connection, track_id, {**values, **({"path": path} if path else {})}
             )
+            if tags and content_hash:
+                queries.adopt_hash(connection, track_id, content_hash, tags)
+            if tags:
+                queries.refresh_tags(connection, track_id, tags)
 
     def update(  # noqa: PLR0913 - one for each thing that may change
         self,
@@ -387,23 +410,28 @@ class Store:
         ----------
         track_id : int
         title, artist, album, isrc : str, optional
-            Empty text removes the value.
+            Empty text removes the value. Tags of the file do not replace it later.
         path : str, optional
         metadata : mapping, optional
             Keys to set; a key with an empty value is removed.
 
         Raises
         ------
+        ConfigError
+            A key is reserved.
         TrackNotFoundError
         StoreError
             `path` belongs to another track.
         """
         tags = {"title": title, "artist": artist, "album": album, "isrc": isrc}
         values = {key: queries.clean(value) for key, value in tags.items() if value is not None}
+        names = list(values)
         if path:
             values["path"] = path
+        require_free_keys(metadata or {})
         with self._writing() as connection:
             queries.update_track(connection, track_id, values)
+            queries.add_user_tags(connection, track_id, names)
             queries.put_metadata(connection, track_id, metadata or {})
 
     def delete(self, ids: Iterable[int]) -> int:

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from engine.errors import AudioError
+from engine.records import Content
 from indexer.decoder_pool import BLOCKS_AHEAD, DecoderPool, Recording
 from indexer.discover import FoundFile
 from tests.audio_files import write_wav
@@ -19,7 +20,7 @@ RATE = 1000  # a minute, which is one block, is small, and still larger than a p
 BLOCK_BYTES = 60 * RATE * 4
 
 
-def want_all(content_hash: str) -> bool:
+def want_all(content: Content) -> bool:
     return True
 
 
@@ -86,8 +87,8 @@ def test_unwanted_content_is_not_decoded(tmp_path: Path) -> None:
     files = [file(tmp_path / "broken.wav"), write_noise(tmp_path / "good.wav", 2)]
     asked = []
 
-    def wanted(content_hash: str) -> bool:
-        asked.append(content_hash)
+    def wanted(content: Content) -> bool:
+        asked.append(content)
         return len(asked) > 1
 
     with DecoderPool(files, RATE, 1, wanted) as decoders:
@@ -96,15 +97,15 @@ def test_unwanted_content_is_not_decoded(tmp_path: Path) -> None:
         assert isinstance(good, Recording)
         assert unwanted.blocks is None
         assert outcome(good) == ("good.wav", 2000)
-    assert asked == [unwanted.content_hash, good.content_hash]
+    assert asked == [unwanted.content, good.content]
 
 
 def test_error_in_is_wanted_fails_one_file_only(tmp_path: Path) -> None:
     files = [write_noise(tmp_path / f"{i}.wav", i + 1) for i in range(3)]
     asked = []
 
-    def wanted(content_hash: str) -> bool:
-        asked.append(content_hash)
+    def wanted(content: Content) -> bool:
+        asked.append(content)
         if len(asked) == 2:
             raise RuntimeError("the database is gone")
         return True

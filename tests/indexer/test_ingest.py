@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,8 +13,17 @@ import pytest
 import astound
 from astound.catalog import Catalog
 from engine.config import IngestConfig
+from engine.store import queries
 from indexer.report import Added, IngestReport, Skipped
-from tests.audio_files import BROKEN_FILES, ODD_FILES, cached_tune, write_audio, write_wav
+from tests.audio_files import (
+    BROKEN_FILES,
+    ODD_FILES,
+    cached_tune,
+    remux,
+    write_audio,
+    write_tags,
+    write_wav,
+)
 
 RATE = 8000
 TUNE_S = 6.0
@@ -190,6 +200,86 @@ def test_moved_file_keeps_its_track(full: Catalog, music: Path, tmp_path: Path) 
     assert full.track(str(moved)).id == 2
     assert found(full, 1) == "moved.wav"
     assert full.add(moved, config=ONE_JOB).skipped == [Skipped(str(moved), 2)]  # at sight
+
+
+def test_tagged_and_moved_file_keeps_its_track_and_what_the_user_noted(
+    full: Catalog, music: Path, tmp_path: Path
+) -> None:
+    full.update(2, artist="By hand", metadata={"mood": "calm"})
+    write_tags(music / "1.wav", title="First", artist="By the file")
+    assert names(full.add(music, config=ONE_JOB)) == ([], ["0.wav", "2.wav", "1.wav"], [])
+    moved = (music / "1.wav").rename(tmp_path / "moved.wav")
+    write_tags(moved, title="Second")
+    assert full.add(moved, config=ONE_JOB).skipped == [Skipped(str(moved), 2)]
+    track = full.track(str(moved))
+    assert (track.id, track.title, track.artist) == (2, "Second", "By hand")
+    assert track.metadata == {"mood": "calm"}
+    assert found(full, 1) == "moved.wav"
+    assert full.stats().n_shards == 1
+
+
+def test_tagged_copy_does_not_change_the_track(full: Catalog, music: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copy(music / "1.wav", tmp_path / "copy.wav"))
+    write_tags(copy, title="Copy")
+    assert full.add(copy, config=ONE_JOB).skipped == [Skipped(str(copy), 2)]
+    assert full.track(2).title is None
+    assert full.track(2).path == str(music / "1.wav")
+
+
+def test_tags_of_the_metadata_are_the_users(catalog: Catalog, music: Path) -> None:
+    path = music / "0.wav"
+    write_tags(path, title="By the file", artist="By the file")
+    catalog.add(path, metadata={str(path): {"title": "By hand"}}, config=ONE_JOB)
+    write_tags(path, title="Later", artist="Later")
+    catalog.add(path, config=ONE_JOB)
+    (track,) = catalog.tracks()
+    assert (track.title, track.artist, track.metadata) == ("By hand", "Later", {})
+
+
+def test_same_sound_in_two_containers_is_one_track(catalog: Catalog, tmp_path: Path) -> None:
+    music = write_audio(tmp_path / "a.flac", cached_tune(0, TUNE_S, 22050), 22050)
+    copy = remux(music, tmp_path / "b.mka")
+    report = catalog.add([music, copy], config=ONE_JOB)
+    assert names(report) == (["a.flac"], ["b.mka"], [])
+
+
+def older(catalog: Catalog) -> None:
+    """Give all tracks the hashes that older catalogs have: those of the files."""
+    with catalog._store._writing() as connection:
+        for track in catalog.tracks():
+            file_hash = hashlib.sha256(Path(track.path).read_bytes()).hexdigest()
+            queries.update_track(connection, track.id, {"content_hash": file_hash})
+
+
+def test_file_of_an_older_catalog_is_found_by_its_bytes_and_then_by_its_sound(
+    full: Catalog, music: Path
+) -> None:
+    path = music / "1.wav"
+    by_sound = full.track(2).content_hash
+    older(full)
+    assert full.track(2).content_hash != by_sound
+    full.update(2, title="By hand")
+    set_modified(path, 1_000_000_000)
+    assert full.add(path, config=ONE_JOB).skipped == [Skipped(str(path), 2)]
+    assert full.track(2).content_hash == by_sound
+    write_tags(path, title="By the file", artist="By the file")
+    assert full.add(path, config=ONE_JOB).skipped == [Skipped(str(path), 2)]
+    assert (full.track(2).title, full.track(2).artist) == ("By hand", "By the file")
+
+
+def test_copies_in_an_older_catalog_stay_two_tracks(
+    full: Catalog, music: Path, tmp_path: Path
+) -> None:
+    tagged = Path(shutil.copy(music / "1.wav", tmp_path / "tagged.wav"))
+    older(full)
+    write_tags(tagged, title="Tagged")
+    assert names(full.add(tagged, config=ONE_JOB)) == (["tagged.wav"], [], [])
+    for path in (music / "1.wav", tagged):
+        set_modified(path, 1_000_000_000)
+        track_id = full.track(str(path)).id
+        for _ in range(2):
+            assert full.add(path, config=ONE_JOB).skipped == [Skipped(str(path), track_id)]
+    assert len(full.tracks()) == 4
 
 
 def test_deleted_track_can_be_added_again(full: Catalog, music: Path) -> None:

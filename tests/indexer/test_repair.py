@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -11,7 +12,8 @@ import pytest
 from astound.catalog import Catalog
 from engine.config import IngestConfig
 from engine.errors import RecipeMismatchError, StoreError
-from tests.audio_files import cached_tune, write_wav
+from engine.store import queries
+from tests.audio_files import cached_tune, write_tags, write_wav
 from tests.catalogs import (
     N_TUNES,
     ONE_A_SHARD,
@@ -99,6 +101,28 @@ def test_tracks_of_a_damaged_shard_are_fingerprinted_again(catalog: Catalog, nam
     assert {path: path.read_bytes() for path in healthy.iterdir()} == bytes_before
     assert shards_on_disk(catalog) == set(catalog._store.shard_names())
     assert [found(catalog, number) for number in NUMBERS] == [f"{n}.wav" for n in NUMBERS]
+
+
+def _by_bytes(catalog: Catalog, path: Path) -> None:
+    """Give the track of a file the hash that an older catalog has."""
+    file_hash = hashlib.sha256(path.read_bytes()).hexdigest()
+    with catalog._store._writing() as connection:
+        queries.update_track(connection, 1, {"content_hash": file_hash})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda catalog, path: write_tags(path, title="Tagged"), _by_bytes],
+    ids=["tagged", "of an older catalog"],
+)
+def test_track_is_repaired_from_its_file_by_sound_or_by_bytes(
+    catalog: Catalog, music: Path, change: Callable[[Catalog, Path], None]
+) -> None:
+    change(catalog, music / "0.wav")
+    shutil.rmtree(shard_of(catalog, 1))
+    report = catalog.repair()
+    assert ([track.id for track in report.repaired], report.removed) == ([1, 2], [])
+    assert found(catalog, 0) == "0.wav"
 
 
 def test_catalog_in_postgres_is_repaired(tmp_path: Path, tunes: Path, postgres: str) -> None:

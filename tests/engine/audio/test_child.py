@@ -10,10 +10,11 @@ import pytest
 
 from engine.audio import child
 from engine.audio.child import Decoder
+from engine.audio.content import audio_hash
 from engine.audio.decode import read
 from engine.audio.report import ReadReport
 from engine.errors import AudioError
-from engine.records import Tags
+from engine.records import Content, Tags
 from tests.audio_files import Waveform, cached_tune, write_audio, write_wav
 
 RATE = 1000  # a minute, which is one block, is small, and still larger than a pipe
@@ -54,11 +55,12 @@ def test_decoder_returns_the_same_samples_as_reading(
     suffix: str, rate: int, tmp_path: Path, decoder: Decoder
 ) -> None:
     path = write_audio(tmp_path / f"tune{suffix}", cached_tune(1, 3.0, rate), rate)
-    content_hash, tags = decoder.inspect(str(path))
+    content, tags = decoder.inspect(str(path))
     waveform = decode(decoder, path)
     assert waveform.dtype == np.float32
     assert np.array_equal(waveform, read(path, 8000))
-    assert content_hash == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert content.content_hash == audio_hash(path)
+    assert content.file_hash == hashlib.sha256(path.read_bytes()).hexdigest()
     assert tags == Tags()
 
 
@@ -88,8 +90,9 @@ def test_inspected_file_is_not_decoded(tmp_path: Path, decoder: Decoder) -> None
     broken, good = tmp_path / "broken.wav", tmp_path / "good.wav"
     broken.write_bytes(b"not audio")
     write_wav(good, cached_tune(1, 2.0), 8000)
-    content_hash, _ = decoder.inspect(str(broken))
-    assert content_hash == hashlib.sha256(b"not audio").hexdigest()
+    content, _ = decoder.inspect(str(broken))
+    file_hash = hashlib.sha256(b"not audio").hexdigest()
+    assert content == Content(content_hash=file_hash, file_hash=file_hash)
     assert len(decode(decoder, good)) == 16000
 
 

@@ -20,7 +20,7 @@ from engine.errors import (
     StoreError,
     TrackNotFoundError,
 )
-from engine.records import NewTrack, Placement, Rows, Tags, WrittenShard
+from engine.records import USER_TAGS_KEY, NewTrack, Placement, Rows, Tags, WrittenShard
 from engine.store.store import Stats, Store, StoredShard
 from tests.databases import written_shard
 
@@ -193,9 +193,8 @@ def test_tracks_can_be_read_as_they_were_added(store: Store) -> None:
     ids = add(store, *range(1, 2500))
     store.update(ids[0], title="")
     found = store.new_tracks([*ids, 99999])
-    assert found == {
-        i: new_track(n, tags=Tags()) if n == 1 else new_track(n) for n, i in enumerate(ids, 1)
-    }
+    changed = new_track(1, tags=Tags(), metadata={"genre": "g1", USER_TAGS_KEY: "title"})
+    assert found == {i: changed if n == 1 else new_track(n) for n, i in enumerate(ids, 1)}
 
 
 def test_known_hashes_and_taken_paths_are_those_of_tracks(store: Store) -> None:
@@ -227,6 +226,12 @@ def test_content_is_found_by_its_hash(store: Store) -> None:
     _, second = add(store, 1, 2)
     assert store.id_by_hash(f"{2:064x}") == second
     assert store.id_by_hash("f" * 64) is None
+
+
+def test_first_hash_that_a_track_has_is_found(store: Store) -> None:
+    first, second = add(store, 1, 2)
+    assert store.id_by_hash(f"{2:064x}", f"{1:064x}") == second
+    assert store.id_by_hash("f" * 64, f"{1:064x}") == first
 
 
 # -- changing ------------------------------------------------------------------------------------
@@ -270,6 +275,52 @@ def test_update_file_stores_size_time_and_path(store: Store) -> None:
     assert store.known_files() == {"/music/1.ogg": (track_id, 5, 6)}
     store.update_file(track_id, n_bytes=5, modified_ns=7, path="/new/1.ogg")
     assert store.known_files() == {"/new/1.ogg": (track_id, 5, 7)}
+
+
+def test_tags_of_the_file_replace_those_that_the_user_did_not_set(store: Store) -> None:
+    first, second = add(store, 1, 2)
+    store.update(first, artist="Someone", isrc="")
+    tags = Tags(title="New", artist="Somebody else", isrc="GBAYE0601498")
+    store.update_file(first, n_bytes=5, modified_ns=6, tags=tags)
+    track = store.track(first)
+    assert (track.title, track.artist, track.isrc) == ("New", "Someone", None)
+    assert store.track(second).title == "Title 2"
+
+
+def test_tag_that_the_file_lacks_is_kept(store: Store) -> None:
+    (track_id,) = add(store, 1)
+    store.update_file(track_id, n_bytes=5, modified_ns=6, tags=Tags(album="Album"))
+    track = store.track(track_id)
+    assert (track.title, track.album) == ("Title 1", "Album")
+
+
+def test_tags_of_the_user_are_those_that_differ_when_a_hash_is_replaced(store: Store) -> None:
+    (track_id,) = add(store, 1)
+    store.update_file(
+        track_id, n_bytes=5, modified_ns=6, content_hash="new", tags=Tags(title="By the file")
+    )
+    assert store.id_by_hash("new") == track_id
+    store.update_file(track_id, n_bytes=5, modified_ns=6, tags=Tags(title="Again"))
+    assert store.track(track_id).title == "Title 1"
+
+
+def test_hash_of_another_track_is_not_taken(store: Store) -> None:
+    first, _ = add(store, 1, 2)
+    store.update_file(
+        first, n_bytes=5, modified_ns=6, content_hash=f"{2:064x}", tags=Tags(title="New")
+    )
+    assert [track.content_hash for track in store.tracks()] == [f"{1:064x}", f"{2:064x}"]
+    assert store.track(first).title == "New"
+
+
+def test_reserved_metadata_are_hidden_and_cannot_be_set(store: Store) -> None:
+    (track_id,) = add(store, 1)
+    store.update(track_id, title="x")
+    assert store.track(track_id).metadata == {"genre": "g1"}
+    assert store.new_tracks([track_id])[track_id].metadata[USER_TAGS_KEY] == "title"
+    with pytest.raises(ConfigError, match="reserved"):
+        store.update(track_id, metadata={"mood": "calm", USER_TAGS_KEY: ""})
+    assert store.track(track_id).metadata == {"genre": "g1"}
 
 
 # -- deleting ------------------------------------------------------------------------------------

@@ -1,0 +1,45 @@
+"""What identifies a recording: its undecoded sound, whatever its tags and its container are."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import suppress
+
+import av.error
+
+from engine.audio.container import inspect
+from engine.audio.decode import decoding
+from engine.audio.ffmpeg import open_stream
+from engine.audio.opening import opened
+from engine.audio.view import View
+from engine.errors import AudioError
+
+
+def audio_hash(path: str | os.PathLike[str]) -> str | None:
+    """Hash the packets of a file's default sound stream.
+
+    A file keeps its hash when its tags or pictures change, and when its sound is copied to another
+    container. Headers do not count: those of Vorbis and Opus contain the tags.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    str or None
+        SHA-256 of codec, sample rate, channels and packets, hex; None if no packet can be read.
+    """
+    digest, n_bytes = hashlib.sha256(), 0
+    with suppress(AudioError), decoding(path), opened(path) as file:
+        for part in inspect(file):
+            with (
+                suppress(AudioError, av.error.FFmpegError),  # the other parts count, as in decoding
+                open_stream(View(file, part), part, path, None) as sound,
+            ):
+                digest.update(f"{sound.codec} {sound.sample_rate} {sound.n_channels}\n".encode())
+                for packet in sound.packets():
+                    digest.update(packet)
+                    n_bytes += len(packet)
+    return digest.hexdigest() if n_bytes else None
