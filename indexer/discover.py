@@ -6,25 +6,10 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from engine.audio.decode import EXTENSIONS
+from engine.audio.walk import audio_files
 from engine.errors import printable
 from indexer.report import Failure
-
-# What macOS, Windows and network storage put beside music: copies of metadata, and waste baskets.
-_SYSTEM_FOLDERS = {
-    "__macosx",
-    ".appledouble",
-    ".trash",
-    ".trashes",
-    "@eadir",
-    "#recycle",
-    "$recycle.bin",
-    "system volume information",
-    "lost+found",
-}
-_APPLE_DOUBLE = "._"  # begins the name of a file's metadata, which has the file's extension
 
 
 @dataclass(frozen=True)
@@ -49,9 +34,8 @@ def discover(paths: Iterable[str | os.PathLike[str]]) -> Iterator[FoundFile | Fa
     Parameters
     ----------
     paths : iterable of path-like
-        A file is accepted whatever its name. A folder is searched recursively for files with an
-        extension of audio or video, sorted by name, without what operating systems put there:
-        ``._*``, waste baskets and the like.
+        A file is accepted whatever its name. A folder is searched with
+        :func:`engine.audio.walk.audio_files`.
 
     Yields
     ------
@@ -74,14 +58,7 @@ def _expand(path: str) -> Iterator[str | Failure]:
         yield path
         return
     failures: list[Failure] = []
-    for folder, subfolders, names in os.walk(
-        path, onerror=lambda error: failures.append(_failure(error))
-    ):
-        subfolders[:] = sorted(name for name in subfolders if name.lower() not in _SYSTEM_FOLDERS)
-        for name in sorted(names):
-            is_audio = Path(name).suffix[1:].lower() in EXTENSIONS
-            if is_audio and not name.startswith(_APPLE_DOUBLE):
-                yield os.path.join(folder, name)
+    yield from audio_files(path, lambda error: failures.append(_failure(error)))
     yield from failures
 
 

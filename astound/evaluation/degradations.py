@@ -12,6 +12,7 @@ import torch
 
 from engine.audio import decode
 from engine.audio.decode import Waveform
+from engine.audio.walk import audio_files
 from engine.errors import AudioError, ConfigError
 from training.augment import degrade, tempo
 from training.augment.config import AugmentConfig
@@ -185,7 +186,7 @@ def _only(**changes: Any) -> AugmentConfig:
 
 
 def _pool(folder: Path, sample_rate: int, seed: int) -> AudioPool:
-    paths = sorted(p for p in folder.rglob("*") if p.suffix[1:].lower() in decode.EXTENSIONS)
+    paths = sorted(map(Path, audio_files(folder)))
     recordings = []
     for i in np.random.default_rng(seed).permutation(len(paths))[:_MAX_FILES]:
         try:

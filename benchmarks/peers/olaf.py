@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.peers.peer import About, Answer
 from benchmarks.runs.program import Program, ProgramError
-from engine.audio.decode import EXTENSIONS
+from engine.audio.walk import EXTENSIONS
 
 _HOME = "home"
 _OLAF = Program(

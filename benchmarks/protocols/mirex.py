@@ -22,7 +22,7 @@ from benchmarks.reports import report
 from benchmarks.runs import catalogs
 from benchmarks.runs.journal import Journal, collect_outcomes
 from benchmarks.runs.provenance import code_id, digest, provenance
-from engine.audio import decode
+from engine.audio.walk import has_extension
 from engine.errors import ConfigError
 
 _MODULES = ("protocols/mirex", "metrics/outcomes")
@@ -126,8 +126,7 @@ def read_list(path: Path) -> dict[str, str]:
 
 def _name(file: str) -> str:
     name = Path(file.strip())
-    is_audio = name.suffix[1:].lower() in decode.EXTENSIONS
-    return name.stem if is_audio else name.name
+    return name.stem if has_extension(name) else name.name
 
 
 def _by_name(paths: Sequence[Path]) -> dict[str, Path]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.queries.conditions import NOISE, ROOMS, SoundSources
-from engine.audio import decode
+from engine.audio import decode, walk
 from engine.errors import AudioError
 
 Waveform = NDArray[np.float32]
@@ -73,11 +73,11 @@ def generator(seed: int, *names: str) -> np.random.Generator:
 def audio_files(folders: Iterable[Path]) -> list[Path]:
     """List the audio files below folders, resolved, sorted and without repeats."""
     files = (
-        file for folder in folders for file in (folder.rglob("*") if folder.is_dir() else [folder])
+        Path(file)
+        for folder in folders
+        for file in (walk.audio_files(folder) if folder.is_dir() else [folder])
     )
-    return sorted(
-        {f.resolve() for f in files if f.is_file() and f.suffix[1:].lower() in decode.EXTENSIONS}
-    )
+    return sorted({file.resolve() for file in files if file.is_file() and walk.has_extension(file)})
 
 
 def hold_out(paths: Sequence[Path], share: float, seed: int) -> tuple[list[Path], list[Path]]:

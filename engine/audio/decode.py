@@ -21,16 +21,6 @@ from engine.audio.recording import Recording, amplified, resampled
 from engine.audio.report import ReadReport
 from engine.errors import AudioError
 
-EXTENSIONS = frozenset(
-    (
-        *("3g2", "3gp", "aac", "ac3", "aif", "aiff", "alac", "amr", "ape", "asf", "au", "avi"),
-        *("caf", "dts", "flac", "flv", "m4a", "m4b", "m4v", "mka", "mkv", "mov", "mp1", "mp2"),
-        *("mp3", "mp4", "mpc", "mpeg", "mpg", "oga", "ogg", "ogv", "opus", "ra", "rf64", "snd"),
-        *("spx", "tak", "ts", "tta", "w64", "wav", "webm", "wma", "wmv", "wv"),
-    )
-)
-"""File name extensions that a search in a folder accepts; an explicit path may have any."""
-
 
 def read(
     path: str | os.PathLike[str],

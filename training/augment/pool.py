@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.audio import decode
+from engine.audio.walk import audio_files
 from engine.errors import AudioError, ConfigError
 from engine.files import atomic_write
 
@@ -50,7 +51,7 @@ class AudioPool:
         """
         place = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:8]
         folder_cache = cache / f"{folder.name}-{place}-{sample_rate}"
-        paths = sorted(p for p in folder.rglob("*") if p.suffix[1:].lower() in decode.EXTENSIONS)
+        paths = sorted(map(Path, audio_files(folder)))
         if not paths:
             raise ConfigError("folder", f"{folder} has no audio files")
         folder_cache.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,8 @@ def tracks(tmp_path: Path) -> list[Path]:
 
 
 def test_audio_files_lists_nested_files_once(tracks: list[Path], tmp_path: Path) -> None:
-    (tmp_path / "cover.jpg").touch()
+    for name in ("cover.jpg", "._0.wav"):
+        (tmp_path / name).touch()
     (tmp_path / "more").mkdir()
     soundfile.write(tmp_path / "more" / "z.flac", white(1), RATE)
     found = datasets.audio_files([tmp_path, tmp_path / "more", tmp_path / "0.wav"])

@@ -21,6 +21,7 @@ def folder(tmp_path: Path) -> Path:
     write_wav(path / "a.wav", cached_tune(1, 1.0), RATE, "FLOAT")
     write_wav(path / "below" / "c.wav", cached_tune(3, 0.5), RATE, "FLOAT")
     (path / "notes.txt").write_text("no audio")
+    (path / "._a.wav").write_bytes(b"metadata")
     return path
 
 
