@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import AudioError
+from engine.errors import AudioError, AudioTooShortError
 from engine.records import Entry, QueryResult, Timeline
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ def identify(catalog: Catalog, path: str, **options: Any) -> QueryResult:
     try:
         return catalog.query(path, **options)
     except AudioError as error:
-        return QueryResult(query=path, status="error", error=_error_object(error))
+        duration_s, made = _known_duration_s(error), _error_object(error)
+        return QueryResult(query=path, status="error", duration_s=duration_s, error=made)
 
 
 def timeline(
@@ -55,7 +56,12 @@ def timeline(
     try:
         return catalog.scan(path, on_entry=collect, **options)
     except AudioError as error:
-        return Timeline(recording=path, entries=tuple(entries), error=_error_object(error))
+        duration_s, made = _known_duration_s(error), _error_object(error)
+        return Timeline(recording=path, duration_s=duration_s, entries=tuple(entries), error=made)
+
+
+def _known_duration_s(error: AudioError) -> float | None:
+    return round(error.duration_s, 3) if isinstance(error, AudioTooShortError) else None
 
 
 def _error_object(error: AudioError) -> dict[str, str]:

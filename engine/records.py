@@ -549,7 +549,8 @@ class QueryResult:
     query : str
         The path as passed, or "array".
     status : {"match", "no_match", "error"}
-    duration_s : float
+    duration_s : float or None
+        None if an error left it unknown.
     matches : tuple of Match
         Best first; empty unless status is "match".
     warnings : tuple of str
@@ -563,7 +564,7 @@ class QueryResult:
 
     query: str
     status: Literal["match", "no_match", "error"]
-    duration_s: float = 0.0
+    duration_s: float | None = None
     matches: tuple[Match, ...] = ()
     warnings: tuple[str, ...] = ()
     timings_ms: Mapping[str, float] = field(default_factory=dict)
@@ -629,8 +630,8 @@ class Timeline:
         The path as passed, or "array".
     start_s : float
         Where in the recording the scan began.
-    duration_s : float
-        Seconds that were scanned from there.
+    duration_s : float or None
+        Seconds that were scanned from there; None if an error left them unknown.
     entries : tuple of Entry
         By their start. They may overlap, and a track may occur again.
     error : mapping or None
@@ -641,7 +642,7 @@ class Timeline:
 
     recording: str
     start_s: float = 0.0
-    duration_s: float = 0.0
+    duration_s: float | None = None
     entries: tuple[Entry, ...] = ()
     error: Mapping[str, Any] | None = None
     warnings: tuple[str, ...] = ()
@@ -650,9 +651,11 @@ class Timeline:
     def gaps(self) -> tuple[Gap, ...]:
         """Stretches of a second or more without any entry."""
         spans = sorted((entry.query_start_s, entry.query_end_s) for entry in self.entries)
-        scan_end_s = round(self.start_s + self.duration_s, 3)
+        if self.duration_s is not None:
+            scan_end_s = round(self.start_s + self.duration_s, 3)
+            spans.append((scan_end_s, scan_end_s))
         gaps, gap_start_s = [], self.start_s
-        for start_s, end_s in [*spans, (scan_end_s, scan_end_s)]:
+        for start_s, end_s in spans:
             if start_s - gap_start_s >= 1.0:
                 gaps.append(Gap(start_s=gap_start_s, end_s=start_s))
             gap_start_s = max(gap_start_s, end_s)

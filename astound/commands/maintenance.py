@@ -96,7 +96,7 @@ def merge(ctx: click.Context, catalogs: tuple[str, ...], database: str | None) -
     interrupted run can be resumed by repeating the command.
     """
     with ctx.obj.open(create=True, database=database) as catalog:
-        _merge_all(ctx, catalog.merge, catalogs, "merging")
+        _merge_all(ctx, catalog.merge, catalogs, "merging", "merged")
 
 
 @click.command("import", epilog="Example: astound import music.astound")
@@ -110,11 +110,15 @@ def import_files(ctx: click.Context, files: tuple[str, ...], database: str | Non
     interrupted run can be resumed by repeating the command.
     """
     with ctx.obj.open(create=True, database=database) as catalog:
-        _merge_all(ctx, catalog.import_, files, "importing")
+        _merge_all(ctx, catalog.import_, files, "importing", "imported")
 
 
 def _merge_all(
-    ctx: click.Context, merge_one: Callable[..., MergeReport], sources: Sequence[str], doing: str
+    ctx: click.Context,
+    merge_one: Callable[..., MergeReport],
+    sources: Sequence[str],
+    doing: str,
+    done: str,
 ) -> None:
     """Merge several sources; one that fails does not stop the others."""
     n_merged = n_skipped = n_failed = 0
@@ -134,7 +138,7 @@ def _merge_all(
             )
         n_merged += report.n_merged
         n_skipped += report.n_skipped
-    counts = f"merged {n_merged}, skipped {n_skipped}"
+    counts = f"{done} {n_merged}, skipped {n_skipped}"
     echo(counts + (f", failed {n_failed}" if n_failed else ""))
     ctx.exit(1 if n_failed else 0)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import math
 import os
 import re
@@ -10,13 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
-from urllib.parse import unquote
 
 import click
 
 import astound
+from astound.commands.lists import read_list
 from astound.output.terminal import RECORD_FORMATS, SAFE_CSV, cell
-from engine.errors import ConfigError
 
 if TYPE_CHECKING:
     from astound.catalog import Catalog
@@ -27,9 +25,6 @@ EXIT_INTERRUPTED = 130
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 _LIST = click.File("rb")
-_PLAYLISTS = (".m3u", ".m3u8")
-_PLAYLIST_HEADER = "#EXTM3U"
-_FILE_URL = re.compile(r"file://(?:localhost)?(?=/)", re.IGNORECASE)
 
 _TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)", re.ASCII)
 
@@ -71,7 +66,7 @@ list_option = click.option(
     "list_file",
     type=_LIST,
     metavar="FILE",
-    help="Read more paths from FILE: one a line, ended by NUL bytes, or M3U.",
+    help="Read more paths from FILE: one a line, ended by NUL bytes, or a playlist.",
 )
 database_option = click.option(
     "--database", metavar="URL", help="Postgres database for a new catalog."
@@ -137,54 +132,6 @@ def echo(line: object) -> None:
     click.echo(cell(line))
 
 
-def read_list(stream: IO[bytes]) -> list[str]:
-    """Read a list of paths or of ``file://`` URLs.
-
-    Parameters
-    ----------
-    stream : binary file
-        One path a line, in UTF-8, or in UTF-16 with a byte order mark; bytes that are not valid
-        UTF-8 become surrogates, as Python's names of files. Each path may end with a NUL byte
-        instead, as ``find -print0`` writes it. An M3U playlist, by its first line or its name, may
-        have comments, and its paths are relative to its own folder.
-
-    Returns
-    -------
-    list of str
-        Without empty lines.
-
-    Raises
-    ------
-    ConfigError
-        The list contains a NUL byte, but does not end with one, or it is not valid UTF-16.
-    """
-    name = str(getattr(stream, "name", "-"))
-    text = _decode_list(stream.read(), name)
-    if "\0" in text:
-        if not text.endswith("\0"):
-            raise ConfigError(name, "contains a NUL byte; end every path with one, or none")
-        return [_list_path(item) for item in text.split("\0") if item]
-    lines = [line for line in text.replace("\r\n", "\n").split("\n") if line]
-    if name.lower().endswith(_PLAYLISTS) or text.startswith(_PLAYLIST_HEADER):
-        folder = os.path.dirname(name)
-        return [os.path.join(folder, _list_path(line)) for line in lines if line[0] != "#"]
-    return [_list_path(line) for line in lines]
-
-
-def _decode_list(raw: bytes, name: str) -> str:
-    if not raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return raw.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
-    try:
-        return raw.decode("utf-16")
-    except UnicodeDecodeError as error:
-        raise ConfigError(name, "begins as UTF-16, but is not valid UTF-16") from error
-
-
-def _list_path(item: str) -> str:
-    url = _FILE_URL.match(item)
-    return unquote(item[url.end() :], errors="surrogateescape") if url else item
-
-
 def read_paths(paths: Iterable[str], list_file: IO[bytes] | None) -> list[str]:
     """Join the paths of the command line and of lists.
 
@@ -200,7 +147,7 @@ def read_paths(paths: Iterable[str], list_file: IO[bytes] | None) -> list[str]:
     click.UsageError
         There is neither a path nor a list.
     ConfigError
-        A list is not one that :func:`read_list` reads.
+        A list is not one that :func:`astound.commands.lists.read_list` reads.
     """
     joined: list[str] = []
     for path in paths:

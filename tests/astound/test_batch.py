@@ -35,6 +35,16 @@ def test_identify_turns_a_bad_file_into_a_result(catalog: Catalog, tmp_path: Pat
     assert result.error
     assert result.error["code"] == "unreadable_audio"
     assert "No such file" in result.error["message"]
+    assert result.duration_s is None
+
+
+def test_identify_states_the_duration_of_a_clip_that_is_too_short(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    write_wav(tmp_path / "short.wav", cached_tune(0, 8.0)[:800], RATE)
+    result = identify(catalog, str(tmp_path / "short.wav"))
+    assert (result.status, result.duration_s) == ("error", 0.1)
+    assert timeline(catalog, str(tmp_path / "short.wav")).duration_s == 0.1
 
 
 def test_identify_passes_options_on(catalog: Catalog, tmp_path: Path) -> None:
@@ -59,6 +69,7 @@ def test_timeline_keeps_entries_before_an_error() -> None:
     catalog: Any = Scanning(AudioError("a.wav", "it is broken"))
     result = timeline(catalog, "a.wav", on_entry=streamed.append)
     assert result.entries == tuple(streamed) == (ENTRY,)
+    assert (result.duration_s, result.gaps) == (None, ())
     assert result.error == {"code": "unreadable_audio", "message": "a.wav: it is broken"}
 
 

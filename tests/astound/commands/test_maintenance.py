@@ -156,7 +156,7 @@ def test_merge_says_what_it_renamed(home: Path, filled_catalog: Path, run: Run) 
 def test_export_and_import_bring_all_over(home: Path, run: Run) -> None:
     assert run("export", "music.astound").stdout == "exported 2\n"
     result = run("--catalog", "new", "import", "music.astound", "music.astound")
-    assert (result.exit_code, result.stdout) == (0, "merged 2, skipped 2\n")
+    assert (result.exit_code, result.stdout) == (0, "imported 2, skipped 2\n")
     lists = [run("--catalog", one, "list", "--format", "csv").stdout for one in ("catalog", "new")]
     assert [text.count("music/") for text in lists] == [2, 2]
 
@@ -184,7 +184,7 @@ def test_import_of_a_bad_file_is_one_line_and_the_others_come_in(home: Path, run
     Path("bad").write_bytes(b"nothing")
     result = run("import", "bad", "ghost", "good")
     assert result.exit_code == 1
-    assert result.stdout == "merged 1, skipped 1, failed 2\n"
+    assert result.stdout == "imported 1, skipped 1, failed 2\n"
     assert result.stderr.splitlines() == [
         "astound: bad: is not an export of astound",
         "astound: ghost: cannot be read (No such file or directory)",
