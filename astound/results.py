@@ -196,9 +196,15 @@ def to_similar_tracks(scores: Sequence[tuple[int, float]], store: Store) -> list
 # -- JSON objects ----------------------------------------------------------------------------
 
 
+def record_object(record: Match | Entry | SimilarTrack | Track) -> JsonObject:
+    """Return the fields of a record; text that is not valid UTF-8, such as a path, is escaped."""
+    fields = asdict(record).items()
+    return {key: printable(value) if isinstance(value, str) else value for key, value in fields}
+
+
 def track_object(track: Track) -> JsonObject:
     """Return the JSON object of a track."""
-    return asdict(track) | {
+    return record_object(track) | {
         "added_at": track.added_at.isoformat(timespec="seconds"),
         "metadata": dict(track.metadata),
     }
@@ -210,7 +216,7 @@ def result_object(result: QueryResult) -> JsonObject:
         "query": printable(result.query),
         "status": result.status,
         "duration_s": result.duration_s,
-        "matches": [asdict(match) for match in result.matches],
+        "matches": [record_object(match) for match in result.matches],
         "warnings": list(result.warnings),
         "timings_ms": dict(result.timings_ms),
     }
@@ -219,7 +225,7 @@ def result_object(result: QueryResult) -> JsonObject:
 
 def entry_object(recording: str, entry: Entry) -> JsonObject:
     """Return the JSON object of one entry, which stands by itself in a stream of entries."""
-    return {"recording": printable(recording), "status": "entry"} | asdict(entry)
+    return {"recording": printable(recording), "status": "entry"} | record_object(entry)
 
 
 def timeline_object(timeline: Timeline) -> JsonObject:
@@ -230,7 +236,7 @@ def timeline_object(timeline: Timeline) -> JsonObject:
         "start_s": timeline.start_s,
         "duration_s": timeline.duration_s,
         "n_entries": len(timeline.entries),
-        "entries": [asdict(entry) for entry in timeline.entries],
+        "entries": [record_object(entry) for entry in timeline.entries],
         "gaps": [asdict(gap) for gap in timeline.gaps],
         "warnings": list(timeline.warnings),
     }
@@ -268,7 +274,7 @@ def _decision_object(decision: Decision) -> JsonObject:
 
 
 def _ranked_object(ranked: RankedCandidate) -> JsonObject:
-    return asdict(ranked.match) | {"evidence": ranked.evidence, "others": ranked.others}
+    return record_object(ranked.match) | {"evidence": ranked.evidence, "others": ranked.others}
 
 
 def _examined_object(examined: ExaminedTrack) -> JsonObject:

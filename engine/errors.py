@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 from typing import Any, ClassVar
 
-_MAX_SHOWN = 200  # characters of a value in a message
-
 
 class AstoundError(Exception):
     """Root of every error astound raises on purpose.
@@ -60,13 +58,10 @@ class ConfigError(AstoundError, ValueError):
         Returns
         -------
         ConfigError
-            Its message is ``invalid key=value: requirement``; a long value is shortened.
+            Its message is ``invalid key=value: requirement``.
         """
         error = cls(key, requirement)
-        shown = repr(value)
-        if len(shown) > _MAX_SHOWN:
-            shown = f"{shown[:_MAX_SHOWN]}…"
-        error.args = (f"invalid {key}={shown}: {requirement}",)
+        error.args = (f"invalid {key}={value!r}: {requirement}",)
         return error
 
 

@@ -1,4 +1,7 @@
-"""Atomic writes: a file is written under another name, synced to disk, then renamed."""
+"""Atomic writes, and paths as text.
+
+A file is written under another name, synced to disk, then renamed.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,12 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import quote, unquote_to_bytes
+
+from engine.errors import printable
 
 PARTIAL_SUFFIX = ".partial"
+_URL = "file://"
 
 
 @contextmanager
@@ -63,3 +70,35 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_path(path: str) -> bool:
+    """Decide whether a file can have this path at all."""
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        return False
+
+
+def path_to_text(path: str) -> str:
+    """Convert a path to text that is valid UTF-8.
+
+    Parameters
+    ----------
+    path : str
+        Bytes that are not valid UTF-8 are surrogates, as in Python's names of files.
+
+    Returns
+    -------
+    str
+        The path itself, or a ``file://`` URL if it is not valid UTF-8.
+    """
+    is_text = printable(path) == path and not path.startswith(_URL)
+    return path if is_text else _URL + quote(os.fsencode(path))
+
+
+def path_from_text(text: str) -> str:
+    """Convert the text of :func:`path_to_text` back to the path."""
+    if not text.startswith(_URL):
+        return text
+    return os.fsdecode(unquote_to_bytes(text.removeprefix(_URL)))

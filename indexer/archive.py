@@ -14,7 +14,7 @@ import struct
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -29,6 +29,7 @@ from engine.records import NewTrack, StoredVectors, Vectors
 from engine.validation import parse_json, to_record
 from engine.vectors import quantizer
 from engine.vectors.quantizer import Codes
+from engine.vectors.track_lines import from_line, to_line
 from indexer.sources import SETTINGS, Batch, OnProgress, TrackSource
 
 FORMAT = "astound fingerprints"
@@ -101,8 +102,7 @@ def _write(path: Path, source: TrackSource, on_progress: OnProgress) -> int:
 def _write_batch(archive: zipfile.ZipFile, number: int, batch: Batch) -> int:
     names = _members(number)
     recordings = [batch.read(i) for i in range(len(batch.tracks))]
-    lines = (json.dumps(asdict(track)) + "\n" for track in batch.tracks)
-    archive.writestr(names[0], "".join(lines))
+    archive.writestr(names[0], "".join(map(to_line, batch.tracks)))
     _write_array(archive, names[1], [one.embeddings for one in recordings])
     _write_array(archive, names[2], [one.clip_embeddings for one in recordings])
     return int(recordings[0].embeddings.shape[1])
@@ -179,7 +179,7 @@ class ArchiveSource:
                 raise ValueError("compressed")
             yield self._archive.read(info)
         except _DAMAGES as error:
-            detail = f" ({printable(error)})" if type(error) in (ValueError, ConfigError) else ""
+            detail = f" ({printable(error)})" if type(error) is ValueError else ""
             reason = f"is damaged: {member} is not valid{detail}; export it again"
             raise ConfigError(self.name, reason) from error
 
@@ -252,7 +252,7 @@ def _opened(path: Path) -> zipfile.ZipFile:
 
 
 def _new_track(line: bytes) -> NewTrack:
-    track = to_record(NewTrack, parse_json(line))
+    track = from_line(line)
     for name in ("path", "content_hash"):
         _require(bool(getattr(track, name)), f"invalid {name}: must not be empty")
     for name, least in {"n_segments": 1, "n_clips": 0}.items():

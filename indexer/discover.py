@@ -40,8 +40,7 @@ def discover(paths: Iterable[str | os.PathLike[str]]) -> Iterator[FoundFile | Fa
     Yields
     ------
     FoundFile or Failure
-        Each file once. A Failure stands for a path that is missing, unreadable, no regular file or
-        not valid UTF-8.
+        Each file once. A Failure stands for a path that is missing, unreadable or no regular file.
     """
     seen: set[str] = set()
     for given in paths:
@@ -63,14 +62,12 @@ def _expand(path: str) -> Iterator[str | Failure]:
 
 
 def _stat(path: str) -> FoundFile | Failure:
-    if printable(path) != path:
-        return Failure(printable(path), "name is not valid UTF-8; rename the file")
     try:
         status = os.stat(path)
     except OSError as error:
         return _failure(error)
     except ValueError:
-        return Failure(path, "NUL byte in the name; no file has one")
+        return Failure(printable(path), "NUL byte in the name; no file has one")
     if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
         return Failure(path, "not a regular file")
     return FoundFile(path, status.st_size, status.st_mtime_ns)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from engine.config import IngestConfig
-from engine.errors import AstoundError, ConfigError, RecipeMismatchError
+from engine.errors import AstoundError, ConfigError, RecipeMismatchError, printable
 from engine.records import NewTrack, StoredVectors
 from engine.store.store import Store
 from engine.vectors.shard import read_header
@@ -132,17 +132,18 @@ class Merge:
         ------
         ConfigError
         """
+        path = printable(track.path)
         for one in (vectors.embeddings, vectors.clip_embeddings):
             norms = np.linalg.norm(one, axis=1)
             if norms.size and not norms.max() <= _MAX_NORM:  # NaN included
                 raise ConfigError.invalid(
-                    f"norm of a vector of {track.path}", float(norms.max()), "must be at most 1"
+                    f"norm of a vector of {path}", float(norms.max()), "must be at most 1"
                 )
         dim = vectors.embeddings.shape[1]
         self._dim = self._dim or dim
         if {dim, vectors.clip_embeddings.shape[1]} != {self._dim}:
             raise ConfigError.invalid(
-                f"dim of {track.path}", dim, f"must be {self._dim}, as in this catalog"
+                f"dim of {path}", dim, f"must be {self._dim}, as in this catalog"
             )
 
     def _with_free_path(self, track: NewTrack, taken: Collection[str]) -> NewTrack:
@@ -155,7 +156,8 @@ class Merge:
             if path not in taken and not self._store.taken_paths([path]):
                 self._report.renamed.append(Renamed(track.path, path))
                 return replace(track, path=path)
-        raise ConfigError(track.path, "this path and all derived from it belong to other tracks")
+        reason = "this path and all derived from it belong to other tracks"
+        raise ConfigError(printable(track.path), reason)
 
     def _commit(self) -> None:
         self._report.n_merged += len(self._writer.commit())

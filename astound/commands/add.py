@@ -21,7 +21,7 @@ from astound.commands.options import (
 from astound.output.progress import ingest_progress
 from astound.output.tracks import summary
 from engine.config import IngestConfig
-from engine.errors import ConfigError
+from engine.errors import ConfigError, printable
 
 
 @click.command(epilog="Example: find /nas -name '*.flac' | astound add -")
@@ -89,12 +89,12 @@ def read_metadata(path: Path) -> dict[str, dict[str, str]]:
         The file cannot be read, has no column `path`, or a row does not fit the header.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             if "path" not in (reader.fieldnames or ()):
                 raise ConfigError(str(path), "header has no column path")
             return dict(_path_and_tags(path, reader.line_num, row) for row in reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, csv.Error) as error:
         raise ConfigError(str(path), f"cannot be read as CSV ({error})") from error
 
 
@@ -103,4 +103,7 @@ def _path_and_tags(csv_path: Path, line: int, row: dict[Any, Any]) -> tuple[str,
         raise ConfigError(f"{csv_path}: line {line}", "number of fields differs from the header")
     if not row["path"]:
         raise ConfigError(f"{csv_path}: line {line}", "path is empty")
-    return row["path"], {key: value for key, value in row.items() if key != "path" and value}
+    tags = {key: value for key, value in row.items() if key != "path" and value}
+    if any(text != printable(text) for item in tags.items() for text in item):
+        raise ConfigError(f"{csv_path}: line {line}", "not valid UTF-8; only a path may be so")
+    return row["path"], tags

@@ -26,7 +26,7 @@ from astound.evaluation.degradations import (
 from astound.evaluation.excerpts import Source, Task
 from astound.evaluation.statistics import Share, share
 from engine.audio.decode import Waveform
-from engine.errors import AudioError, AudioTooShortError, ConfigError, SilentAudioError
+from engine.errors import AudioError, AudioTooShortError, ConfigError, SilentAudioError, printable
 from engine.protocol import VectorIndex
 from engine.search.context import Stopwatch
 from engine.search.searcher import Searcher
@@ -146,7 +146,7 @@ def robustness(  # noqa: PLR0913 - keywords of the public API
             for degradation, duration_s in product(evaluator.degradations, evaluator.durations_s)
         ),
         false_accepts=share(one.is_accepted for one in outcomes if not one.is_known),
-        failed=tuple(f"{failure.path}: {failure.reason}" for failure in failures),
+        failed=tuple(printable(f"{failure.path}: {failure.reason}") for failure in failures),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 from typing import IO, TYPE_CHECKING
 
 from astound.output.terminal import Row, clock, label, span, write_csv, write_json, write_table
+from astound.results import record_object
 from engine.compare.passages import query_span, reference_span
 from engine.errors import printable
 from engine.records import Cluster, Duplicate, Passage, Repeat, SimilarTrack, Track
@@ -64,7 +65,7 @@ def _write_passages(passages: Sequence[Passage], out: IO[str]) -> None:
 
 def write_similar(tracks: Sequence[SimilarTrack], form: str, out: IO[str]) -> None:
     """Write the tracks most similar to a recording in one of RECORD_FORMATS."""
-    rows = [asdict(track) for track in tracks]
+    rows = [record_object(track) for track in tracks]
     if form == "json":
         write_json(rows, out)
     elif form == "csv":
@@ -118,9 +119,9 @@ def _pair_row(pair: Duplicate, tracks: Mapping[int, Track], keepers: Mapping[int
     return {
         "kind": pair.kind,
         "first_id": pair.first_id,
-        "first_path": tracks[pair.first_id].path,
+        "first_path": printable(tracks[pair.first_id].path),
         "second_id": pair.second_id,
-        "second_path": tracks[pair.second_id].path,
+        "second_path": printable(tracks[pair.second_id].path),
         "first_share": round(pair.first_share, 3),
         "second_share": round(pair.second_share, 3),
         "keeper_id": keepers[pair.first_id] if pair.kind == "full" else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import IO
 
@@ -19,7 +19,7 @@ from astound.output.terminal import (
     write_json_line,
     write_table,
 )
-from astound.results import result_object
+from astound.results import record_object, result_object
 from engine.errors import printable
 from engine.records import Entry, Match, QueryResult
 
@@ -54,7 +54,8 @@ def _csv_rows(result: QueryResult) -> list[Row]:
         "error": (result.error or {}).get("message"),
     }
     return [
-        shared | asdict(match) | {"also_at_s": to_json(match.also_at_s)} for match in result.matches
+        shared | record_object(match) | {"also_at_s": to_json(match.also_at_s)}
+        for match in result.matches
     ] or [shared]
 
 
@@ -69,7 +70,7 @@ def write_pexafb(matches: Iterable[tuple[str, Match | Entry]], out: IO[str]) -> 
     """
     rows = (
         {
-            "reference_id": Path(match.path).stem,
+            "reference_id": printable(Path(match.path).stem),
             "query_id": printable(Path(query).stem),
             "reference_begin": math.floor(match.reference_start_s),
             "reference_end": math.ceil(match.reference_end_s),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,7 +19,7 @@ from astound.output.terminal import (
     write_json_line,
     write_table,
 )
-from astound.results import entry_object, timeline_object
+from astound.results import entry_object, record_object, timeline_object
 from engine.errors import printable
 from engine.records import Entry, Timeline
 
@@ -68,7 +68,7 @@ def _csv_rows(timeline: Timeline) -> Iterator[dict[str, Any]]:
         yield recording | {"status": "error", "error": timeline.error["message"]}
     for start_s, end_s, entry in _entries_and_gaps(timeline):
         times = {"query_start_s": start_s, "query_end_s": end_s}
-        fields = {"status": "entry"} | asdict(entry) if entry else {"status": UNKNOWN}
+        fields = {"status": "entry"} | record_object(entry) if entry else {"status": UNKNOWN}
         yield recording | times | fields
 
 

@@ -23,10 +23,11 @@ from engine.records import (
     user_tags_entry,
 )
 from engine.store.connection import Connection
-from engine.store.tables import LARGEST_ID, MetadataRow, SettingRow, ShardRow, TrackRow
+from engine.store.tables import MetadataRow, SettingRow, ShardRow, TrackRow
 
 T = TypeVar("T")
 
+LARGEST_ID = 2**31 - 1
 SUPERSEDED = "superseded_shards"
 """Key of the setting with the names of shards that a transaction replaced."""
 
@@ -282,7 +283,7 @@ def refuse_taken(connection: Connection, paths: Sequence[str], owner: int | None
     for chunk in chunks(paths):
         query = sa.select(TrackRow.path, TrackRow.id).where(TrackRow.path.in_(chunk))
         if (known := connection.execute(query).first()) and known.id != owner:
-            raise StoreError(f"{known.path} belongs to track {known.id}")
+            raise StoreError(f"{printable(known.path)} belongs to track {known.id}")
 
 
 def total(column: InstrumentedAttribute[int]) -> sa.ColumnElement[int]:

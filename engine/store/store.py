@@ -6,7 +6,6 @@ therefore wait for each other, and what a transaction checks is true until it co
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -15,21 +14,16 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from engine.errors import ConfigError, SchemaError, StoreError, TrackNotFoundError, printable
+from engine.files import is_path
 from engine.records import NewTrack, Placement, Tags, Track, WrittenShard, require_free_keys
 from engine.store import queries
 from engine.store.connection import Connection, Engine, connect, schema, translated
 from engine.store.lock import write_lock
-from engine.store.tables import (
-    LARGEST_ID,
-    SCHEMA_HEAD,
-    InvalidRowError,
-    SettingRow,
-    ShardRow,
-    TrackRow,
-)
+from engine.store.queries import LARGEST_ID
+from engine.store.tables import SCHEMA_HEAD, SettingRow, ShardRow, TrackRow
 
 _READING = {"sqlite": {}, "postgresql": {"isolation_level": "REPEATABLE READ"}}
-_CHANGES, _HOP = "n_changes", "segment_hop_s"
+_CHANGES = "n_changes"
 _RESERVED = (_CHANGES, queries.SUPERSEDED)
 _PLACEMENT_COLUMNS = (
     TrackRow.id.label("track_id"),
@@ -134,19 +128,13 @@ class Store:
         """Return the number of changes so far; readers compare it to detect a change."""
         with self._reading() as connection:
             query = sa.select(SettingRow.value).where(SettingRow.key == _CHANGES)
-            value = connection.scalar(query) or ""
-            if not value.isdecimal():
-                raise InvalidRowError(f"invalid {_CHANGES}={value!r} in settings: must be a count")
-            return int(value)
+            return int(connection.execute(query).scalar_one())
 
     def settings(self) -> dict[str, str]:
-        """Read all settings; of these, segment_hop_s is a positive number."""
+        """Read all settings."""
         with self._reading() as connection:
             rows = connection.execute(sa.select(SettingRow.key, SettingRow.value))
-            settings = {key: value for key, value in rows if key not in _RESERVED}
-            if (hop_s := settings.get(_HOP)) is not None and not _is_positive(hop_s):
-                raise InvalidRowError(f"invalid {_HOP}={hop_s!r} in settings: must be positive")
-            return settings
+            return {key: value for key, value in rows if key not in _RESERVED}
 
     def put_settings(self, settings: Mapping[str, str]) -> None:
         """Set some settings; others are unchanged."""
@@ -431,7 +419,7 @@ class Store:
         Raises
         ------
         ConfigError
-            A key is reserved.
+            A key is reserved, or no file can have the path.
         TrackNotFoundError
         StoreError
             `path` belongs to another track.
@@ -440,6 +428,8 @@ class Store:
         values = {key: queries.clean(value) for key, value in tags.items() if value is not None}
         names = list(values)
         if path:
+            if not is_path(path):
+                raise ConfigError.invalid("path", path, "must be that of a file")
             values["path"] = path
         require_free_keys(metadata or {})
         with self._writing() as connection:
@@ -512,11 +502,4 @@ class Store:
 
 def _is_possible(key: int | str) -> bool:
     """Return whether a database can hold this id or path at all."""
-    return queries.clean(key) == key if isinstance(key, str) else 0 < key <= LARGEST_ID
-
-
-def _is_positive(text: str) -> bool:
-    try:
-        return 0 < float(text) < math.inf
-    except ValueError:
-        return False
+    return is_path(key) if isinstance(key, str) else 0 < key <= LARGEST_ID

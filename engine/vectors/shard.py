@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from engine.validation import parse_json, to_record
 from engine.vectors import quantizer
 from engine.vectors.gpu import Gpu
 from engine.vectors.storage import ShardStorage
+from engine.vectors.track_lines import from_line, to_line
 from engine.vectors.vector_file import VectorFile
 
 FORMAT = "astound shard"
@@ -52,8 +52,6 @@ _BATCH_ROWS = 65_536
 _FLAT_OVERSAMPLING = 2
 # Queries rescored at once: rows that they share are read once.
 _BLOCK_QUERIES = 64
-_MAX_TABLE_BYTES = 1 << 26
-_LIMITED = threading.Lock()
 
 
 def write_shard(
@@ -94,8 +92,7 @@ def write_shard(
     """
     with storage.create() as (name, folder):
         header, rows, index_hash = _write_rows(folder, recordings, trained, gpu)
-        lines = (json.dumps(asdict(track)) + "\n" for track in tracks)
-        (folder / _TRACKS).write_text("".join(lines), "utf-8")
+        (folder / _TRACKS).write_text("".join(map(to_line, tracks)), "utf-8")
         files = (*_FILES[header["kind"]], _TRACKS)
         header["sha256"] = {file: _sha256(folder / file) for file in files}
         if header["sha256"][_INDEX] != index_hash:
@@ -257,7 +254,7 @@ class Shard:
         """Read its trained index without vectors, for a new shard; None for a flat shard."""
         if self.kind == "flat":
             return None
-        index: faiss.Index = _read_index(self.path / _INDEX)
+        index = faiss.read_index(str(self.path / _INDEX))
         index.reset()
         return index
 
@@ -359,8 +356,7 @@ class Shard:
         """
         path = self.path / _TRACKS
         try:
-            lines = path.read_bytes().splitlines()
-            tracks = [to_record(NewTrack, parse_json(line)) for line in lines]
+            tracks = [from_line(line) for line in path.read_bytes().splitlines()]
         except OSError as error:
             raise ShardError(path, f"cannot be read ({error.strerror})") from error
         except ValueError as error:
@@ -469,9 +465,7 @@ def _load_bits(path: Path, n_bits: int) -> NDArray[np.bool_]:
 
 def _load_index(path: Path, header: dict[str, Any]) -> Any:
     try:
-        index = _read_index(path)
-    except OSError as error:
-        raise ShardError(path, f"cannot be read ({error.strerror})") from error
+        index = faiss.read_index(str(path))
     except (RuntimeError, MemoryError) as error:
         raise ShardError(path, "cannot be read: truncated or not a FAISS index") from error
     is_flat = isinstance(index, faiss.IndexScalarQuantizer)
@@ -484,17 +478,6 @@ def _load_index(path: Path, header: dict[str, Any]) -> Any:
     if header["kind"] == "codes":
         quantizer.lists_of(index).make_direct_map()
     return index
-
-
-def _read_index(path: Path) -> Any:
-    """Read an index; RuntimeError or MemoryError if it is damaged.
-
-    FAISS would allocate what a damaged size states. Nothing in an index is larger than its file,
-    except tables of a small one. The limit is one for all threads.
-    """
-    with _LIMITED:
-        faiss.set_deserialization_vector_byte_limit(path.stat().st_size + _MAX_TABLE_BYTES)
-        return faiss.read_index(str(path))
 
 
 def _sha256(path: Path) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.files import atomic_write
+from engine.files import atomic_write, is_path, path_from_text, path_to_text
 
 
 def test_atomic_write_replaces_the_file_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -61,3 +61,23 @@ def test_atomic_write_does_not_replace_a_pipe_or_device(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="not a regular file"), atomic_write(path):
         pytest.fail("the block is not entered")
     assert stat.S_ISFIFO(path.stat().st_mode)
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/music/ä 100%.ogg", "/music/ä 100%.ogg"),
+        (os.fsdecode(b"/music/caf\xe9 100%.ogg"), "file:///music/caf%E9%20100%25.ogg"),
+        (os.fsdecode("/ä".encode() + b"\xff"), "file:///%C3%A4%FF"),
+        ("file:///x", "file://file%3A///x"),
+        ("", ""),
+    ],
+)
+def test_every_path_has_text_from_which_it_returns(path: str, text: str) -> None:
+    assert path_to_text(path) == text
+    assert path_from_text(text) == path
+
+
+def test_path_has_no_nul_byte_and_no_foreign_surrogate() -> None:
+    paths = ["/a", "/caf\udce9", "/a\0", "/\ud800", "/\udc7f"]
+    assert [is_path(path) for path in paths] == [True, True, False, False, False]

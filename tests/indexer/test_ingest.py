@@ -297,6 +297,7 @@ def test_every_broken_file_fails_alone_and_in_one_line(
 ) -> None:
     kinds = {**BROKEN_FILES, **ODD_FILES}
     del kinds["folder"]  # one without any audio in it is no failure
+    del kinds["undecodable name"]
     if os.access(music, os.R_OK) and os.geteuid() == 0:
         del kinds["unreadable"]  # permissions do not bind the superuser
     broken = []

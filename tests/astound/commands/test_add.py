@@ -85,7 +85,8 @@ def test_add_stores_metadata(library: Path, home: Path, run: Run) -> None:
         (b"path,title\na.wav\n", "line 2"),
         (b"path,title\na.wav,b,c\n", "line 2"),
         (b"path,title\n,b\n", "line 2"),
-        (b"path,title\na\xe9.wav,b\n", "cannot be read"),
+        (b"path,title\na.wav,b\xe9\n", "line 2: not valid UTF-8"),
+        (b"path,t\xe9\na.wav,b\n", "line 2: not valid UTF-8"),
         (b'path,title\n"a.wav,b\n', "cannot be read"),
     ],
 )

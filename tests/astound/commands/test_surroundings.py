@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import os
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.astound.commands.conftest import Run, start_process
+from astound.commands.main import cli
+from tests.astound.commands.conftest import RATE, TUNE_S, Run, start_process
+from tests.audio_files import cached_tune, write_wav
 from tests.disks import mounted
 
 HOSTILE = ("a\x1b[31mred\x07", "b\nnew\rline", "c\u202eevil", "d\x9b2J", "=1+1", "日本\u3000語")
@@ -83,6 +88,54 @@ def test_names_cannot_control_the_terminal(hostile: Path, run: Run) -> None:
     ):
         result = run(*command)
         assert not CONTROL.search(result.stdout + result.stderr), command
+
+
+ODD = os.fsdecode(b"caf\xe9")
+ESCAPED = r"caf\udce9"
+
+
+def test_name_that_is_not_utf8_goes_in_and_is_shown_and_found(home: Path, run: Run) -> None:
+    (home / ODD).mkdir()
+    odd = home / ODD / f"{ODD}.wav"
+    write_wav(odd, cached_tune(4, TUNE_S), RATE)
+    write_wav(home / f"clip {ODD}.wav", cached_tune(4, TUNE_S)[: 4 * RATE], RATE)
+    write_wav(home / f"copy {ODD}.flac", cached_tune(4, TUNE_S) * np.float32(0.5), RATE)
+    Path("metadata.csv").write_bytes(b"path,mood\n" + os.fsencode(odd) + b",calm\n")
+    assert run("add", ODD, "--metadata", "metadata.csv").stdout.startswith("added 1,")
+    assert run("add", odd, "--list", "-", stdin="").stdout.startswith("added 0, skipped 1,")
+    assert run("add", f"copy {ODD}.flac").stdout.startswith("added 1,")
+    for command in (
+        ["show", odd],
+        ["list"],
+        ["query", f"clip {ODD}.wav"],
+        ["scan", f"clip {ODD}.wav"],
+        ["explain", f"clip {ODD}.wav", "--track", odd],
+        ["similar", odd],
+        ["dedup"],
+        ["repeats", odd, f"copy {ODD}.flac"],
+        ["update", odd, "--title", "Tïtle"],
+        ["update", odd, "--title", ""],
+        ["export", "odd.astound", odd],
+        ["verify"],
+        ["delete", odd],
+    ):
+        for form in formats(str(command[0])):
+            result = run(*command, *(["--format", form] if form else []))
+            assert result.exit_code == 0, command
+            if form in ("json", "jsonl"):
+                answers = result.stdout.replace("}\n{", "},{")
+                assert repr(ESCAPED)[1:-1] in str(json.loads(f"[{answers}]")), command
+    assert run("import", "odd.astound").stdout == "imported 1, skipped 0\n"
+    (track,) = json.loads(f"[{run('show', odd, '--format', 'json').stdout}]")
+    assert track["path"] == f"{home}/{ESCAPED}/{ESCAPED}.wav"
+    assert run("compact").exit_code == run("verify", "--repair").exit_code == 0
+    assert run("show", odd).exit_code == 0
+
+
+def formats(command: str) -> list[str | None]:
+    """Formats of a command; None for one without any."""
+    choices = [one.type for one in cli.commands[command].params if one.name == "form"]
+    return list(choices[0].choices) if choices else [None]  # type: ignore[attr-defined]
 
 
 def test_safe_csv_neutralises_formulas(hostile: Path, run: Run) -> None:

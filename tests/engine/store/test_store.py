@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
@@ -156,6 +157,36 @@ def test_replacing_an_unknown_track_adds_nothing(store: Store) -> None:
     with pytest.raises(TrackNotFoundError):
         store.add_shard(written_shard("two", [(40, 2)]), [new_track(2)], replacing=[old, 999])
     assert [track.id for track in store.tracks()] == [old]
+
+
+ODD_PATHS = [
+    os.fsdecode(b"/music/caf\xe9 100%.ogg"),
+    r"/music/caf\udce9 100%.ogg",
+    "/music/caf%E9 100%25.ogg",
+    "file:///music/caf%E9%20100%25.ogg",
+]
+
+
+def test_paths_that_are_not_utf8_are_stored_and_found(store: Store) -> None:
+    tracks = [new_track(n, path=path) for n, path in enumerate(ODD_PATHS, 1)]
+    ids = add_tracks(store, tracks)
+    assert [track.path for track in store.tracks()] == ODD_PATHS
+    assert [store.track(path).id for path in ODD_PATHS] == ids
+    assert [track.id for track in store.find(ODD_PATHS)] == ids
+    assert store.new_tracks(ids) == dict(zip(ids, tracks, strict=True))
+    assert list(store.known_files()) == ODD_PATHS
+    assert store.taken_paths([*ODD_PATHS, "/x"]) == set(ODD_PATHS)
+    store.update(ids[1], path=(other := os.fsdecode(b"/\xff.ogg")))
+    assert store.track(other).id == ids[1]
+    with pytest.raises(StoreError, match=r"/music/caf\\udce9 100%.ogg belongs to track 1"):
+        store.update(ids[2], path=ODD_PATHS[0])
+
+
+@pytest.mark.parametrize("path", ["/a\0b", "/\ud800"])
+def test_path_that_no_file_has_is_refused(store: Store, path: str) -> None:
+    (track_id,) = add(store, 1)
+    with pytest.raises(ConfigError, match="invalid path="):
+        store.update(track_id, path=path)
 
 
 # -- finding -------------------------------------------------------------------------------------
