@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from engine.errors import ConfigError
+from engine.validation import check_value
 
 T = TypeVar("T")
 
@@ -266,19 +267,32 @@ def load(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
     ConfigError
         A name is unknown, or a value is invalid.
     """
-    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    if not isinstance(values, Mapping):
+        raise ConfigError.invalid(prefix.rstrip(".") or cls.__name__, values, "must be an object")
+    kinds = get_type_hints(cls)
     for key in values:
-        if key not in known:
-            raise ConfigError(prefix + key, f"unknown setting; choose from {', '.join(known)}")
-    defaults = {name: _default(f) for name, f in known.items()}
+        if key not in kinds:
+            raise ConfigError(f"{prefix}{key}", f"unknown setting; choose from {', '.join(kinds)}")
     built = {
-        key: load(type(defaults[key]), value, f"{prefix}{key}.")
-        if dataclasses.is_dataclass(defaults[key])
-        else value
+        key: load(kinds[key], value, f"{prefix}{key}.")
+        if dataclasses.is_dataclass(kinds[key])
+        else check_value(kinds[key], value, f"{prefix}{key}")
         for key, value in values.items()
     }
     return cls(**built)
 
 
-def _default(f: dataclasses.Field[Any]) -> Any:
-    return f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
+def require_positive(config: object, largest: Mapping[str, float]) -> None:
+    """Raise ConfigError unless fields are positive and at most as large as given.
+
+    Parameters
+    ----------
+    config : object
+    largest : mapping of str to number
+        Largest value of each field. It is far beyond any use, and keeps what is allocated for a
+        damaged file small.
+    """
+    for key, most in largest.items():
+        value = getattr(config, key)
+        require(value > 0, key, value, "must be positive")
+        require(value <= most, key, value, f"must be at most {most}")

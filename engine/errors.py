@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from typing import Any, ClassVar
 
+_MAX_SHOWN = 200  # characters of a value in a message
+
 
 class AstoundError(Exception):
     """Root of every error astound raises on purpose.
@@ -58,10 +60,13 @@ class ConfigError(AstoundError, ValueError):
         Returns
         -------
         ConfigError
-            Its message is ``invalid key=value: requirement``.
+            Its message is ``invalid key=value: requirement``; a long value is shortened.
         """
         error = cls(key, requirement)
-        error.args = (f"invalid {key}={value!r}: {requirement}",)
+        shown = repr(value)
+        if len(shown) > _MAX_SHOWN:
+            shown = f"{shown[:_MAX_SHOWN]}…"
+        error.args = (f"invalid {key}={shown}: {requirement}",)
         return error
 
 

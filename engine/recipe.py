@@ -15,9 +15,39 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from engine.config import load, require
+from engine.config import load, require, require_positive
 
 FRONT_ENDS = ("segment", "kaldi")
+
+# See :func:`engine.config.require_positive`.
+_MAX_RATE, _MAX_MELS, _MAX_FRAMES, _MAX_DIM = 1_000_000, 1024, 65_536, 16_384
+_LARGEST_SPECTROGRAM = {
+    "sample_rate": _MAX_RATE,
+    "n_fft": 65_536,
+    "hop_length": 65_536,
+    "n_mels": _MAX_MELS,
+    "n_frames": _MAX_FRAMES,
+}
+_LARGEST_NETWORK = {
+    "sample_rate": _MAX_RATE,
+    "embedding_dim": _MAX_DIM,
+    "num_layers": 1000,
+    "num_heads": _MAX_DIM,
+    "patch_size": _MAX_MELS,
+    "stride": _MAX_FRAMES,
+    "num_mel_bands": _MAX_MELS,
+    "target_length": _MAX_FRAMES,
+    "mlp_ratio": 1000.0,
+    "projection_dim": _MAX_DIM,
+    "norm_eps": 1.0,
+}
+_LARGEST_HEADS = {"num_classes": 1_000_000, "fingerprint_dim": _MAX_DIM}
+_LARGEST_CLIP = {
+    "n_segments": _MAX_FRAMES,
+    "segment_hop_s": 1000.0,
+    "hop_segments": _MAX_FRAMES,
+    "n_heads": _MAX_DIM,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +93,7 @@ class SpectrogramConfig:
     deviation: float = 4.5689974
 
     def __post_init__(self) -> None:
-        for key in ("sample_rate", "n_fft", "hop_length", "n_mels", "n_frames"):
-            require(getattr(self, key) > 0, key, getattr(self, key), "must be positive")
+        require_positive(self, _LARGEST_SPECTROGRAM)
         nyquist = self.sample_rate / 2
         require(
             0 <= self.f_min_hz < self.f_max_hz <= nyquist,
@@ -187,11 +216,7 @@ class ASTConfig:
     norm_eps: float = 1e-6
 
     def __post_init__(self) -> None:
-        for key in (
-            *("sample_rate", "embedding_dim", "num_layers", "num_heads", "patch_size", "stride"),
-            *("num_mel_bands", "target_length", "mlp_ratio", "projection_dim", "norm_eps"),
-        ):
-            require(getattr(self, key) > 0, key, getattr(self, key), "must be positive")
+        require_positive(self, _LARGEST_NETWORK)
         require(
             self.embedding_dim % self.num_heads == 0,
             "embedding_dim",
@@ -205,8 +230,9 @@ class ASTConfig:
             self.patch_size,
             f"must not exceed the spectrogram ({self.num_mel_bands} x {self.target_length})",
         )
-        for key in ("num_classes", "fingerprint_dim"):
-            require(getattr(self, key) >= 0, key, getattr(self, key), "must be 0 or more")
+        for key, most in _LARGEST_HEADS.items():
+            value = getattr(self, key)
+            require(0 <= value <= most, key, value, f"must be in [0, {most}]")
 
     @property
     def n_patches(self) -> tuple[int, int]:
@@ -262,8 +288,7 @@ class ClipConfig:
     n_heads: int = 4
 
     def __post_init__(self) -> None:
-        for key in ("n_segments", "segment_hop_s", "hop_segments", "n_heads"):
-            require(getattr(self, key) > 0, key, getattr(self, key), "must be positive")
+        require_positive(self, _LARGEST_CLIP)
 
 
 # Settings of the encoder that must equal those of the spectrogram.
@@ -292,6 +317,9 @@ class Recipe:
             value, required = getattr(self.encoder, key), getattr(self.spectrogram, spectrogram_key)
             requirement = f"must equal spectrogram.{spectrogram_key} ({required})"
             require(value == required, f"encoder.{key}", value, requirement)
+        dim = self.encoder.fingerprint_length
+        is_divisor = dim % self.clip.n_heads == 0
+        require(is_divisor, "clip.n_heads", self.clip.n_heads, f"must divide the embedding's {dim}")
 
     @cached_property
     def recipe_id(self) -> str:

@@ -9,6 +9,8 @@ from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from engine.errors import ConfigError
+
 T = TypeVar("T")
 
 _MAX_INT = 2**63 - 1
@@ -36,7 +38,7 @@ def to_record(kind: type[T], values: object) -> T:
     Returns
     -------
     object
-        An instance of `kind`.
+        An instance of `kind`. An integer for a float stays one, so that it is written as it was.
 
     Raises
     ------
@@ -46,6 +48,19 @@ def to_record(kind: type[T], values: object) -> T:
     """
     record: T = _dataclass(kind, values, "")
     return record
+
+
+def check_value(kind: Any, value: object, name: str) -> Any:
+    """Return a value of a type that a field of :func:`to_record` may have.
+
+    Lists become tuples, and objects dataclasses.
+
+    Raises
+    ------
+    ConfigError
+        The value is of another type; the message contains `name`.
+    """
+    return _value(kind, value, name)
 
 
 def _dataclass(kind: Any, values: object, prefix: str) -> Any:
@@ -79,9 +94,13 @@ def _value(kind: Any, value: object, name: str) -> Any:
             for key, one in dict(value).items()  # type: ignore[call-overload]
         }
     if origin is tuple:
-        _require(isinstance(value, list), name, value, "a list")
-        inner = get_args(kind)[0]
-        return tuple(_value(inner, one, name) for one in list(value))  # type: ignore[call-overload]
+        _require(isinstance(value, (list, tuple)), name, value, "a list")
+        values: list[Any] = list(value)  # type: ignore[call-overload]
+        inner, *others = get_args(kind)
+        if others != [...]:
+            n_values = 1 + len(others)
+            _require(len(values) == n_values, name, value, f"a list of {n_values} values")
+        return tuple(_value(inner, one, name) for one in values)
     return _scalar(kind, value, name)
 
 
@@ -91,7 +110,7 @@ def _scalar(kind: Any, value: Any, name: str) -> Any:
         # An integer beyond the range of a float raises OverflowError in isfinite.
         is_finite = is_number and abs(value) < 1e300 and math.isfinite(value)
         _require(is_finite, name, value, "a finite number")
-        return float(value)
+        return value
     _require(type(value) is kind, name, value, f"of type {kind.__name__}")
     if kind is int:
         _require(abs(value) <= _MAX_INT, name, value, "an integer of 64 bits")
@@ -110,4 +129,4 @@ def _is_text(value: str) -> bool:
 
 def _require(condition: bool, name: str, value: object, requirement: str) -> None:
     if not condition:
-        raise ValueError(f"invalid {name}={repr(value)[:80]}: must be {requirement}")
+        raise ConfigError.invalid(name, value, f"must be {requirement}")

@@ -179,7 +179,7 @@ class ArchiveSource:
                 raise ValueError("compressed")
             yield self._archive.read(info)
         except _DAMAGES as error:
-            detail = f" ({printable(error)})" if type(error) is ValueError else ""
+            detail = f" ({printable(error)})" if type(error) in (ValueError, ConfigError) else ""
             reason = f"is damaged: {member} is not valid{detail}; export it again"
             raise ConfigError(self.name, reason) from error
 

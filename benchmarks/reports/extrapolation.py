@@ -26,7 +26,7 @@ from typing import Any
 from engine.config import IndexConfig
 from engine.errors import ConfigError
 from engine.records import POSITION_BITS
-from engine.store.queries import LARGEST_ID
+from engine.store.tables import LARGEST_ID
 from engine.vectors import quantizer
 
 Results = Mapping[str, Any]

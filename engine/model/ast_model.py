@@ -21,6 +21,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from engine.compare import passages
+from engine.config import require
 from engine.errors import AudioError, AudioTooShortError, ConfigError, ModelError
 from engine.model import attribution, checkpoint, onnx, spectrogram
 from engine.model.fingerprinter import Encoder, Fingerprinter, resolve_device
@@ -31,6 +32,7 @@ from engine.model.network import (
     check_features,
     new_clip_head,
     new_models,
+    with_state,
 )
 from engine.model.supervised import Loss, OptimizerFactory, TrainableModel
 from engine.model.weights import (
@@ -38,12 +40,14 @@ from engine.model.weights import (
     Weights,
     from_bytes,
     load_weights,
+    parse_labels,
     save_weights,
     to_bytes,
     with_weights_hash,
 )
 from engine.recipe import ASTConfig, Recipe, SpectrogramConfig
 from engine.records import Fingerprint, Passage
+from engine.validation import parse_json
 
 Audio: TypeAlias = "Tensor | NDArray[Any] | Sequence[float] | Sequence[Sequence[float]]"
 """A waveform in [-1, 1] at the model's sample rate, (n_samples,) or (batch, n_samples)."""
@@ -186,12 +190,14 @@ class ASTModel(TrainableModel):
         """
         network = onnx.Graph(Path(path), providers, session_options)
         try:
-            recipe = Recipe.from_dict(json.loads(network.metadata["recipe"]))
-            labels = json.loads(network.metadata["labels"])
-            clip_head = new_clip_head(recipe)
-            clip_head.load_state_dict(load(base64.b64decode(network.metadata["clip_head"])))
+            recipe = Recipe.from_dict(parse_json(network.metadata["recipe"]))
+            is_same = recipe.encoder == network.config
+            require(is_same, "config", network.config, "must be the encoder of recipe")
+            labels = parse_labels(network.metadata["labels"], recipe)
+            state = load(base64.b64decode(network.metadata["clip_head"]))
+            clip_head = with_state(lambda: new_clip_head(recipe), state)
         except (KeyError, ValueError, RuntimeError, SafetensorError) as error:
-            reason = f"its metadata are not those that export_onnx writes ({error!r})"
+            reason = f"its metadata are not those that export_onnx writes ({error})"
             raise ModelError(path, reason) from error
         return cls._from_networks(network, clip_head, recipe, "cpu")._describe({}, labels)
 

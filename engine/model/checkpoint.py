@@ -8,7 +8,6 @@ Gong, Chung, Glass: AST: Audio Spectrogram Transformer. Interspeech 2021 (arXiv 
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 import warnings
@@ -24,10 +23,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from engine.config import load
 from engine.errors import ModelError
 from engine.model.network import AST
 from engine.model.weights import DAMAGED_FILE_ERRORS
 from engine.recipe import ASTConfig, SpectrogramConfig
+from engine.validation import parse_json
 
 State = dict[str, Tensor]
 
@@ -188,20 +189,21 @@ def _read_folder(path: Path) -> Checkpoint:
     for name in ("config.json", "model.safetensors"):
         if not (path / name).is_file():
             raise ModelError(path, f"the folder has no {name}")
-    settings = json.loads((path / "config.json").read_text("utf-8"))
+    settings = parse_json((path / "config.json").read_bytes())
     preprocessor = path / "preprocessor_config.json"
-    front_end = json.loads(preprocessor.read_text("utf-8")) if preprocessor.exists() else {}
+    front_end = parse_json(preprocessor.read_bytes()) if preprocessor.exists() else {}
     _require_supported(path, settings, front_end)
     state = _translate(load_file(path / "model.safetensors"), _HUGGING_FACE_NAMES)
     num_classes = _num_classes(state)
     problem = settings.get("problem_type")
-    config = ASTConfig(
-        **{ours: settings[theirs] for ours, theirs in _HUGGING_FACE_SETTINGS.items()},
-        sample_rate=front_end.get("sampling_rate", ASTConfig.sample_rate),
-        mlp_ratio=settings["intermediate_size"] / settings["hidden_size"],
-        num_classes=num_classes,
-        multi_label=problem == _MULTI_LABEL if problem else num_classes == _N_AUDIOSET_CLASSES,
-    )
+    shape = {ours: settings[theirs] for ours, theirs in _HUGGING_FACE_SETTINGS.items()}
+    rest = {
+        "sample_rate": front_end.get("sampling_rate", ASTConfig.sample_rate),
+        "mlp_ratio": settings["intermediate_size"] / settings["hidden_size"],
+        "num_classes": num_classes,
+        "multi_label": problem == _MULTI_LABEL if problem else num_classes == _N_AUDIOSET_CLASSES,
+    }
+    config = load(ASTConfig, {**shape, **rest})
     _check(path, config, state)
     labels = _labels(path, settings.get("id2label") or {}, num_classes)
     return Checkpoint(config, _spectrogram_config(config, front_end), state, labels)

@@ -5,7 +5,8 @@ Gong, Chung, Glass: AST: Audio Spectrogram Transformer. Interspeech 2021 (arXiv 
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,8 @@ from torch.nn import functional as F
 
 from engine.errors import ConfigError
 from engine.recipe import ASTConfig, ClipConfig, Recipe
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 class Network(Protocol):
@@ -261,6 +264,29 @@ def new_models(recipe: Recipe) -> tuple[AST, ClipHead]:
 def new_clip_head(recipe: Recipe) -> ClipHead:
     """Build the clip head of a recipe with fresh weights."""
     return ClipHead(recipe.encoder.fingerprint_length, recipe.clip)
+
+
+def with_state(build: Callable[[], ModuleT], state: Mapping[str, Tensor]) -> ModuleT:
+    """Build a network and load its weights.
+
+    Nothing is allocated but copies of the weights, whatever the shape of the network.
+
+    Parameters
+    ----------
+    build : callable
+        Returns a network, such as ``lambda: AST(config)``.
+    state : mapping of str to tensor
+
+    Raises
+    ------
+    RuntimeError
+        The weights are those of another network.
+    """
+    with torch.device("meta"):
+        network = build()
+    copies = {name: tensor.to(torch.float32, copy=True) for name, tensor in state.items()}
+    network.load_state_dict(copies, assign=True)
+    return network
 
 
 def cut_positions(positions: Tensor, config: ASTConfig, n_times: int) -> Tensor:

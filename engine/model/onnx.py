@@ -25,6 +25,7 @@ from engine.errors import AstoundError, ConfigError, ModelError
 from engine.files import atomic_write
 from engine.model.network import AST, check_features
 from engine.recipe import ASTConfig
+from engine.validation import parse_json
 
 TOLERANCE = 1e-4
 MAX_WEIGHTS_BYTES = 2_000_000_000  # a protobuf file is limited to 2 GiB, everything included
@@ -256,8 +257,8 @@ def _config_of(metadata: Mapping[str, str], path: Path) -> ASTConfig:
     if "config" not in metadata:
         raise ModelError(path, 'its metadata have no "config" with an ASTConfig as JSON')
     try:
-        return load(ASTConfig, json.loads(metadata["config"]))
-    except (ValueError, TypeError, AttributeError) as error:
+        return load(ASTConfig, parse_json(metadata["config"]))
+    except ValueError as error:  # ConfigError is one
         raise ModelError(path, f'"config" in its metadata is not an ASTConfig ({error})') from error
 
 

@@ -15,10 +15,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from engine.errors import AstoundError, ModelError
+from engine.errors import AstoundError, ConfigError, ModelError
 from engine.files import atomic_write
-from engine.model.network import AST, ClipHead, new_models
+from engine.model.network import AST, ClipHead, new_clip_head, with_state
 from engine.recipe import Recipe
+from engine.validation import check_value, parse_json, to_record
 
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights" / "astound-v3.safetensors"
 
@@ -87,18 +88,26 @@ def from_bytes(content: bytes, source: str | os.PathLike[str] = "bytes") -> Weig
     """
     try:
         tensors = load(content)
-        metadata = _metadata(content)
-        recipe = Recipe.from_dict(json.loads(metadata["recipe"]))
-        network, clip_head = new_models(recipe)
-        network.load_state_dict(_with_prefix("model.", tensors))
-        clip_head.load_state_dict(_with_prefix("clip_head.", tensors))
-        training_record = json.loads(metadata["training_record"])
-        labels = json.loads(metadata["labels"])
+        metadata = to_record(_Metadata, _metadata(content))
+        recipe = Recipe.from_dict(parse_json(metadata.recipe))
+        training_record = _training_record(metadata.training_record)
+        labels = parse_labels(metadata.labels, recipe)
+        network = with_state(lambda: AST(recipe.encoder), _with_prefix("model.", tensors))
+        clip_head = with_state(lambda: new_clip_head(recipe), _with_prefix("clip_head.", tensors))
     except DAMAGED_FILE_ERRORS as error:
         raise ModelError(source, f"not astound weights, or damaged ({error})") from error
     if _hash(tensors) != recipe.weights_sha256:
         raise ModelError(source, "damaged: the weights do not match the hash in their recipe")
-    return Weights(network, clip_head, recipe, training_record, labels and tuple(labels))
+    return Weights(network, clip_head, recipe, training_record, labels)
+
+
+def parse_labels(text: str, recipe: Recipe) -> tuple[str, ...] | None:
+    """Parse the names of the classes; ValueError unless there are none, or one for each class."""
+    labels: tuple[str, ...] | None = check_value(tuple[str, ...] | None, parse_json(text), "labels")
+    n_classes = recipe.encoder.num_classes
+    if labels and len(labels) != n_classes:
+        raise ValueError(f"invalid labels: must be {n_classes} names, not {len(labels)}")
+    return labels
 
 
 def save_weights(path: Path, weights: Weights) -> Recipe:
@@ -130,11 +139,26 @@ def _tensors(weights: Weights) -> dict[str, Tensor]:
     return {k: v.detach().cpu().contiguous() for k, v in sorted(tensors.items())}
 
 
+@dataclasses.dataclass(frozen=True)
+class _Metadata:
+    recipe: str
+    training_record: str
+    labels: str
+
+
 def _metadata(content: bytes) -> dict[str, str]:
     """Read the header of a safetensors file: a length of 8 bytes, then JSON."""
     length = int.from_bytes(content[:8], "little")
-    metadata: dict[str, str] = json.loads(content[8 : 8 + length]).get("__metadata__", {})
-    return metadata
+    metadata = parse_json(content[8 : 8 + length]).get("__metadata__", {})
+    known = [field.name for field in dataclasses.fields(_Metadata)]
+    return {name: metadata[name] for name in known if name in metadata}
+
+
+def _training_record(text: str) -> dict[str, Any]:
+    record = parse_json(text)
+    if not isinstance(record, dict):
+        raise ConfigError.invalid("training_record", record, "must be an object")
+    return record
 
 
 def _with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlchemyError
 
 from engine.errors import CatalogBusyError, StoreError, printable
+from engine.store.tables import InvalidRowError
 
 __all__ = ["Connection", "Engine", "connect", "name", "schema", "translated"]
 
@@ -82,6 +83,9 @@ def translated(engine: Engine) -> Iterator[None]:
         raise kind(
             _without_secrets(f"database {name(engine.url)}: {reason}", engine.url)
         ) from error
+    except InvalidRowError as error:
+        reason = f"{error}; restore the database from a backup"
+        raise StoreError(f"database {name(engine.url)}: {reason}") from error
     except SQLAlchemyError as error:
         raise StoreError(f"database {name(engine.url)}: {type(error).__name__}") from error
 

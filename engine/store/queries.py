@@ -23,11 +23,10 @@ from engine.records import (
     user_tags_entry,
 )
 from engine.store.connection import Connection
-from engine.store.tables import MetadataRow, SettingRow, ShardRow, TrackRow
+from engine.store.tables import LARGEST_ID, MetadataRow, SettingRow, ShardRow, TrackRow
 
 T = TypeVar("T")
 
-LARGEST_ID = 2**31 - 1
 SUPERSEDED = "superseded_shards"
 """Key of the setting with the names of shards that a transaction replaced."""
 

@@ -6,6 +6,7 @@ therefore wait for each other, and what a transaction checks is true until it co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -19,11 +20,17 @@ from engine.records import NewTrack, Placement, Tags, Track, WrittenShard, requi
 from engine.store import queries
 from engine.store.connection import Connection, Engine, connect, schema, translated
 from engine.store.lock import write_lock
-from engine.store.queries import LARGEST_ID
-from engine.store.tables import SCHEMA_HEAD, SettingRow, ShardRow, TrackRow
+from engine.store.tables import (
+    LARGEST_ID,
+    SCHEMA_HEAD,
+    InvalidRowError,
+    SettingRow,
+    ShardRow,
+    TrackRow,
+)
 
 _READING = {"sqlite": {}, "postgresql": {"isolation_level": "REPEATABLE READ"}}
-_CHANGES = "n_changes"
+_CHANGES, _HOP = "n_changes", "segment_hop_s"
 _RESERVED = (_CHANGES, queries.SUPERSEDED)
 _PLACEMENT_COLUMNS = (
     TrackRow.id.label("track_id"),
@@ -128,13 +135,19 @@ class Store:
         """Return the number of changes so far; readers compare it to detect a change."""
         with self._reading() as connection:
             query = sa.select(SettingRow.value).where(SettingRow.key == _CHANGES)
-            return int(connection.execute(query).scalar_one())
+            value = connection.scalar(query) or ""
+            if not value.isdecimal():
+                raise InvalidRowError(f"invalid {_CHANGES}={value!r} in settings: must be a count")
+            return int(value)
 
     def settings(self) -> dict[str, str]:
-        """Read all settings."""
+        """Read all settings; of these, segment_hop_s is a positive number."""
         with self._reading() as connection:
             rows = connection.execute(sa.select(SettingRow.key, SettingRow.value))
-            return {key: value for key, value in rows if key not in _RESERVED}
+            settings = {key: value for key, value in rows if key not in _RESERVED}
+            if (hop_s := settings.get(_HOP)) is not None and not _is_positive(hop_s):
+                raise InvalidRowError(f"invalid {_HOP}={hop_s!r} in settings: must be positive")
+            return settings
 
     def put_settings(self, settings: Mapping[str, str]) -> None:
         """Set some settings; others are unchanged."""
@@ -503,3 +516,10 @@ class Store:
 def _is_possible(key: int | str) -> bool:
     """Return whether a database can hold this id or path at all."""
     return is_path(key) if isinstance(key, str) else 0 < key <= LARGEST_ID
+
+
+def _is_positive(text: str) -> bool:
+    try:
+        return 0 < float(text) < math.inf
+    except ValueError:
+        return False

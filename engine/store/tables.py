@@ -6,9 +6,12 @@ A vector is searched as long as its track has a row.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, DateTime, Double, ForeignKey, MetaData, Text
+from sqlalchemy import BigInteger, DateTime, Double, ForeignKey, Integer, MetaData, Text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -17,6 +20,10 @@ from engine.files import path_from_text, path_to_text
 
 SCHEMA_HEAD = "0001"
 """Revision of the schema described here; the newest file in ``migrations/versions``."""
+
+LARGEST_ID = 2**31 - 1
+
+_MAX_SHOWN = 80  # characters of a value in a message
 
 # SQLite can only change constraints that have names.
 NAMING_CONVENTION = {
@@ -27,43 +34,144 @@ NAMING_CONVENTION = {
 }
 
 
-class UtcDateTime(TypeDecorator[datetime]):
+class InvalidRowError(ValueError):
+    """A row contains a value that no astound has written."""
+
+
+class _Checked(TypeDecorator[Any]):
+    """A column whose values are checked when they are read: SQLite stores any type in any column.
+
+    Attributes
+    ----------
+    requirement : str
+        What a value must be, for the message.
+    name : str
+        Table and column.
+    nullable : bool
+    """
+
+    requirement: ClassVar[str]
+    name = ""
+    nullable = False
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        """Return a function that converts a stored value, or raises InvalidRowError."""
+        convert = super().result_processor(dialect, coltype)
+        assert convert is not None
+
+        def checked(value: Any) -> Any:
+            if value is None and self.nullable:
+                return None
+            try:
+                return convert(value)
+            except (TypeError, ValueError, OverflowError) as error:
+                shown = repr(value)[:_MAX_SHOWN]
+                reason = f"invalid {self.name}={shown}: must be {self.requirement}"
+                raise InvalidRowError(reason) from error
+
+        return checked
+
+
+class UtcDateTime(_Checked):
     """A time in UTC; SQLite does not store time zones."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
+    requirement = "a time"
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Convert a time to UTC before it is written."""
         return value and value.astimezone(UTC)
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime:
         """Add the time zone that SQLite drops."""
-        if value is None or value.tzinfo:
-            return value and value.astimezone(UTC)
-        return value.replace(tzinfo=UTC)
+        if value is None:
+            raise TypeError
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
-class PathText(TypeDecorator[str]):
-    """A path; neither database stores one that is not valid UTF-8 as it is."""
+class Words(_Checked):
+    """Text."""
 
     impl = Text
+    cache_ok = True
+    requirement = "text"
+
+    def process_result_value(self, value: object, dialect: Dialect) -> str:
+        """Refuse anything else."""
+        if type(value) is not str:
+            raise TypeError
+        return value
+
+
+class Count(_Checked):
+    """An integer."""
+
+    impl = Integer
+    cache_ok = True
+    requirement = "an integer"
+
+    def process_result_value(self, value: object, dialect: Dialect) -> int:
+        """Refuse anything else."""
+        if type(value) is not int:
+            raise TypeError
+        return value
+
+
+class BigCount(Count):
+    """An integer that may exceed 32 bits in PostgreSQL."""
+
+    impl = BigInteger
+    cache_ok = True
+
+
+class RowId(Count):
+    """A primary key, or a reference to one."""
+
+    cache_ok = True
+    requirement = f"an integer from 1 to {LARGEST_ID}"
+
+    def process_result_value(self, value: object, dialect: Dialect) -> int:
+        """Refuse numbers that do not fit into addresses."""
+        number = super().process_result_value(value, dialect)
+        if not 0 < number <= LARGEST_ID:
+            raise ValueError
+        return number
+
+
+class Seconds(_Checked):
+    """A length of time."""
+
+    impl = Double
+    cache_ok = True
+    requirement = "a number of seconds"
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> float:
+        """Refuse what is negative, infinite or no number."""
+        if not 0 <= value < math.inf:
+            raise ValueError
+        return float(value)
+
+
+class PathText(Words):
+    """A path; neither database stores one that is not valid UTF-8 as it is."""
+
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         """Convert a path to text before it is written or compared."""
         return value and path_to_text(value)
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+    def process_result_value(self, value: object, dialect: Dialect) -> str:
         """Convert the text back."""
-        return value and path_from_text(value)
+        return path_from_text(super().process_result_value(value, dialect))
 
 
 class Base(DeclarativeBase):
     """Base of all tables."""
 
     metadata = MetaData(naming_convention=NAMING_CONVENTION)
-    type_annotation_map = {str: Text, datetime: UtcDateTime}  # noqa: RUF012
+    type_annotation_map = {str: Words, int: Count, datetime: UtcDateTime}  # noqa: RUF012
 
 
 class SettingRow(Base):
@@ -80,11 +188,11 @@ class ShardRow(Base):
 
     __tablename__ = "shards"
 
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     n_segments: Mapped[int]
     n_clips: Mapped[int]
-    n_bytes: Mapped[int] = mapped_column(BigInteger)
+    n_bytes: Mapped[int] = mapped_column(BigCount)
     recipe_id: Mapped[str]
     created_at: Mapped[datetime]
 
@@ -96,17 +204,17 @@ class TrackRow(Base):
     # Ids are never reused: vectors of deleted tracks stay in their shards until compaction.
     __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    shard_id: Mapped[int] = mapped_column(ForeignKey("shards.id"), index=True)
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    shard_id: Mapped[int] = mapped_column(RowId, ForeignKey("shards.id"), index=True)
     first_row: Mapped[int]
     n_segments: Mapped[int]
     first_clip: Mapped[int]
     n_clips: Mapped[int]
     path: Mapped[str] = mapped_column(PathText, unique=True)
-    n_bytes: Mapped[int] = mapped_column(BigInteger)
-    modified_ns: Mapped[int] = mapped_column(BigInteger)
+    n_bytes: Mapped[int] = mapped_column(BigCount)
+    modified_ns: Mapped[int] = mapped_column(BigCount)
     content_hash: Mapped[str] = mapped_column(unique=True)
-    duration_s: Mapped[float] = mapped_column(Double)
+    duration_s: Mapped[float] = mapped_column(Seconds)
     title: Mapped[str | None]
     artist: Mapped[str | None]
     album: Mapped[str | None]
@@ -120,7 +228,14 @@ class MetadataRow(Base):
     __tablename__ = "track_metadata"
 
     track_id: Mapped[int] = mapped_column(
-        ForeignKey("tracks.id", ondelete="CASCADE"), primary_key=True
+        RowId, ForeignKey("tracks.id", ondelete="CASCADE"), primary_key=True
     )
     key: Mapped[str] = mapped_column(primary_key=True)
     value: Mapped[str]
+
+
+for _table in Base.metadata.tables.values():
+    for _column in _table.columns:
+        if isinstance(_column.type, _Checked):
+            _column.type.name = f"{_table.name}.{_column.name}"
+            _column.type.nullable = bool(_column.nullable)

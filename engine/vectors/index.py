@@ -260,9 +260,13 @@ class _Part:
         return alive
 
     def _require_rows(self) -> None:
-        for placement in self.placements:
-            if placement.first_row + placement.n_segments > self.shard.n_segments:
-                reason = f"ends before the rows of track {placement.track_id} do"
+        for p in self.placements:
+            is_inside = (
+                0 <= p.first_row <= p.first_row + p.n_segments <= self.shard.n_segments
+                and 0 <= p.first_clip <= p.first_clip + p.n_clips <= self.shard.n_clips
+            )
+            if not is_inside:
+                reason = f"does not have the rows that the database states for track {p.track_id}"
                 raise ShardError(self.shard.path, reason)
 
 

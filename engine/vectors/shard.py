@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,8 @@ _BATCH_ROWS = 65_536
 _FLAT_OVERSAMPLING = 2
 # Queries rescored at once: rows that they share are read once.
 _BLOCK_QUERIES = 64
+_MAX_TABLE_BYTES = 1 << 26
+_LIMITED = threading.Lock()
 
 
 def write_shard(
@@ -254,7 +257,7 @@ class Shard:
         """Read its trained index without vectors, for a new shard; None for a flat shard."""
         if self.kind == "flat":
             return None
-        index = faiss.read_index(str(self.path / _INDEX))
+        index: faiss.Index = _read_index(self.path / _INDEX)
         index.reset()
         return index
 
@@ -465,7 +468,9 @@ def _load_bits(path: Path, n_bits: int) -> NDArray[np.bool_]:
 
 def _load_index(path: Path, header: dict[str, Any]) -> Any:
     try:
-        index = faiss.read_index(str(path))
+        index = _read_index(path)
+    except OSError as error:
+        raise ShardError(path, f"cannot be read ({error.strerror})") from error
     except (RuntimeError, MemoryError) as error:
         raise ShardError(path, "cannot be read: truncated or not a FAISS index") from error
     is_flat = isinstance(index, faiss.IndexScalarQuantizer)
@@ -478,6 +483,17 @@ def _load_index(path: Path, header: dict[str, Any]) -> Any:
     if header["kind"] == "codes":
         quantizer.lists_of(index).make_direct_map()
     return index
+
+
+def _read_index(path: Path) -> Any:
+    """Read an index; RuntimeError or MemoryError if it is damaged.
+
+    FAISS would allocate what a damaged size states. Nothing in an index is larger than its file,
+    except tables of a small one. The limit is one for all threads.
+    """
+    with _LIMITED:
+        faiss.set_deserialization_vector_byte_limit(path.stat().st_size + _MAX_TABLE_BYTES)
+        return faiss.read_index(str(path))
 
 
 def _sha256(path: Path) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch.nn import functional as F
@@ -485,6 +486,14 @@ def _tensors(found: Any) -> list[torch.Tensor]:
     return [one for one in every if one.shape == (3, 5)]
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A graph of a small model of five classes; not to be changed."""
+    path = tmp_path_factory.mktemp("exported") / "m.onnx"
+    small(fingerprint_dim=8, labels=list("abcde")).export_onnx(path)
+    return path
+
+
 def test_onnx_round_trip(tmp_path: Path) -> None:
     model = small(fingerprint_dim=8, labels=list("abcde"))
     model.export_onnx(tmp_path / "m.onnx")
@@ -501,6 +510,28 @@ def test_onnx_round_trip(tmp_path: Path) -> None:
     assert (ours.clip_embeddings * theirs.clip_embeddings).sum(1).min() > 0.999
     with pytest.raises(ModelError, match="no weights"):
         again.parameters_vector()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("recipe", "[" * 100_000, "nested too deeply"),
+        ("recipe", '{"clip": {"n_segments": 1e12}}', "n_segments"),
+        ("recipe", "{}", "must be the encoder of recipe"),
+        ("labels", "5", "labels"),
+        ("labels", '["a"]', "must be 5 names"),
+        ("clip_head", "AAAA", "export_onnx"),
+    ],
+)
+def test_from_onnx_hostile_metadata_are_named(
+    exported: Path, tmp_path: Path, key: str, value: str, words: str
+) -> None:
+    model = onnx.load(exported)
+    (entry,) = [one for one in model.metadata_props if one.key == key]
+    entry.value = value
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match=words):
+        ASTModel.from_onnx(tmp_path / "m.onnx")
 
 
 def test_from_onnx_missing_file() -> None:

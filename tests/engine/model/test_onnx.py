@@ -197,7 +197,19 @@ def test_graph_without_config_says_what_is_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "5", "[]", "[1]", '{"layers": 3}', '{"num_mel_bands": "many"}']
+    "text",
+    [
+        "{",
+        "5",
+        "[]",
+        "[1]",
+        '{"layers": 3}',
+        '{"num_mel_bands": "many"}',
+        "[" * 100_000,
+        '{"num_layers": 1000000000}',
+        '{"num_layers": 9223372036854775808}',
+        '{"norm_eps": Infinity}',
+    ],
 )
 def test_graph_with_another_config_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(ModelError, match='"config" in its metadata is not an ASTConfig'):

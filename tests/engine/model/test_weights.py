@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -86,7 +87,13 @@ def test_load_weights_changed_setting_is_refused(saved: Saved) -> None:
 
 @pytest.mark.parametrize(
     "metadata",
-    [None, {"format": "pt"}, {"recipe": "{"}, {"recipe": '{"speed": 1}'}, {"recipe": "{}"}],
+    [
+        None,
+        {"format": "pt"},
+        {"recipe": "{", "training_record": "{}", "labels": "null"},
+        {"recipe": '{"speed": 1}'},
+        {"recipe": "{}"},
+    ],
 )
 def test_load_weights_foreign_safetensors_is_refused(
     tmp_path: Path, metadata: dict[str, str] | None
@@ -95,6 +102,59 @@ def test_load_weights_foreign_safetensors_is_refused(
     save_file({"layer.weight": torch.zeros(3, 3)}, path, metadata)
     with pytest.raises(ModelError, match="not astound weights"):
         load_weights(path)
+
+
+HOSTILE: dict[str, list[Any]] = {
+    "recipe.encoder.num_layers": [10**9, 2**63, "12", None, 2.5, True, -1],
+    "recipe.encoder.embedding_dim": [10**12, [], "32"],
+    "recipe.encoder.mlp_ratio": [1e308, "4", None],
+    "recipe.encoder.multi_label": [1, None],
+    "recipe.spectrogram.n_fft": [2**40, "1024"],
+    "recipe.spectrogram.front_end": [5, "\ud800"],
+    "recipe.spectrogram.floor_db": [float("inf"), float("nan"), None],
+    "recipe.clip.n_segments": [2**40, 0],
+    "recipe.clip.n_heads": [7, 2**40],
+    "labels": [5, [5], ["dog"], "dog"],
+    "training_record": [5, []],
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(field, value) for field in HOSTILE for value in HOSTILE[field]]
+)
+def test_load_weights_hostile_field_is_named(saved: Saved, field: str, value: object) -> None:
+    path, recipe = saved[0], saved[3]
+    metadata: dict[str, Any] = {
+        "recipe": recipe.to_dict(), "training_record": {}, "labels": None
+    }  # fmt: skip
+    *outer, name = field.split(".")
+    within = metadata
+    for key in outer:
+        within = within[key]
+    within[name] = value
+    texts = {key: json.dumps(content) for key, content in metadata.items()}
+    save_file(load_file(path), path, texts)
+    with pytest.raises(ModelError, match=f"invalid [a-z.]*{name}"):
+        load_weights(path)
+
+
+@pytest.mark.parametrize("key", ["recipe", "training_record", "labels"])
+def test_load_weights_deep_or_missing_metadata_is_refused(saved: Saved, key: str) -> None:
+    path, recipe = saved[0], saved[3]
+    texts = {"recipe": json.dumps(recipe.to_dict()), "training_record": "{}", "labels": "null"}
+    save_file(load_file(path), path, texts | {key: "[" * 100_000})
+    with pytest.raises(ModelError, match="nested too deeply"):
+        load_weights(path)
+    save_file(load_file(path), path, {one: texts[one] for one in texts if one != key})
+    with pytest.raises(ModelError, match=f"field {key} is missing"):
+        load_weights(path)
+
+
+def test_load_weights_integer_for_a_float_keeps_the_recipe_id(saved: Saved) -> None:
+    recipe = saved[3].to_dict()
+    recipe["spectrogram"]["f_min_hz"] = 100
+    again = Recipe.from_dict(json.loads(json.dumps(recipe)))
+    assert '"f_min_hz": 100,' in json.dumps(again.to_dict())
 
 
 @pytest.mark.parametrize("recipe", ["[]", "5", '{"spectrogram": {"n_mels": "many"}}'])

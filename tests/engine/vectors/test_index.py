@@ -156,15 +156,23 @@ def test_open_missing_shard_is_refused(stored: Stored) -> None:
     stored.index(without=(12,))  # a shard nobody needs may be missing
 
 
-def test_open_shard_with_too_few_rows_is_refused(stored: Stored) -> None:
-    wrong = Placement(
-        track_id=13,
-        shard=stored.placements[-1].shard,
-        first_row=30,
-        n_segments=4,
-        first_clip=0,
-        n_clips=1,
-    )
+@pytest.mark.parametrize(
+    "rows",
+    [
+        {"first_row": 30, "n_segments": 4},
+        {"first_row": -1},
+        {"n_segments": -1},
+        {"first_row": 2**62, "n_segments": 2**62},
+        {"first_clip": -1},
+        {"first_clip": 2**40},
+        {"n_clips": 2**40},
+    ],
+)
+def test_open_shard_without_the_rows_of_a_track_is_refused(
+    stored: Stored, rows: dict[str, int]
+) -> None:
+    whole = {"first_row": 0, "n_segments": 1, "first_clip": 0, "n_clips": 1}
+    wrong = Placement(track_id=13, shard=stored.placements[-1].shard, **(whole | rows))
     with pytest.raises(ShardError, match="track 13"):
         Index(stored.shards, [wrong], "recipe")
 

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -253,6 +255,18 @@ def test_open_damaged_size_is_refused(written: Path) -> None:
     (written / "segments.faiss").write_bytes(content)
     with pytest.raises(ShardError):
         Shard(written)
+
+
+def test_open_damaged_size_allocates_nothing(written: Path) -> None:
+    content = (written / "segments.faiss").read_bytes()
+    header = json.loads((written / "header.json").read_text())
+    size = struct.pack("<Q", header["n_segments"] * header["dim"])
+    assert content.count(size) == 1
+    (written / "segments.faiss").write_bytes(content.replace(size, struct.pack("<Q", 1 << 32)))
+    before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ShardError):
+        Shard(written)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 1 << 20
 
 
 @pytest.mark.parametrize("file", ["segments.faiss", "clips.i8"])
