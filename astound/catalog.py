@@ -643,7 +643,7 @@ class Catalog:
             return None
         try:
             key = source if isinstance(source, int) else os.fspath(source)
-            return self._store.track(self._key(key)).id
+            return self._storage.find([key])[0].id
         except TrackNotFoundError:
             if isinstance(source, int):
                 raise
@@ -656,8 +656,11 @@ class Catalog:
         return self._store.tracks()
 
     def track(self, key: int | str) -> Track:
-        """Return a track by id or path, also through a link; TrackNotFoundError if none."""
-        return self._store.track(self._key(key))
+        """Return a track by id or path; TrackNotFoundError if none.
+
+        Links do not matter: it is found by any path that leads to its file.
+        """
+        return self._storage.find([key])[0]
 
     def delete(self, keys: Iterable[int | str]) -> list[Track]:
         """Remove tracks, by id or path; removes none if one of them does not exist.
@@ -673,7 +676,7 @@ class Catalog:
             Lists all ids and paths that do not exist.
         """
         with self._store.write_lock():
-            tracks = self._store.find(self._key(key) for key in keys)
+            tracks = self._storage.find(keys)
             self._store.delete(track.id for track in tracks)
         return tracks
 
@@ -688,28 +691,11 @@ class Catalog:
             title, artist, album, isrc, path, or metadata (a mapping; an empty value removes a key).
         """
         with self._store.write_lock():
-            track_id = self._store.track(self._key(key)).id
+            track_id = self._storage.find([key])[0].id
             if changes.get("path"):
                 changes["path"] = os.path.abspath(changes["path"])
             self._store.update(track_id, **changes)
         return self._store.track(track_id)
-
-    def _key(self, key: int | str) -> int | str:
-        """Make paths absolute; those through a link as the store has them."""
-        if isinstance(key, int):
-            return key
-        path = os.path.abspath(key)
-        real = path if "\0" in path else os.path.realpath(path)
-        if real != path and not self._has_track(path) and self._has_track(real):
-            return real
-        return path
-
-    def _has_track(self, path: str) -> bool:
-        try:
-            self._store.track(path)
-        except TrackNotFoundError:
-            return False
-        return True
 
     def stats(self) -> Stats:
         """Count tracks, seconds, segments and bytes."""
@@ -945,9 +931,7 @@ class Catalog:
         """
         from indexer.archive import write_archive
 
-        ids = (
-            None if keys is None else [track.id for track in self._store.find(map(self._key, keys))]
-        )
+        ids = None if keys is None else [track.id for track in self._storage.find(keys)]
         source = self._storage.source(ids)
         if not source.n_tracks:
             raise StoreError(f"{self.folder}: no track to export")

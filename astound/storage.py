@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import tomllib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from astound.migrate import ensure_schema
 from engine.config import IndexConfig
 from engine.errors import ConfigError, RecipeMismatchError, ShardError, StoreError
-from engine.files import atomic_write
+from engine.files import atomic_write, is_path
+from engine.records import Track
 from engine.store.store import Store
 from engine.vectors.storage import LocalStorage
 
@@ -136,6 +138,33 @@ class CatalogStorage:
                 "from a backup or the tracks with `astound verify --repair`, or use another folder"
             )
 
+    # -- tracks ------------------------------------------------------------------------------
+
+    def find(self, keys: Iterable[int | str]) -> list[Track]:
+        """Read tracks by ids and paths, each once and in the order of `keys`.
+
+        A path finds the track of its file, whichever symbolic links lead to it.
+
+        Raises
+        ------
+        TrackNotFoundError
+            Names all keys without a track.
+        """
+        absolute = [key if isinstance(key, int) else os.path.abspath(key) for key in keys]
+        paths = [key for key in absolute if isinstance(key, str) and is_path(key)]
+        linked = self._linked(set(paths) - self.store.taken_paths(paths))
+        return self.store.find(
+            linked.get(key, key) if isinstance(key, str) else key for key in absolute
+        )
+
+    def _linked(self, paths: Collection[str]) -> dict[str, str]:
+        """Find the paths that the store has of the files that some other paths lead to."""
+        if not paths:
+            return {}
+        real = {path: os.path.realpath(path) for path in paths}
+        stored = real_paths(self.store.known_files())
+        return {path: stored[target] for path, target in real.items() if target in stored}
+
     # -- shards ------------------------------------------------------------------------------
 
     def current_index(self, recipe_id: str, gpu: Gpu | None) -> Index:
@@ -168,6 +197,19 @@ class CatalogStorage:
         from indexer.sources import CatalogSource
 
         return CatalogSource(f"catalog {self.folder}", self.store, self.shards, track_ids)
+
+
+def real_paths(paths: Iterable[str]) -> dict[str, str]:
+    """Map the paths without symbolic links of some files, which need not exist, to their paths."""
+    folders: dict[str, str] = {}  # resolved once: most files share theirs with others
+    found = {}
+    for path in paths:
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        real = os.path.join(folders[folder], name)
+        found[os.path.realpath(real) if os.path.islink(real) else real] = path
+    return found
 
 
 def local_shards(folder: Path) -> LocalStorage:

@@ -96,7 +96,7 @@ class Ingest:
                     self._fail(file, recording)
                 elif recording.blocks is None or recording.content.content_hash in added:
                     self._skip_known(recording)
-                elif self._add(recording, metadata.get(file.path, {})):
+                elif self._add(recording, _metadata_of(file, metadata)):
                     added.add(recording.content.content_hash)
                 self._finish(file)
 
@@ -175,6 +175,11 @@ class Ingest:
     def _commit(self) -> None:
         self._report.added += [Added(path, track_id) for path, track_id in self._writer.commit()]
         self._report.elapsed_s = time.monotonic() - self._began
+
+
+def _metadata_of(file: FoundFile, metadata: Metadata) -> Mapping[str, str]:
+    """Return what is given for a file, by the path it has or the one that its links lead to."""
+    return metadata.get(file.path) or metadata.get(os.path.realpath(file.path)) or {}
 
 
 def _new_track(

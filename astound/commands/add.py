@@ -58,7 +58,7 @@ def add(
     except KeyboardInterrupt:
         echo_err("interrupted; committed files are kept, repeat the command to resume")
         ctx.exit(EXIT_INTERRUPTED)
-    added = {file.path for file in report.added}
+    added = {path for file in report.added for path in (file.path, os.path.realpath(file.path))}
     if n_unused := sum(
         added.isdisjoint((os.path.abspath(path), os.path.realpath(path))) for path in tags
     ):

@@ -157,9 +157,11 @@ def _select_sources(
     tracks, files = catalog.tracks(), list(discover(paths))
     if not files:
         return [], excerpts.select_tracks(tracks, n, seed)
-    ids = {track.path: track.id for track in tracks}
+    ids = {os.path.realpath(track.path): track.id for track in tracks}
     sources = [
-        Source(file.path, ids.get(file.path)) for file in files if isinstance(file, FoundFile)
+        Source(file.path, ids.get(os.path.realpath(file.path)))
+        for file in files
+        if isinstance(file, FoundFile)
     ]
     failures = [file for file in files if isinstance(file, Failure)]
     return failures, excerpts.select(sources, n, seed)

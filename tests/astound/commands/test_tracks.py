@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,42 @@ def test_path_through_a_link_finds_its_track(library: Path, home: Path, run: Run
     assert "/2.wav" in run("delete", "--list", "list.txt").stdout
     missing = run("show", "music/9.wav")
     assert (missing.exit_code, f"{home}/music/9.wav" in missing.stderr) == (1, True)
+
+
+def test_track_added_through_a_link_is_found_by_its_real_path(
+    library: Path, home: Path, run: Run
+) -> None:
+    shutil.copytree(library / "music", home / "real")
+    Path("music").symlink_to("real")
+    Path("other").symlink_to("music")
+    Path("one.wav").symlink_to("real/1.wav")
+    assert run("--catalog", "new", "add", "music/0.wav", "one.wav").stdout.startswith("added 2,")
+    for name in ("music/0.wav", "real/0.wav", "other/0.wav", "other/../real/0.wav"):
+        assert f"{home}/music/0.wav" in run("--catalog", "new", "show", name).stdout, name
+    for name in ("real/1.wav", "music/1.wav"):
+        assert f"{home}/one.wav" in run("--catalog", "new", "show", name).stdout, name
+    assert run("--catalog", "new", "update", "real/0.wav", "--title", "Rain").exit_code == 0
+    assert run("--catalog", "new", "export", "a", "real/0.wav", "real/1.wav").exit_code == 0
+    listed = run("--catalog", "new", "similar", "real/0.wav", "--format", "csv").stdout
+    assert "0.wav" not in listed
+    Path("real/0.wav").unlink()
+    deleted = run("--catalog", "new", "delete", "real/0.wav", "other/0.wav", "real/1.wav")
+    assert [line.split(":")[0] for line in deleted.stdout.splitlines()] == [
+        "deleted 1",
+        "deleted 2",
+    ]
+    missing = run("--catalog", "new", "delete", "real/2.wav")
+    assert (missing.exit_code, f"{home}/real/2.wav" in missing.stderr) == (1, True)
+
+
+def test_metadata_of_the_real_path_belong_to_a_file_added_through_a_link(
+    library: Path, home: Path, run: Run
+) -> None:
+    Path("music").symlink_to(library / "music")
+    Path("tags.csv").write_text(f"path,title\n{library}/music/1.wav,Rain\n")
+    added = run("--catalog", "new", "add", "music/1.wav", "--metadata", "tags.csv")
+    assert (added.exit_code, added.stderr) == (0, "")
+    assert "Rain" in run("--catalog", "new", "show", "1").stdout
 
 
 def test_folder_through_a_link_adds_nothing_twice(library: Path, home: Path, run: Run) -> None:
