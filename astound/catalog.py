@@ -620,9 +620,10 @@ class Catalog:
         duplicates : list of Duplicate
             Pairs of tracks, in full or in part, in order of their ids.
         clusters : list of Cluster
-            Groups of full duplicates, with the one to keep.
+            Groups of full duplicates, with the one to keep and why.
         """
-        from engine.compare.duplicates import DuplicateFinder, clusters
+        from engine.compare.clusters import Copy, clusters
+        from engine.compare.duplicates import DuplicateFinder
 
         index = self.index
         durations_s = {track.id: track.duration_s for track in self._store.tracks(index.track_ids)}
@@ -635,7 +636,10 @@ class Catalog:
         )
         found = finder.find(on_progress)
         duplicates = sorted(found, key=lambda pair: (pair.first_id, pair.second_id))
-        return duplicates, clusters(duplicates, finder.audible_s(duplicates))
+        audible_s = finder.audible_s(duplicates)
+        tracks = self._store.new_tracks(list(audible_s))
+        copies = {i: Copy.of(track, audible_s[i]) for i, track in tracks.items()}
+        return duplicates, clusters(duplicates, copies)
 
     def _own_id(self, source: int | Source) -> int | None:
         """Return the id of the track that a source is; None if it is another recording."""

@@ -21,6 +21,12 @@ Addresses = NDArray[np.int64]
 RESERVED_PREFIX = "astound:"
 """Begins the keys of metadata that astound keeps for itself and does not show."""
 
+CUT_OFF_KEY = "cut_off"
+"""Key in the metadata of a track whose file ends before its header says; the value says where."""
+
+SOUND_KEY = f"{RESERVED_PREFIX}sound"
+"""Key of a track's :class:`Sound`, as JSON."""
+
 USER_TAGS_KEY = f"{RESERVED_PREFIX}user_tags"
 """Key of the names of the tags that the user set, which those of the file do not replace."""
 
@@ -119,20 +125,44 @@ def require_free_keys(keys: Iterable[str]) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sound:
+    """How a recording is encoded.
+
+    Parameters
+    ----------
+    codec : str
+        FFmpeg's name.
+    is_lossless : bool
+    sample_rate : int
+        Hz.
+    n_bytes : int
+        Size of the packets, without tags, pictures and other streams.
+    """
+
+    codec: str
+    is_lossless: bool
+    sample_rate: int
+    n_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Content:
     """What identifies the recording in a file.
 
     Parameters
     ----------
     content_hash : str
-        Hash of the sound, hex: :func:`engine.audio.content.audio_hash`. That of the file's bytes
+        Hash of the sound, hex: :func:`engine.audio.content.read_sound`. That of the file's bytes
         if no sound can be read.
     file_hash : str
         SHA-256 of the file's bytes, hex. Older catalogs identify their tracks by it.
+    sound : Sound or None
+        None if no sound can be read.
     """
 
     content_hash: str
     file_hash: str
+    sound: Sound | None = None
 
     @property
     def hashes(self) -> tuple[str, str]:
@@ -475,13 +505,16 @@ class Cluster:
     Parameters
     ----------
     keeper_id : int
-        The one with most that is audible; of those within 5 % of it, the one with the earliest id.
+        The best one: :func:`engine.compare.clusters.clusters`.
     other_ids : tuple of int
         The others, by id.
+    reason : str
+        What it has before the others: "lossless (flac)".
     """
 
     keeper_id: int
     other_ids: tuple[int, ...]
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)

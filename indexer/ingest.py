@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 from engine.audio.source import AudioSource
 from engine.config import IngestConfig
 from engine.errors import AstoundError, AudioError
 from engine.protocol import AudioFingerprinter
-from engine.records import Content, Fingerprint, NewTrack, user_tags_entry
+from engine.records import (
+    CUT_OFF_KEY,
+    SOUND_KEY,
+    Content,
+    Fingerprint,
+    NewTrack,
+    user_tags_entry,
+)
 from engine.store.store import Store
 from engine.vectors.storage import ShardStorage
 from indexer.decoder_pool import DecoderPool, Recording
@@ -25,9 +34,6 @@ Metadata = Mapping[str, Mapping[str, str]]
 """Tags by name, and any other keys as free metadata, by absolute path."""
 
 OnProgress = Callable[[IngestReport], None]
-
-CUT_OFF_KEY = "cut_off"
-"""Key in the metadata of a track whose file ends before its header says; the value says where."""
 
 
 class Ingest:
@@ -185,9 +191,11 @@ def _metadata_of(file: FoundFile, metadata: Metadata) -> Mapping[str, str]:
 def _new_track(
     recording: Recording, fingerprint: Fingerprint, metadata: Mapping[str, str]
 ) -> NewTrack:
-    cut_off = {CUT_OFF_KEY: recording.report.cut_off} if recording.report.cut_off else {}
+    noted = {CUT_OFF_KEY: recording.report.cut_off} if recording.report.cut_off else {}
+    if recording.content.sound:
+        noted[SOUND_KEY] = json.dumps(asdict(recording.content.sound))
     tags = {name: metadata.get(name) or tag for name, tag in vars(recording.tags).items()}
-    user_tags = user_tags_entry(name for name in tags if metadata.get(name))
+    noted |= user_tags_entry(name for name in tags if metadata.get(name))
     return NewTrack(
         path=recording.file.path,
         content_hash=recording.content.content_hash,
@@ -197,7 +205,5 @@ def _new_track(
         n_segments=len(fingerprint.embeddings),
         n_clips=len(fingerprint.clip_embeddings),
         tags=type(recording.tags)(**tags),
-        metadata={key: value for key, value in metadata.items() if key not in tags}
-        | cut_off
-        | user_tags,
+        metadata={key: value for key, value in metadata.items() if key not in tags} | noted,
     )

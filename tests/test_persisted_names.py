@@ -23,6 +23,7 @@ from astound.commands.main import cli
 from engine.errors import AstoundError
 from engine.model.weights import SHIPPED_WEIGHTS, load_weights
 from engine.recipe import Recipe
+from engine.records import CUT_OFF_KEY, SOUND_KEY, USER_TAGS_KEY, Sound
 from engine.search.calibration import SHIPPED_CALIBRATION
 from engine.store.tables import SCHEMA_HEAD, Base
 from engine.vectors import shard
@@ -99,8 +100,10 @@ ARCHIVE_FILES = [
 ARCHIVE_MANIFEST = "format version recipe_id recipe segment_hop_s dim n_batches n_tracks"
 ARCHIVE_TRACK = """
     path content_hash n_bytes modified_ns duration_s n_segments n_clips
-    tags(title artist album isrc) metadata(genre)
+    tags(title artist album isrc) metadata(astound:sound)
 """
+METADATA_KEYS = ["cut_off", "astound:sound", "astound:user_tags"]
+SOUND = "codec is_lossless sample_rate n_bytes"
 
 # -- the command line ------------------------------------------------------------------------
 
@@ -145,7 +148,7 @@ JSON = {
         duplicates(kind first_id first_path second_id second_path first_share second_share
                    keeper_id
                    passages(first_start_s first_end_s second_start_s second_end_s score speed))
-        clusters(keeper_id other_ids)
+        clusters(keeper_id other_ids reason)
     """,
     "repeats hour.wav --format json": "score occurrences(path start_s end_s)",
     "explain clip.wav --track 2 --format json": f"""
@@ -254,6 +257,11 @@ def test_shard_names(home: Path) -> None:
     assert (header["format"], header["version"]) == SHARD_FORMAT
     assert names(dict.fromkeys(header) | {"sha256": header["sha256"]}) == words(SHARD_HEADER)
     assert set(shard._FILES) == SHARD_KINDS
+
+
+def test_metadata_names() -> None:
+    assert [CUT_OFF_KEY, SOUND_KEY, USER_TAGS_KEY] == METADATA_KEYS
+    assert " ".join(field.name for field in dataclasses.fields(Sound)) == SOUND
 
 
 def test_archive_names(home: Path, tmp_path: Path) -> None:

@@ -91,12 +91,13 @@ def dedup(
         tracks = {track.id: track for track in catalog.tracks()}
         comparisons.write_duplicates(duplicates, clusters, tracks, form, sys.stdout)
         if delete:
-            superfluous = sorted(id_ for cluster in clusters for id_ in cluster.other_ids)
+            keepers = {id_: cluster for cluster in clusters for id_ in cluster.other_ids}
             if not dry_run:
-                catalog.delete(superfluous)
-            for track_id in superfluous:
+                catalog.delete(keepers)
+            for track_id, cluster in sorted(keepers.items()):
                 verb = "would delete" if dry_run else "deleted"
-                echo_err(f"{verb} {describe(tracks[track_id])}")
+                kept = f"kept {cluster.keeper_id}: {cluster.reason}"
+                echo_err(f"{verb} {describe(tracks[track_id])}; {kept}")
 
 
 @click.command(epilog="Example: astound repeats broadcast.mp3 --min-length 8")

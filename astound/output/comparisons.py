@@ -153,10 +153,14 @@ def _write_duplicate_tables(
     write_table(headers, (row for pair in duplicates for row in _pair_cells(pair, names)), out)
     if clusters:
         rows = (
-            (names[cluster.keeper_id], ", ".join(names[id_] for id_ in cluster.other_ids))
+            (
+                names[cluster.keeper_id],
+                cluster.reason,
+                ", ".join(names[id_] for id_ in cluster.other_ids),
+            )
             for cluster in clusters
         )
-        write_table(("keep", "full duplicates of it"), rows, out)
+        write_table(("keep", "because", "full duplicates of it"), rows, out)
 
 
 def _pair_cells(pair: Duplicate, names: Mapping[int, str]) -> Iterator[Sequence[str]]:

@@ -26,6 +26,7 @@ from engine.audio.mix import Waveform
 from engine.audio.report import ReadReport
 from engine.errors import AudioError
 from engine.records import Content, Tags
+from engine.validation import to_record
 
 
 class Decoder:
@@ -60,7 +61,7 @@ class Decoder:
         """
         self._send(path, {"inspect": os.path.abspath(path)})
         answer = self._receive()
-        return Content(**answer["content"]), Tags(**answer["tags"])
+        return to_record(Content, answer["content"]), to_record(Tags, answer["tags"])
 
     def blocks(
         self, path: str, sample_rate: int, report: ReadReport | None = None, **options: Any

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from contextlib import suppress
+from dataclasses import replace
 
 import av.error
 
@@ -14,10 +15,11 @@ from engine.audio.ffmpeg import open_stream
 from engine.audio.opening import opened
 from engine.audio.view import View
 from engine.errors import AudioError
+from engine.records import Sound
 
 
-def audio_hash(path: str | os.PathLike[str]) -> str | None:
-    """Hash the packets of a file's default sound stream.
+def read_sound(path: str | os.PathLike[str]) -> tuple[str, Sound] | None:
+    """Hash the packets of a file's default sound stream, and describe them.
 
     A file keeps its hash when its tags or pictures change, and when its sound is copied to another
     container. Headers do not count: those of Vorbis and Opus contain the tags.
@@ -28,18 +30,28 @@ def audio_hash(path: str | os.PathLike[str]) -> str | None:
 
     Returns
     -------
-    str or None
-        SHA-256 of codec, sample rate, channels and packets, hex; None if no packet can be read.
+    content_hash : str
+        SHA-256 of codec, sample rate, channels and packets, hex.
+    sound : Sound
+        Of the first part of a chained file. None instead of both if no packet can be read.
     """
     digest, n_bytes = hashlib.sha256(), 0
+    first: Sound | None = None
     with suppress(AudioError), decoding(path), opened(path) as file:
         for part in inspect(file):
             with (
                 suppress(AudioError, av.error.FFmpegError),  # the other parts count, as in decoding
                 open_stream(View(file, part), part, path, None) as sound,
             ):
+                first = first or Sound(
+                    codec=sound.codec,
+                    is_lossless=sound.is_lossless,
+                    sample_rate=sound.sample_rate,
+                )
                 digest.update(f"{sound.codec} {sound.sample_rate} {sound.n_channels}\n".encode())
                 for packet in sound.packets():
                     digest.update(packet)
                     n_bytes += len(packet)
-    return digest.hexdigest() if n_bytes else None
+    if first is None or not n_bytes:
+        return None
+    return digest.hexdigest(), replace(first, n_bytes=n_bytes)

@@ -66,6 +66,7 @@ _WAV_OPTIONS = {"probesize": "8192", "max_size": "65536"}
 _CLOCKED = frozenset(
     ("asf", "avi", "flv", "matroska", "mov", "mpeg", "mpegts", "mxf", "nut", "ogg", "rm", "wtv")
 )
+_MOSTLY_LOSSY = ("dts",)  # lossless in a rare profile only
 _FINE_FORMATS = frozenset(("s32", "s32p", "s64", "s64p", "dbl", "dblp"))
 _FINE_CODECS = ("pcm_f", "wavpack", "tta", "alac", "dsd_")
 
@@ -127,6 +128,11 @@ class SoundStream:
     def codec(self) -> str:
         """FFmpeg's name of the codec, whatever decodes it."""
         return self._stream.codec_context.codec.canonical_name
+
+    @property
+    def is_lossless(self) -> bool:
+        """Whether nothing was lost when the sound was encoded, as far as the codec tells."""
+        return self._stream.codec_context.codec.lossless and self.codec not in _MOSTLY_LOSSY
 
     @property
     def sample_rate(self) -> int:

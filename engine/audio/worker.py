@@ -16,10 +16,11 @@ from typing import IO, Any
 import numpy as np
 
 from engine.audio import decode
-from engine.audio.content import audio_hash
+from engine.audio.content import read_sound
 from engine.audio.report import ReadReport
 from engine.audio.tags import read_tags
 from engine.errors import AstoundError, AudioError
+from engine.records import Content
 
 MAX_MEMORY_BYTES = 3 << 29
 """Address space of a child."""
@@ -57,11 +58,12 @@ def _inspect(path: str, answers: IO[bytes]) -> None:
     _limit_processor_time(_allowed_s(path))
     with open(path, "rb") as file:
         file_hash = hashlib.file_digest(file, "sha256").hexdigest()
-    content = {"content_hash": audio_hash(path) or file_hash, "file_hash": file_hash}
+    content_hash, sound = read_sound(path) or (file_hash, None)
+    content = Content(content_hash=content_hash, file_hash=file_hash, sound=sound)
     _limit_processor_time(_CPU_S_FOR_TAGS)
     with _little_memory(_MEMORY_FOR_TAGS_BYTES):
         tags = read_tags(path)
-    _write(answers, {"content": content, "tags": asdict(tags)})
+    _write(answers, {"content": asdict(content), "tags": asdict(tags)})
 
 
 def _decode(path: str, answers: IO[bytes], sample_rate: int, **options: Any) -> None:

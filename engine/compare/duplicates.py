@@ -28,7 +28,6 @@ from engine.config import DedupConfig
 from engine.protocol import VectorIndex
 from engine.records import (
     NO_ADDRESS,
-    Cluster,
     Duplicate,
     DuplicateKind,
     Fingerprint,
@@ -65,9 +64,6 @@ _MIN_SCORES = (0.85, 0.74)
 # same speed, has about 0.8.
 _SPEED_CHANGES = (0.015, 0.03)
 _MIN_COPY_SCORES = (0.85, 0.74)
-# Tracks with at least this share of the most that is audible are as good to keep: a copy that runs
-# slower is longer, and no better.
-_SAME_LENGTH = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,37 +179,6 @@ class DuplicateFinder:
             duration_s=self.durations_s[track_id],
             recipe_id="",  # the same for all tracks of a catalog
         )
-
-
-def clusters(duplicates: Iterable[Duplicate], audible_s: Mapping[int, float]) -> list[Cluster]:
-    """Join full duplicates, and choose the track to keep of each cluster.
-
-    Parameters
-    ----------
-    duplicates : iterable of Duplicate
-        Of any kind.
-    audible_s : mapping
-        Audible seconds of each track by its id.
-
-    Returns
-    -------
-    list of Cluster
-        By the earliest id in each.
-    """
-    members: dict[int, set[int]] = {}
-    for duplicate in duplicates:
-        if duplicate.kind == "full":
-            pair = duplicate.first_id, duplicate.second_id
-            together = set(pair).union(*(members.get(track_id, ()) for track_id in pair))
-            members |= dict.fromkeys(together, together)
-    distinct = {min(together): together for together in members.values()}
-    return [_cluster(together, audible_s) for _, together in sorted(distinct.items())]
-
-
-def _cluster(ids: set[int], audible_s: Mapping[int, float]) -> Cluster:
-    long_s = _SAME_LENGTH * max(audible_s[track_id] for track_id in ids)
-    keeper_id = min(track_id for track_id in ids if audible_s[track_id] >= long_s)
-    return Cluster(keeper_id=keeper_id, other_ids=tuple(sorted(ids - {keeper_id})))
 
 
 def _tracks_by_votes(hits: Hits, probes: NDArray[np.int64], track_id: int) -> list[int]:

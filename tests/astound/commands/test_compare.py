@@ -79,7 +79,7 @@ def test_dedup_tells_full_and_partial_duplicates_apart(files: None, run: Run) ->
     assert passage["second_end_s"] == pytest.approx(30, abs=0.6)
     assert [one["keeper_id"] for one in pairs.values() if one["kind"] == "part"] == [None] * 3
     assert medley["second_share"] == pytest.approx(0.5, abs=0.05)
-    assert answer["clusters"] == [{"keeper_id": 1, "other_ids": [3]}]
+    assert answer["clusters"] == [{"keeper_id": 1, "other_ids": [3], "reason": "39.5 s of sound"}]
 
 
 def test_dedup_full_only_leaves_the_others_out(files: None, run: Run) -> None:
@@ -99,12 +99,13 @@ def test_dedup_min_length_is_in_seconds(files: None, run: Run) -> None:
 def test_dedup_table_names_tracks_and_the_one_to_keep(files: None, run: Run) -> None:
     lines = run("dedup").stdout.splitlines()
     assert any(line.split()[:5] == "full 1: a.wav 3: copy.flac".split() for line in lines)
-    assert any(line.split() == "1: a.wav 3: copy.flac".split() for line in lines)
+    assert any(line.split() == "1: a.wav 39.5 s of sound 3: copy.flac".split() for line in lines)
 
 
 def test_dry_run_says_what_delete_does(files: None, run: Run) -> None:
     planned = run("dedup", "--full-only", "--delete", "--dry-run", "--format", "json")
     assert "would delete 3: copy.flac" in planned.stderr
+    assert "; kept 1: 39.5 s of sound" in planned.stderr
     assert len(json.loads(run("list", "--format", "json").stdout)) == 4
     done = run("dedup", "--full-only", "--delete", "--format", "json")
     assert done.stdout == planned.stdout

@@ -10,7 +10,7 @@ import pytest
 
 from engine.audio import child
 from engine.audio.child import Decoder
-from engine.audio.content import audio_hash
+from engine.audio.content import read_sound
 from engine.audio.decode import read
 from engine.audio.report import ReadReport
 from engine.errors import AudioError
@@ -59,7 +59,7 @@ def test_decoder_returns_the_same_samples_as_reading(
     waveform = decode(decoder, path)
     assert waveform.dtype == np.float32
     assert np.array_equal(waveform, read(path, 8000))
-    assert content.content_hash == audio_hash(path)
+    assert (content.content_hash, content.sound) == read_sound(path)
     assert content.file_hash == hashlib.sha256(path.read_bytes()).hexdigest()
     assert tags == Tags()
 

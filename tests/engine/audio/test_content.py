@@ -13,7 +13,7 @@ import mutagen.id3
 import numpy as np
 import pytest
 
-from engine.audio.content import audio_hash
+from engine.audio.content import read_sound
 from engine.audio.decode import blocks, read
 from engine.audio.report import ReadReport
 from tests.audio_files import BROKEN_FILES, CODECS, Waveform, cached_tune, cut, remux, write_audio
@@ -38,6 +38,11 @@ def write_tune(path: Path, seed: int) -> Path:
     rate = 48000 if path.suffix in (".opus", ".webm") else RATE
     waveform: Waveform = cached_tune(seed, 3.0, rate)
     return write_audio(path, waveform, rate)
+
+
+def audio_hash(path: Path) -> str | None:
+    found = read_sound(path)
+    return found[0] if found else None
 
 
 # -- tags --------------------------------------------------------------------------------------
@@ -236,3 +241,25 @@ def test_same_samples_at_another_rate_or_as_channels_are_other_sound(tmp_path: P
 @pytest.mark.parametrize("name", BROKEN_FILES)
 def test_file_without_packets_has_no_hash(name: str, broken_file: Callable[[str], Path]) -> None:
     assert audio_hash(broken_file(name)) is None
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "is_lossless"),
+    [
+        (".wav", "pcm_s16le", True),
+        (".flac", "flac", True),
+        (".mp3", "mp3", False),
+        (".m4a", "aac", False),
+        (".opus", "opus", False),
+    ],
+)
+def test_sound_is_described(
+    suffix: str, codec: str, is_lossless: bool, music: Callable[[str], Path]
+) -> None:
+    found = read_sound(music(suffix))
+    assert found
+    rate = 48000 if suffix == ".opus" else RATE
+    sound = found[1]
+    assert (sound.codec, sound.is_lossless, sound.sample_rate) == (codec, is_lossless, rate)
+    n_bytes = music(suffix).stat().st_size
+    assert 0.8 * n_bytes < sound.n_bytes < n_bytes

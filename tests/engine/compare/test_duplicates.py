@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.compare.duplicates import DuplicateFinder, clusters
+from engine.compare.clusters import clusters
+from engine.compare.duplicates import DuplicateFinder
 from engine.config import DedupConfig
 from engine.errors import ConfigError
-from engine.records import Duplicate, DuplicateKind, Fingerprint, Vectors
+from engine.records import Duplicate, Fingerprint, Vectors
 from engine.vectors.index import Index
 from engine.vectors.shard import write_shard
 from engine.vectors.storage import LocalStorage
+from tests.engine.compare.test_clusters import copies_of
 
 DIM = 32
 HOP_S = 0.5
@@ -127,7 +129,7 @@ def test_other_mix_is_a_version_and_never_full(tmp_path: Path) -> None:
     (found,) = _found(_finder(tmp_path, tracks)).values()
     assert found.kind == "version"
     assert found.first_share == pytest.approx(1.0)
-    assert clusters([found], {1: 50.0, 2: 50.0}) == []
+    assert clusters([found], copies_of({1: 50.0, 2: 50.0})) == []
     assert not _found(_finder(tmp_path, tracks, full_only=True))
 
 
@@ -181,12 +183,6 @@ def test_invalid_settings_are_refused() -> None:
             DedupConfig(**bad)  # type: ignore[arg-type]
 
 
-def _pair(first: int, second: int, kind: DuplicateKind = "full") -> Duplicate:
-    return Duplicate(
-        kind=kind, first_id=first, second_id=second, first_share=1, second_share=1, passages=()
-    )
-
-
 def test_copy_with_most_that_is_audible_is_kept(tmp_path: Path) -> None:
     whole = _music(1)
     padded = np.concatenate([0 * whole[:60], whole[:92]])
@@ -195,16 +191,5 @@ def test_copy_with_most_that_is_audible_is_kept(tmp_path: Path) -> None:
     assert [pair.kind for pair in found] == ["full"]
     audible_s = finder.audible_s(found)
     assert audible_s == {3: 46.0, 5: 50.0}
-    assert [one.keeper_id for one in clusters(found, audible_s)] == [5]
-
-
-def test_clusters_are_joined_in_any_order_and_keep_the_longest() -> None:
-    pairs = [_pair(4, 8), _pair(1, 2), _pair(2, 8), _pair(5, 6), _pair(6, 7, "part")]
-    durations_s = dict.fromkeys(range(1, 9), 100.0) | {2: 130.0, 8: 128.0, 6: 100.5}
-    for found in (pairs, pairs[::-1]):
-        made = {one.keeper_id: one.other_ids for one in clusters(found, durations_s)}
-        assert made == {2: (1, 4, 8), 5: (6,)}  # 6 is hardly longer than 5
-
-
-def test_no_duplicates_are_no_clusters() -> None:
-    assert clusters([], {}) == []
+    (cluster,) = clusters(found, copies_of(audible_s))
+    assert (cluster.keeper_id, cluster.reason) == (5, "50.0 s of sound")
