@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_type_hints
 
@@ -18,6 +19,9 @@ T = TypeVar("T")
 
 MAX_MATCHES = 5
 """Matches of a query, by default."""
+
+HOP_RANGE_S = (1e-3, 60.0)
+"""Least and greatest distance of stored segments in seconds; far beyond any use."""
 
 MIN_SHARED_S = 4.0
 """Length of the shortest passage that two files share, by default."""
@@ -43,6 +47,16 @@ def require(condition: bool, key: str, value: object, requirement: str) -> None:
         raise ConfigError.invalid(key, value, requirement)
 
 
+def require_hop(segment_hop_s: float | str) -> None:
+    """Raise ConfigError unless a number, or the text of one, is in HOP_RANGE_S."""
+    least, most = HOP_RANGE_S
+    with suppress(ValueError):
+        if least <= float(segment_hop_s) <= most:
+            return
+    requirement = f"must be in [{least:g}, {most:g}]"
+    raise ConfigError.invalid("segment_hop_s", segment_hop_s, requirement)
+
+
 @dataclass(frozen=True, kw_only=True)
 class IndexConfig:
     """How the vectors of a catalog are stored.
@@ -63,8 +77,9 @@ class IndexConfig:
     max_shard_segments: int = 4_000_000
 
     def __post_init__(self) -> None:
-        for key in ("segment_hop_s", "max_flat_segments", "max_shard_segments"):
+        for key in ("max_flat_segments", "max_shard_segments"):
             require(getattr(self, key) > 0, key, getattr(self, key), "must be positive")
+        require_hop(self.segment_hop_s)
 
 
 @dataclass(frozen=True, kw_only=True)

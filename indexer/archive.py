@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import struct
 import zipfile
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.config import require_hop
 from engine.errors import ConfigError, printable
 from engine.files import atomic_write, require_regular
 from engine.records import NewTrack, StoredVectors, Vectors
@@ -196,10 +196,7 @@ class ArchiveSource:
             raise ConfigError(self.name, reason)
         with self.reading(_MANIFEST):
             checked = to_record(_Manifest, manifest)
-            hop_s = checked.segment_hop_s
-            _require(
-                0 < float(hop_s) < math.inf, f"invalid segment_hop_s={hop_s}: must be positive"
-            )
+            require_hop(checked.segment_hop_s)
             for name in ("dim", "n_batches", "n_tracks"):
                 count = getattr(checked, name)
                 _require(count >= 0, f"invalid {name}={count}: must be 0 or more")

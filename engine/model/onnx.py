@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import errno
+import hashlib
 import importlib
 import json
 import logging
@@ -33,6 +34,13 @@ MAX_WEIGHTS_BYTES = 2_000_000_000  # a protobuf file is limited to 2 GiB, everyt
 Shape = tuple[int | str, ...]
 
 _FLOAT = "tensor(float)"
+
+# The last bytes of a file are an entry of its metadata: the SHA-256 of all bytes before. Protocol
+# buffers allow to append it: field 14 of the model has fields 1 (key) and 2 (value).
+_HASH_KEY = "sha256"
+_HASH_ENTRY = b"\x72\x4a\x0a\x06" + _HASH_KEY.encode() + b"\x12\x40"
+_N_HASH_BYTES = len(_HASH_ENTRY) + 64
+_DAMAGED = "damaged: its content does not match the hash at its end; export it again"
 
 
 class _Outputs(nn.Module):
@@ -147,6 +155,9 @@ class Graph:
         runtime = _require_libraries("onnxruntime")
         if not path.exists():
             raise FileNotFoundError(errno.ENOENT, "no such ONNX file", str(path))
+        found = _stored_hash(path)
+        if found is not None and found != _hash(path):
+            raise ModelError(path, _DAMAGED)
         providers = _require_available(
             providers or ["CPUExecutionProvider"], runtime.get_available_providers()
         )
@@ -158,6 +169,8 @@ class Graph:
         self.config = _config_of(self.metadata, path)
         _check_nodes("input", _input_shapes(self.config), self._session.get_inputs(), path)
         _check_nodes("outputs", _output_shapes(self.config), self._session.get_outputs(), path)
+        if self.metadata.pop(_HASH_KEY, None) is None or found is None:
+            raise ModelError(path, _DAMAGED)
 
     def summary(self, features: Tensor) -> Tensor:
         """Mean of the class tokens; see :meth:`AST.summary`."""
@@ -202,6 +215,14 @@ def _write(network: AST, path: Path, metadata: Mapping[str, str]) -> None:
     config = json.dumps(dataclasses.asdict(network.config))
     program.model.metadata_props.update({**metadata, "config": config})
     program.save(path, external_data=False)
+    seal(path)
+
+
+def seal(path: Path) -> None:
+    """Append the hash that :class:`Graph` requires to a file without one."""
+    entry = _HASH_ENTRY + _hash(path, 0).encode()
+    with path.open("ab") as file:
+        file.write(entry)
 
 
 @contextmanager
@@ -236,6 +257,30 @@ def _compare(network: AST, graph: Graph, path: Path) -> None:
 
 
 # -- checks ----------------------------------------------------------------------------------
+
+
+def _stored_hash(path: Path) -> str | None:
+    """Read the hash at the end of a file; None if there is none, as in one that is cut off."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(path.stat().st_size - _N_HASH_BYTES, 0))
+            entry = file.read()
+    except OSError:  # onnxruntime says why
+        return None
+    if not entry.startswith(_HASH_ENTRY):
+        return None
+    return entry.removeprefix(_HASH_ENTRY).decode("ascii", "replace")
+
+
+def _hash(path: Path, n_excluded: int = _N_HASH_BYTES) -> str:
+    """Hash a file without its last bytes, which are the hash."""
+    n_left = path.stat().st_size - n_excluded
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while n_left and (part := file.read(min(n_left, 1 << 20))):
+            digest.update(part)
+            n_left -= len(part)
+    return digest.hexdigest()
 
 
 def _require_libraries(*names: str) -> ModuleType:

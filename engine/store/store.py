@@ -6,7 +6,6 @@ therefore wait for each other, and what a transaction checks is true until it co
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from engine.config import IndexConfig, require_hop
 from engine.errors import ConfigError, SchemaError, StoreError, TrackNotFoundError, printable
 from engine.files import is_path
 from engine.records import NewTrack, Placement, Tags, Track, WrittenShard, require_free_keys
@@ -137,16 +137,18 @@ class Store:
             query = sa.select(SettingRow.value).where(SettingRow.key == _CHANGES)
             value = connection.scalar(query) or ""
             if not value.isdecimal():
-                raise InvalidRowError(f"invalid {_CHANGES}={value!r} in settings: must be a count")
+                raise InvalidRowError(f"settings: invalid {_CHANGES}={value!r}: must be a count")
             return int(value)
 
     def settings(self) -> dict[str, str]:
-        """Read all settings; of these, segment_hop_s is a positive number."""
+        """Read all settings; of these, segment_hop_s is a number."""
         with self._reading() as connection:
             rows = connection.execute(sa.select(SettingRow.key, SettingRow.value))
             settings = {key: value for key, value in rows if key not in _RESERVED}
-            if (hop_s := settings.get(_HOP)) is not None and not _is_positive(hop_s):
-                raise InvalidRowError(f"invalid {_HOP}={hop_s!r} in settings: must be positive")
+            try:
+                require_hop(settings.get(_HOP, IndexConfig.segment_hop_s))
+            except ConfigError as error:
+                raise InvalidRowError(f"settings: {error}") from error
             return settings
 
     def put_settings(self, settings: Mapping[str, str]) -> None:
@@ -516,10 +518,3 @@ class Store:
 def _is_possible(key: int | str) -> bool:
     """Return whether a database can hold this id or path at all."""
     return is_path(key) if isinstance(key, str) else 0 < key <= LARGEST_ID
-
-
-def _is_positive(text: str) -> bool:
-    try:
-        return 0 < float(text) < math.inf
-    except ValueError:
-        return False

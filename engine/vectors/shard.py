@@ -23,7 +23,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.config import SearchConfig
+from engine.config import SearchConfig, require_hop
 from engine.errors import NewerShardError, RecipeMismatchError, ShardError
 from engine.records import NewTrack, Rows, StoredVectors, Vectors, WrittenShard
 from engine.validation import parse_json, to_record
@@ -447,7 +447,8 @@ def _checked(header: object) -> dict[str, Any]:
     values = vars(to_record(_Header, header))
     if values["kind"] not in _FILES:
         raise ValueError(f"invalid kind={values['kind']!r}: must be one of {', '.join(_FILES)}")
-    for name, least in {"segment_hop_s": 1e-6, "n_segments": 1, "n_clips": 0, "dim": 1}.items():
+    require_hop(values["segment_hop_s"])
+    for name, least in {"n_segments": 1, "n_clips": 0, "dim": 1}.items():
         if values[name] < least:
             raise ValueError(f"invalid {name}={values[name]!r}: must be at least {least}")
     files = {*_FILES[values["kind"]], *((_TRACKS,) if values["version"] >= VERSION else ())}

@@ -249,7 +249,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "tags of numbers": (first_track(tags={"title": 7}), "is damaged: 000000/tracks.jsonl"),
     "odd metadata": (first_track(metadata={"x": 7}), "is damaged: 000000/tracks.jsonl"),
     "more": (first_track(surprise=1), "tracks.jsonl is not valid .unknown field surprise"),
-    "hop of no end": (manifest(segment_hop_s="inf"), "invalid segment_hop_s=inf"),
+    "hop of no end": (manifest(segment_hop_s="inf"), "invalid segment_hop_s='inf'"),
     "minus one track": (manifest(n_tracks=-1), "invalid n_tracks=-1"),
     "many batches": (manifest(n_batches=2**63), "invalid n_batches="),
     "true dim": (manifest(dim=True), "invalid dim=True"),

@@ -21,6 +21,7 @@ from engine.errors import (
 )
 from engine.model.ast_model import ASTModel
 from engine.model.fingerprinter import Fingerprinter
+from engine.model.onnx import seal
 from engine.model.weights import SHIPPED_WEIGHTS, load_weights
 from engine.protocol import AudioFingerprinter
 from engine.recipe import ASTConfig, SpectrogramConfig
@@ -527,9 +528,10 @@ def test_from_onnx_hostile_metadata_are_named(
     exported: Path, tmp_path: Path, key: str, value: str, words: str
 ) -> None:
     model = onnx.load(exported)
-    (entry,) = [one for one in model.metadata_props if one.key == key]
-    entry.value = value
+    metadata = {one.key: one.value for one in model.metadata_props if one.key != "sha256"}
+    onnx.helper.set_model_props(model, metadata | {key: value})
     onnx.save(model, tmp_path / "m.onnx")
+    seal(tmp_path / "m.onnx")
     with pytest.raises(ModelError, match=words):
         ASTModel.from_onnx(tmp_path / "m.onnx")
 

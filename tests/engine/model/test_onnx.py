@@ -183,6 +183,25 @@ def test_graph_truncated_file_is_refused(small: Path, tmp_path: Path, share: flo
         Graph(path)
 
 
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.6, 0.9])
+def test_graph_changed_bit_is_refused(small: Path, tmp_path: Path, share: float) -> None:
+    content = bytearray(small.read_bytes())
+    content[int(share * len(content))] ^= 1
+    (tmp_path / "changed.onnx").write_bytes(content)
+    with pytest.raises(ModelError, match="does not match the hash"):
+        Graph(tmp_path / "changed.onnx")
+
+
+def test_graph_without_its_hash_is_refused(small: Path, tmp_path: Path) -> None:
+    metadata = {one.key: one.value for one in onnx.load(small).metadata_props}
+    path = edited(small, metadata | {"labels": "5"}, tmp_path / "edited.onnx")
+    with pytest.raises(ModelError, match="does not match the hash"):
+        Graph(path)
+    del metadata["sha256"]
+    with pytest.raises(ModelError, match="does not match the hash"):
+        Graph(edited(small, metadata, tmp_path / "none.onnx"))
+
+
 def test_graph_other_kinds_of_file_are_refused(tmp_path: Path) -> None:
     text = tmp_path / "text.onnx"
     text.write_text("not a graph at all")

@@ -98,7 +98,7 @@ def test_wrong_value_is_an_error_that_names_the_column(
 @pytest.mark.parametrize(
     ("key", "value"),
     [("n_changes", "many"), ("n_changes", "-1"), ("segment_hop_s", "inf"),
-     ("segment_hop_s", "0"), ("segment_hop_s", "half")],
+     ("segment_hop_s", "0"), ("segment_hop_s", "half"), ("segment_hop_s", "9.2e18")],
 )  # fmt: skip
 def test_wrong_setting_is_named(damaged: Callable[[str, Any], Path], key: str, value: str) -> None:
     path = damaged("settings.value", "5")
