@@ -220,8 +220,12 @@ def quick(ctx: click.Context, /, **options: Any) -> None:
 
 @bench.command(epilog="Example: astound bench reliability --out measured")
 @click.option("--out", required=True, type=FOLDER, metavar="DIR", help="Folder for the results.")
-@number("--n-audio", "Mutated audio files.")
-@number("--n-storage", "Catalogs with a mutated file.")
+@number("--n-audio", "Mutated audio files.", 0)
+@number("--n-storage", "Catalogs with a mutated file.", 0)
+@number("--n-rows", "Catalogs with a mutated value in the database.", 0)
+@number("--n-weights", "Mutated files of weights and ONNX graphs.", 0)
+@number("--n-kills", "Commands that are killed.", 0)
+@number("--n-disks", "Commands on a full disk.", 0)
 @seed
 @model_option
 @click.pass_context

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from numpy.typing import NDArray
 
 import astound
@@ -18,6 +19,7 @@ from engine.config import IngestConfig
 from engine.errors import AudioTooShortError
 from engine.records import Fingerprint, Placement, Vectors
 from engine.search.calibration import Calibration
+from engine.store.tables import Base
 from engine.vectors.index import Index
 from engine.vectors.shard import write_shard
 from indexer.sources import CatalogSource
@@ -137,6 +139,31 @@ def compact(catalog: Catalog, rows: list[Placement] | None = None) -> None:
     written = write_shard(shards, (source._batch(index, [one]).read(0) for one in rows))
     store.move_tracks(written, [one.track_id for one in rows], dropping=store.shard_names())
     shards.sweep([written.name])
+
+
+DatabaseRows = dict[str, list[dict[str, Any]]]
+
+
+def database_rows(catalog: Catalog) -> DatabaseRows:
+    """All rows of the database, by table."""
+    with catalog._store._reading() as connection:
+        return {
+            table.name: [dict(row) for row in connection.execute(sa.select(table)).mappings()]
+            for table in Base.metadata.sorted_tables
+        }
+
+
+def replace_rows(catalog: Catalog, rows: DatabaseRows | None = None) -> None:
+    """Bring back rows of an older database, or lose all, as if it had been made anew."""
+    tables = Base.metadata.sorted_tables
+    with catalog._store._writing() as connection:
+        for table in reversed(tables):
+            is_lost = table.c.key != "n_changes" if table.name == "settings" else sa.true()
+            connection.execute(sa.delete(table).where(is_lost))
+        for table in tables:
+            old = [row for row in (rows or {}).get(table.name, []) if row.get("key") != "n_changes"]
+            if old:
+                connection.execute(sa.insert(table), old)
 
 
 def shard_of(catalog: Catalog, track_id: int) -> Path:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+
+from benchmarks.runs import disks
+from engine.errors import AstoundError
 
 
 @contextmanager
@@ -20,12 +22,9 @@ def mounted(folder: Path, *options: str) -> Iterator[Path]:
     options : str
         Arguments of mount(8) before the folder.
     """
-    folder.mkdir()
-    try:
-        subprocess.run(["mount", *options, str(folder)], capture_output=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("mounting a file system is not allowed")
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(disks.mounted(folder, *options))
+        except AstoundError as error:
+            pytest.skip(str(error))
         yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)

@@ -1,34 +1,41 @@
-"""Mutated files: each is refused with a sentence or used, and none breaks the run.
+"""Damaged inputs: each is refused with a sentence or used, and none breaks the run.
 
 A clip of known music is written in many formats and mutated, and each file is queried. The files
-of a catalog are mutated one at a time, and the catalog is opened, checked and queried. Everything
-is synthetic and follows from the seed.
+of a catalog and the rows of its database are mutated one at a time, and the catalog is opened,
+checked and queried. Files of weights are mutated and read. Commands are killed, and run on full
+disks, then repeated. Everything is synthetic and follows from the seed.
 """
 
 from __future__ import annotations
 
 import resource
 import shutil
+import sqlite3
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import av
 import numpy as np
 
 from astound.catalog import Catalog
 from astound.demo import composer
-from benchmarks.queries.datasets import RATE, Waveform, generator
+from benchmarks.queries.datasets import RATE, generator
+from benchmarks.queries.mutations import FORMATS, MUTATIONS, PAGED, VALUES, encode
 from benchmarks.reports import report
+from benchmarks.runs.disks import small_disk
+from benchmarks.runs.interruptions import Interruptions
 from benchmarks.runs.journal import Journal
+from benchmarks.runs.mutated_weights import MutatedWeights
 from benchmarks.runs.progress import track
 from benchmarks.runs.provenance import code_id, provenance
 from engine.errors import AstoundError
 from engine.records import QueryResult
+from engine.store.tables import Base
 
 _N_TUNES, _TUNE_S = 8, 20.0
 _CLIP_START_S, _CLIP_S = 6.0, 5.0
@@ -36,94 +43,11 @@ _CLIP_START_S, _CLIP_S = 6.0, 5.0
 _HANG_S = 60.0
 # A place further from the right one is wrong, unless the mutation moves sound.
 _MAX_DISTANCE_S = 0.5
-_CODEC_RATE = 48_000
-
-FORMATS = {
-    "wav": ("wav", "pcm_s16le"),
-    "wav 24": ("wav", "pcm_s24le"),
-    "wav float": ("wav", "pcm_f32le"),
-    "w64": ("w64", "pcm_s16le"),
-    "aiff": ("aiff", "pcm_s16be"),
-    "au": ("au", "pcm_s16be"),
-    "caf": ("caf", "pcm_s16be"),
-    "flac": ("flac", "flac"),
-    "mp3": ("mp3", "mp3"),
-    "mp2": ("mp2", "mp2"),
-    "m4a": ("ipod", "aac"),
-    "m4a alac": ("ipod", "alac"),
-    "aac": ("adts", "aac"),
-    "ac3": ("ac3", "ac3"),
-    "ogg opus": ("ogg", "libopus"),
-    "mka": ("matroska", "pcm_s16le"),
-    "webm": ("webm", "libopus"),
-    "wma": ("asf", "wmav2"),
-}
-"""Container and codec of each format."""
-
-# A flipped bit makes their decoders drop a whole page, and sound moves.
-_PAGED = ("ogg opus",)
-
-
-class Mutation(NamedTuple):
-    """A way to damage bytes; sound keeps its place unless `moves` is true."""
-
-    apply: Callable[[bytearray, np.random.Generator], bytearray]
-    moves: bool = False
-
-
-def _cut(content: bytearray, rng: np.random.Generator) -> bytearray:
-    return content[: int(rng.integers(0, len(content)))]
-
-
-def _flip(content: bytearray, rng: np.random.Generator) -> bytearray:
-    for at in rng.integers(0, len(content), int(rng.integers(1, 33))):
-        content[at] ^= 1 << int(rng.integers(8))
-    return content
-
-
-def _flip_header(content: bytearray, rng: np.random.Generator) -> bytearray:
-    for at in rng.integers(0, min(len(content), 256), int(rng.integers(1, 9))):
-        content[at] = int(rng.integers(256))
-    return content
-
-
-def _span(content: bytearray, rng: np.random.Generator) -> slice:
-    start, stop = sorted(rng.integers(0, len(content) + 1, 2))
-    return slice(int(start), int(stop))
-
-
-def _zero(content: bytearray, rng: np.random.Generator) -> bytearray:
-    span = _span(content, rng)
-    content[span] = bytes(span.stop - span.start)
-    return content
-
-
-def _randomise(content: bytearray, rng: np.random.Generator) -> bytearray:
-    span = _span(content, rng)
-    content[span] = rng.bytes(span.stop - span.start)
-    return content
-
-
-def _remove(content: bytearray, rng: np.random.Generator) -> bytearray:
-    del content[_span(content, rng)]
-    return content
-
-
-def _duplicate(content: bytearray, rng: np.random.Generator) -> bytearray:
-    span = _span(content, rng)
-    return content[: span.stop] + content[span] + content[span.stop :]
-
-
-MUTATIONS = {
-    "cut off": Mutation(_cut),
-    "flipped bits": Mutation(_flip),
-    "random header": Mutation(_flip_header, moves=True),
-    "zeroed range": Mutation(_zero, moves=True),  # decoders drop empty frames
-    "random range": Mutation(_randomise, moves=True),
-    "removed range": Mutation(_remove, moves=True),
-    "repeated range": Mutation(_duplicate, moves=True),
-}
-"""Ways to damage a file, by name."""
+_DISK_BYTES = 4_000_000
+_CODE = (
+    *("suites/reliability", "queries/mutations"),
+    *("runs/interruptions", "runs/kills", "runs/disks", "runs/mutated_weights"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,16 +58,24 @@ class ReliabilityConfig:
     ----------
     out : Path
         Folder for the results; an interrupted run resumes there.
-    n_audio, n_storage : int
-        Number of mutated audio files, and of catalogs with a mutated file.
+    n_audio, n_storage, n_rows, n_weights : int
+        Number of mutated audio files, catalogs with a mutated file, catalogs with a mutated value
+        in the database, and mutated files of weights.
+    n_kills, n_disks : int
+        Number of commands that are killed, and that run on a full disk. Full disks are mounted,
+        which needs the right to do so.
     seed : int
     model : Path or None
         Weights; the shipped ones by default.
     """
 
     out: Path
-    n_audio: int = 8000
-    n_storage: int = 2000
+    n_audio: int = 7000
+    n_storage: int = 1500
+    n_rows: int = 500
+    n_weights: int = 500
+    n_kills: int = 350
+    n_disks: int = 150
     seed: int = 0
     model: Path | None = None
 
@@ -157,44 +89,72 @@ def run(config: ReliabilityConfig) -> dict[str, Any]:
         "table": a Markdown table of counts by kind and outcome; "n_faults": number of exceptions,
         hangs, wrong answers and losses.
     """
-    with tempfile.TemporaryDirectory(prefix="astound-") as folder:
-        campaign = _Campaign(config, Path(folder))
+    counts = {key: value for key, value in vars(config).items() if key.startswith("n_")}
+    with tempfile.TemporaryDirectory(prefix="astound-") as folder, ExitStack() as stack:
+        campaign = _Campaign(config, Path(folder), stack)
         settings = {
             "seed": config.seed,
-            "n_audio": config.n_audio,  # later numbers are catalogs
             "recipe_id": campaign.catalog.recipe_id,
-            "code": code_id(("suites/reliability",)),
+            "code": code_id(_CODE),
+            **counts,
         }
         journal = Journal(config.out / "inputs.jsonl", settings)
-        n_inputs = config.n_audio + config.n_storage
-        numbers = range(journal.n_groups, n_inputs)
-        with campaign.catalog:
-            records = map(campaign.try_input, numbers)
-            for record in track(records, "inputs", n_inputs, numbers.start):
-                journal.append(record)
+        tries = [campaign.tries[key] for key, n in counts.items() for _ in range(n)]
+        numbers = range(journal.n_groups, len(tries))
+        records = (campaign.try_input(number, tries[number]) for number in numbers)
+        for record in track(records, "inputs", len(tries), numbers.start):
+            journal.append(record)
     return _report(journal.records, config.out)
+
+
+Result = tuple[str, str, str]
+"""Kind of the input, outcome, and detail."""
 
 
 class _Campaign:
     """The catalog, the intact files, and what happens to mutated ones."""
 
-    def __init__(self, config: ReliabilityConfig, home: Path) -> None:
+    def __init__(self, config: ReliabilityConfig, home: Path, stack: ExitStack) -> None:
         self.config, self.home = config, home
         self.music = composer.write_library(home / "music", _N_TUNES, 0, _TUNE_S)
-        self.catalog = Catalog(home / "catalog", create=True, device="cpu", model=config.model)
-        self.catalog.add(home / "music")
+        self.catalog = stack.enter_context(
+            Catalog(home / "catalog", create=True, device="cpu", model=config.model)
+        )
+        noted = {str(path): {"mood": "calm"} for path in self.music}
+        self.catalog.add(home / "music", metadata=noted)
         self.catalog.export(home / "exported.astound")
         tune = composer.compose(0, _TUNE_S, RATE)
         first = round(_CLIP_START_S * RATE)
-        clip = np.asarray(tune[first : first + round(_CLIP_S * RATE)], np.float32)
-        self.audio = {name: _encode(clip, *form) for name, form in FORMATS.items()}
+        self.clip = np.asarray(tune[first : first + round(_CLIP_S * RATE)], np.float32)
+        self.audio = {name: encode(self.clip, *form) for name, form in FORMATS.items()}
+        self.tries: dict[str, Callable[[np.random.Generator], Result]] = {
+            "n_audio": self._try_audio,
+            "n_storage": self._try_storage,
+            "n_rows": self._try_row,
+        }
+        if config.n_weights:
+            self.tries["n_weights"] = MutatedWeights(home / "weights").try_one
+        if config.n_kills or config.n_disks:
+            commands = Interruptions(home / "commands", home / "catalog", config.model)
+            self.tries["n_kills"] = commands.kill
+        if config.n_disks:
+            disk = stack.enter_context(small_disk(home / "disk", _DISK_BYTES))
+            self.tries["n_disks"] = lambda rng: commands.fill(rng, disk)
 
-    def try_input(self, number: int) -> dict[str, Any]:
+    def try_input(
+        self, number: int, try_one: Callable[[np.random.Generator], Result]
+    ) -> dict[str, Any]:
         """Make and try one input; the same number gives the same input."""
         rng = generator(self.config.seed, f"input {number}")
-        is_audio = number < self.config.n_audio
         began_s = time.monotonic()
-        kind, outcome, detail = (self._try_audio if is_audio else self._try_storage)(rng)
+        try:
+            kind, outcome, detail = try_one(rng)
+        except Exception as error:  # noqa: BLE001 - counted, whatever it is
+            kind, outcome, detail = (
+                try_one.__name__,
+                "exception",
+                f"{type(error).__name__}: {error}",
+            )
         elapsed_s = time.monotonic() - began_s
         if elapsed_s > _HANG_S:
             outcome = "hang"
@@ -203,7 +163,7 @@ class _Campaign:
         return {"number": number, "kind": kind, "outcome": outcome, "detail": detail,
                 "elapsed_s": round(elapsed_s, 3), "memory_bytes": max(used)}  # fmt: skip
 
-    def _try_audio(self, rng: np.random.Generator) -> tuple[str, str, str]:
+    def _try_audio(self, rng: np.random.Generator) -> Result:
         form = str(rng.choice(list(FORMATS)))
         name = str(rng.choice(list(MUTATIONS)))
         mutation = MUTATIONS[name]
@@ -215,7 +175,7 @@ class _Campaign:
             return f"audio: {name}", "refused", error.code
         except Exception as error:  # noqa: BLE001 - counted, whatever it is
             return f"audio: {name}", "exception", f"{form}: {type(error).__name__}: {error}"
-        return f"audio: {name}", self._judge(result, mutation.moves or form in _PAGED), form
+        return f"audio: {name}", self._judge(result, mutation.moves or form in PAGED), form
 
     def _judge(self, result: QueryResult, moves: bool) -> str:
         if result.best is None:
@@ -225,54 +185,72 @@ class _Campaign:
         is_near = moves or distance_s <= _MAX_DISTANCE_S
         return "used, right" if is_right and is_near else "wrong answer"
 
-    def _try_storage(self, rng: np.random.Generator) -> tuple[str, str, str]:
-        folder = self.home / "mutated"
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(self.home / "catalog", folder)
+    def _try_storage(self, rng: np.random.Generator) -> Result:
+        folder = self._copy()
         exported = shutil.copy(self.home / "exported.astound", folder / "exported.astound")
         files = sorted(one for one in folder.rglob("*") if one.is_file() and one.stat().st_size)
         path = files[int(rng.integers(len(files)))]
         name = str(rng.choice(list(MUTATIONS)))
         path.write_bytes(MUTATIONS[name].apply(bytearray(path.read_bytes()), rng))
         kind = f"catalog: {_kind(path)}"
+        if path != exported:
+            return self._use_catalog(kind, folder, name)
         try:
-            if path == exported:
-                with Catalog(folder / "new", create=True, model=self.config.model) as new:
-                    new.import_(path)
-                return kind, "used", name
+            with Catalog(folder / "new", create=True, model=self.config.model) as new:
+                new.import_(path)
+        except AstoundError as error:
+            return kind, "refused", error.code
+        return kind, "used", name
+
+    def _try_row(self, rng: np.random.Generator) -> Result:
+        """Put a value into one row; the track that is queried keeps its own."""
+        folder = self._copy()
+        columns = [column for table in Base.metadata.sorted_tables for column in table.columns]
+        column = columns[int(rng.integers(len(columns)))]
+        values = [one for one in VALUES if not isinstance(one, (list, dict))]
+        value = values[int(rng.integers(len(values)))]
+        with closing(sqlite3.connect(folder / "catalog.db")) as database, database:
+            put_without_constraints(database, column.table.name, column.name, value)
+        return self._use_catalog(f"row: {column}", folder, repr(value)[:40])
+
+    def _copy(self) -> Path:
+        """Copy the catalog with its log, for it is open."""
+        folder = self.home / "mutated"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(self.home / "catalog", folder)
+        return folder
+
+    def _use_catalog(self, kind: str, folder: Path, detail: str) -> Result:
+        """Open a catalog, check it, read all rows, and query its first track."""
+        path = self.music[1]
+        try:
             with Catalog(folder, create=False, model=self.config.model) as catalog:
                 problems = catalog.verify()
-                matches = catalog.query(self.music[1]).matches
+                catalog.tracks(), catalog.stats()
+                matches = catalog.query(path).matches
         except AstoundError as error:
             return kind, "refused", error.code
         except Exception as error:  # noqa: BLE001
-            return kind, "exception", f"{name}: {type(error).__name__}: {error}"
-        is_right = bool(matches) and matches[0].path == str(self.music[1])
+            return kind, "exception", f"{detail}: {type(error).__name__}: {error}"
+        is_right = bool(matches) and matches[0].path == str(path)
         if is_right or problems:
-            return kind, "used" if is_right else "refused", name
-        return kind, "wrong answer", name
+            return kind, "used" if is_right else "refused", detail
+        return kind, "wrong answer", detail
+
+
+def put_without_constraints(
+    database: sqlite3.Connection, table: str, column: str, value: object
+) -> None:
+    """Put a value into the last row of a table, whatever the table allows."""
+    database.execute(f"CREATE TABLE copied AS SELECT * FROM {table}")
+    database.execute(f"DROP TABLE {table}")
+    database.execute(f"ALTER TABLE copied RENAME TO {table}")
+    last = f"SELECT max(rowid) FROM {table}"
+    database.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ({last})", (value,))
 
 
 def _kind(path: Path) -> str:
     return f"shard, {path.name}" if path.parent.parent.name == "shards" else path.name
-
-
-def _encode(waveform: Waveform, container: str, codec: str) -> bytes:
-    """Encode a waveform in memory."""
-    with tempfile.NamedTemporaryFile() as file:
-        with av.open(file.name, "w", format=container) as out:
-            stream = out.add_stream(codec, rate=_CODEC_RATE, layout="mono")
-            assert isinstance(stream, av.AudioStream)
-            stream.bit_rate = 64_000
-            frame = av.AudioFrame.from_ndarray(waveform[None], "flt", "mono")
-            frame.sample_rate = RATE
-            resampler = av.AudioResampler(stream.format.name, "mono", _CODEC_RATE,
-                                          stream.frame_size or None)  # fmt: skip
-            for part in (frame, None):
-                for resampled in resampler.resample(part):
-                    out.mux(stream.encode(resampled))
-            out.mux(stream.encode(None))
-        return Path(file.name).read_bytes()
 
 
 # -- report ----------------------------------------------------------------------------------

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from astound.catalog import Catalog
+from benchmarks.runs.disks import fill
 from engine.errors import AstoundError
 from tests.catalogs import add, contents, open_catalog
 from tests.disks import mounted
@@ -19,14 +19,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 2 MB."""
     with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=2m", "tmpfs") as disk:
         yield disk
-
-
-def fill(disk: Path) -> Path:
-    filler = disk / "filler"
-    with suppress(OSError), filler.open("wb", buffering=0) as file:
-        while True:
-            file.write(b"\0" * 512)
-    return filler
 
 
 def test_full_disk_loses_nothing_and_the_next_run_succeeds(small_disk: Path, tunes: Path) -> None:

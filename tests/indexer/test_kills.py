@@ -24,37 +24,26 @@ from tests.catalogs import (
     Contents,
     add,
     contents,
+    database_rows,
     flip_a_byte,
     open_catalog,
+    replace_rows,
     shard_of,
     shards_on_disk,
 )
 
 CHANGES = """
-import os, signal, sys
-import sqlalchemy as sa
+import sys
+from pathlib import Path
+from benchmarks.runs.kills import count_moments
+from indexer.lost import set_aside
 from tests.catalogs import ONE_A_SHARD, open_catalog
 
 folder, other, exported = sys.argv[1:4]
-n_until_death, n_moments = int(sys.argv[4]), 0
-
-def moment(*_):
-    global n_moments
-    n_moments += 1
-    if n_moments == n_until_death:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-def audit(event, arguments):
-    if event in ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir"):
-        if str(arguments[0]).startswith(folder):
-            moment()
-
 with open_catalog(folder) as catalog:
-    sa.event.listen(sa.Engine, "commit", moment)
-    sa.event.listen(sa.Pool, "checkin", moment)
-    sys.addaudithook(audit)
+    n_moments = count_moments(Path(folder), int(sys.argv[4]))
     {change}
-    print(n_moments)
+    print(n_moments())
 """
 
 
@@ -64,6 +53,13 @@ def damage(catalog: Catalog) -> None:
     shutil.rmtree(lost)
     flip_a_byte(spoiled / "segments.faiss")
     shutil.copytree(whole, catalog.folder / "shards" / "orphan")
+
+
+def go_back(catalog: Catalog) -> None:
+    """Compact, then bring back the rows from before, as a backup of the database does."""
+    rows = database_rows(catalog)
+    catalog.compact()
+    replace_rows(catalog, rows)
 
 
 @dataclass(frozen=True)
@@ -91,6 +87,9 @@ COMMANDS = {
     ),
     "compact": Command("catalog.compact()"),
     "repair": Command("catalog.repair(config=ONE_A_SHARD)", damage),
+    "repair of an empty database": Command("catalog.repair(config=ONE_A_SHARD)", replace_rows),
+    "repair of an older database": Command("catalog.repair(config=ONE_A_SHARD)", go_back),
+    "sweep": Command("set_aside(catalog._store, catalog._shards); catalog.repair()", replace_rows),
 }
 N_SEEDS = 4
 

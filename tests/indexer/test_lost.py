@@ -12,7 +12,15 @@ from astound.catalog import Catalog
 from engine.errors import StoreError
 from engine.vectors.shard import write_shard
 from indexer.sources import CatalogSource
-from tests.catalogs import add, contents, flip_a_byte, open_catalog, shards_on_disk
+from tests.catalogs import (
+    add,
+    contents,
+    database_rows,
+    flip_a_byte,
+    open_catalog,
+    replace_rows,
+    shards_on_disk,
+)
 
 
 @pytest.fixture
@@ -49,6 +57,27 @@ def test_emptied_database_is_a_problem_and_repair_restores_all_tracks(folder: Pa
         assert (contents(catalog), catalog.verify(), lost(catalog)) == (before, [], 0)
         noted = catalog.track(1)
         assert (noted.title, noted.metadata["key"]) == ("Noted", "value")
+
+
+@pytest.mark.parametrize("is_emptied", [True, False])
+def test_postgres_catalog_is_restored_from_its_shards(
+    tmp_path: Path, tunes: Path, postgres: str, is_emptied: bool
+) -> None:
+    with open_catalog(tmp_path / "catalog", postgres) as catalog:
+        add(catalog, tunes, range(2))
+        catalog.update(1, title="Noted", metadata={"key": "value"})
+        older = database_rows(catalog)
+        add(catalog, tunes, [2])
+        catalog.compact()
+        before = contents(catalog)
+        replace_rows(catalog, None if is_emptied else older)
+    with open_catalog(tmp_path / "catalog") as catalog:
+        assert catalog.verify() != []
+        report = catalog.repair()
+        assert (len(report.restored), report.removed) == (3 if is_emptied else 1, [])
+        assert (contents(catalog), catalog.verify(), lost(catalog)) == (before, [], 0)
+        add(catalog, tunes, [3])
+        assert len(catalog.tracks()) == 4
 
 
 def test_writers_on_an_emptied_database_delete_nothing(folder: Path, tunes: Path) -> None:

@@ -15,9 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import astound
 from astound.commands.main import cli
+from benchmarks.runs.disks import fill
 from tests.astound.commands.conftest import RATE, TUNE_S, Run, start_process
 from tests.audio_files import cached_tune, write_wav
+from tests.catalogs import flip_a_byte
 from tests.disks import mounted
 
 HOSTILE = ("a\x1b[31mred\x07", "b\nnew\rline", "c\u202eevil", "d\x9b2J", "=1+1", "日本\u3000語")
@@ -43,6 +46,44 @@ def test_read_only_catalog_is_read_and_not_written(read_only: Path, run: Run) ->
         result = run(*command.split())
         (line,) = result.stderr.splitlines()
         assert (result.exit_code, "cannot be written" in line) == (1, True), command
+
+
+@pytest.fixture
+def small_disk(home: Path, tiny_model: Path) -> Iterator[Path]:
+    """The current folder; its catalog is on a disk of 2 MB, and there is another one to import."""
+    with astound.open(home / "other", model=tiny_model, device="cpu") as other:
+        other.add(home / "unknown.wav")
+        other.export(home / "exported")
+    with mounted(home / "disk", "-t", "tmpfs", "-o", "size=2m", "tmpfs") as disk:
+        shutil.move(home / "catalog", disk / "catalog")
+        (home / "catalog").symlink_to(disk / "catalog")
+        yield disk
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["add unknown.wav", "import exported", "merge other", "update 1 --title new", "delete 1",
+     "compact", "verify --repair", "export disk/fingerprints"],
+)  # fmt: skip
+def test_full_disk_is_one_line_and_the_command_succeeds_later(
+    small_disk: Path, run: Run, command: str
+) -> None:
+    if command == "compact":
+        assert run("add", "known.wav").exit_code == 0
+    if "repair" in command:
+        (index,) = small_disk.glob("catalog/shards/*/segments.faiss")
+        flip_a_byte(index)
+    before = run("list", "--format", "json").stdout
+    filler = fill(small_disk)
+    result = run(*command.split())
+    *_, line = result.stderr.splitlines()
+    assert result.exit_code == 1
+    assert re.search("No space left on device|disk is full", line)
+    assert "bug" not in result.stderr
+    filler.unlink()
+    assert run("list", "--format", "json").stdout == before
+    assert run(*command.split()).exit_code == 0
+    assert run("verify").exit_code == 0
 
 
 @pytest.mark.parametrize(

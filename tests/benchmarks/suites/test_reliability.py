@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from benchmarks.queries.datasets import RATE
+from benchmarks.queries.mutations import FORMATS, encode
 from benchmarks.suites import reliability
-from benchmarks.suites.reliability import FORMATS, ReliabilityConfig
+from benchmarks.suites.reliability import ReliabilityConfig
 from engine.audio.source import open_source
 from engine.errors import ConfigError
 
@@ -17,16 +18,17 @@ from engine.errors import ConfigError
 def test_intact_files_are_read_to_their_ends(name: str, tmp_path: Path) -> None:
     clip = 0.1 * np.random.default_rng(0).standard_normal(5 * RATE).astype(np.float32)
     path = tmp_path / "clip"
-    path.write_bytes(reliability._encode(clip, *FORMATS[name]))
+    path.write_bytes(encode(clip, *FORMATS[name]))
     assert sum(map(len, open_source(path, RATE))) / RATE == pytest.approx(5.0, abs=0.15)
 
 
 def test_campaign_counts_every_input_and_resumes(tiny_weights: Path, tmp_path: Path) -> None:
-    config = ReliabilityConfig(out=tmp_path, n_audio=6, n_storage=4, model=tiny_weights)
+    counts = {"n_audio": 6, "n_storage": 4, "n_rows": 4, "n_weights": 8, "n_kills": 2, "n_disks": 0}
+    config = ReliabilityConfig(out=tmp_path, model=tiny_weights, **counts)
     report = reliability.run(config)
+    assert report["n_faults"] == 0, report["table"]
     journal = (tmp_path / "inputs.jsonl").read_text().splitlines()
-    assert len(journal) == 1 + 10
-    assert "exception, " not in (tmp_path / "reliability.md").read_text()
+    assert len(journal) == 1 + sum(counts.values())
     (tmp_path / "inputs.jsonl").write_text("\n".join(journal[:8]) + "\n")
     again = reliability.run(config)
     assert again == report
