@@ -409,6 +409,29 @@ class Store:
             if tags:
                 queries.refresh_tags(connection, track_id, tags)
 
+    def move_files(self, paths: Mapping[int, str], *, replacing: Iterable[int] = ()) -> None:
+        """Change the paths of tracks whose files were renamed, all or none; they may be swapped.
+
+        Parameters
+        ----------
+        paths : mapping
+            The new path of each track by its id.
+        replacing : iterable of int
+            Ids of tracks to delete, whose files the renamed ones replaced.
+
+        Raises
+        ------
+        TrackNotFoundError
+        StoreError
+            A path belongs to a track that is neither moved nor replaced.
+        """
+        with self._writing() as connection:
+            queries.delete_tracks(connection, replacing)
+            for track_id in paths:
+                queries.update_track(connection, track_id, {"path": f"track {track_id} moves"})
+            for track_id, path in paths.items():
+                queries.update_track(connection, track_id, {"path": path})
+
     def update(  # noqa: PLR0913 - one for each thing that may change
         self,
         track_id: int,

@@ -202,6 +202,62 @@ def test_moved_file_keeps_its_track(full: Catalog, music: Path, tmp_path: Path) 
     assert full.add(moved, config=ONE_JOB).skipped == [Skipped(str(moved), 2)]  # at sight
 
 
+def rename(folder: Path, names: dict[str, str]) -> None:
+    """Rename files at once, so that they may be swapped."""
+    for name in names:
+        (folder / name).rename(folder / f"{name}.tmp")
+    for name, new_name in names.items():
+        (folder / f"{name}.tmp").rename(folder / new_name)
+
+
+UP = {"0.wav": "1.wav", "1.wav": "2.wav", "2.wav": "3.wav"}
+DOWN = {"1.wav": "0.wav", "2.wav": "1.wav"}
+
+
+@pytest.mark.parametrize(
+    ("renamed", "new", "expected"),
+    [
+        (UP, "0.wav", {1: "1.wav", 2: "2.wav", 3: "3.wav", 4: "0.wav"}),
+        (UP, None, {1: "1.wav", 2: "2.wav", 3: "3.wav"}),
+        (DOWN, None, {2: "0.wav", 3: "1.wav"}),
+        ({"0.wav": "1.wav", "1.wav": "0.wav"}, None, {1: "1.wav", 2: "0.wav", 3: "2.wav"}),
+        ({"0.wav": "9.wav"}, "0.wav", {1: "9.wav", 2: "1.wav", 3: "2.wav", 4: "0.wav"}),
+    ],
+    ids=["inserted", "up", "down", "swapped", "moved and replaced"],
+)
+def test_renamed_files_keep_their_tracks(
+    full: Catalog, music: Path, renamed: dict[str, str], new: str | None, expected: dict[int, str]
+) -> None:
+    for track_id in (1, 2, 3):
+        full.update(track_id, title=f"Title {track_id}")
+    rename(music, renamed)
+    if new:
+        write_tune(music / new, 3)
+    write_tags(music / "1.wav", title="By the file")
+    assert full.add(music, config=ONE_JOB).failed == []
+    for _ in range(2):
+        tracks = full.tracks()
+        assert {track.id: Path(track.path).name for track in tracks} == expected
+        assert [t.title for t in tracks] == [
+            f"Title {i}" if i in (1, 2, 3) else None for i in expected
+        ]
+        names_found = {found(full, number) for number in range(4)} - {None}
+        assert names_found == set(expected.values())
+        report = full.add(music, config=ONE_JOB)
+        assert (report.added, report.failed) == ([], [])
+
+
+def test_renamed_files_keep_their_tracks_when_they_are_added_one_by_one(
+    full: Catalog, music: Path
+) -> None:
+    rename(music, UP)
+    write_tune(music / "0.wav", 3)
+    for number in (3, 2, 1, 0):
+        full.add(music / f"{number}.wav", config=ONE_JOB)
+    tracks = {track.id: Path(track.path).name for track in full.tracks()}
+    assert tracks == {1: "1.wav", 2: "2.wav", 3: "3.wav", 4: "0.wav"}
+
+
 def test_tagged_and_moved_file_keeps_its_track_and_what_the_user_noted(
     full: Catalog, music: Path, tmp_path: Path
 ) -> None:

@@ -308,6 +308,22 @@ def test_update_file_stores_size_time_and_path(store: Store) -> None:
     assert store.known_files() == {"/new/1.ogg": (track_id, 5, 7)}
 
 
+def test_files_may_be_swapped_and_replace_others(store: Store) -> None:
+    first, second, third = add(store, 1, 2, 3)
+    store.move_files({first: "/music/2.ogg", second: "/music/1.ogg"})
+    store.move_files({second: "/music/3.ogg"}, replacing=[third])
+    paths = {track.id: track.path for track in store.tracks()}
+    assert paths == {first: "/music/2.ogg", second: "/music/3.ogg"}
+
+
+@pytest.mark.parametrize("paths", [{1: "/new", 2: "/music/3.ogg"}, {1: "/new", 9: "/x"}])
+def test_files_are_moved_all_or_none(store: Store, paths: dict[int, str]) -> None:
+    add(store, 1, 2, 3)
+    with pytest.raises(StoreError):
+        store.move_files(paths, replacing=[])
+    assert [track.path for track in store.tracks()] == [f"/music/{n}.ogg" for n in (1, 2, 3)]
+
+
 def test_tags_of_the_file_replace_those_that_the_user_did_not_set(store: Store) -> None:
     first, second = add(store, 1, 2)
     store.update(first, artist="Someone", isrc="")
