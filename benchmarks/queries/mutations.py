@@ -36,8 +36,8 @@ FORMATS = {
 }
 """Container and codec of each format."""
 
-PAGED = ("ogg opus",)
-"""Formats whose decoders drop a whole page for a flipped bit, so that sound moves."""
+PAGED = ("ogg opus", "aac")
+"""Formats whose decoders drop pages or several frames for a flipped bit, so that sound moves."""
 
 VALUES: tuple[Any, ...] = (
     *(None, True, -1, 0, 1, 10**9, 2**63 - 1, -(2**63), 2.0**63, float("inf"), 0.5, 1e-300),

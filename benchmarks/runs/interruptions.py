@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -117,10 +117,8 @@ class Interruptions:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(self.home / COMMANDS[name].before, folder)
 
-    @contextmanager
-    def _open(self, folder: Path) -> Iterator[Catalog]:
-        with Catalog(folder, create=False, device="cpu", model=self.model) as catalog:
-            yield catalog
+    def _open(self, folder: Path) -> Catalog:
+        return Catalog(folder, create=False, device="cpu", model=self.model)
 
     def _contents(self, folder: Path) -> Contents:
         with self._open(folder) as catalog:
