@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias
 
@@ -20,6 +21,7 @@ from astound.results import (
 from astound.storage import CatalogStorage
 from engine.config import (
     MAX_MATCHES,
+    QUERY_GAP_S,
     AlignConfig,
     DedupConfig,
     IndexConfig,
@@ -327,26 +329,31 @@ class Catalog:
         AudioError
             The clip cannot be read, is silent, or is shorter than a segment.
         """
+        from engine.scan.scanner import Scanner
         from engine.search.context import Stopwatch
+        from engine.search.passages import ranked
 
         recording = self._open(source, sample_rate, start_s=start_s, end_s=end_s, stream=stream)
         stopwatch = Stopwatch()
         searcher = self.searcher(search, alignment, stopwatch)
-        with recording.explaining_silence():
-            fingerprint, beginning = searcher.fingerprint_query(recording, recording.name)
         threshold = self.min_confidence if min_confidence is None else min_confidence
+        clips = searcher.clips(recording, recording.name)
+        with recording.explaining_silence():
+            first = list(islice(clips, 2))
+            if not first:
+                raise SilentAudioError(recording.name, "silent from beginning to end")
         while True:
-            candidates = searcher.candidates(fingerprint, beginning)[:max_matches]
-            accepted = searcher.above_threshold(candidates, fingerprint.audible_s, threshold)
-            matches = to_matches(accepted, self._store, start_s)
-            if len(matches) == len(accepted):
+            scanner = Scanner(searcher, QUERY_GAP_S, threshold, best_only=False)
+            best = ranked(scanner.scan(chain(first, clips)))[:max_matches]
+            matches = to_matches(best, self._store, start_s)
+            if len(matches) == len(best) or len(first) > 1:
                 break
             # A track has been replaced or deleted meanwhile: query the current catalog.
             searcher = self.searcher(search, alignment, stopwatch)
         return QueryResult(
             query=recording.name,
             status="match" if matches else "no_match",
-            duration_s=round(fingerprint.duration_s, 3),
+            duration_s=round(recording.duration_s, 3),
             matches=matches,
             warnings=recording.warnings + searcher.warnings,
             timings_ms=stopwatch.timings_ms,
@@ -400,10 +407,10 @@ class Catalog:
         searcher = self.searcher(search, alignment)
         try:
             with recording.explaining_silence():
-                fingerprinted = searcher.fingerprint_query(recording, name)
+                clip = searcher.clip(recording, name)
         except (AudioTooShortError, SilentAudioError) as error:
             return unsearchable(name, round(recording.duration_s, 3), error, self.min_confidence)
-        explainer = Explainer(searcher, *fingerprinted)
+        explainer = Explainer(searcher, clip)
         return to_explanation(explainer, self._store, track_id, name, start_s)
 
     def searcher(
@@ -547,10 +554,22 @@ class Catalog:
         config = config or ScanConfig()
         if min_confidence is not None:
             config = replace(config, min_confidence=min_confidence)
-        scanner = Scanner(self.searcher(), config)
-        for span in scanner.scan(blocks, on_progress):
-            for track in self._store.tracks([span.track_id]):  # none if it was just deleted
-                yield to_entry(span, track, start_s, scanner.position_s)
+        searcher = self.searcher(config.search, config.alignment)
+        scanner = Scanner(searcher, config.max_gap_s, config.min_confidence)
+        clips = searcher.clips(self._counted(blocks, on_progress), "array")
+        for passage in scanner.scan(clips):
+            for track in self._store.tracks([passage.track_id]):  # none if it was just deleted
+                yield to_entry(passage, track, start_s)
+
+    def _counted(
+        self, blocks: Iterable[NDArray[np.float32]], on_progress: Callable[[float], None]
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield blocks, and report the seconds received so far."""
+        n_samples = 0
+        for block in blocks:
+            yield block
+            n_samples += len(block)
+            on_progress(n_samples / self.fingerprinter.sample_rate)
 
     # -- comparisons ----------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from engine.audio import child
 from engine.audio.source import open_source
-from engine.compare.passages import drop_covered, passages, similarity
+from engine.compare.passages import passages, similarity
 from engine.compare.repeats import repeats
 from engine.config import MIN_REPEAT_S, MIN_SHARED_S
 from engine.errors import AudioError
@@ -58,8 +58,8 @@ def compare(
     Returns
     -------
     Comparison
-        The passages of :func:`engine.compare.passages.passages` without those that
-        :func:`engine.compare.passages.drop_covered` drops.
+        See :func:`engine.compare.passages.similarity` and
+        :func:`engine.compare.passages.passages`.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def compare(
     fingerprinter = Fingerprinter.load(model, device)
     query, reference = (_fingerprint(fingerprinter, path) for path in (first, second))
     min_segments = _n_segments(min_length_s, query.segment_s)
-    shared = drop_covered(passages(query, reference, min_segments))
+    shared = passages(query, reference, min_segments)
     return Comparison(similarity(query, reference), shared)
 
 

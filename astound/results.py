@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from engine.scan.records import TrackSpan
     from engine.search.alignment_detail import VoteHistogram
     from engine.search.explainer import Explainer
     from engine.search.explanation import Decision, ExaminedTrack, Explanation, RankedCandidate
@@ -32,9 +31,7 @@ _N_NEAREST = 10  # candidates that an explanation lists
 # -- candidates joined with their tracks -----------------------------------------------------
 
 
-def to_match(
-    rank: int, candidate: Candidate, confidence: float, track: Track, start_s: float
-) -> Match:
+def to_match(rank: int, candidate: Candidate, track: Track, start_s: float) -> Match:
     """Join a candidate of a query with its track.
 
     Parameters
@@ -42,47 +39,57 @@ def to_match(
     rank : int
         From 1.
     candidate : Candidate
-    confidence : float, in [0, 1]
     track : Track
     start_s : float
         Where in the clip the query began, in seconds; the times of a match are those of the clip.
     """
-    query_start_s = candidate.query_start_s + start_s
-    query_end_s = candidate.query_end_s + start_s
-    offset_s = candidate.offset_s - candidate.speed * start_s
-    reference_start_s = candidate.speed * query_start_s + offset_s
-    also_s = [reference_start_s + place_s - candidate.offset_s for place_s in candidate.also]
+    moved = candidate.later(start_s)
+    shifts_s = [place_s - moved.offset_s for place_s in moved.also]
+    placed = _place(moved, track)
     return Match(
         rank=rank,
-        track_id=track.id,
-        path=track.path,
-        title=track.title,
-        artist=track.artist,
-        query_start_s=round(query_start_s, 3),
-        query_end_s=round(query_end_s, 3),
-        reference_start_s=round(max(reference_start_s, 0.0), 3),
-        reference_end_s=round(min(candidate.speed * query_end_s + offset_s, track.duration_s), 3),
-        offset_s=round(offset_s, 3) + 0.0,  # never -0.0
-        score=round(candidate.score, 4),
-        confidence=round(confidence, 4),
+        **placed,
         votes=candidate.votes,
         coverage=round(candidate.coverage, 3),
-        speed=round(candidate.speed, 4),
         margin=round(candidate.margin, 4),
-        tempo=round(candidate.speed, 4),
+        tempo=placed["speed"],
         pitch=round(candidate.pitch, 2) + 0.0,
-        also_at_s=tuple(round(max(place_s, 0.0), 3) for place_s in also_s),
+        also_at_s=tuple(
+            round(max(placed["reference_start_s"] + shift_s, 0.0), 3) for shift_s in shifts_s
+        ),
     )
 
 
-def to_matches(
-    accepted: Sequence[tuple[Candidate, float]], store: Store, start_s: float
-) -> tuple[Match, ...]:
-    """Join candidates and their confidences with their tracks; leave out deleted tracks."""
-    tracks = {t.id: t for t in store.tracks([candidate.track_id for candidate, _ in accepted])}
+def _place(passage: Candidate, track: Track) -> dict[str, Any]:
+    """Return the fields of a match and of an entry; both ends lie within the track."""
+    offset_s, speed = passage.offset_s, passage.speed
+    earliest_s, latest_s = -offset_s / speed, (track.duration_s - offset_s) / speed
+    query_start_s = max(passage.query_start_s, earliest_s)
+    query_end_s = max(min(passage.query_end_s, latest_s), query_start_s)
+    return {
+        "track_id": track.id,
+        "path": track.path,
+        "title": track.title,
+        "artist": track.artist,
+        "query_start_s": round(query_start_s, 3),
+        "query_end_s": round(query_end_s, 3),
+        "reference_start_s": round(offset_s + speed * query_start_s, 3) + 0.0,  # never -0.0
+        "reference_end_s": round(offset_s + speed * query_end_s, 3),
+        "offset_s": round(offset_s, 3) + 0.0,
+        "score": round(passage.score, 4),
+        "confidence": round(passage.confidence, 4),
+        "speed": round(speed, 6),
+        "start_error_s": round(passage.start_error_s, 2),
+        "end_error_s": round(passage.end_error_s, 2),
+    }
+
+
+def to_matches(candidates: Sequence[Candidate], store: Store, start_s: float) -> tuple[Match, ...]:
+    """Join candidates with their tracks; leave out deleted tracks."""
+    tracks = {t.id: t for t in store.tracks([one.track_id for one in candidates])}
     return tuple(
-        to_match(rank, candidate, confidence, tracks[candidate.track_id], start_s)
-        for rank, (candidate, confidence) in enumerate(accepted, 1)
+        to_match(rank, candidate, tracks[candidate.track_id], start_s)
+        for rank, candidate in enumerate(candidates, 1)
         if candidate.track_id in tracks
     )
 
@@ -137,42 +144,25 @@ def _ranked(
     tracks = [] if candidate is None else store.tracks([candidate.track_id])
     if candidate is None or not tracks:
         return None
-    confidence = explainer.decision(candidate).confidence
     return RankedCandidate(
-        match=to_match(explainer.rank(candidate), candidate, confidence, tracks[0], start_s),
+        match=to_match(explainer.rank(candidate), candidate, tracks[0], start_s),
         evidence=round(candidate.evidence, 4),
         others=round(candidate.others, 4),
     )
 
 
-def to_entry(span: TrackSpan, track: Track, start_s: float, scanned_s: float) -> Entry:
-    """Join a span of a scan with its track.
+def to_entry(passage: Candidate, track: Track, start_s: float) -> Entry:
+    """Join a passage of a scan with its track.
 
     Parameters
     ----------
-    span : TrackSpan
+    passage : Candidate
     track : Track
     start_s : float
         Where in the recording the scan began, in seconds; the times of an entry are those of the
         recording.
-    scanned_s : float
-        Seconds scanned so far, which bound the entry.
     """
-    offset_s = span.line.at(-start_s)
-    return Entry(
-        track_id=track.id,
-        path=track.path,
-        title=track.title,
-        artist=track.artist,
-        query_start_s=round(max(span.start_s, 0.0) + start_s, 3),
-        query_end_s=round(min(span.end_s, scanned_s) + start_s, 3),
-        reference_start_s=round(max(span.reference_start_s, 0.0), 3),
-        reference_end_s=round(min(span.reference_end_s, track.duration_s), 3),
-        offset_s=round(offset_s, 3) + 0.0,  # never -0.0
-        score=round(span.score, 4),
-        confidence=round(span.confidence, 4),
-        speed=round(span.speed, 4),
-    )
+    return Entry(**_place(passage.later(start_s), track))
 
 
 def to_similar_tracks(scores: Sequence[tuple[int, float]], store: Store) -> list[SimilarTrack]:

@@ -20,6 +20,9 @@ T = TypeVar("T")
 MAX_MATCHES = 5
 """Matches of a query, by default."""
 
+QUERY_GAP_S = 2.0
+"""Longest gap in a match of a query."""
+
 HOP_RANGE_S = (1e-3, 60.0)
 """Least and greatest distance of stored segments in seconds; far beyond any use."""
 
@@ -177,22 +180,13 @@ class ScanConfig:
     Parameters
     ----------
     search, alignment : SearchConfig, AlignConfig
-        How a window is searched. Windows are many and tracks last long, so the defaults take less
-        time than those of a query, and try fewer speeds.
-    candidates_per_window : int
-        Candidates of a window that are followed.
-    min_cosine : float
-        Cosine above which a segment counts for a track along its line, and below which against
-        it; docs/measurements.md#long-recordings.
+        How it is searched. Tracks last long, so the defaults take less time than those of a query,
+        and try fewer speeds.
     max_gap_s : float
         Longest stretch without a track in one of its entries.
-    min_seed_confidence : float
-        Candidates of windows with less confidence are not followed.
     min_confidence : float
         Least confidence of an entry. It is higher than that of a query because an hour has
-        hundreds of windows that may be wrong.
-    max_speed_change : float
-        Greatest difference of an entry's speed to 1.
+        hundreds of passages that may be wrong.
     """
 
     search: SearchConfig = field(
@@ -203,18 +197,12 @@ class ScanConfig:
     alignment: AlignConfig = field(
         default_factory=lambda: AlignConfig(max_candidates=60, n_tilted=4, max_tilt=0.1)
     )
-    candidates_per_window: int = 3
-    min_cosine: float = 0.45
     max_gap_s: float = 20.0
-    min_seed_confidence: float = 0.2
-    min_confidence: float = 0.999
-    max_speed_change: float = 0.12
+    min_confidence: float = 0.97
 
     def __post_init__(self) -> None:
-        for key in ("candidates_per_window", "min_cosine"):
-            require(getattr(self, key) > 0, key, getattr(self, key), "must be positive")
-        for key in ("min_seed_confidence", "min_confidence"):
-            require(0 <= getattr(self, key) <= 1, key, getattr(self, key), "must be in [0, 1]")
+        is_share = 0 <= self.min_confidence <= 1
+        require(is_share, "min_confidence", self.min_confidence, "must be in [0, 1]")
         require(self.max_gap_s >= 0, "max_gap_s", self.max_gap_s, "must be 0 or more")
 
 

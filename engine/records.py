@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -375,6 +375,12 @@ class Candidate:
     also : tuple of float
         Further values of `offset_s` with nearly the same evidence, best first. Empty unless the
         music repeats itself.
+    audible_s : float
+        Audible seconds of what it was searched with.
+    confidence : float
+        Probability in [0, 1] that it is right; 0 until it is judged.
+    start_error_s, end_error_s : float
+        Expected errors of `query_start_s` and `query_end_s`: nine of ten are at most that large.
     """
 
     track_id: int
@@ -391,6 +397,20 @@ class Candidate:
     others: float = 0.0
     pitch: float = 0.0
     also: tuple[float, ...] = ()
+    audible_s: float = 0.0
+    confidence: float = 0.0
+    start_error_s: float = 0.0
+    end_error_s: float = 0.0
+
+    def later(self, start_s: float) -> Candidate:
+        """Return it with the times of a recording in which its query begins at `start_s`."""
+        return replace(
+            self,
+            offset_s=self.offset_s - self.speed * start_s,
+            query_start_s=self.query_start_s + start_s,
+            query_end_s=self.query_end_s + start_s,
+            also=tuple(place_s - self.speed * start_s for place_s in self.also),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -423,6 +443,8 @@ class Match:
     also_at_s : tuple of float
         Further values of `reference_start_s` with nearly the same evidence, best first. Empty
         unless the music repeats itself.
+    start_error_s, end_error_s : float
+        Expected errors of `query_start_s` and `query_end_s`: nine of ten are at most that large.
     """
 
     rank: int
@@ -444,6 +466,8 @@ class Match:
     tempo: float = 1.0
     pitch: float = 0.0
     also_at_s: tuple[float, ...] = ()
+    start_error_s: float = 0.0
+    end_error_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -629,6 +653,8 @@ class Entry:
         Probability in [0, 1] that at least one of its windows is right.
     speed : float
         Reference seconds per second of the recording.
+    start_error_s, end_error_s : float
+        Expected errors of `query_start_s` and `query_end_s`: nine of ten are at most that large.
     """
 
     track_id: int
@@ -643,6 +669,8 @@ class Entry:
     score: float
     confidence: float
     speed: float
+    start_error_s: float = 0.0
+    end_error_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

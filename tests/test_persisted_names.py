@@ -115,10 +115,11 @@ ERROR_CODES = {
 MATCH = """
     rank track_id path title artist query_start_s query_end_s reference_start_s reference_end_s
     offset_s score confidence votes coverage speed margin tempo pitch also_at_s
+    start_error_s end_error_s
 """
 ENTRY = """
     track_id path title artist query_start_s query_end_s reference_start_s reference_end_s
-    offset_s score confidence speed
+    offset_s score confidence speed start_error_s end_error_s
 """
 TRACK = """
     id path title artist album isrc duration_s content_hash n_segments added_at metadata(genre)
@@ -126,13 +127,13 @@ TRACK = """
 VERDICT = "accepted rule reason confidence min_confidence costs"
 JSON = {
     "query clip.wav broken.wav --format jsonl": f"""
-        query status duration_s matches({MATCH}) warnings timings_ms(encode decode search align)
+        query status duration_s matches({MATCH}) warnings timings_ms(decode encode search align)
         error(code message)
     """,
-    "scan hour.wav --format jsonl": f"""
+    "scan hour.wav --min-confidence 0 --format jsonl": f"""
         recording status {ENTRY} start_s duration_s n_entries warnings
     """,
-    "scan hour.wav broken.wav --format json": f"""
+    "scan hour.wav broken.wav --min-confidence 0 --format json": f"""
         recording status start_s duration_s n_entries entries({ENTRY}) gaps(start_s end_s) warnings
         error(code message)
     """,
@@ -157,7 +158,7 @@ JSON = {
         subject({MATCH} evidence others verdict({VERDICT}(rule found plain logit))
                 segments(query_s reference_s similarity agrees n_neighbours votes)
                 votes_near(bin_s offsets_s counts) votes_in_track(bin_s offsets_s counts))
-        timings_ms(encode decode search align)
+        timings_ms(decode encode search align)
     """,
     "model info --format json": f"""
         name config({RECIPE_OF["encoder"]}) n_parameters recipe_id

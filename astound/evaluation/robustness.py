@@ -259,12 +259,11 @@ class _Evaluator:
         context = replace(self.searcher.context, index=index, stopwatch=Stopwatch())
         searcher = replace(self.searcher, context=context)
         try:
-            fingerprint, beginning = searcher.fingerprint_query([clip], degradation)
+            found = searcher.passages(searcher.clip([clip], degradation))
         except SilentAudioError:
             return
-        candidates = searcher.candidates(fingerprint, beginning)[:1]
-        threshold = searcher.calibration.min_confidence
-        accepted = searcher.above_threshold(candidates, fingerprint.audible_s, threshold)
+        candidates = found[:1]
+        accepted = searcher.accepted(candidates)
         hit = next((c for c in candidates if c.track_id in offsets_s), None)
         yield _Outcome(
             degradation=degradation,

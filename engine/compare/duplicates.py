@@ -7,16 +7,14 @@ the catalog as that of its searches does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.compare.passages import (
-    MIN_COSINE,
     Span,
-    drop_covered,
     length_s,
     merge_spans,
     passages,
@@ -139,20 +137,12 @@ class DuplicateFinder:
         if not found:
             return None
         best = max(found, key=lambda one: one.score * length_s(query_span(one)))
-        along = _agreeing(first, second, best), _agreeing(second, first, _swapped(best))
-        shares = [
-            float(agrees.sum() / fingerprint.audible.sum())
-            for agrees, fingerprint in zip(along, (first, second), strict=True)
-        ]
         kind: DuplicateKind = "full" if _is_copy(best) else "version"
-        if min(shares) >= _FULL_SHARE:
-            shared = [_between(_extent(along[0], first), _extent(along[1], second), best)]
-        else:
-            kind, shared = "part", drop_covered(found)
-            shares = [
-                _share(map(query_span, shared), first),
-                _share(map(reference_span, shared), second),
-            ]
+        shared = [best]
+        shares = _shares(shared, first, second)
+        if min(shares) < _FULL_SHARE:
+            kind, shared = "part", found
+            shares = _shares(shared, first, second)
         if self.config.full_only and kind != "full":
             return None
         return Duplicate(
@@ -203,52 +193,16 @@ def _is_copy(passage: Passage) -> bool:
     return bool(passage.score >= min_score)
 
 
-def _between(query: Span, reference: Span, like: Passage) -> Passage:
-    """Make a passage of two spans with the score and speed of another one."""
-    return Passage(
-        query_start_s=query[0],
-        query_end_s=query[1],
-        reference_start_s=reference[0],
-        reference_end_s=reference[1],
-        score=like.score,
-        speed=like.speed,
-    )
-
-
-def _swapped(passage: Passage) -> Passage:
-    """Swap the query and the reference of a passage."""
-    swapped = _between(reference_span(passage), query_span(passage), passage)
-    return replace(swapped, speed=1 / passage.speed)
-
-
-def _agreeing(query: Fingerprint, reference: Fingerprint, passage: Passage) -> NDArray[np.bool_]:
-    """Follow the line of a passage through the whole query.
-
-    Returns
-    -------
-    bool array of shape (n_segments,)
-        Which segments agree with one beside the line; silent ones never do.
-    """
-    offset_s = sum(reference_span(passage)) / 2 - passage.speed * sum(query_span(passage)) / 2
-    on_line = (passage.speed * query.starts_s + offset_s) / reference.segment_hop_s
-    nearest = np.rint(on_line).astype(np.int64)
-    last = len(reference.embeddings) - 1
-    best = np.full(len(nearest), -1.0)
-    for beside in (-1, 0, 1):
-        stored = reference.embeddings[(nearest + beside).clip(0, last)]
-        best = np.maximum(best, np.einsum("nd,nd->n", query.embeddings, stored))
-    inside: NDArray[np.bool_] = (nearest >= 0) & (nearest <= last)
-    return inside & (best >= MIN_COSINE)
-
-
-def _extent(selected: NDArray[np.bool_], fingerprint: Fingerprint) -> Span:
-    """Start of the first and end of the last of some segments."""
-    starts_s = fingerprint.starts_s[selected]
-    end_s = min(float(starts_s[-1]) + fingerprint.segment_s, fingerprint.duration_s)
-    return float(starts_s[0]), end_s
+def _shares(
+    shared: Sequence[Passage], first: Fingerprint, second: Fingerprint
+) -> tuple[float, float]:
+    """Return the shares of two recordings that passages cover."""
+    return _share(map(query_span, shared), first), _share(map(reference_span, shared), second)
 
 
 def _share(spans: Iterable[Span], fingerprint: Fingerprint) -> float:
     """Share of a recording, from its first to its last audible segment, that lies in spans."""
-    audible = _extent(fingerprint.audible, fingerprint)
+    starts_s = fingerprint.starts_s[fingerprint.audible]
+    end_s = min(float(starts_s[-1]) + fingerprint.segment_s, fingerprint.duration_s)
+    audible = float(starts_s[0]), end_s
     return sum(shared_s(audible, span) for span in merge_spans(spans)) / length_s(audible)

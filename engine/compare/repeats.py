@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations, product
+from statistics import median
 
 from engine.compare.passages import (
     Span,
+    all_passages,
     length_s,
     merge_spans,
-    passages,
     query_span,
     reference_span,
     repetitions,
@@ -67,11 +68,12 @@ def repeats(
             shared = repetitions(first, min_match_length)
             found += [(one, [(i, turn) for turn in _turns(one)]) for one in shared]
         else:
-            shared = passages(first, second, min_match_length)
+            shared = all_passages(first, second, min_match_length)
             places = ([(i, query_span(one)), (j, reference_span(one))] for one in shared)
             found += zip(shared, places, strict=True)
         on_progress(n_done, len(pairs))
-    return _without_covered(_grouped(found))
+    durations_s = [recording.duration_s for recording in recordings]
+    return _without_covered(_grouped(found, durations_s))
 
 
 def _turns(passage: Passage) -> list[Span]:
@@ -86,7 +88,9 @@ def _turns(passage: Passage) -> list[Span]:
     return [(turn_s, min(turn_s + lag_s, last_s)) for turn_s in starts_s]
 
 
-def _grouped(found: Iterable[tuple[Passage, list[_Place]]]) -> list[Repeat]:
+def _grouped(
+    found: Iterable[tuple[Passage, list[_Place]]], durations_s: Sequence[float]
+) -> list[Repeat]:
     """Group the pairs that share an occurrence, the longest and clearest first."""
     groups: list[_Group] = []
     for passage, places in sorted(found, key=lambda pair: (-_weight(pair[0]), pair[1])):
@@ -94,15 +98,21 @@ def _grouped(found: Iterable[tuple[Passage, list[_Place]]]) -> list[Repeat]:
         if group is None:
             groups.append(group := _Group(passage.score))
         group.add(places)
-    return [group.repeat() for group in groups]
+    return [group.repeat(durations_s) for group in groups]
 
 
 class _Group:
-    """Places that do not overlap, which become one repeat."""
+    """Places that do not overlap, which become one repeat.
+
+    Each place has an origin, a time that is the same moment of the music in all of them. Pairs of
+    places give starts and ends relative to it, whose medians are those of all occurrences.
+    """
 
     def __init__(self, score: float) -> None:
         self.score = score
         self.places: list[_Place] = []
+        self.origins_s: list[float] = []
+        self.spans_s: list[Span] = []
 
     def accepts(self, places: list[_Place]) -> bool:
         """Whether it contains one of the places, and the others overlap none of its own."""
@@ -112,15 +122,34 @@ class _Group:
 
     def add(self, places: list[_Place]) -> None:
         """Add the places that it does not contain."""
-        self.places += [place for place in places if not self._contains(place)]
+        start_s = self._relative_start_s(places)
+        for place in places:
+            self.spans_s.append((start_s, start_s + length_s(place[1])))
+            if not self._contains(place):
+                self.places.append(place)
+                self.origins_s.append(place[1][0] - start_s)
 
-    def repeat(self) -> Repeat:
-        """Return the repeat."""
+    def repeat(self, durations_s: Sequence[float]) -> Repeat:
+        """Return the repeat, all of whose occurrences have one length, within the recordings."""
+        start_s, end_s = (float(median(times_s)) for times_s in zip(*self.spans_s, strict=True))
+        placed = sorted(zip(self.places, self.origins_s, strict=True))
+        start_s = max(start_s, *(-origin_s for _, origin_s in placed))
+        end_s = min(end_s, *(durations_s[place[0]] - origin_s for place, origin_s in placed))
         occurrences = (
-            Occurrence(recording=recording, start_s=start_s, end_s=end_s)
-            for recording, (start_s, end_s) in sorted(self.places)
+            Occurrence(recording=recording, start_s=origin_s + start_s, end_s=origin_s + end_s)
+            for (recording, _), origin_s in placed
         )
         return Repeat(occurrences=tuple(occurrences), score=self.score)
+
+    def _relative_start_s(self, places: list[_Place]) -> float:
+        """Start of the music in some places relative to the origins of those it contains."""
+        starts_s = [
+            place[1][0] - origin_s
+            for place in places
+            for own, origin_s in zip(self.places, self.origins_s, strict=True)
+            if _shared(place, own) >= _MIN_SAME
+        ]
+        return median(starts_s) if starts_s else 0.0
 
     def _contains(self, place: _Place) -> bool:
         return any(_shared(place, own) >= _MIN_SAME for own in self.places)

@@ -1,9 +1,4 @@
-"""From the matches of windows to the tracks of a recording, each with its start and end.
-
-A window match starts a follower (:mod:`engine.scan.follower`) or updates one. Of several spans that
-explain the same stretch the best one is reported: a track also agrees with itself along other
-lines, and with copies of it.
-"""
+"""From the passages of consecutive clips to those of a whole recording."""
 
 from __future__ import annotations
 
@@ -11,163 +6,180 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from engine.config import ScanConfig
-from engine.scan.follower import MAX_DISTANCE_S, TrackFollower
-from engine.scan.records import HISTORY_S, WINDOW_S, LineTracer, TrackSpan, WindowMatch
+from engine.records import Candidate, TrackReader
+from engine.search.clips import OVERLAP_S
 
-# Lines of one track that are followed at a time: music made of loops agrees with itself along many.
-_MAX_LINES = 3
+# Greatest distance of the lines of two passages, of which one continues the other.
+_MAX_DISTANCE_S = 0.5
+# Two speeds that differ less are the same, as far as one clip can tell.
+_SPEED_ERROR = 5e-4
+_MIN_LENGTH_S = 1.0
 # Mean cosine from which two tracks have the same music along two lines; unrelated tracks reach 0.3.
 _MIN_SAME_MUSIC = 0.5
-# Share of a span that another one must cover to be the better explanation of it.
+_MAX_COMPARED = 256
+# Share of a passage that another one must cover to be the better explanation of it.
 _MIN_COVERED = 0.5
 
 
-class TrackFollowers:
-    """Follows the tracks that match windows until they end.
+class TimelineBuilder:
+    """Joins the passages that continue in the next clip, and returns each when it has ended.
 
-    It works on recordings without an end: in memory are tracks that have not ended, and those of
-    the last minute.
+    In memory are the passages that may continue, and those returned that overlap with them.
 
     Parameters
     ----------
-    tracer : LineTracer
-    config : ScanConfig
+    tracks : TrackReader
+    max_gap_s : float
+        Longest gap between two parts of one passage.
+    best_only : bool
+        Whether to leave out passages whose music another track explains better.
     """
 
-    def __init__(self, tracer: LineTracer, config: ScanConfig) -> None:
-        self.tracer, self.config = tracer, config
-        self._followers: list[TrackFollower] = []
-        self._ended: list[TrackSpan] = []
-        self._reported: list[TrackSpan] = []
+    def __init__(self, tracks: TrackReader, max_gap_s: float, *, best_only: bool) -> None:
+        self.tracks, self.max_gap_s, self.best_only = tracks, max_gap_s, best_only
+        self._open: list[Candidate] = []
+        self._returned: list[Candidate] = []  # those that may explain an open one
 
     @property
     def n_held(self) -> int:
-        """Number of followers and spans in memory."""
-        return len(self._followers) + len(self._ended) + len(self._reported)
+        """Number of passages in memory."""
+        return len(self._open) + len(self._returned)
 
-    def active(self) -> list[TrackSpan]:
-        """Return the spans of the tracks that have not ended, best first."""
-        spans = (follower.span() for follower in self._followers)
-        return sorted(filter(self._is_accepted, spans), key=lambda span: -span.gain)
-
-    def update(self, matches: Iterable[WindowMatch], position_s: float) -> list[TrackSpan]:
-        """Add the matches of the next window, and return the tracks that have ended.
+    def add(self, passages: Iterable[Candidate], end_s: float) -> list[Candidate]:
+        """Add the passages of the next clip, and return those that have ended.
 
         Parameters
         ----------
-        matches : iterable of WindowMatch
-        position_s : float
-            Seconds of the recording received so far; never less than in the last call.
+        passages : iterable of Candidate
+            Their times are those of the recording.
+        end_s : float
+            Where in the recording the clip ends.
 
         Returns
         -------
-        list of TrackSpan
-            By their start. Each track is returned once, some time after it has ended.
+        list of Candidate
+            By their start.
         """
-        for match in matches:
-            self._add(match, position_s)
-        for follower in self._followers:
-            follower.extend(position_s)
-        for follower in [one for one in self._followers if one.has_ended]:
-            self._followers.remove(follower)
-            self._end(follower)
-        return self._report(position_s)
+        before = list(self._open)
+        for passage in sorted(passages, key=lambda one: one.query_start_s):
+            self._add(passage, before)
+        return self._ended(end_s)
 
-    def finish(self) -> list[TrackSpan]:
-        """Return the remaining tracks at the end of the recording."""
-        for follower in self._followers:
-            self._end(follower)
-        self._followers = []
-        return self._report(float("inf"))
+    def finish(self) -> list[Candidate]:
+        """Return the remaining passages at the end of the recording."""
+        return self._ended(float("inf"))
 
-    def _add(self, match: WindowMatch, position_s: float) -> None:
-        """Update the follower whose line the match lies on, or start one."""
-        if match.confidence < self.config.min_seed_confidence:
-            return
-        line = match.line
-        same_track = [one for one in self._followers if one.line.track_id == line.track_id]
-        nearest = min(same_track, key=lambda one: one.distance(line), default=None)
-        if nearest is not None and nearest.distance(line) <= 1:
-            nearest.update(match)
-            return
-        follower = TrackFollower(match, self.tracer, self.config, position_s)
-        follower.extend(position_s)
-        self._followers.append(follower)
-        if len(same_track) >= _MAX_LINES:
-            self._followers.remove(min([*same_track, follower], key=lambda one: one.gain))
+    def _add(self, passage: Candidate, before: list[Candidate]) -> None:
+        """Join a passage with all that it continues; what is left of it otherwise is a new one."""
+        continued = [other for other in self._open if self._continues(passage, other)]
+        for other in continued:
+            self._open.remove(other)
+            passage = _joined(other, passage)
+        # Music made of loops may go on along another line in the next clip.
+        for other in [] if continued else before:
+            if other.track_id == passage.track_id and _shared_s(passage, other) > 0:
+                passage = replace(passage, query_start_s=other.query_end_s)
+                if _length_s(passage) < _MIN_LENGTH_S:
+                    return
+        self._open.append(passage)
 
-    # -- which spans are reported --------------------------------------------------------------
-
-    def _is_accepted(self, span: TrackSpan) -> bool:
-        is_plausible = abs(span.speed - 1) <= self.config.max_speed_change
-        return is_plausible and span.gain > 0 and span.confidence >= self.config.min_confidence
-
-    def _end(self, follower: TrackFollower) -> None:
-        """Keep the span of a follower, joined with those that it continues."""
-        if follower.gain <= 0:
-            return
-        follower.trim()
-        ended = follower.span()
-        for other in list(self._ended):
-            if (joined := self._joined(other, ended)) is not None:
-                self._ended.remove(other)
-                ended = joined
-        self._ended.append(ended)
-
-    def _joined(self, span: TrackSpan, other: TrackSpan) -> TrackSpan | None:
-        """Join two spans of which one continues the other; None if it does not."""
-        first, second = sorted((span, other), key=lambda one: (one.start_s, one.end_s))
-        apart_s = second.start_s - first.end_s
-        distance_s = abs(first.line.at(second.start_s) - second.reference_start_s)
-        if span.track_id != other.track_id or apart_s > self.config.max_gap_s:
-            return None
-        if distance_s > MAX_DISTANCE_S * (1 + max(apart_s, 0) / self.config.max_gap_s):
-            return None
-        last = max(span, other, key=lambda one: one.end_s)
-        lengths_s = [max(one.end_s - one.start_s, 1e-9) for one in (span, other)]
-        return replace(
-            first,
-            end_s=last.end_s,
-            reference_end_s=last.reference_end_s,
-            score=float(np.average([span.score, other.score], weights=lengths_s)),
-            confidence=1 - (1 - span.confidence) * (1 - other.confidence),
-            gain=span.gain + other.gain if apart_s >= 0 else max(span.gain, other.gain),
-        )
-
-    def _report(self, position_s: float) -> list[TrackSpan]:
-        """Remove the settled spans, and return the best explanations among them."""
-        settled = [span for span in self._ended if self._is_settled(span, position_s)]
-        self._ended = [span for span in self._ended if span not in settled]
-        reported: list[TrackSpan] = []
-        for span in sorted(filter(self._is_accepted, settled), key=lambda one: -one.gain):
-            better = [other for other in self._ended if other.gain >= span.gain]
-            others = [*self._reported, *reported, *filter(self._is_accepted, better)]
-            if not any(self._is_explained_by(span, other) for other in others):
-                reported.append(span)
-        self._reported = [
-            span for span in (*self._reported, *reported) if span.end_s > position_s - HISTORY_S
-        ]
-        return sorted(reported, key=lambda span: span.start_s)
-
-    def _is_settled(self, span: TrackSpan, position_s: float) -> bool:
-        """Whether no active track can explain a span better, or continue it."""
-        rivals = [follower.span() for follower in self._followers]
-        return position_s - span.end_s > self.config.max_gap_s + WINDOW_S and not any(
-            self._is_same_music(span, rival) or self._joined(span, rival) for rival in rivals
-        )
-
-    def _is_explained_by(self, span: TrackSpan, other: TrackSpan) -> bool:
-        """Whether another line of the track, or of a copy of it, covers most of a span."""
-        covered = span.shared_s(other) / max(span.end_s - span.start_s, 1e-9)
-        return covered > _MIN_COVERED and self._is_same_music(span, other)
-
-    def _is_same_music(self, span: TrackSpan, other: TrackSpan) -> bool:
-        start_s, end_s = max(span.start_s, other.start_s), min(span.end_s, other.end_s)
-        if end_s <= start_s:
+    def _continues(self, passage: Candidate, other: Candidate) -> bool:
+        start_s = max(passage.query_start_s, other.query_start_s)
+        end_s = min(passage.query_end_s, other.query_end_s)
+        apart_s, seam_s = start_s - end_s, (start_s + end_s) / 2
+        if passage.track_id != other.track_id or apart_s > self.max_gap_s:
             return False
-        if span.track_id == other.track_id:
-            return True
-        similarity = self.tracer.track_similarity(span.line, other.line, start_s, end_s)
-        return similarity >= _MIN_SAME_MUSIC
+        distance_s = abs(_at(passage, seam_s) - _at(other, seam_s))
+        return distance_s <= _MAX_DISTANCE_S * (1 + max(apart_s, 0) / max(self.max_gap_s, 1.0))
+
+    def _ended(self, end_s: float) -> list[Candidate]:
+        # The next clip finds once more what lies where it overlaps with this one.
+        least_s = max(self.max_gap_s, OVERLAP_S)
+        ended = [one for one in self._open if end_s - one.query_end_s > least_s]
+        everything = self._open + self._returned
+        self._open = [one for one in self._open if one not in ended]
+        kept = [one for one in ended if not self._is_explained(one, everything)]
+        self._returned = [
+            one
+            for one in self._returned + kept
+            if any(_shared_s(one, other) > 0 for other in self._open)
+        ]
+        return sorted(kept, key=lambda one: one.query_start_s)
+
+    # -- the better explanation ------------------------------------------------------------------
+
+    def _is_explained(self, passage: Candidate, others: Iterable[Candidate]) -> bool:
+        """Whether another passage of the same music covers most of one."""
+        return self.best_only and any(
+            _gain(other) > _gain(passage)
+            and _shared_s(passage, other) > _MIN_COVERED * _length_s(passage)
+            and self._is_same_music(passage, other)
+            for other in others
+        )
+
+    def _is_same_music(self, passage: Candidate, other: Candidate) -> bool:
+        """Whether two tracks store similar vectors where both passages are."""
+        start_s = max(passage.query_start_s, other.query_start_s)
+        end_s = min(passage.query_end_s, other.query_end_s)
+        n_compared = int(np.clip((end_s - start_s) / self.tracks.hop_s, 1, _MAX_COMPARED))
+        times_s = np.linspace(start_s, end_s, n_compared + 2)[1:-1]
+        pair = [self._stored(one, times_s) for one in (passage, other)]
+        cosines = [float(a @ b) for a, b in zip(*pair, strict=True) if a.any() and b.any()]
+        return bool(cosines) and float(np.mean(cosines)) >= _MIN_SAME_MUSIC
+
+    def _stored(
+        self, passage: Candidate, times_s: NDArray[np.float64]
+    ) -> list[NDArray[np.float32]]:
+        """Vectors of the track at times of the recording, zeros outside of it."""
+        n_stored = self.tracks.n_positions(passage.track_id)
+        at = np.rint((passage.offset_s + passage.speed * times_s) / self.tracks.hop_s).astype(int)
+        first, last = int(np.clip(at.min(), 0, n_stored)), int(np.clip(at.max() + 1, 0, n_stored))
+        stored = self.tracks.vectors(passage.track_id, first, max(last, first))
+        nothing = np.zeros(1, np.float32)
+        return [stored[one - first] if first <= one < last else nothing for one in at]
+
+
+def _at(passage: Candidate, query_s: float) -> float:
+    return passage.offset_s + passage.speed * query_s
+
+
+def _length_s(passage: Candidate) -> float:
+    return passage.query_end_s - passage.query_start_s
+
+
+def _shared_s(one: Candidate, other: Candidate) -> float:
+    start_s = max(one.query_start_s, other.query_start_s)
+    return min(one.query_end_s, other.query_end_s) - start_s
+
+
+def _gain(passage: Candidate) -> float:
+    return passage.score * _length_s(passage)
+
+
+def _joined(first: Candidate, second: Candidate) -> Candidate:
+    """Join two parts of one passage: the line runs through the middles of both."""
+    pair = first, second
+    lengths_s = [max(_length_s(one), 1e-9) for one in pair]
+    middles_s = [(one.query_start_s + one.query_end_s) / 2 for one in pair]
+    speed = first.speed
+    if abs(second.speed - first.speed) > _SPEED_ERROR and middles_s[1] - middles_s[0] > 1.0:
+        rise_s = _at(second, middles_s[1]) - _at(first, middles_s[0])
+        speed = rise_s / (middles_s[1] - middles_s[0])
+    # Both parts are right in their middles on average.
+    offsets_s = [_at(one, at_s) - speed * at_s for one, at_s in zip(pair, middles_s, strict=True)]
+    is_new = _shared_s(first, second) < min(lengths_s) / 2
+    doubts = [1 - one.confidence for one in pair]
+    return replace(
+        max(pair, key=lambda one: one.confidence),
+        offset_s=float(np.average(offsets_s, weights=lengths_s)),
+        speed=speed,
+        query_start_s=min(one.query_start_s for one in pair),
+        query_end_s=max(one.query_end_s for one in pair),
+        start_error_s=min(pair, key=lambda one: one.query_start_s).start_error_s,
+        end_error_s=max(pair, key=lambda one: one.query_end_s).end_error_s,
+        score=float(np.average([one.score for one in pair], weights=lengths_s)),
+        votes=first.votes + second.votes,
+        confidence=1 - doubts[0] * doubts[1] if is_new else 1 - min(doubts),
+    )

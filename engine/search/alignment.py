@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from engine.config import AlignConfig
 from engine.records import Candidate, Diagonal, Fingerprint, Hits, TrackReader, Vectors
+from engine.search.line import parabola_vertex
 
 Floats = NDArray[np.float64]
 
@@ -163,26 +164,6 @@ def mean_cosine(candidate: Candidate, query: Fingerprint, tracks: TrackReader) -
         return 0.0
     cosines = query.embeddings @ tracks.vectors(candidate.track_id, first, last).T
     return _mean_along(cosines, at, first, query.audible)
-
-
-def parabola_vertex(scores: Floats, peak: int) -> float:
-    """Find the top of the parabola through a peak and its neighbours, in steps from the peak.
-
-    Parameters
-    ----------
-    scores : float array of shape (n,)
-    peak : int
-
-    Returns
-    -------
-    float
-        0 at either end, and where the three points do not bend down.
-    """
-    if not 0 < peak < len(scores) - 1:
-        return 0.0
-    left, top, right = scores[peak - 1 : peak + 2]
-    bend = left - 2 * top + right
-    return float(0.5 * (left - right) / bend) if np.isfinite(bend) and bend < 0 else 0.0
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,10 @@ Clean excerpts agree with their tracks by 0.92 at least, other music of 5 s by 0
 # Pairs of a query segment and a stored one that vote in an exhaustive search, to bound memory.
 _MAX_PAIRS = 10_000_000
 _N_OTHERS = 10
+# Diagonals that are rescored for seeds, and how many of the best ones are tilted.
+_SEED_DIAGONALS, _SEED_TILTED = 60, 3
+# Evidence of a seed over that of a candidate that is there by chance.
+_MIN_LEAD = 1.2
 
 
 def find_candidates(
@@ -64,6 +68,48 @@ def find_candidates(
         reader = replace(context, index=searched).tracks
         candidates = rescore(diagonals, query, centred, hits, reader, alignment)
         return with_margins(candidates, query.duration_s, reader)
+
+
+def find_seeds(query: Fingerprint, context: SearchContext, n_seeds: int) -> list[Candidate]:
+    """Find lines that a stretch of a recording may lie on, with less effort.
+
+    Tilted lines are tried as well unless a diagonal is clearly right.
+
+    Parameters
+    ----------
+    query : Fingerprint
+    context : SearchContext
+    n_seeds : int
+
+    Returns
+    -------
+    list of Candidate
+        The diagonals with most evidence, then tilted lines.
+    """
+    search, alignment = context.search, replace(context.alignment, max_candidates=_SEED_DIAGONALS)
+    centred = remove_mean(query)
+    with context.stopwatch.step("search"):
+        hits = context.index.search(
+            centred, search.k, n_rescored=search.n_rescored, nprobe=search.nprobe
+        )
+    with context.stopwatch.step("align"):
+        ticks_per_hop = round(context.reference_hop_s / query.segment_hop_s)
+        diagonals = vote(hits, ticks_per_hop, _SEED_DIAGONALS)
+        straight, tilted = (
+            rescore(diagonals, query, centred, hits, context.tracks, one)
+            for one in (
+                replace(alignment, n_tilted=0),
+                replace(alignment, n_tilted=_SEED_TILTED),
+            )
+        )
+    is_tilted = [one for one in tilted if one.speed != 1.0]
+    return promising(straight, n_seeds) + promising(is_tilted, n_seeds)
+
+
+def promising(candidates: Sequence[Candidate], n: int) -> list[Candidate]:
+    """Return the first candidate, and those of the first n that stand out from the next one."""
+    chance = _MIN_LEAD * candidates[n].evidence if len(candidates) > n else 0.0
+    return [*candidates[:1], *(one for one in candidates[1:n] if one.evidence > chance)]
 
 
 def with_margins(

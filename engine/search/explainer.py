@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from engine.audio.decode import Waveform
 from engine.config import MAX_MATCHES
 from engine.records import Candidate, Fingerprint
 from engine.search.alignment import remove_mean
 from engine.search.alignment_detail import AlignmentDetail, alignment_detail
 from engine.search.candidates import find_candidates, with_margins
+from engine.search.clips import Clip
 from engine.search.explanation import Decision, decide
 from engine.search.searcher import Searcher
 from engine.search.speeds import SpeedSearch, fingerprint_at_speed
@@ -26,33 +26,33 @@ class Explainer:
     Parameters
     ----------
     searcher : Searcher
-    fingerprint : Fingerprint
-    beginning : float32 array of shape (n_samples,)
-        As :meth:`Searcher.fingerprint_query` returns them.
+    clip : Clip
+        The whole query.
     """
 
     searcher: Searcher
-    fingerprint: Fingerprint
-    beginning: Waveform
+    clip: Clip
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Fingerprint of the query."""
+        return self.clip.fingerprint
 
     @cached_property
     def candidates(self) -> list[Candidate]:
-        """The candidates the query is answered with, most evidence first."""
-        return self.searcher.candidates(self.fingerprint, self.beginning)
+        """The candidates the query is answered with, the most confident first."""
+        return self.searcher.passages(self.clip)
 
     @property
     def best(self) -> Candidate | None:
         """The first match; the first candidate if there is no match."""
         searcher, first = self.searcher, self.candidates[:MAX_MATCHES]
-        min_confidence = searcher.calibration.min_confidence
-        matches = searcher.above_threshold(first, self.fingerprint.audible_s, min_confidence)
-        return next((one for one, _ in matches), first[0] if first else None)
+        return next(iter(searcher.accepted(first)), first[0] if first else None)
 
     def decision(self, candidate: Candidate | None) -> Decision:
         """Decide whether a candidate is a match, and why."""
         calibration = self.searcher.calibration
-        audible_s = self.fingerprint.audible_s
-        return decide(candidate, audible_s, calibration, calibration.min_confidence)
+        return decide(candidate, calibration, calibration.min_confidence)
 
     def in_track(self, track_id: int) -> Candidate | None:
         """Find the best line in one track, whether the track is among the candidates or not.
@@ -76,14 +76,15 @@ class Explainer:
         )
         at_own_speed = find_candidates(self.fingerprint, thorough, within)
         speed_search = SpeedSearch(self.searcher.fingerprinter, thorough, within)
-        extended = speed_search.extend(at_own_speed, self.beginning)
+        extended = speed_search.extend(at_own_speed, self.clip.waveform)
         known = [one for one in self.candidates if one.track_id == track_id]
         best = max(known + extended, key=lambda one: one.evidence, default=None)
-        if best is None:
-            return None
+        if best is None or best in known:
+            return best
         rivals = [one for one in self.candidates if one.track_id != track_id]
         ranked = with_margins([best, *rivals], self.fingerprint.duration_s, context.tracks)
-        return next(one for one in ranked if one.track_id == track_id)
+        own = next(one for one in ranked if one.track_id == track_id)
+        return own if own.audible_s else self.searcher.judged(own, self.fingerprint.audible_s)
 
     def rank(self, candidate: Candidate) -> int:
         """Rank of a candidate among those of other tracks, from 1 on."""
@@ -122,4 +123,4 @@ class Explainer:
         with self.searcher.context.stopwatch.step("encode"):
             hop_s = self.fingerprint.segment_hop_s
             fingerprinter = self.searcher.fingerprinter
-            return fingerprint_at_speed(fingerprinter, self.beginning, speed, hop_s)
+            return fingerprint_at_speed(fingerprinter, self.clip.waveform, speed, hop_s)

@@ -193,7 +193,7 @@ def unsearchable(
 
 
 def decide(
-    candidate: Candidate | None, audible_s: float, calibration: Calibration, min_confidence: float
+    candidate: Candidate | None, calibration: Calibration, min_confidence: float
 ) -> Decision:
     """Decide whether a candidate is a match, and which term rejects it if it is not.
 
@@ -201,8 +201,6 @@ def decide(
     ----------
     candidate : Candidate or None
         None if nothing resembles the query.
-    audible_s : float
-        Audible seconds of the query.
     calibration : Calibration
     min_confidence : float
         In [0, 1].
@@ -214,15 +212,14 @@ def decide(
     if candidate is None:
         rule: Rule = "no_neighbours"
         return Decision(accepted=False, rule=rule, confidence=0.0, min_confidence=min_confidence)
-    confidence = calibration.confidence(candidate, audible_s)
-    accepted = confidence >= min_confidence
-    costs = costs_of(candidate, audible_s, calibration)
+    accepted = candidate.confidence >= min_confidence
+    costs = costs_of(candidate, candidate.audible_s, calibration)
     # A threshold above 1 rejects candidates that no term costs anything.
     rejection: Rule = costs[0].rule if costs else "evidence"
     return Decision(
         accepted=accepted,
         rule="accepted" if accepted else rejection,
-        confidence=confidence,
+        confidence=candidate.confidence,
         min_confidence=min_confidence,
         costs=costs,
     )

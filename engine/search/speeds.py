@@ -17,9 +17,11 @@ from engine.audio.decode import Waveform
 from engine.errors import SilentAudioError
 from engine.protocol import AudioFingerprinter, VectorIndex
 from engine.records import Candidate, Fingerprint
-from engine.search.alignment import mean_cosine, parabola_vertex
+from engine.search.alignment import mean_cosine
 from engine.search.candidates import find_candidates, with_margins
 from engine.search.context import SearchContext
+from engine.search.extension import follow
+from engine.search.line import parabola_vertex
 
 # Weight of tilted lines at another speed: only the pitch may have been changed, so a line is
 # nearly as likely as a diagonal.
@@ -116,6 +118,41 @@ class SpeedSearch:
         if ranked and ranked[0].resampled != 1.0 and _has_clear_lead(ranked[0]):
             ranked[0] = _with_pitch(ranked[0], self._pitch(ranked[0], beginning))
         return ranked
+
+    def follow(self, candidate: Candidate, waveform: Waveform) -> Candidate:
+        """Give a candidate the place of the passage it lies on, by the query at its speed.
+
+        Parameters
+        ----------
+        candidate : Candidate
+            Found at another speed; its times are those of the query at its own.
+        waveform : float32 array of shape (n_samples,)
+
+        Returns
+        -------
+        Candidate
+        """
+        speed = candidate.resampled
+        with self.context.stopwatch.step("encode"):
+            hop_s = self._hop_s(self.context.search.query_hop_s)
+            query = fingerprint_at_speed(self.fingerprinter, waveform, speed, hop_s)
+        with self.context.stopwatch.step("align"):
+            played = replace(
+                candidate,
+                query_start_s=candidate.query_start_s / speed,
+                query_end_s=candidate.query_end_s / speed,
+                speed=candidate.speed * speed,
+            )
+            placed = follow(played, query, self.context.tracks)
+        end_s = min(placed.query_end_s * speed, len(waveform) / self.fingerprinter.sample_rate)
+        return replace(
+            placed,
+            query_start_s=placed.query_start_s * speed,
+            query_end_s=end_s,
+            speed=placed.speed / speed,
+            start_error_s=placed.start_error_s * speed,
+            end_error_s=placed.end_error_s * speed,
+        )
 
     def _best_speed(self, waveform: Waveform) -> float | None:
         """Speed at which a coarse search finds most evidence, None if it finds nothing."""

@@ -71,7 +71,7 @@ def test_nearest_are_the_candidates_by_evidence(catalog: Catalog) -> None:
 
 
 def test_unknown_clip_is_refused_for_lack_of_evidence(catalog: Catalog) -> None:
-    told = catalog.explain(cached_tune(99, 4.0), RATE)
+    told = catalog.explain(cached_tune(98, 4.0), RATE)
     assert (told.match, told.decision.accepted) == (None, False)
     assert told.decision.rule == told.decision.costs[0].rule == "evidence"
     assert told.decision.costs[0].found == pytest.approx(told.nearest[0].evidence, abs=1e-4)
@@ -108,19 +108,17 @@ def test_clip_at_another_speed_is_followed_as_it_was_played(
     )
 
 
-def test_believed_track_is_looked_into_though_it_was_no_candidate(catalog: Catalog) -> None:
-    """One diagonal is followed, that of the longer part; the other part's track is asked for."""
+def test_believed_track_is_looked_into_though_another_is_the_answer(catalog: Catalog) -> None:
+    """The track of the shorter part is asked for."""
     both = np.concatenate([clip(1, 2.0, 4.0), clip(2, 1.5, 2.5)])
     search = SearchConfig(k=1, speeds=())
     alignment = AlignConfig(max_candidates=1)
     told = catalog.explain(both, RATE, track=3, search=search, alignment=alignment)
-    assert len(told.nearest) == 1
     assert told.nearest[0].match.track_id != 3
     assert told.examined
     match = told.examined.candidate.match
-    assert (match.track_id, match.rank) == (3, 2)
+    assert match.track_id == 3
     assert match.offset_s == pytest.approx(1.5 - 4.0, abs=0.1)
-    assert match.margin < 0
     assert told.examined.detail.similarity[-8:].max() > 0.95
 
 

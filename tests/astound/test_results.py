@@ -23,7 +23,7 @@ CANDIDATE = Candidate(
 
 @pytest.mark.parametrize("start_s", [0.0, 3.0])
 def test_times_of_a_match_are_those_of_the_whole_clip(start_s: float) -> None:
-    match = to_match(1, CANDIDATE, 0.99, TRACK, start_s)
+    match = to_match(1, CANDIDATE, TRACK, start_s)
     assert (match.query_start_s, match.query_end_s) == (1.0 + start_s, 6.0 + start_s)
     assert match.reference_start_s == pytest.approx(50.0 + 1.1 * 1.0)
     assert match.offset_s + match.speed * match.query_start_s == pytest.approx(51.1)
@@ -33,14 +33,14 @@ def test_times_of_a_match_are_those_of_the_whole_clip(start_s: float) -> None:
 def test_match_lies_within_its_track() -> None:
     before = Candidate(**vars(CANDIDATE) | {"offset_s": -2.0, "also": (-9.0,)})
     after = Candidate(**vars(CANDIDATE) | {"offset_s": 57.0})
-    early, late = (to_match(1, candidate, 0.99, TRACK, 0.0) for candidate in (before, after))
+    early, late = (to_match(1, candidate, TRACK, 0.0) for candidate in (before, after))
     assert (early.reference_start_s, early.also_at_s) == (0.0, (0.0,))
     assert late.reference_end_s == TRACK.duration_s
 
 
 def test_no_number_is_negative_zero() -> None:
     candidate = Candidate(**vars(CANDIDATE) | {"offset_s": -1e-9, "pitch": -1e-9})
-    match = to_match(1, candidate, 0.99, TRACK, 0.0)
+    match = to_match(1, candidate, TRACK, 0.0)
     assert [str(match.offset_s), str(match.pitch)] == ["0.0", "0.0"]
 
 
@@ -54,8 +54,8 @@ class OneTrack:
 def test_deleted_tracks_are_left_out_of_matches() -> None:
     store: Any = OneTrack()
     deleted = Candidate(**vars(CANDIDATE) | {"track_id": 13})
-    assert to_matches([(deleted, 0.99), (CANDIDATE, 0.9)], store, 0.0)[0].track_id == 12
-    assert len(to_matches([(deleted, 0.99)], store, 0.0)) == 0
+    assert to_matches([deleted, CANDIDATE], store, 0.0)[0].track_id == 12
+    assert len(to_matches([deleted], store, 0.0)) == 0
 
 
 def test_similar_tracks_are_ranked_without_deleted_ones() -> None:

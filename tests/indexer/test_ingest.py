@@ -88,7 +88,7 @@ def found(catalog: Catalog, number: int) -> str | None:
     """Name of the file that a part of a tune is a copy of."""
     clip = cached_tune(SEEDS[number], TUNE_S)[2 * RATE : 5 * RATE]
     best = catalog.query(clip, RATE, min_confidence=0.0).best
-    return Path(best.path).name if best and best.score > 0.95 else None
+    return Path(best.path).name if best and best.confidence > 0.999 else None
 
 
 def set_modified(path: Path, modified_ns: int) -> None:

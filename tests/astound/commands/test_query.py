@@ -44,7 +44,7 @@ def test_query_jsonl_keeps_its_contract(library: Path, home: Path, run: Run) -> 
         == (
             "rank track_id path title artist query_start_s query_end_s reference_start_s "
             "reference_end_s offset_s score confidence votes coverage speed margin tempo pitch "
-            "also_at_s"
+            "also_at_s start_error_s end_error_s"
         ).split()
     )
     assert (best["rank"], best["path"]) == (1, f"{library}/music/1.wav")
@@ -252,7 +252,7 @@ def test_senseless_scan_options_are_usage_errors(scan: Run, arguments: tuple[str
 def explain(tunes_apart: Path, run: Run, home: Path) -> Run:
     """Return explain(*arguments), which runs `astound explain` in the current folder."""
     write_wav(home / "known.wav", cached_tune(4, 8.0)[2 * RATE : 6 * RATE], RATE)
-    write_wav(home / "unknown.wav", cached_tune(99, 4.0), RATE)
+    write_wav(home / "unknown.wav", cached_tune(98, 4.0), RATE)
     write_wav(home / "silent.wav", np.zeros(3 * RATE, np.float32), RATE)
     write_wav(home / "tiny.wav", cached_tune(4, 8.0)[2 * RATE : round(2.3 * RATE)], RATE)
     return partial(run, "--device", "cpu", "--catalog", tunes_apart / "catalog", "explain")

@@ -104,8 +104,8 @@ def test_copies_are_full_duplicates_and_other_music_is_none(
     kinds = {pair: one.kind for pair, one in found.items()}
     assert kinds == dict.fromkeys([(2, 6), (2, 9), (6, 9)], "full")
     (passage,) = found[2, 9].passages
-    assert passage.query_start_s == pytest.approx(4 * HOP_S)
-    assert passage.reference_start_s == 0
+    starts_s = passage.query_start_s, passage.reference_start_s
+    assert starts_s == pytest.approx((4 * HOP_S, 0), abs=0.02)
     assert found[2, 9].first_share == pytest.approx(0.96, abs=0.01)
     assert found[2, 9].second_share == pytest.approx(1.0, abs=0.01)
 
@@ -128,7 +128,7 @@ def test_other_mix_is_a_version_and_never_full(tmp_path: Path) -> None:
     tracks = {1: music, 2: _noisy(music, 0.79)}
     (found,) = _found(_finder(tmp_path, tracks)).values()
     assert found.kind == "version"
-    assert found.first_share == pytest.approx(1.0)
+    assert found.first_share == pytest.approx(1.0, abs=1e-3)
     assert clusters([found], copies_of({1: 50.0, 2: 50.0})) == []
     assert not _found(_finder(tmp_path, tracks, full_only=True))
 
@@ -140,9 +140,9 @@ def test_medley_is_a_duplicate_of_its_sources_in_part(tmp_path: Path) -> None:
     assert {pair: one.kind for pair, one in found.items()} == {(1, 3): "part", (2, 3): "part"}
     (passage,) = found[2, 3].passages
     spans = passage.query_start_s, passage.query_end_s, passage.reference_start_s
-    assert spans == pytest.approx((25.0, 79 * HOP_S + SEGMENT_S, 25.0))
-    assert found[2, 3].first_share == pytest.approx(0.3, abs=0.01)
-    assert found[2, 3].second_share == pytest.approx(0.375, abs=0.01)
+    assert spans == pytest.approx((25.0, 79 * HOP_S + SEGMENT_S, 25.0), abs=0.6)
+    assert found[2, 3].first_share == pytest.approx(0.3, abs=0.02)
+    assert found[2, 3].second_share == pytest.approx(0.375, abs=0.02)
 
 
 def test_passage_shorter_than_min_length_is_none(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_silence_at_the_ends_and_inside_does_not_count(tmp_path: Path) -> None:
     tracks = {1: music, 2: np.concatenate([silence, music, silence])}
     (found,) = _found(_finder(tmp_path, tracks)).values()
     assert found.kind == "full"
-    assert (found.first_share, found.second_share) == (1.0, 1.0)
+    assert (found.first_share, found.second_share) == pytest.approx((1.0, 1.0), abs=1e-3)
 
 
 def test_copy_of_a_loop_is_found(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from engine.model.fingerprinter import Fingerprinter
 from engine.records import Candidate, Vectors
 from engine.search.alignment import remove_mean
 from engine.search.calibration import Calibration
+from engine.search.clips import Clip
 from engine.search.context import SearchContext
 from engine.search.explainer import Explainer
 from engine.search.explanation import decide
@@ -27,7 +28,6 @@ from tests.engine.search.synthetic import (
     SEGMENT_S,
     TICK_S,
     embeddings_at,
-    excerpt,
     normalised,
     query_of,
     unit,
@@ -51,16 +51,16 @@ def tracks(rng: np.random.Generator) -> dict[int, Vectors]:
 
 
 def explainer(
-    folder: Path, tracks: dict[int, Vectors], query: Vectors, calibration: Calibration, k: int = 20
+    folder: Path, tracks: dict[int, Vectors], query: Vectors, calibration: Calibration
 ) -> Explainer:
     context = SearchContext(
         index=indexed(folder, list(tracks.items())),
         reference_hop_s=HOP_S,
-        search=SearchConfig(query_hop_s=TICK_S, k=k, speeds=()),
+        search=SearchConfig(query_hop_s=TICK_S, k=20, speeds=()),
         alignment=AlignConfig(),
     )
     searcher = Searcher(fingerprinter=Spectra(), calibration=calibration, context=context)
-    return Explainer(searcher, query_of(query), SILENCE)
+    return Explainer(searcher, Clip(start_s=0.0, fingerprint=query_of(query), waveform=SILENCE))
 
 
 def two_parts(tracks: dict[int, Vectors], rng: np.random.Generator) -> Vectors:
@@ -70,11 +70,11 @@ def two_parts(tracks: dict[int, Vectors], rng: np.random.Generator) -> Vectors:
     return np.concatenate([first, second])
 
 
-def only_one_line(explained: Explainer) -> Explainer:
-    """Keep one diagonal, that of the longer part, so that other tracks are no candidates."""
-    context = explained.searcher.context
-    few = replace(context, alignment=AlignConfig(max_candidates=1))
-    return replace(explained, searcher=replace(explained.searcher, context=few))
+def without(explained: Explainer, track_id: int) -> Explainer:
+    """Leave out a track's candidates, as if the query had not found it."""
+    others = [one for one in explained.candidates if one.track_id != track_id]
+    vars(explained)["candidates"] = others
+    return explained
 
 
 # -- the candidates --------------------------------------------------------------------------
@@ -84,31 +84,25 @@ def test_candidates_are_those_of_the_searcher(
     tmp_path: Path, tracks: dict[int, Vectors], rng: np.random.Generator
 ) -> None:
     explained = explainer(tmp_path, tracks, two_parts(tracks, rng), BY_EVIDENCE)
-    expected = explained.searcher.candidates(explained.fingerprint, SILENCE)
+    expected = explained.searcher.passages(explained.clip)
     assert explained.candidates == expected
     assert explained.best == expected[0]
     assert [explained.rank(one) for one in expected] == list(range(1, len(expected) + 1))
 
 
-def test_best_is_the_first_match_though_another_has_more_evidence(
+def test_best_is_the_most_confident_though_another_has_more_evidence(
     tmp_path: Path, tracks: dict[int, Vectors], rng: np.random.Generator
 ) -> None:
-    """A calibration that trusts the lead in score instead of the evidence."""
-    by_closeness = replace(BY_EVIDENCE, weights=(-3.0, 0.0, 0.0, 0.0, 0.0, 20.0, 0.0))
-    query = excerpt(tracks[5], 10.0, 40, rng, noise=0.1)
-    query.embeddings[10:] = unit(rng, 30)
-    tracks[6][40:50] = normalised(0.6 * query.embeddings[::4] + unit(rng, 10))
-    explained = explainer(tmp_path, tracks, query.embeddings, by_closeness)
-    first, second = explained.candidates[:2]
-    assert (first.track_id, second.track_id) == (5, 6)
-    threshold = by_closeness.confidence(second, explained.fingerprint.audible_s)
-    assert by_closeness.confidence(first, explained.fingerprint.audible_s) < threshold
-    strict = replace(by_closeness, min_confidence=threshold)
-    strict_one = replace(explained, searcher=replace(explained.searcher, calibration=strict))
-    assert strict_one.best == second
-    none = replace(by_closeness, min_confidence=1.1)
+    """A calibration by which evidence counts against a candidate."""
+    by_lack = replace(BY_EVIDENCE, weights=(0.0, -5.0, 0.0, 0.0, 0.0, 0.0, 0.0))
+    explained = explainer(tmp_path, tracks, two_parts(tracks, rng), by_lack)
+    first, *others = explained.candidates
+    assert max(one.evidence for one in others) > first.evidence
+    assert first.confidence > max(one.confidence for one in others)
+    assert explained.best == first
+    none = replace(by_lack, min_confidence=1.1)
     without_match = replace(explained, searcher=replace(explained.searcher, calibration=none))
-    assert without_match.best == first
+    assert without_match.best == without_match.candidates[0]
 
 
 def test_query_that_resembles_nothing_has_no_best(
@@ -125,9 +119,8 @@ def test_decision_is_that_of_the_calibration(
     tmp_path: Path, tracks: dict[int, Vectors], rng: np.random.Generator
 ) -> None:
     explained = explainer(tmp_path, tracks, two_parts(tracks, rng), BY_EVIDENCE)
-    audible_s = explained.fingerprint.audible_s
     for candidate in explained.candidates:
-        expected = decide(candidate, audible_s, BY_EVIDENCE, BY_EVIDENCE.min_confidence)
+        expected = decide(candidate, BY_EVIDENCE, BY_EVIDENCE.min_confidence)
         assert explained.decision(candidate) == expected
 
 
@@ -150,8 +143,8 @@ def test_in_track_finds_the_line_of_a_track_that_is_no_candidate(
     tmp_path: Path, tracks: dict[int, Vectors], rng: np.random.Generator
 ) -> None:
     query = two_parts(tracks, rng)
-    explained = only_one_line(explainer(tmp_path, tracks, query, BY_EVIDENCE, k=1))
-    assert [one.track_id for one in explained.candidates] == [5]
+    explained = without(explainer(tmp_path, tracks, query, BY_EVIDENCE), 7)
+    assert explained.candidates[0].track_id == 5
     in_track = explained.in_track(7)
     assert in_track is not None
     assert in_track.track_id == 7
@@ -187,7 +180,7 @@ def test_in_track_scores_more_than_the_diagonal_with_most_votes(
     query = embeddings_at(music, np.arange(80) * TICK_S, rng)
     tracks[7][20:40] = normalised(0.6 * music[:20] + 0.8 * unit(rng, 20))
     tracks[7][100:104] = music[:4]
-    explained = only_one_line(explainer(tmp_path, tracks, query, BY_EVIDENCE))
+    explained = without(explainer(tmp_path, tracks, query, BY_EVIDENCE), 7)
     in_track = explained.in_track(7)
     assert in_track is not None
     assert in_track.offset_s == pytest.approx(10.0, abs=0.1)
@@ -245,8 +238,7 @@ def test_detail_of_a_line_at_another_speed_is_that_of_the_query_as_played(
 ) -> None:
     speed = 2 ** (1 / 12)
     waveform = faster_part(speed)
-    fingerprint, beginning = of_tunes.fingerprint_query([waveform], "clip")
-    explained = Explainer(of_tunes, fingerprint, beginning)
+    explained = Explainer(of_tunes, of_tunes.clip([waveform], "clip"))
     best = explained.best
     assert best is not None
     assert best.track_id == 1
@@ -264,10 +256,8 @@ def test_detail_of_a_line_at_another_speed_is_that_of_the_query_as_played(
 
 def test_in_track_tries_other_speeds(of_tunes: Searcher) -> None:
     waveform = faster_part(2 ** (1 / 12))
-    fingerprint, beginning = of_tunes.fingerprint_query([waveform], "clip")
-    explained = Explainer(of_tunes, fingerprint, beginning)
-    vars(explained)["candidates"] = []  # as if the query had not found the track
-    in_track = explained.in_track(1)
+    explained = Explainer(of_tunes, of_tunes.clip([waveform], "clip"))
+    in_track = without(explained, 1).in_track(1)
     assert isinstance(in_track, Candidate)
     assert in_track.resampled == pytest.approx(2 ** (-1 / 12))
     assert in_track.offset_s == pytest.approx(2.0, abs=0.1)

@@ -28,8 +28,13 @@ FAULTS = {
 """Candidates with one weak term, and the audible seconds of their queries."""
 
 
+def judged(candidate: Candidate, curve: Calibration, audible_s: float = 8.0) -> Candidate:
+    confidence = curve.confidence(candidate, audible_s)
+    return replace(candidate, confidence=confidence, audible_s=audible_s)
+
+
 def test_plain_match_is_accepted_without_costs() -> None:
-    decision = decide(SURE, 8.0, CURVE, 0.75)
+    decision = decide(judged(SURE, CURVE), CURVE, 0.75)
     assert (decision.accepted, decision.rule) == (True, "accepted")
     assert decision.confidence == CURVE.confidence(SURE, 8.0)
     assert decision.costs == ()
@@ -38,7 +43,7 @@ def test_plain_match_is_accepted_without_costs() -> None:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_term_that_costs_most_is_named(fault: str) -> None:
     candidate, audible_s = FAULTS[fault]
-    decision = decide(candidate, audible_s, CURVE, 0.75)
+    decision = decide(judged(candidate, CURVE, audible_s), CURVE, 0.75)
     assert (decision.accepted, decision.rule) == (False, fault)
     assert decision.reason.startswith(REASONS[decision.rule])
     assert f"{decision.confidence:.3f}, 0.750 is needed" in decision.reason
@@ -63,7 +68,7 @@ def test_term_with_the_only_weight_is_named(
     (cost,) = costs_of(lacking, 8.0, curve)
     assert (cost.rule, cost.plain) == (rule, plain)
     assert cost.found == (lacking.resampled if rule == "speed" else lacking.score)
-    assert decide(lacking, 8.0, curve, 0.999).rule == rule
+    assert decide(judged(lacking, curve), curve, 0.999).rule == rule
 
 
 def test_cost_is_the_difference_of_logits() -> None:
@@ -87,13 +92,13 @@ def test_cost_is_the_difference_of_logits() -> None:
 
 
 def test_no_candidate_has_no_neighbours() -> None:
-    decision = decide(None, 8.0, CURVE, 0.75)
+    decision = decide(None, CURVE, 0.75)
     assert (decision.accepted, decision.rule, decision.confidence) == (False, "no_neighbours", 0.0)
     assert decision.reason == REASONS["no_neighbours"]
 
 
 def test_threshold_above_1_rejects_for_lack_of_evidence() -> None:
-    decision = decide(SURE, 8.0, CURVE, 1.1)
+    decision = decide(judged(SURE, CURVE), CURVE, 1.1)
     assert (decision.accepted, decision.rule) == (False, "evidence")
 
 

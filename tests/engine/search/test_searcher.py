@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from engine.config import SearchConfig
 from engine.records import Fingerprint, Vectors
 from engine.search.calibration import Calibration
+from engine.search.clips import Clip
 from engine.search.context import SearchContext
 from engine.search.searcher import Searcher
 from engine.vectors import quantizer
@@ -21,6 +22,7 @@ from tests.catalogs import Spectra
 DIM, HOP_S = 32, 0.5
 N_SEGMENTS, N_TRACKS, TRUE = 40, 30, 7
 IN_A_ROW = slice(10, 22)
+SILENCE = np.zeros(0, np.float32)
 NEVER_SURE = Calibration(recipe_id="recipe", weights=(0.0,) * 7, min_confidence=1.0)
 
 
@@ -87,6 +89,6 @@ def test_unsure_query_is_searched_again_in_a_large_catalog(
     is_found: bool,
 ) -> None:
     unsure = searcher(tmp_path, music, large=large, n_fallback=n_fallback)
-    found = unsure.candidates(query, np.zeros(0, np.float32))
+    found = unsure.passages(Clip(start_s=0.0, fingerprint=query, waveform=SILENCE))
     assert found
     assert (found[0].track_id == TRUE) == is_found

@@ -1,0 +1,269 @@
+"""Lines along which a recording and a track agree: the cosines along them, and their best fit.
+
+A segment of the recording lies anywhere between two stored ones, half a second apart or so. It is
+compared with the vector interpolated between these, so that its cosine does not depend on where it
+falls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.records import Fingerprint, TrackReader, Vectors
+
+Floats = NDArray[np.float64]
+
+CHANCE = 0.15
+"""Mean cosine of unrelated music; docs/measurements.md#passages."""
+
+# Shifts at which a recording and a track that it comes from agree by chance, in seconds.
+_CHANCE_SHIFTS_S = np.array([-2.9, -1.7, 1.7, 2.9])
+
+# Shifts of a line that are compared, in hops of the track; each block of a second finds its own.
+_SHIFTS = np.linspace(-0.75, 0.75, 7)
+_BLOCK_S = 1.0
+# Weight of a block whose best shift is the first or the last: the true one lies beyond.
+_EDGE_WEIGHT = 0.05
+# Expected error of the shift of a block, and of a slope.
+_SHIFT_ERROR_S, _SLOPE_ERROR = 0.03, 0.1
+_MAX_TILT = 0.4
+# The less a block agrees, the larger the error of its shift: power of how far it exceeds chance.
+_WEIGHT_POWER = 4
+_MIN_WEIGHT = 1e-6
+_PRIOR_SPREAD_S2 = (_SHIFT_ERROR_S / _SLOPE_ERROR) ** 2
+_N_REWEIGHTED = 3
+# A slope is another one than 1 from this many standard errors on.
+_MIN_DEVIATIONS = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """Alignment of a track with a recording: a moment that both share, and a slope.
+
+    Parameters
+    ----------
+    track_id : int
+    query_s, reference_s : float
+        A moment of the recording, and the moment of the track that sounds then.
+    speed : float
+        Reference seconds per second of the recording.
+    """
+
+    track_id: int
+    query_s: float
+    reference_s: float
+    speed: float = 1.0
+
+    def at(self, query_s: float) -> float:
+        """Return the time in the track at a time of the recording, in seconds."""
+        return self.reference_s + self.speed * (query_s - self.query_s)
+
+    def distance_s(self, other: Line, query_s: float) -> float:
+        """Return the distance to another line at a time of the recording, in reference seconds."""
+        return abs(self.at(query_s) - other.at(query_s))
+
+
+@dataclass(frozen=True)
+class LineTracer:
+    """Compares a recording with tracks along lines.
+
+    Parameters
+    ----------
+    query : Fingerprint
+    tracks : TrackReader
+    """
+
+    query: Fingerprint
+    tracks: TrackReader
+
+    @property
+    def middles_s(self) -> Floats:
+        """Middles of the query's segments, float64 array of shape (n_segments,)."""
+        return np.asarray(self.query.starts_s + self.query.segment_s / 2)
+
+    def cosines(self, line: Line, first: int = 0, last: int | None = None) -> Floats:
+        """Compute the cosine of each of the query's segments first..last with the track.
+
+        Returns
+        -------
+        float64 array of shape (n_segments,)
+            NaN where a segment is silent, -1 outside of the track.
+        """
+        return self._beside(line, first, last, np.zeros(1))[:, 0]
+
+    def chance(self, line: Line, first: int, last: int) -> float:
+        """Return the mean cosine that the segments first..last reach beside a line.
+
+        It is at least that of unrelated music, and higher in music made of loops and in speech.
+        """
+        vectors, at = self.query.embeddings[first:last], self._positions(line, first, last)
+        beside = np.rint(at[:, None] + _CHANCE_SHIFTS_S / self.tracks.hop_s).astype(np.int64)
+        lowest, stored = self._stored(line, beside)
+        if not len(stored):
+            return CHANCE
+        columns = beside - lowest
+        cosines = np.einsum("nd,nkd->nk", vectors, stored[columns.clip(0, len(stored) - 1)])
+        counts = (columns >= 0) & (columns < len(stored))
+        counts[np.logical_not(vectors.any(axis=1))] = False
+        sums, n_counted = (cosines * counts).sum(axis=0), counts.sum(axis=0)
+        means = sums[n_counted > 0] / n_counted[n_counted > 0]
+        return max(float(np.median(means)), CHANCE) if len(means) else CHANCE
+
+    def extent(self, line: Line) -> tuple[float, float]:
+        """Return where the stored segments of the track begin and end in the query, in seconds."""
+        n_stored = self.tracks.n_positions(line.track_id)
+        length_s = (n_stored - 1) * self.tracks.hop_s + self.query.segment_s
+        start_s = line.query_s - line.reference_s / line.speed
+        return start_s, start_s + length_s / line.speed
+
+    def fit(self, line: Line, first: int, last: int, speed: float = 1.0) -> tuple[Line, float]:
+        """Move and turn a line to where the segments first..last agree best.
+
+        Each block of a second finds its own shift. The line is fitted to these by least squares
+        that are robust to outliers.
+
+        Parameters
+        ----------
+        line : Line
+        first, last : int
+            The last segment is excluded.
+        speed : float
+            Slope that is expected.
+
+        Returns
+        -------
+        line : Line
+        slope_error : float
+            Standard error of its slope.
+        """
+        times_s, shifts_s, weights = self._shifts(line, first, last)
+        if weights.sum() < _MIN_WEIGHT:
+            return line, _SLOPE_ERROR
+        robust = weights
+        for _ in range(_N_REWEIGHTED):
+            middle_s, shift_s = (float(np.average(x, weights=robust)) for x in (times_s, shifts_s))
+            spread = float((robust * (times_s - middle_s) ** 2).sum())
+            spread += _PRIOR_SPREAD_S2
+            products = robust * (times_s - middle_s) * (shifts_s - shift_s)
+            prior = _PRIOR_SPREAD_S2 * (speed - line.speed)
+            turn = (float(products.sum()) + prior) / spread
+            rest_s = shifts_s - shift_s - turn * (times_s - middle_s)
+            robust = weights / (1 + (rest_s / (2 * _SHIFT_ERROR_S)) ** 2)
+        fitted = Line(
+            track_id=line.track_id,
+            query_s=middle_s,
+            reference_s=line.at(middle_s) + shift_s,
+            speed=float(np.clip(line.speed + turn, 1 - _MAX_TILT, 1 + _MAX_TILT)),
+        )
+        # The prior counts as two more blocks.
+        squares = float((robust * rest_s**2).sum()) + 2 * _SHIFT_ERROR_S**2
+        return fitted, float(np.sqrt(squares / (robust.sum() * spread)))
+
+    def _shifts(self, line: Line, first: int, last: int) -> tuple[Floats, Floats, Floats]:
+        """Find the shift of each block: its middle, its shift in seconds, and its weight."""
+        cosines = self._beside(line, first, last, _SHIFTS)
+        usable = np.all(cosines > -1, axis=1)  # False for NaN too
+        n_blocks = max(round((last - first) * self.query.segment_hop_s / _BLOCK_S), 1)
+        found = []
+        for block in np.array_split(np.arange(last - first), n_blocks):
+            rows = block[np.asarray(usable)[block]]
+            if len(rows):
+                means = cosines[rows].mean(axis=0)
+                peak = int(means.argmax())
+                steps = peak + parabola_vertex(means, peak)
+                shift = float(np.interp(steps, np.arange(len(_SHIFTS)), _SHIFTS))
+                weight = (max(float(means[peak]) - CHANCE, 0.0) / (1 - CHANCE)) ** _WEIGHT_POWER
+                is_inner = 0 < peak < len(_SHIFTS) - 1
+                middle_s = float(self.middles_s[first + rows].mean())
+                weight *= 1.0 if is_inner else _EDGE_WEIGHT
+                found.append((middle_s, shift * self.tracks.hop_s, weight))
+        times_s, shifts_s, weights = np.array(found, dtype=float).reshape(-1, 3).T
+        return times_s, shifts_s, weights
+
+    def _beside(self, line: Line, first: int, last: int | None, shifts: Floats) -> Floats:
+        """Cosines along a line and lines beside it, shape (n_segments, n_shifts)."""
+        vectors, at = self.query.embeddings[first:last], self._positions(line, first, last)
+        places = at[:, None] + shifts
+        lower = np.floor(places).astype(np.int64)
+        lowest, stored = self._stored(line, lower)
+        if not len(stored):
+            out = np.full(places.shape, -1.0)
+        else:
+            out = _interpolated(vectors, stored, places - lowest, lower - lowest)
+        out[~vectors.any(axis=1)] = np.nan
+        return out
+
+    def _positions(self, line: Line, first: int, last: int | None) -> Floats:
+        """Positions in the track of the segments first..last on a line, in hops."""
+        middles_s = self.middles_s[first:last]
+        reference_s = line.reference_s + line.speed * (middles_s - line.query_s)
+        return np.asarray((reference_s - self.query.segment_s / 2) / self.tracks.hop_s)
+
+    def _stored(self, line: Line, at: NDArray[np.int64]) -> tuple[int, Vectors]:
+        """Read the vectors of a track at positions and the one after, from the first on."""
+        n_stored = self.tracks.n_positions(line.track_id)
+        lowest = int(np.clip(at.min(initial=n_stored), 0, n_stored))
+        beyond = int(np.clip(at.max(initial=-2) + 2, lowest, n_stored))
+        return lowest, self.tracks.vectors(line.track_id, lowest, beyond)
+
+
+def snapped(line: Line, slope_error: float) -> Line:
+    """Return the line with slope 1 if its slope cannot be distinguished from that."""
+    is_one = abs(line.speed - 1) < _MIN_DEVIATIONS * slope_error
+    return replace(line, speed=1.0) if is_one else line
+
+
+def parabola_vertex(scores: Floats, peak: int) -> float:
+    """Find the top of the parabola through a peak and its neighbours, in steps from the peak.
+
+    Parameters
+    ----------
+    scores : float array of shape (n,)
+    peak : int
+
+    Returns
+    -------
+    float
+        0 at either end, and where the three points do not bend down.
+    """
+    if not 0 < peak < len(scores) - 1:
+        return 0.0
+    left, top, right = scores[peak - 1 : peak + 2]
+    bend = left - 2 * top + right
+    return float(0.5 * (left - right) / bend) if np.isfinite(bend) and bend < 0 else 0.0
+
+
+def _interpolated(
+    vectors: Vectors, stored: Vectors, at: Floats, lower: NDArray[np.int64]
+) -> Floats:
+    """Cosines with the vectors between stored ones; half a hop beyond these, with the last.
+
+    Parameters
+    ----------
+    vectors : float32 array of shape (n, dim)
+    stored : float32 array of shape (n_stored, dim)
+    at : float64 array of shape (n, n_places)
+        Positions among the stored vectors.
+    lower : int64 array of shape (n, n_places)
+        The whole positions below.
+    """
+    last = len(stored) - 1
+    share = at - lower
+    # The product of each vector with the few stored ones that its places lie between.
+    base = lower.min(axis=1)
+    columns = base[:, None] + np.arange(int((lower.max(axis=1) - base).max()) + 2)
+    products = np.einsum("nd,nkd->nk", vectors, stored[columns.clip(0, last)])
+    # Norms of what lies between: silent segments are zeros.
+    norms = np.einsum("nd,nd->n", stored, stored)
+    angles = np.append(np.einsum("nd,nd->n", stored[:-1], stored[1:]), norms[-1])
+    one = np.take_along_axis(products, lower - base[:, None], axis=1)
+    two = np.take_along_axis(products, lower - base[:, None] + 1, axis=1)
+    first_norm, last_norm = norms[lower.clip(0, last)], norms[(lower + 1).clip(0, last)]
+    angle = np.where(lower < 0, norms[0], angles[lower.clip(0, last)])
+    squares = (1 - share) ** 2 * first_norm + share**2 * last_norm
+    squares += 2 * share * (1 - share) * angle
+    cosines = ((1 - share) * one + share * two) / np.sqrt(np.maximum(squares, 1e-9))
+    return np.where((at > -0.5) & (at < last + 0.5), cosines, -1.0)
