@@ -131,7 +131,7 @@ class SoundStream:
 
     @property
     def is_lossless(self) -> bool:
-        """Whether nothing was lost when the sound was encoded, as far as the codec tells."""
+        """Whether nothing was lost when the sound was encoded, by the name of the codec."""
         return self._stream.codec_context.codec.lossless and self.codec not in _MOSTLY_LOSSY
 
     @property

@@ -20,7 +20,7 @@ from tests.engine.search.synthetic import HOP_S, normalised, reader, unit
 MAX_GAP_S = 20.0
 STEP_S = CLIP_S - OVERLAP_S
 N_STORED = 2000  # of every track
-ERROR_S = 0.06  # of what a clip tells of borders and lines
+ERROR_S = 0.06  # of the borders and lines that a clip gives
 
 
 @dataclass(frozen=True)
