@@ -24,7 +24,7 @@ def read_list(stream: IO[bytes]) -> list[str]:
     stream : binary file
         One path a line, in UTF-8, or in UTF-16 with a byte order mark; bytes that are not valid
         UTF-8 become surrogates, as Python's names of files. Each path may end with a NUL byte
-        instead, as ``find -print0`` writes it. The name or the first line of a playlist tells
+        instead, as ``find -print0`` writes it. The name or the first line of a playlist says
         whether it is M3U, PLS or XSPF; its paths are relative to its own folder.
 
     Returns
