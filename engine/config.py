@@ -118,7 +118,9 @@ class SearchConfig:
     n_fallback_neighbours: int = 500
     n_rescored: int = 400
     nprobe: int | None = None
-    speeds: tuple[float, ...] = tuple(2 ** (n / 12) for n in (-2.0, -1.0, -0.5, 0.5, 1.0, 2.0))
+    speeds: tuple[float, ...] = tuple(
+        2 ** (n / 12) for n in (*range(-6, 0), -0.5, 0.5, *range(1, 7))
+    )
     speeds_s: float = 30.0
     resampled_weight: float = 0.9
 

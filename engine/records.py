@@ -362,6 +362,9 @@ class Candidate:
         Share of the audible query segments that agree with the reference, in [0, 1].
     query_start_s, query_end_s : float
         The part of the query that agrees.
+    direction : float
+        Logarithm of how many times closer to 1 the mean cosine is along the line than where the
+        track plays backwards: about 0 for steady sound, negative for music in reverse.
     speed : float
         Reference seconds per query second: reference time is offset_s + speed * query time.
     resampled : float
@@ -391,6 +394,7 @@ class Candidate:
     coverage: float
     query_start_s: float
     query_end_s: float
+    direction: float = 0.0
     speed: float = 1.0
     resampled: float = 1.0
     margin: float = 0.0

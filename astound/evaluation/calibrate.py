@@ -1,7 +1,8 @@
 """Fit the confidence curve and the threshold on clips of a catalog's own tracks.
 
 Every clip is degraded and queried twice: in the whole catalog, and without the tracks that contain
-it. The report is cross-validated: each half of the music is scored with a curve of the other half.
+it. Reversed clips, tones and noise, which no catalog contains, are queried too. The report is
+cross-validated: each half of the music is scored with a curve of the other half.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +33,12 @@ from engine.search.speeds import SpeedSearch
 from training.augment.config import AugmentConfig
 from training.augment.pool import AudioPool
 from training.augment.rng import Rng
-from training.calibrate import DURATIONS_S, best_candidates, query_augmentation
+from training.calibrate import (
+    DURATIONS_S,
+    best_candidates,
+    query_augmentation,
+    unknown_sounds,
+)
 from training.dataset import PairSampler
 
 log = logging.getLogger(__name__)
@@ -147,10 +154,13 @@ def calibrate(  # noqa: PLR0913 - keywords of the public API
 
 
 class _Trial(NamedTuple):
-    """Answers to a clip with and without its music; `track_id` is the first that contains it."""
+    """Answers to a clip with and without its music, and to a sound that no catalog contains.
+
+    `track_id` is the first that contains the clip.
+    """
 
     track_id: int
-    answers: tuple[Answer, Answer]
+    answers: tuple[Answer, ...]
 
 
 @dataclass(frozen=True)
@@ -195,24 +205,36 @@ class _TrialRunner:
         n_samples = round(duration_s * rate)
         n_drawn = max(n_samples, round(excerpts.MIN_EXCERPT_S * rate))
         for attempt in range(_N_ATTEMPTS):
-            clean, degraded, _ = sampler.draw(Rng((self.seed, number, attempt)), 1, n_drawn)
+            rng = Rng((self.seed, number, attempt))
+            clean, degraded, _ = sampler.draw(rng, 1, n_drawn)
             containing = set(
                 excerpts.tracks_containing(clean[0].numpy(), self.fingerprinter, self.context)
             )
             # An excerpt that wraps around the end of the recording is not contained in it.
             if track_id in containing:
                 first = (n_drawn - n_samples) // 2
-                clip = degraded[0, first : first + n_samples].numpy()
-                yield self._query_twice(clip, containing)
+                clips = degraded[:, first : first + n_samples]
+                sounds = unknown_sounds(clips, sampler, rng)
+                answers = self._answers(clips[0].numpy(), containing)
+                unknown = self._answers_unknown(sounds[number % len(sounds)].numpy())
+                yield _Trial(min(containing), (*answers, *unknown))
                 return
 
-    def _query_twice(self, clip: Waveform, containing: set[int]) -> _Trial:
+    def _answers(self, clip: Waveform, containing: set[int]) -> Iterator[Answer]:
+        """Query a clip with and without its music."""
+        index, fingerprint = self.context.index, self._fingerprint(clip)
+        yield self._answer(clip, fingerprint, index, containing)
+        yield self._answer(clip, fingerprint, excerpts.without_tracks(index, containing), set())
+
+    def _answers_unknown(self, sound: Waveform) -> Iterator[Answer]:
+        """Query a sound that no catalog contains, unless it is silent."""
+        with suppress(AudioError):
+            yield self._answer(sound, self._fingerprint(sound), self.context.index, set())
+
+    def _fingerprint(self, clip: Waveform) -> Fingerprint:
         context = self.context
         hop_s = self.fingerprinter.hop_within(context.search.query_hop_s, context.reference_hop_s)
-        fingerprint = self.fingerprinter.fingerprint([clip], hop_s)
-        known = self._answer(clip, fingerprint, context.index, containing)
-        others = excerpts.without_tracks(context.index, containing)
-        return _Trial(min(containing), (known, self._answer(clip, fingerprint, others, set())))
+        return self.fingerprinter.fingerprint([clip], hop_s)
 
     def _answer(
         self, clip: Waveform, fingerprint: Fingerprint, index: VectorIndex, containing: set[int]

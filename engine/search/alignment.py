@@ -11,6 +11,7 @@ is what unrelated music in the catalog reaches (docs/measurements.md#search).
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -41,6 +42,10 @@ _STEP_HOPS = 0.25
 # distinguish a line from a diagonal.
 _MAX_SLOPES = 20
 _MIN_SLOPES = 2
+# If the best line has a lower mean cosine, tracks are compared along steep lines as well: so many
+# tracks with so many slopes from half to twice the tempo, and only by queries of some length.
+_CLEAR_SCORE, _N_STEEP, _MIN_STEEP_S = 0.9, 3, 4.0
+_STEEP_SLOPES = np.geomspace(0.5, 2.0, 61)
 # Up to this length of the query, the evidence of tilted lines is multiplied by
 # AlignConfig.tilted_weight, and by more in longer ones; docs/measurements.md#search.
 _SHORT_S = 5.0
@@ -50,6 +55,8 @@ _MAX_COARSE_SEGMENTS = 96
 # least this far from all reported ones; docs/measurements.md#search.
 _MIN_EVIDENCE_RATIO = 0.9
 _MIN_DISTANCE_S = 1.0
+# Distance of a mean cosine to 1 below which differences are due to rounding.
+_MIN_DISTANCE = 0.02
 # Pairs of segments that are compared at once, to bound memory.
 _MAX_PAIRS = 1_000_000
 
@@ -108,7 +115,7 @@ def rescore(
     list of Candidate
         One for each track, without their margins.
     """
-    scorer = _LineScorer(query, centred, _background(hits), tracks, config)
+    scorer = _LineScorer(query, centred, background(hits), tracks, config)
     scored: dict[int, list[_ScoredLine]] = defaultdict(list)
     for first in range(0, len(diagonals), scorer.batch_size):
         for one in scorer.score_diagonals(diagonals[first : first + scorer.batch_size]):
@@ -116,6 +123,8 @@ def rescore(
     best = [max(of_track, key=lambda one: one.evidence) for of_track in scored.values()]
     ranked = sorted(best, key=lambda one: -one.evidence)[: config.max_tracks]
     ranked[: config.n_tilted] = map(scorer.fit_slope, ranked[: config.n_tilted])
+    if ranked and config.n_tilted and scorer.is_unclear(max(ranked, key=lambda one: one.evidence)):
+        ranked[:_N_STEEP] = map(scorer.fit_steep_slope, ranked[:_N_STEEP])
     return [
         scorer.candidate(one, scorer.other_places(one, scored[one.line.track_id])) for one in ranked
     ]
@@ -259,17 +268,31 @@ class _LineScorer:
         if (n_slopes := int(max_tilt / spacing)) < _MIN_SLOPES:
             return diagonal
         tilts = np.linspace(-1, 1, 2 * min(n_slopes, _MAX_SLOPES) + 1) * max_tilt
-        shifts = self._shifts(max_tilt)
-        best = self._best_line(diagonal.line, 1 + tilts, shifts, self.coarse_step)
+        return self._fit(diagonal, 1 + tilts)
+
+    def is_unclear(self, scored: _ScoredLine) -> bool:
+        """Whether a steep line may agree better; a short query agrees with some by chance."""
+        is_short = self.query.duration_s < _MIN_STEEP_S
+        return not is_short and self.candidate(scored, ()).score < _CLEAR_SCORE
+
+    def fit_steep_slope(self, scored: _ScoredLine) -> _ScoredLine:
+        """Turn a line to any from half to twice the tempo, unless that has hardly more evidence."""
+        return self._fit(scored, _STEEP_SLOPES)
+
+    def _fit(self, scored: _ScoredLine, slopes: Floats) -> _ScoredLine:
+        """Turn a line to the slope with most evidence, less what the choice of slopes brings."""
+        shifts = self._shifts(float(np.abs(slopes - 1).max()))
+        spacing = float(np.diff(slopes).max())
+        best = self._best_line(scored.line, slopes, shifts, self.coarse_step)
         for zoom in (1.0, 0.25):
             if best is not None and best.line.slope != 1.0:
-                slopes = best.line.slope + np.linspace(-zoom, zoom, 9) * (tilts[1] - tilts[0])
+                slopes = best.line.slope + np.linspace(-zoom, zoom, 9) * spacing
                 shifts = np.linspace(-1, 1, 9) * zoom * _STEP_HOPS
                 best = self._best_line(best.line, slopes, shifts)
         if best is None or best.line.slope == 1.0:
-            return diagonal
+            return scored
         evidence = best.evidence * self.tilted_weight
-        return replace(best, evidence=evidence) if evidence > diagonal.evidence else diagonal
+        return replace(best, evidence=evidence) if evidence > scored.evidence else scored
 
     def other_places(
         self, best: _ScoredLine, diagonals: Iterable[_ScoredLine]
@@ -297,7 +320,10 @@ class _LineScorer:
         """Measure how well query and track agree along a line."""
         query, line = self.query, scored.line
         at: Floats = line.middle + line.slope * self.steps
-        first, stored = self._stored(line.track_id, at)
+        # The reversed lines that cross it lie up to a length of the query farther to both sides.
+        reach = line.slope * float(self.steps[-1])
+        around = line.middle + np.array([-3.0, 3.0]) * reach
+        first, stored = self._stored(line.track_id, around)
         cosines = query.embeddings @ stored.T
         agrees = self.audible & (_beside(cosines, at, first) >= self.config.min_cosine)
         covered = np.flatnonzero(agrees if agrees.any() else self.audible)
@@ -314,9 +340,26 @@ class _LineScorer:
             coverage=float(agrees.sum() / max(self.audible.sum(), 1)),
             query_start_s=float(covered[0] * query.segment_hop_s),
             query_end_s=float(min(end_s, query.duration_s)),
+            direction=self._direction(cosines, at, reach, first),
             speed=line.slope,
             also=tuple(offset_s + distance * self.tracks.hop_s for distance in other_places),
         )
+
+    def _direction(self, cosines: Vectors, at: Floats, reach: float, first: int) -> float:
+        """Compare the mean cosine on a line with the best one on lines of opposite slope.
+
+        Outside of the track the cosine is 0.
+        """
+        rows = np.flatnonzero(self.audible)[:: self.coarse_step]
+        shifts = np.arange(-2 * reach, 2 * reach + _STEP_HOPS, _STEP_HOPS)
+        ones = np.ones_like(cosines[rows])
+        distances = []
+        for lines in (at[rows], shifts[:, None] + at[::-1][rows]):
+            weights = _along(ones, lines, first).sum(axis=-1)
+            sums = _along(cosines[rows], lines, first).sum(axis=-1)
+            means = sums / np.maximum(weights, max(len(rows) * self.mean_weight, 1))
+            distances.append(max(1 - float(means.max()), _MIN_DISTANCE))
+        return math.log(distances[1] / distances[0])
 
     def _best_line(
         self, line: _Line, slopes: Floats, shifts: Floats, step: int = 1
@@ -371,8 +414,17 @@ class _LineScorer:
         return first, self.tracks.vectors(track_id, first, last)
 
 
-def _background(hits: Hits) -> NDArray[np.float32]:
-    """Cosine of the farthest neighbour of each query segment, shape (n_queries,)."""
+def background(hits: Hits) -> NDArray[np.float32]:
+    """Return the cosine that unrelated music reaches: that of the farthest neighbour, or more.
+
+    Parameters
+    ----------
+    hits : Hits
+
+    Returns
+    -------
+    float32 array of shape (n_queries,)
+    """
     cosines = np.where(np.isfinite(hits.cosines), hits.cosines, np.inf)
     farthest = cosines.min(axis=1, initial=np.inf)
     farthest = np.where(np.isfinite(farthest), farthest, MIN_BACKGROUND)

@@ -21,14 +21,18 @@ from engine.files import atomic_write
 from engine.records import Candidate
 from engine.validation import parse_json, to_record
 
-N_FEATURES = 7
+N_FEATURES = 8
 FALSE_ACCEPT_RATE = 0.01
 SHIPPED_CALIBRATION = Path(__file__).parents[1] / "weights" / "calibration.json"
 
+# Calibrations of older catalogs have no weight for the last feature.
+_N_FIRST_FEATURES = 7
 _MIN_AUDIBLE_S = 0.1
 # Evidence of the best wrong tracks in a catalog of a hundred thousand segments, for a query of one
 # second, and its power of the length.
 _CHANCE, _CHANCE_POWER = 0.6, -0.46
+# Direction that wrong tracks hardly ever exceed: more of it is no better sign.
+_MAX_DIRECTION = 0.3
 # Distance of a score to 1 below which differences are due to rounding.
 _MIN_DISTANCE = 0.02
 
@@ -99,6 +103,8 @@ def _from_json(values: object) -> Calibration:
     if isinstance(values, dict) and (missing := {"search", "alignment"} - values.keys()):
         raise ValueError(f"field {min(missing)} is missing")
     n_weights = len(calibration.weights)
+    if n_weights == _N_FIRST_FEATURES:
+        return replace(calibration, weights=(*calibration.weights, 0.0))
     if n_weights != N_FEATURES:
         raise ValueError(f"invalid weights: must be {N_FEATURES} numbers, not {n_weights}")
     return calibration
@@ -144,8 +150,8 @@ def features(candidates: Sequence[Candidate], audible_s: Sequence[float]) -> NDA
     -------
     float64 array of shape (n_candidates, N_FEATURES)
         One; the logarithms of the candidate's evidence, of its lead over the best other, of the
-        evidence of ten others, and of the length; how close its score is to 1; and whether it was
-        found at another speed, where more tracks agree by chance.
+        evidence of ten others, and of the length; how close its score is to 1; whether it was found
+        at another speed, where more tracks agree by chance; and its direction.
     """
     length_s = np.maximum(np.array(audible_s, dtype=float), _MIN_AUDIBLE_S)
     # A small catalog has few other tracks, so their evidence underestimates chance.
@@ -166,6 +172,7 @@ def features(candidates: Sequence[Candidate], audible_s: Sequence[float]) -> NDA
             np.log(length_s),
             closeness,
             resampled,
+            np.array([min(one.direction, _MAX_DIRECTION) for one in candidates]),
         ],
         axis=1,
     )

@@ -67,7 +67,18 @@ def find_candidates(
         diagonals = vote(voters, ticks_per_hop, alignment.max_candidates)
         reader = replace(context, index=searched).tracks
         candidates = rescore(diagonals, query, centred, hits, reader, alignment)
+    if len(candidates) == 1 and within is None:
+        candidates += _rivals(candidates[0], query, context)
+    with context.stopwatch.step("align"):
         return with_margins(candidates, query.duration_s, reader)
+
+
+def _rivals(only: Candidate, query: Fingerprint, context: SearchContext) -> list[Candidate]:
+    """Find the candidates of the other tracks, where one track has all nearest neighbours."""
+    others = [one for one in context.index.track_ids if one != only.track_id]
+    if not others:
+        return []
+    return find_candidates(query, replace(context, index=context.index.among(others)))
 
 
 def find_seeds(query: Fingerprint, context: SearchContext, n_seeds: int) -> list[Candidate]:

@@ -27,6 +27,7 @@ Rule = Literal[
     "margin",
     "others",
     "score",
+    "direction",
     "speed",
 ]
 """What decided. All but "accepted" reject; those from "evidence" on and "too_short" have costs."""
@@ -40,6 +41,7 @@ REASONS: Mapping[Rule, str] = {
     "margin": "no lead: another track with other audio agrees nearly as well, or better",
     "others": "many tracks agree: it sounds like much music",
     "score": "what agrees is only roughly alike",
+    "direction": "it agrees as well backwards: it is steady sound, or is played in reverse",
     "speed": "found only at another speed, where more tracks agree by chance",
 }
 """What decided, in words."""
@@ -48,6 +50,7 @@ REASONS: Mapping[Rule, str] = {
 # in a catalog of 16.6 hours.
 _PLAIN_EVIDENCE = 1.0
 _PLAIN_SCORE = 0.9
+_PLAIN_DIRECTION = 0.3
 _PLAIN_S = 8.0
 
 
@@ -58,7 +61,7 @@ class Cost:
     Parameters
     ----------
     rule : str
-        The term: "evidence", "margin", "others", "too_short", "score" or "speed".
+        The term: "evidence", "margin", "others", "too_short", "score", "direction" or "speed".
     found, plain : float
         Value of the term in this candidate and in a plain match: the rival's evidence for
         "margin", seconds for "too_short", the factor of the speed for "speed".
@@ -243,6 +246,7 @@ def costs_of(candidate: Candidate, audible_s: float, calibration: Calibration) -
     rival, evidence = candidate.evidence - candidate.margin, candidate.evidence
     plain_evidence = max(evidence, _PLAIN_EVIDENCE)
     plain_score = max(candidate.score, _PLAIN_SCORE)
+    direction = max(candidate.direction, _PLAIN_DIRECTION)
     plain_s = max(audible_s, _PLAIN_S)
     improved: list[tuple[Rule, float, float, Candidate, float]] = [
         (
@@ -256,6 +260,13 @@ def costs_of(candidate: Candidate, audible_s: float, calibration: Calibration) -
         ("others", candidate.others, 0.0, replace(candidate, others=0.0), audible_s),
         ("too_short", audible_s, plain_s, _with_length(candidate, audible_s, plain_s), plain_s),
         ("score", candidate.score, plain_score, replace(candidate, score=plain_score), audible_s),
+        (
+            "direction",
+            candidate.direction,
+            direction,
+            replace(candidate, direction=direction),
+            audible_s,
+        ),
         ("speed", candidate.resampled, 1.0, replace(candidate, resampled=1.0), audible_s),
     ]
     candidates = [candidate, *(one for *_, one, _ in improved)]

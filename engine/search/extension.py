@@ -21,7 +21,7 @@ _BEST_SHARE, _MIN_LEVEL = 1 / 3, 0.35
 # Least difference of the level on a line to that beside it.
 _MIN_CONTRAST = 0.3
 _N_DOUBLINGS = 12
-_SAME_LINE_S = 0.3
+_SAME_LINE_S, _SAME_SPEED = 0.3, 0.2
 # Gain of a tilted line over a straight one, as a factor and in units of the log-likelihood.
 _MIN_TILTED_GAIN, _MIN_TILTED_LEAD = 1.05, 2.0
 _MIN_PASSAGE_S = 0.8
@@ -67,17 +67,19 @@ class Extender:
     ----------
     query : Fingerprint
     tracks : TrackReader
+    speed_error : float
+        Standard error of the query's speed; 0 if most recordings have exactly that of their track.
     """
 
-    def __init__(self, query: Fingerprint, tracks: TrackReader) -> None:
-        self.tracer = LineTracer(query, tracks)
+    def __init__(self, query: Fingerprint, tracks: TrackReader, speed_error: float = 0.0) -> None:
+        self.tracer, self.speed_error = LineTracer(query, tracks), speed_error
         self.n_segments, self.hop_s = len(query.embeddings), query.segment_hop_s
 
     def add(self, alignments: list[Alignment], seed: Line, window: tuple[int, int]) -> None:
         """Extend a seed, unless its line is known already."""
         first, last = window
         here = [one for one in alignments if one.first < last and one.last > first]
-        if any(one.line.distance_s(seed, seed.query_s) < _SAME_LINE_S for one in here):
+        if any(_is_same(one.line, seed) for one in here):
             return
         passage = self.extend(seed, first, last)
         if seed.speed != 1.0:
@@ -112,7 +114,7 @@ class Extender:
                 break
         if found is None:
             return None
-        return replace(found, line=snapped(line, error))
+        return replace(found, line=snapped(line, error, self.speed_error))
 
     def _agreeing(self, line: Line, first: int, last: int) -> Alignment | None:
         """Find the segments that follow a line, and their level, which decides about them."""
@@ -213,7 +215,7 @@ class Extender:
         if (inner_last - inner_first) * self.hop_s < _MIN_PASSAGE_S:
             inner_first, inner_last = first, last
         fitted, error = self.tracer.fit(line, inner_first, inner_last, line.speed)
-        return snapped(fitted, error)
+        return snapped(fitted, error, self.speed_error)
 
     def place(self, candidate: Candidate, passage: Alignment) -> Candidate:
         """Give a candidate the place of a passage."""
@@ -278,6 +280,11 @@ class Extender:
         return float(self.tracer.middles_s[int(np.clip(middle, 0, self.n_segments - 1))])
 
 
+def _is_same(line: Line, seed: Line) -> bool:
+    is_near = line.distance_s(seed, seed.query_s) < _SAME_LINE_S
+    return is_near and abs(line.speed - seed.speed) < _SAME_SPEED
+
+
 def _measured(alignment: Alignment, first: int, last: int, cosines: Floats) -> Alignment:
     """Return the alignment for other segments, with their levels."""
     audible = cosines[~np.isnan(cosines)]
@@ -286,7 +293,9 @@ def _measured(alignment: Alignment, first: int, last: int, cosines: Floats) -> A
     return replace(alignment, first=first, last=last, level=level, upper_level=float(upper.mean()))
 
 
-def follow(candidate: Candidate, query: Fingerprint, tracks: TrackReader) -> Candidate:
+def follow(
+    candidate: Candidate, query: Fingerprint, tracks: TrackReader, speed_error: float
+) -> Candidate:
     """Give a candidate the place of the longest passage along its line.
 
     Parameters
@@ -295,16 +304,18 @@ def follow(candidate: Candidate, query: Fingerprint, tracks: TrackReader) -> Can
     query : Fingerprint
         The whole recording that the candidate was found in.
     tracks : TrackReader
+    speed_error : float
+        Standard error of the query's speed.
 
     Returns
     -------
     Candidate
         As it was if no passage follows the line.
     """
-    extender = Extender(query, tracks)
-    passage = extender.extend(line_of(candidate), 0, len(query.embeddings))
-    decoded = [] if passage is None else extender.decode([passage])
-    longest = max(decoded, key=lambda one: one.length, default=None)
+    extender = Extender(query, tracks, speed_error)
+    passages: list[Alignment] = []
+    extender.add(passages, line_of(candidate), (0, len(query.embeddings)))
+    longest = max(extender.decode(passages), key=lambda one: one.length, default=None)
     return candidate if longest is None else extender.place(candidate, longest)
 
 

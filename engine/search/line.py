@@ -29,7 +29,7 @@ _BLOCK_S = 1.0
 _EDGE_WEIGHT = 0.05
 # Expected error of the shift of a block, and of a slope.
 _SHIFT_ERROR_S, _SLOPE_ERROR = 0.03, 0.1
-_MAX_TILT = 0.4
+_SPEEDS = (0.45, 2.2)
 # The less a block agrees, the larger the error of its shift: power of how far it exceeds chance.
 _WEIGHT_POWER = 4
 _MIN_WEIGHT = 1e-6
@@ -156,7 +156,7 @@ class LineTracer:
             track_id=line.track_id,
             query_s=middle_s,
             reference_s=line.at(middle_s) + shift_s,
-            speed=float(np.clip(line.speed + turn, 1 - _MAX_TILT, 1 + _MAX_TILT)),
+            speed=float(np.clip(line.speed + turn, *_SPEEDS)),
         )
         # The prior counts as two more blocks.
         squares = float((robust * rest_s**2).sum()) + 2 * _SHIFT_ERROR_S**2
@@ -210,10 +210,22 @@ class LineTracer:
         return lowest, self.tracks.vectors(line.track_id, lowest, beyond)
 
 
-def snapped(line: Line, slope_error: float) -> Line:
-    """Return the line with slope 1 if its slope cannot be distinguished from that."""
-    is_one = abs(line.speed - 1) < _MIN_DEVIATIONS * slope_error
-    return replace(line, speed=1.0) if is_one else line
+def snapped(line: Line, slope_error: float, speed_error: float = 0.0) -> Line:
+    """Return the line with slope 1 if its slope cannot be distinguished from that.
+
+    Parameters
+    ----------
+    line : Line
+    slope_error : float
+        Standard error of its slope.
+    speed_error : float
+        Standard error of the slope that is expected. If it is not 0, the result is the mean of both
+        slopes by their errors.
+    """
+    error = float(np.hypot(slope_error, speed_error))
+    if abs(line.speed - 1) >= _MIN_DEVIATIONS * error:
+        return line
+    return replace(line, speed=1 + (line.speed - 1) * (speed_error / error) ** 2)
 
 
 def parabola_vertex(scores: Floats, peak: int) -> float:

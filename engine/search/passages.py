@@ -241,8 +241,11 @@ class PassageFinder:
 
 
 def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Sort distinct candidates, the most confident first."""
-    return sorted(distinct(candidates), key=lambda one: (-one.confidence, -one.evidence))
+    """Sort distinct candidates by confidence, and equally confident ones by evidence.
+
+    Confidences are equal if they differ by less than a thousandth.
+    """
+    return sorted(distinct(candidates), key=_rank)
 
 
 def distinct(candidates: Iterable[Candidate]) -> list[Candidate]:
@@ -255,8 +258,7 @@ def distinct(candidates: Iterable[Candidate]) -> list[Candidate]:
 
 
 def _rank(candidate: Candidate) -> tuple[float, float]:
-    length_s = candidate.query_end_s - candidate.query_start_s
-    return -round(candidate.confidence, 3), -candidate.score * length_s
+    return -round(candidate.confidence, 3), -candidate.evidence * candidate.audible_s
 
 
 def _covers(better: Candidate, candidate: Candidate) -> bool:

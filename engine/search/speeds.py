@@ -8,6 +8,7 @@ changed, query and track then agree along a tilted line (:mod:`engine.search.ali
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from engine.audio.decode import Waveform
 from engine.errors import SilentAudioError
 from engine.protocol import AudioFingerprinter, VectorIndex
 from engine.records import Candidate, Fingerprint
-from engine.search.alignment import mean_cosine
+from engine.search.alignment import background, mean_cosine, remove_mean
 from engine.search.candidates import find_candidates, with_margins
 from engine.search.context import SearchContext
 from engine.search.extension import follow
@@ -27,15 +28,17 @@ from engine.search.line import parabola_vertex
 # nearly as likely as a diagonal.
 TILTED_WEIGHT = 0.97
 
-# The speed is chosen by the first seconds of a query, which makes unknown music faster to reject,
-# with a coarse hop and few diagonals; docs/measurements.md#search.
+# The speed is chosen by a few segments of the first seconds of a query, without any alignment,
+# which makes unknown music faster to reject; docs/measurements.md#search.
 _CHOOSING_S = 20.0
 _CHOOSING_HOP_S = 0.25
-_N_CHOOSING_DIAGONALS = 80
+_N_CHOOSING_SEGMENTS = 40
 # The pitch between the steps is interpolated from this many semitones to either side of the chosen
 # one, and is at most so many such steps away; docs/measurements.md#search.
 _PITCH_STEP, _MAX_PITCH_STEPS = 0.5, 1.5
 _PITCH_S = 8.0
+# Standard error of the speed that follows from the pitch.
+_SPEED_ERROR = 0.004
 # It takes three more encodings, so it is done for clear leads only.
 _CLEAR_LEAD = 0.25
 
@@ -116,7 +119,7 @@ class SpeedSearch:
                 best[one.track_id] = one
         ranked = with_margins(best.values(), len(waveform) / rate, self.context.tracks)
         if ranked and ranked[0].resampled != 1.0 and _has_clear_lead(ranked[0]):
-            ranked[0] = _with_pitch(ranked[0], self._pitch(ranked[0], beginning))
+            ranked[0] = _at_pitch(ranked[0], self._pitch(ranked[0], beginning))
         return ranked
 
     def follow(self, candidate: Candidate, waveform: Waveform) -> Candidate:
@@ -143,7 +146,7 @@ class SpeedSearch:
                 query_end_s=candidate.query_end_s / speed,
                 speed=candidate.speed * speed,
             )
-            placed = follow(played, query, self.context.tracks)
+            placed = follow(played, query, self.context.tracks, _SPEED_ERROR)
         end_s = min(placed.query_end_s * speed, len(waveform) / self.fingerprinter.sample_rate)
         return replace(
             placed,
@@ -155,20 +158,29 @@ class SpeedSearch:
         )
 
     def _best_speed(self, waveform: Waveform) -> float | None:
-        """Speed at which a coarse search finds most evidence, None if it finds nothing."""
-        search, alignment = self.context.search, self.context.alignment
-        n_diagonals = min(alignment.max_candidates, _N_CHOOSING_DIAGONALS)
-        coarse = replace(
-            self.context,
-            search=replace(search, query_hop_s=_CHOOSING_HOP_S),
-            alignment=replace(alignment, max_candidates=n_diagonals),
-        )
-        evidence = {}
-        for speed in search.speeds:
-            candidates = self._candidates(waveform, speed, coarse)
-            if candidates:
-                evidence[speed] = candidates[0].evidence
-        return max(evidence, key=evidence.__getitem__, default=None)
+        """Speed at which the nearest neighbours stand out most, None if all of it is silent."""
+        search = self.context.search
+        length_s = len(waveform) / self.fingerprinter.sample_rate
+        hop_s = self._hop_s(max(_CHOOSING_HOP_S, length_s / _N_CHOOSING_SEGMENTS))
+        vectors = {}
+        with self.context.stopwatch.step("encode"):
+            for speed in search.speeds:
+                with suppress(SilentAudioError):
+                    played = fingerprint_at_speed(self.fingerprinter, waveform, speed, hop_s)
+                    vectors[speed] = remove_mean(played)[played.audible]
+        if not vectors:
+            return None
+        with self.context.stopwatch.step("search"):
+            hits = self.context.index.search(
+                np.concatenate(list(vectors.values())),
+                search.k,
+                n_rescored=search.n_rescored,
+                nprobe=search.nprobe,
+            )
+        leads = hits.cosines[:, 0] - background(hits)
+        ends = np.cumsum([len(of_speed) for of_speed in vectors.values()])
+        means = [float(of_speed.mean()) for of_speed in np.split(leads, ends[:-1])]
+        return list(vectors)[int(np.argmax(means))]
 
     def _candidates(
         self, waveform: Waveform, speed: float, context: SearchContext
@@ -224,18 +236,18 @@ class SpeedSearch:
             return mean_cosine(moved, fingerprint, self.context.tracks)
 
 
-def _with_pitch(candidate: Candidate, pitch: float) -> Candidate:
-    """Set a pitch between the steps, and the speed with it unless only one of them was changed.
+def _at_pitch(candidate: Candidate, pitch: float) -> Candidate:
+    """Set a pitch between the steps, and the speed with it if the line is not tilted.
 
     An untilted line means that the speed was changed, but only to the precision of the steps: over
     five seconds a step is an eighth of a second at either end.
     """
-    if not math.isclose(candidate.speed * candidate.resampled, 1.0):
-        return replace(candidate, pitch=pitch)
-    speed = 2 ** (pitch / 12)
+    resampled, speed = 2 ** (-pitch / 12), candidate.speed
+    if math.isclose(speed * candidate.resampled, 1.0):
+        speed = 1 / resampled
     middle_s = (candidate.query_start_s + candidate.query_end_s) / 2
     offset_s = candidate.offset_s + (candidate.speed - speed) * middle_s
-    return replace(candidate, pitch=pitch, speed=speed, offset_s=offset_s)
+    return replace(candidate, pitch=pitch, speed=speed, resampled=resampled, offset_s=offset_s)
 
 
 def _has_clear_lead(candidate: Candidate) -> bool:

@@ -111,8 +111,8 @@ def test_clip_at_another_speed_is_followed_as_it_was_played(
 def test_believed_track_is_looked_into_though_another_is_the_answer(catalog: Catalog) -> None:
     """The query names the track of the shorter part."""
     both = np.concatenate([clip(1, 2.0, 4.0), clip(2, 1.5, 2.5)])
-    search = SearchConfig(k=1, speeds=())
-    alignment = AlignConfig(max_candidates=1)
+    search = SearchConfig(k=2, speeds=())
+    alignment = AlignConfig(max_candidates=2)
     told = catalog.explain(both, RATE, track=3, search=search, alignment=alignment)
     assert told.nearest[0].match.track_id != 3
     assert told.examined

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import torch
 
+from tests.training.sounds import NO_ROOMS, music, pool_of
 from training.augment.config import AugmentConfig
-from training.calibrate import query_augmentation
+from training.augment.noise import NoiseMixer
+from training.augment.rng import Rng
+from training.calibrate import query_augmentation, unknown_sounds
+from training.dataset import PairSampler
 
 
 def test_clips_have_no_other_music_in_them() -> None:
@@ -22,3 +28,16 @@ def test_clips_have_no_other_music_in_them() -> None:
 def test_only_noises_that_are_recorded_are_drawn(noise: bool, speech: bool) -> None:
     kinds = query_augmentation(AugmentConfig(), noise=noise, speech=speech).noise_kind_probs
     assert [kind > 0 for kind in kinds] == [noise, speech, False, True]
+
+
+def test_unknown_sounds_are_signals_noise_and_longer_clips_in_reverse() -> None:
+    hiss = pool_of(0.1 * np.random.default_rng(0).standard_normal(16000))
+    noises = NoiseMixer(hiss, hiss, hiss)
+    clips = music()[:2]
+    sampler = PairSampler(hiss, np.zeros(1, np.int64), noises, NO_ROOMS, AugmentConfig())
+    sounds = unknown_sounds(clips, sampler, Rng((0,)))
+    assert len(sounds) == 4
+    assert sounds.abs().amax(dim=1).min() > 0.4
+    longer = torch.cat([clips] * 4, dim=1)
+    sounds = unknown_sounds(longer, sampler, Rng((0,)))
+    assert torch.equal(sounds[4:], longer.flip(1))

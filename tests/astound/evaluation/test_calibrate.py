@@ -92,7 +92,7 @@ def test_absent_clips_are_asked_without_every_track_that_holds_them(
         own = name(catalog, task.source.track_id or 0)
         twins = {"3.wav", "3.flac"} if own[0] == "3" else {own}
         (trial,) = runner.run(task)
-        known, absent = trial.answers
+        known, absent, *unknown = trial.answers
         assert (known.is_known, absent.is_known) == (True, False)
         found = [name(catalog, one.track_id) for one in known.candidates]
         assert known.right == tuple(one in twins for one in found)
@@ -100,12 +100,16 @@ def test_absent_clips_are_asked_without_every_track_that_holds_them(
         assert absent.candidates
         assert not {name(catalog, one.track_id) for one in absent.candidates} & twins
         assert not any(absent.right)
+        assert not any(one.is_known or any(one.right) for one in unknown)
     assert n_right > N_TUNES / 2
 
 
-def test_report_counts_every_clip_twice(report: CalibrationReport, catalog: Catalog) -> None:
-    assert report.hits.n == report.false_accepts.n == N_CLIPS
-    assert sum(one.n for one in report.reliability.bins) == 2 * N_CLIPS
+def test_report_counts_every_clip_twice_and_a_sound(
+    report: CalibrationReport, catalog: Catalog
+) -> None:
+    assert report.hits.n == N_CLIPS
+    assert report.false_accepts.n == 2 * N_CLIPS
+    assert sum(one.n for one in report.reliability.bins) == 3 * N_CLIPS
     assert report.n_tracks == N_TUNES
     assert report.calibration.recipe_id == catalog.recipe_id
 

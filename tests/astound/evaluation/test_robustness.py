@@ -80,7 +80,7 @@ def test_accepted_is_what_passes_the_threshold(
     for threshold in (0.0, 1.1):
         calibration = replace(catalog.calibration, min_confidence=threshold)
         with astound.open(folder / "catalog", model=tiny_model, calibration=calibration) as one:
-            found = asked(one, durations_s=(1.0,))
+            found = asked(one, durations_s=(3.0,))
         clean = found.cells[0]
         shares.append((clean.found.value, found.false_accepts.value))
         assert clean.hits.value == 1.0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -218,6 +219,40 @@ def test_planted_line_is_found_with_its_speed_and_offset(
     assert best.offset_s + best.speed * query.duration_s / 2 == pytest.approx(47.3, abs=0.08)
     assert best.coverage > 0.85
     assert (best.query_start_s, best.query_end_s) == pytest.approx((0, query.duration_s), abs=0.3)
+
+
+@pytest.mark.parametrize("speed", [0.55, 0.65, 1.4, 1.6, 1.9])
+def test_steep_line_is_found(
+    catalog: dict[int, Vectors], rng: np.random.Generator, speed: float
+) -> None:
+    query = query_at_tempo(catalog[7], 47.3, speed, 73, rng)
+    best = candidates(query, catalog)[0]
+    assert best.track_id == 7
+    assert best.speed == pytest.approx(speed, abs=0.05)
+
+
+def test_direction_of_a_reversed_track_is_negative(
+    catalog: dict[int, Vectors], rng: np.random.Generator
+) -> None:
+    # Segments of music resemble their neighbours, so that a line crosses the reversed one.
+    shifted = [np.roll(catalog[7], shift, axis=0) for shift in range(8)]
+    catalog[7] = normalised(np.sum(shifted, axis=0))
+    query = excerpt(catalog[7], 20.0, 73, rng)
+    forwards = candidates(query, catalog)[0]
+    assert forwards.track_id == 7
+    assert forwards.direction > 0.5
+    reverse = replace(query, embeddings=query.embeddings[::-1].copy())
+    backwards = next(one for one in candidates(reverse, catalog) if one.track_id == 7)
+    assert backwards.direction < -0.2
+
+
+def test_steady_sound_has_no_direction(
+    catalog: dict[int, Vectors], rng: np.random.Generator
+) -> None:
+    catalog[7][50:110] = normalised(catalog[7][50] + 0.1 * unit(rng, 60))
+    best = candidates(excerpt(catalog[7], 40.0, 73, rng, noise=0.8), catalog)[0]
+    assert best.track_id == 7
+    assert best.direction == pytest.approx(0, abs=0.1)
 
 
 def test_line_has_more_evidence_than_a_diagonal(

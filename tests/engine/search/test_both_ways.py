@@ -23,7 +23,8 @@ RATE = 8000
 HOP_S = 0.5
 SEEDS = (0, 4, 6)  # tunes that the tiny encoder tells apart
 LENGTH_S = 10.0
-SEARCH = SearchConfig()
+# Random weights distinguish tunes at few speeds only.
+SEARCH = SearchConfig(speeds=(2 ** (-1 / 12), 2 ** (1 / 12)))
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def found_in(
     shards = LocalStorage(folder)
     placements = write_shard(shards, prints).placements(range(1, len(prints) + 1))
     index = Index(shards, placements, fingerprinter.recipe_id)
-    context = SearchContext(index=index, reference_hop_s=HOP_S)
+    context = SearchContext(index=index, reference_hop_s=HOP_S, search=SEARCH)
     fingerprint = fingerprinter.fingerprint([query], SEARCH.query_hop_s)
     at_own_speed = find_candidates(fingerprint, context)
     best = SpeedSearch(fingerprinter, context).extend(at_own_speed, query)[0]

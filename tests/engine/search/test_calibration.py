@@ -13,10 +13,18 @@ from hypothesis import strategies as st
 from engine.config import AlignConfig, SearchConfig
 from engine.errors import ModelError
 from engine.records import Candidate
-from engine.search.calibration import Answer, Calibration, features, fit, learn, threshold_for
+from engine.search.calibration import (
+    N_FEATURES,
+    Answer,
+    Calibration,
+    features,
+    fit,
+    learn,
+    threshold_for,
+)
 
 CALIBRATION = Calibration(
-    recipe_id="recipe", weights=(-2.0, 4.0, 4.0, -1.0, 1.0, 0.5, -1.0), min_confidence=0.5
+    recipe_id="recipe", weights=(-2.0, 4.0, 4.0, -1.0, 1.0, 0.5, -1.0, 0.0), min_confidence=0.5
 )
 
 
@@ -38,18 +46,18 @@ def probabilities(inputs: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-(inputs @ weights)))
 
 
-def test_features_are_evidence_margin_length_score_and_speed() -> None:
-    resampled = replace(candidate(0.0, -1.0), others=0.9, score=1.0, resampled=1.06)
+def test_features_are_evidence_margin_length_score_speed_and_direction() -> None:
+    resampled = replace(candidate(0.0, -1.0), others=0.9, score=1.0, direction=0.7, resampled=1.06)
     found = features([candidate(3.0, 1.0), resampled], [1.0, 100.0])
     expected = [
-        [1, np.log(3.0), np.log(3 / 2), np.log(0.6), 0, np.log(2), 0],
-        [1, np.log(1e-3), np.log(1e-3), np.log(0.9), np.log(100), np.log(50), 1],
+        [1, np.log(3.0), np.log(3 / 2), np.log(0.6), 0, np.log(2), 0, 0],
+        [1, np.log(1e-3), np.log(1e-3), np.log(0.9), np.log(100), np.log(50), 1, 0.3],
     ]
     np.testing.assert_allclose(found, expected)
 
 
 def test_features_of_no_candidates_are_empty() -> None:
-    assert features([], []).shape == (0, 7)
+    assert features([], []).shape == (0, N_FEATURES)
 
 
 def test_features_query_without_audible_segments_is_finite() -> None:
@@ -85,7 +93,7 @@ def test_fit_on_features_gives_a_calibration_that_is_right_as_often_as_it_says(
 ) -> None:
     evidence, lengths = rng.uniform(0, 2, 8000), rng.integers(5, 100, 8000)
     inputs = features([candidate(one, one / 2) for one in evidence], lengths.tolist())
-    right = rng.random(8000) < probabilities(inputs, np.array([-4.0, 2, 3, 0, 0.7, 0.3, 0]))
+    right = rng.random(8000) < probabilities(inputs, np.array([-4.0, 2, 3, 0, 0.7, 0.3, 0, 0]))
     fitted = probabilities(inputs, fit(inputs, right))
     for low in np.arange(0.1, 0.9, 0.2):
         within = (fitted >= low) & (fitted < low + 0.2)
@@ -97,7 +105,7 @@ def test_fit_on_features_gives_a_calibration_that_is_right_as_often_as_it_says(
     st.floats(0, 10),
     st.floats(-2, 10),
     st.floats(0, 100_000),
-    st.lists(st.floats(-1e3, 1e3), min_size=7, max_size=7),
+    st.lists(st.floats(-1e3, 1e3), min_size=N_FEATURES, max_size=N_FEATURES),
 )
 @settings(deadline=None)
 def test_confidence_is_a_probability(
@@ -189,6 +197,24 @@ def test_best_of_an_answer_is_the_candidate_with_most_confidence() -> None:
 
 def test_answer_without_candidates_is_wrong_with_confidence_0() -> None:
     assert answer(is_known=True).best(CALIBRATION) == (0.0, False)
+
+
+def test_sound_that_agrees_as_well_backwards_is_less_sure() -> None:
+    curve = replace(CALIBRATION, weights=(*CALIBRATION.weights[:-1], 2.0))
+    forwards, steady, reverse = (
+        curve.confidence(replace(candidate(1.0, 0.5), direction=one), 5.0)
+        for one in (1.0, 0.0, -1.0)
+    )
+    assert forwards > steady > reverse
+
+
+def test_calibration_of_an_older_version_has_no_weight_for_the_direction(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    CALIBRATION.save(path)
+    values = json.loads(path.read_text())
+    older = values | {"weights": values["weights"][:-1]}
+    path.write_text(json.dumps(older))
+    assert Calibration.load(path) == replace(CALIBRATION, weights=(*CALIBRATION.weights[:-1], 0.0))
 
 
 # -- the settings it was fitted for ----------------------------------------------------------

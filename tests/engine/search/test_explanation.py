@@ -12,7 +12,7 @@ from engine.search.explanation import REASONS, Rule, costs_of, decide, unsearcha
 
 CURVE = Calibration(
     recipe_id="recipe",
-    weights=(-9.1, 5.4, 7.5, -9.6, -1.6, 2.6, -1.5),
+    weights=(-9.1, 5.4, 7.5, -9.6, -1.6, 2.6, -1.5, 0.0),
     min_confidence=0.75,
 )
 SURE = Candidate(

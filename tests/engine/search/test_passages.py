@@ -30,7 +30,7 @@ from tests.engine.search.synthetic import (
 from tests.engine.search.test_alignment_properties import indexed
 
 CURVE = Calibration(
-    recipe_id="recipe", weights=(-9.1, 5.4, 7.5, -9.6, -1.6, 2.6, -1.5), min_confidence=0.75
+    recipe_id="recipe", weights=(-9.1, 5.4, 7.5, -9.6, -1.6, 2.6, -1.5, 0.0), min_confidence=0.75
 )
 LENGTHS = {1: 200, 2: 160, 3: 240, 4: 120, 5: 300, 6: 90}  # segments of each track
 UNKNOWN = 0
@@ -366,9 +366,9 @@ def test_candidate_follows_the_longest_passage_on_its_line(
         track_id=4, offset_s=9.1, votes=3, evidence=0.5, score=0.5, coverage=0.5,
         query_start_s=0.0, query_end_s=30.0,
     )  # fmt: skip
-    check([follow(near, query, reader(tracks))], pieces)
+    check([follow(near, query, reader(tracks), 0.0)], pieces)
     elsewhere = replace(near, offset_s=30.0)
-    assert follow(elsewhere, query, reader(tracks)) == elsewhere
+    assert follow(elsewhere, query, reader(tracks), 0.0) == elsewhere
 
 
 @pytest.mark.parametrize("start_s", [0.0, 12.5])
@@ -401,6 +401,9 @@ def test_distinct_keeps_the_best_of_what_shares_most_of_a_stretch() -> None:
     assert ranked(everything) == [best, beside, other]
 
 
-def test_longer_of_equally_sure_candidates_is_kept() -> None:
-    shorter, longer = candidate(1, 5.0, 15.0, 0.9), candidate(1, 0.0, 20.0, 0.9)
+def test_candidate_with_more_evidence_of_equally_sure_ones_is_kept() -> None:
+    shorter, longer = (
+        replace(candidate(1, *times_s, 0.9), audible_s=audible_s)
+        for times_s, audible_s in (((5.0, 15.0), 9.0), ((0.0, 20.0), 16.0))
+    )
     assert distinct([shorter, longer]) == [longer]

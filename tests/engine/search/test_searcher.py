@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from engine.config import SearchConfig
 from engine.records import Fingerprint, Vectors
-from engine.search.calibration import Calibration
+from engine.search.calibration import N_FEATURES, Calibration
 from engine.search.clips import Clip
 from engine.search.context import SearchContext
 from engine.search.searcher import Searcher
@@ -23,7 +23,7 @@ DIM, HOP_S = 32, 0.5
 N_SEGMENTS, N_TRACKS, TRUE = 40, 30, 7
 IN_A_ROW = slice(10, 22)
 SILENCE = np.zeros(0, np.float32)
-NEVER_SURE = Calibration(recipe_id="recipe", weights=(0.0,) * 7, min_confidence=1.0)
+NEVER_SURE = Calibration(recipe_id="recipe", weights=(0.0,) * N_FEATURES, min_confidence=1.0)
 
 
 def unit(vectors: NDArray[Any]) -> Vectors:

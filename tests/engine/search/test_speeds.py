@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,20 +21,21 @@ from tests.audio_files import Waveform, cached_tune
 
 RATE = 8000
 HOP_S = 0.5
-SEEDS = (0, 4, 6, 3)  # tunes that the tiny encoder tells apart
+SEEDS = (0, 4, 6, 3)
 TUNE_S = 8.0
 SEARCH = SearchConfig()
 
 
 @pytest.fixture(scope="module")
-def speed_search(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> SpeedSearch:
-    """Over an index of four tunes, with ids 1 to 4."""
+def speed_search(tmp_path_factory: pytest.TempPathFactory) -> SpeedSearch:
+    """Over an index of four tunes, with ids 1 to 4. Random weights confuse tunes and speeds."""
     shards = LocalStorage(tmp_path_factory.mktemp("shards"))
-    fingerprinter = Fingerprinter.load(tiny_model, "cpu")
+    fingerprinter = Fingerprinter.load(device="cpu")
     prints = [fingerprinter.fingerprint([cached_tune(s, TUNE_S)], HOP_S) for s in SEEDS]
     placements = write_shard(shards, prints).placements(range(1, len(prints) + 1))
     index = Index(shards, placements, fingerprinter.recipe.recipe_id)
-    return SpeedSearch(fingerprinter, SearchContext(index=index, reference_hop_s=HOP_S))
+    context = SearchContext(index=index, reference_hop_s=HOP_S, search=SEARCH)
+    return SpeedSearch(fingerprinter, context)
 
 
 def at_own_speed(speed_search: SpeedSearch, waveform: Waveform) -> list[Candidate]:
@@ -44,7 +44,7 @@ def at_own_speed(speed_search: SpeedSearch, waveform: Waveform) -> list[Candidat
 
 
 def with_settings(speed_search: SpeedSearch, **settings: Any) -> SpeedSearch:
-    context = replace(speed_search.context, search=SearchConfig(**settings))
+    context = replace(speed_search.context, search=replace(SEARCH, **settings))
     return replace(speed_search, context=context)
 
 
@@ -54,7 +54,7 @@ def sped(track: int, speed: float, start_s: float = 2.0, end_s: float = 7.0) -> 
 
 
 @pytest.mark.parametrize("track", [1, 2])
-@pytest.mark.parametrize("semitones", [-2.0, -1.0, 1.0, 2.0])
+@pytest.mark.parametrize("semitones", [-6.0, -3.0, -1.0, 1.0, 3.0, 6.0])
 def test_changed_speed_is_found_with_the_times_of_the_query(
     speed_search: SpeedSearch, track: int, semitones: float
 ) -> None:
@@ -65,7 +65,7 @@ def test_changed_speed_is_found_with_the_times_of_the_query(
     assert best.track_id == track
     assert best.evidence > 1.2 * plain[0].evidence
     assert best.speed == pytest.approx(speed, rel=0.01)
-    assert best.resampled == pytest.approx(1 / speed)
+    assert best.resampled == pytest.approx(1 / speed, rel=0.01)
     assert best.offset_s == pytest.approx(2.0, abs=0.08)
     assert best.query_start_s == pytest.approx(0.0, abs=0.3)
     assert best.query_end_s == pytest.approx(5.0 / speed, abs=0.3)
@@ -77,9 +77,9 @@ def test_speed_between_the_steps_is_measured_with_the_pitch(speed_search: SpeedS
     waveform = sped(1, 2 ** (semitones / 12))
     best = speed_search.extend(at_own_speed(speed_search, waveform), waveform)[0]
     assert best.track_id == 1
-    assert best.resampled == pytest.approx(2 ** (-1 / 12))
     assert best.pitch == pytest.approx(semitones, abs=0.1)
     assert best.speed == pytest.approx(2 ** (best.pitch / 12))
+    assert best.resampled == pytest.approx(1 / best.speed)
     middle_s = (best.query_start_s + best.query_end_s) / 2
     played_s = 2.0 + middle_s * 2 ** (semitones / 12)
     assert best.offset_s + best.speed * middle_s == pytest.approx(played_s, abs=0.1)
@@ -141,7 +141,7 @@ def test_speed_is_chosen_by_what_follows_a_long_silence(speed_search: SpeedSearc
     late = np.concatenate([np.zeros(21 * RATE, np.float32), waveform])
     best = speed_search.extend([], late)[0]
     assert best.track_id == 1
-    assert best.resampled == pytest.approx(2 ** (-1 / 12))
+    assert best.resampled == pytest.approx(2 ** (-1 / 12), rel=0.01)
 
 
 def test_speed_is_chosen_by_the_first_seconds(
