@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
+import signal
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,11 @@ from engine.errors import AstoundError
 
 _ONE_A_SHARD = IngestConfig(n_jobs=1, max_segments=1)
 _MAX_FREE_BYTES = 200_000
-_HANG_S = 60.0
+
+HANG_S, HANG_WALL_S = 60, 600.0
+"""Processor time and wall time, in seconds, after which a command hangs.
+
+A busy machine prolongs the latter, and only it shows a process that sleeps forever."""
 
 Contents = dict[str, tuple[str, int, str | None]]
 """Hash, number of segments and title of each track, by path."""
@@ -129,35 +136,70 @@ class Interruptions:
             }
 
     def _apart(self, name: str, fatal: int) -> int | None:
-        """Run a command in a process of its own; return its number of moments, or None if killed.
+        """Run a command in a process of its own; return its number of moments.
 
-        Raises
-        ------
-        TimeoutError
-            The process hangs, and is killed.
+        It is None if the command was killed.
         """
-        context = get_context("forkserver")
-        context.set_forkserver_preload([__name__])
-        receiver, sender = context.Pipe(duplex=False)
-        arguments = sender, name, self.work, self.home, self.model, fatal
-        process = context.Process(target=_run, args=arguments)
-        process.start()
-        sender.close()
-        process.join(_HANG_S)
-        if process.exitcode is None:
-            process.kill()
-            raise TimeoutError(name)
-        try:
-            return int(receiver.recv())
-        except EOFError:
-            return None
+        return call_apart(_run, name, self.work, self.home, self.model, fatal)
 
 
-def _run(sender: Any, name: str, folder: Path, home: Path, model: Path | None, fatal: int) -> None:
+def call_apart(
+    function: Callable[..., int],
+    *arguments: Any,
+    processor_s: int = HANG_S,
+    wall_s: float = HANG_WALL_S,
+) -> int | None:
+    """Call a function in a process of its own, for a limited time.
+
+    Parameters
+    ----------
+    function : callable
+        A function of a module. The arguments must be picklable.
+    processor_s : int
+        Limit of the processor time, in seconds.
+    wall_s : float
+        Limit of the wall time, in seconds.
+
+    Returns
+    -------
+    int or None
+        What the function returns, or None if the process died.
+
+    Raises
+    ------
+    TimeoutError
+        The process reached a limit, and was killed.
+    """
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send, args=(sender, processor_s, function, arguments))
+    process.start()
+    sender.close()
+    process.join(wall_s)
+    if process.exitcode is None:
+        process.kill()
+        raise TimeoutError(f"{function.__name__} took more than {wall_s:g} s")
+    if process.exitcode == -signal.SIGXCPU:
+        raise TimeoutError(f"{function.__name__} took more than {processor_s} s of processor time")
+    try:
+        return int(receiver.recv())
+    except EOFError:
+        return None
+
+
+def _send(
+    sender: Connection, processor_s: int, function: Callable[..., int], arguments: tuple[Any, ...]
+) -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (processor_s, resource.RLIM_INFINITY))
+    sender.send(function(*arguments))
+
+
+def _run(name: str, folder: Path, home: Path, model: Path | None, fatal: int) -> int:
     with Catalog(folder, create=False, device="cpu", model=model) as catalog:
         n_moments = count_moments(folder, fatal)
         COMMANDS[name].change(catalog, home)
-        sender.send(n_moments())
+        return n_moments()
 
 
 def _prepare(home: Path, source: Path, model: Path | None) -> None:

@@ -83,6 +83,9 @@ def translated(engine: Engine) -> Iterator[None]:
         raise kind(
             _without_secrets(f"database {name(engine.url)}: {reason}", engine.url)
         ) from error
+    except UnicodeDecodeError as error:  # SQLite's message contains bytes of its schema
+        reason = "a name in its schema is not UTF-8; restore the database from a backup"
+        raise StoreError(f"database {name(engine.url)}: {reason}") from error
     except InvalidRowError as error:
         reason = f"{error}; restore the database from a backup"
         raise StoreError(f"database {name(engine.url)}: {reason}") from error
@@ -163,7 +166,7 @@ def _opened(*arguments: Any, **options: Any) -> sqlite3.Connection:
     try:
         _write_ahead(connection)
         connection.execute("SELECT count(*) FROM sqlite_master")  # creates the files beside it
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         connection.close()
         raise
     return connection
@@ -191,7 +194,7 @@ def _opened_read_only(
         connection.path, connection.state = path, state
     try:
         connection.execute("SELECT count(*) FROM sqlite_master")
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         connection.close()
         raise
     return connection

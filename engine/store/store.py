@@ -293,7 +293,8 @@ class Store:
 
     def dangling_tracks(self) -> list[int]:
         """Return the ids of tracks whose shard has no row; a sound database has none."""
-        query = sa.select(TrackRow.id).where(TrackRow.shard_id.not_in(sa.select(ShardRow.id)))
+        # NOT IN would find none if a shard's id were null.
+        query = sa.select(TrackRow.id).where(~sa.exists().where(ShardRow.id == TrackRow.shard_id))
         with self._reading() as connection:
             return list(connection.scalars(query.order_by(TrackRow.id)))
 

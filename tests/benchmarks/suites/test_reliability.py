@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.queries.datasets import RATE
 from benchmarks.queries.mutations import FORMATS, encode
+from benchmarks.runs.mutated_weights import MutatedWeights
 from benchmarks.suites import reliability
 from benchmarks.suites.reliability import ReliabilityConfig
 from engine.audio.source import open_source
@@ -34,3 +35,16 @@ def test_campaign_counts_every_input_and_resumes(tiny_weights: Path, tmp_path: P
     assert again == report
     with pytest.raises(ConfigError, match="settings"):
         reliability.run(replace(config, n_audio=5))
+
+
+def test_hang_of_a_process_is_counted(
+    tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang(*_: object) -> None:
+        raise TimeoutError("took more than 60 s of processor time")
+
+    monkeypatch.setattr(MutatedWeights, "try_one", hang)
+    others = dict.fromkeys(("n_audio", "n_storage", "n_rows", "n_kills", "n_disks"), 0)
+    config = ReliabilityConfig(out=tmp_path, model=tiny_weights, n_weights=1, **others)
+    assert reliability.run(config)["n_faults"] == 1
+    assert "hang: hang, took more" in (tmp_path / "reliability.md").read_text()

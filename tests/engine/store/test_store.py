@@ -604,6 +604,16 @@ def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
             open_it(path)
 
 
+def test_damaged_name_in_the_schema_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.db"
+    ensure_schema(path)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"CREATE TABLE settings", b"CREATE TABL\xce settings"))
+    for open_it in (Store.open, ensure_schema):
+        with pytest.raises(StoreError, match="not UTF-8; restore the database from a backup"):
+            open_it(path)
+
+
 def test_database_without_schema_is_refused(postgres: str) -> None:
     with pytest.raises(SchemaError) as caught:
         Store.open(postgres)

@@ -112,3 +112,12 @@ def test_every_column_is_checked() -> None:
     columns = [column for table in Base.metadata.tables.values() for column in table.columns]
     assert {str(column) for column in columns} >= WRONG.keys()
     assert all(getattr(column.type, "name", "") == str(column) for column in columns)
+
+
+@pytest.mark.parametrize("column", ["shards.id", "tracks.shard_id"])
+@pytest.mark.parametrize("value", [None, 7, "x"])
+def test_track_without_shard_dangles(
+    damaged: Callable[[str, Any], Path], column: str, value: Any
+) -> None:
+    with Store.open(damaged(column, value)) as store:
+        assert store.dangling_tracks() == [1]
