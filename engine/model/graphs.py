@@ -5,15 +5,19 @@ They compute what :mod:`engine.model.network` and the front end compute. A test 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.model import features
-from engine.model.onnx_format import FLOAT, GraphWriter, Types
+from engine.model.onnx_format import BYTE, FLOAT, GraphWriter, Types
 from engine.model.weights_file import Arrays
 from engine.recipe import ASTConfig, ClipConfig, Recipe, SpectrogramConfig
 
 _MIN_NORM = 1e-12  # as torch's normalize
+
+_MIN_GELU = -0.17
 
 
 def mel_graph(config: SpectrogramConfig) -> bytes:
@@ -32,7 +36,7 @@ def mel_graph(config: SpectrogramConfig) -> bytes:
     )
 
 
-def segment_graph(recipe: Recipe, tensors: Arrays) -> bytes:
+def segment_graph(recipe: Recipe, tensors: Arrays, *, quantised: bool = False) -> bytes:
     """Build the graph from normalised segments to embeddings.
 
     Parameters
@@ -40,6 +44,9 @@ def segment_graph(recipe: Recipe, tensors: Arrays) -> bytes:
     recipe : Recipe
     tensors : mapping of str to array
         Those of :class:`engine.model.weights_file.StoredWeights`.
+    quantised : bool
+        Whether the transformer layers multiply in 8 bits, with a scale for each token and each
+        column of a weight. An embedding then still depends on its own segment only.
 
     Returns
     -------
@@ -50,10 +57,12 @@ def segment_graph(recipe: Recipe, tensors: Arrays) -> bytes:
     config = recipe.encoder
     layers = _Layers(tensors, "model.", config.norm_eps)
     x = _tokens(layers, config)
+    layers.quantised = quantised
     for i in range(config.num_layers):
         # Only the class tokens of the last layer are used.
         n_out = config.n_class_tokens if i == config.num_layers - 1 else None
         x = _block(layers, x, f"blocks.{i}.", config.num_heads, n_out)
+    layers.quantised = False
     graph = layers.graph
     x = graph.node("ReduceMean", layers.norm("norm", x), graph.constant([1]), keepdims=0)
     if config.fingerprint_dim:
@@ -102,7 +111,9 @@ class _Layers:
 
     def __init__(self, tensors: Arrays, prefix: str, norm_eps: float) -> None:
         self.graph = GraphWriter()
+        self.quantised = False
         self._tensors, self._prefix, self._norm_eps = tensors, prefix, norm_eps
+        self._bytes_of: dict[str, _Bytes] = {}
 
     def array(self, name: str) -> NDArray[np.float32]:
         """Return a tensor of the network in float32."""
@@ -118,12 +129,25 @@ class _Layers:
 
     def affine(self, x: str, weight: NDArray[np.float32], bias: NDArray[np.float32]) -> str:
         """Compute ``x @ weight.T + bias``."""
-        product = self.graph.node("MatMul", x, self.graph.constant(weight.T))
+        if self.quantised:
+            if x not in self._bytes_of:
+                self._bytes_of[x] = _to_bytes(self.graph, x)
+            product = _byte_product(self.graph, self._bytes_of[x], weight)
+        else:
+            product = self.graph.node("MatMul", x, self.graph.constant(weight.T))
         return self.graph.node("Add", product, self.graph.constant(bias))
 
     def perceptron(self, first: str, second: str, x: str) -> str:
         """Apply two linear layers with a GELU between them."""
-        return self.linear(second, self.graph.node("Gelu", self.linear(first, x)))
+        graph, hidden = self.graph, self.graph.node("Gelu", self.linear(first, x))
+        if not self.quantised:
+            return self.linear(second, hidden)
+        # GELU's values, few of them large, cause most of the error. Raised to be positive they use
+        # all 256 steps; the bias takes the offset back.
+        raised = graph.node("Add", hidden, graph.constant(-_MIN_GELU))
+        weight, bias = self.array(f"{second}.weight"), self.array(f"{second}.bias")
+        product = _byte_product(graph, _to_bytes(graph, raised, is_positive=True), weight)
+        return graph.node("Add", product, graph.constant(bias + _MIN_GELU * weight.sum(axis=1)))
 
     def norm(self, name: str, x: str) -> str:
         """Normalise the last axis, then scale and shift."""
@@ -137,6 +161,36 @@ class _Layers:
         length = self.graph.node("ReduceL2", x, self.graph.constant([1]), keepdims=1)
         length = self.graph.node("Max", length, self.graph.constant(_MIN_NORM))
         return self.graph.node("Div", x, length)
+
+
+class _Bytes(NamedTuple):
+    """Names of vectors in 8 bits: ``(values - zero) * scale``."""
+
+    values: str
+    scale: str
+    zero: str
+
+
+def _to_bytes(graph: GraphWriter, x: str, *, is_positive: bool = False) -> _Bytes:
+    """Quantise each vector along the last axis with a scale of its own."""
+    zero, steps = (np.uint8(0), 255) if is_positive else (np.uint8(128), 127)
+    largest = x if is_positive else graph.node("Abs", x)
+    largest = graph.node("ReduceMax", largest, graph.constant([-1]), keepdims=1)
+    scale = graph.node("Mul", largest, graph.constant(1 / steps))
+    scale = graph.node("Max", scale, graph.constant(_MIN_NORM))
+    units = graph.node("Mul", x, graph.node("Reciprocal", scale))
+    # Cast cuts the fraction off, so that 0.5 more rounds.
+    offset = graph.node("Add", units, graph.constant(float(zero) + 0.5))
+    return _Bytes(graph.node("Cast", offset, to=BYTE), scale, graph.constant(zero))
+
+
+def _byte_product(graph: GraphWriter, x: _Bytes, weight: NDArray[np.float32]) -> str:
+    """Compute ``x @ weight.T`` with the weight in signed bytes and a scale for each row of it."""
+    scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True), np.float32(_MIN_NORM)) / 127
+    columns = graph.constant(np.round(weight / scale).astype(np.int8).T)
+    product = graph.node("MatMulInteger", x.values, columns, x.zero)
+    scaled = graph.node("Mul", graph.node("Cast", product, to=FLOAT), x.scale)
+    return graph.node("Mul", scaled, graph.constant(scale[:, 0]))
 
 
 def _tokens(layers: _Layers, config: ASTConfig) -> str:

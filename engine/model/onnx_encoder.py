@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,17 @@ from numpy.typing import NDArray
 from engine.audio.decode import Waveform
 from engine.model import features
 from engine.model.graphs import clip_graph, mel_graph, segment_graph
+from engine.model.onnx_format import FLOAT, GraphWriter
 from engine.model.weights_file import SHIPPED_WEIGHTS, StoredWeights, read_weights
 from engine.recipe import Recipe
 from engine.records import Vectors
 
 BATCH_SIZE = 16
 """Segments encoded at once; the values between the layers of more leave the processor's cache."""
+
+_QUANTISED = frozenset({"33a84c21c20f3124db24d1f6506db79eebfa660668723cabd3feeb707bf37fa2"})
+"""Hashes of the weights whose layers multiply in 8 bits: the shipped ones, whose embeddings have
+been compared with those in float32. Other weights may have outliers that 8 bits do not resolve."""
 
 
 class OnnxEncoder:
@@ -29,16 +35,25 @@ class OnnxEncoder:
     Parameters
     ----------
     stored : StoredWeights
+    quantised : bool, optional
+        Whether the transformer layers multiply in 8 bits; by default for the shipped weights, on
+        processors that do so without error.
 
     Attributes
     ----------
     recipe : Recipe
+    quantised : bool
     """
 
-    def __init__(self, stored: StoredWeights) -> None:
+    def __init__(self, stored: StoredWeights, *, quantised: bool | None = None) -> None:
         self.recipe: Recipe = stored.recipe
+        if quantised is None:
+            quantised = self.recipe.weights_sha256 in _QUANTISED and _has_exact_byte_products()
+        self.quantised: bool = quantised
         self._mel = _session(mel_graph(stored.recipe.spectrogram), n_threads=1)
-        self._segments = _session(segment_graph(stored.recipe, stored.tensors), _n_threads())
+        self._segments = _session(
+            segment_graph(stored.recipe, stored.tensors, quantised=quantised), _n_threads()
+        )
         self._clips = _session(clip_graph(stored.recipe, stored.tensors), n_threads=1)
 
     @classmethod
@@ -94,6 +109,19 @@ def _session(graph: bytes, n_threads: int) -> onnxruntime.InferenceSession:
     spins = os.environ.get("OMP_WAIT_POLICY", "").upper() == "ACTIVE"
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
     return onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"])
+
+
+@cache
+def _has_exact_byte_products() -> bool:
+    """Whether sums of products of bytes are exact: x86 processors without VNNI saturate them."""
+    n = 64  # as many as the layers have at least, so that the same kernel is used
+    graph = GraphWriter()
+    columns = graph.constant(np.full((n, n), 127, np.int8))
+    product = graph.node("MatMulInteger", "bytes", columns)
+    output = graph.node("Cast", product, to=FLOAT)
+    content = graph.to_bytes({"bytes": ("uint8", [n, n])}, {output: ("float32", [n, n])})
+    (found,) = _session(content, 1).run(None, {"bytes": np.full((n, n), 255, np.uint8)})
+    return bool(np.all(found == 255 * 127 * n))
 
 
 def _n_threads() -> int:

@@ -21,10 +21,10 @@ OPSET = 23
 """Version of ONNX's operators; the first one with Attention."""
 
 _IR_VERSION = 11  # the oldest format of files that has these operators
-FLOAT = 1
-"""Number of the type float32, to which ``Cast`` converts."""
+FLOAT, BYTE = 1, 2
+"""Numbers of the types float32 and uint8, to which ``Cast`` converts."""
 
-_TYPES = {"float32": FLOAT, "uint8": 2, "int8": 3, "int64": 7, "bool": 9}
+_TYPES = {"float32": FLOAT, "uint8": BYTE, "int8": 3, "int64": 7, "bool": 9}
 
 
 class GraphWriter:
@@ -35,7 +35,7 @@ class GraphWriter:
         self._constants: list[bytes] = []
         self._n_names = 0
 
-    def constant(self, value: NDArray[Any] | float | Sequence[int]) -> str:
+    def constant(self, value: NDArray[Any] | np.uint8 | float | Sequence[int]) -> str:
         """Add a constant: an array, a float as float32, or integers as int64; return its name."""
         array = np.asarray(value, np.float32 if isinstance(value, float) else None)
         name = self._new_name()

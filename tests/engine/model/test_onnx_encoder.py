@@ -21,7 +21,7 @@ from engine.model.network import new_models
 from engine.model.onnx_encoder import OnnxEncoder
 from engine.model.onnx_format import GraphWriter
 from engine.model.weights import Weights, from_bytes, to_bytes
-from engine.model.weights_file import SHIPPED_WEIGHTS, parse_weights, tensor_shapes
+from engine.model.weights_file import SHIPPED_WEIGHTS, parse_weights, read_weights, tensor_shapes
 from engine.recipe import FINGERPRINT_AST, ASTConfig, ClipConfig, Recipe, SpectrogramConfig
 from engine.records import Vectors
 from tests.audio_files import Waveform, cached_tune
@@ -57,7 +57,7 @@ def both(content: bytes) -> tuple[OnnxEncoder, Encoder]:
     theirs = from_bytes(content)
     encoder = Encoder(theirs.network, theirs.clip_head, theirs.recipe, "cpu")
     encoder.half = False
-    return OnnxEncoder(parse_weights(content)), encoder
+    return OnnxEncoder(parse_weights(content), quantised=False), encoder
 
 
 def sound(seed: int) -> Waveform:
@@ -106,15 +106,52 @@ def test_shipped_encoder_equals_that_in_torch() -> None:
         assert worst_cosine(ours.embed(sound(seed), 10), theirs.embed(sound(seed), 10)) >= 0.9999
 
 
+@pytest.mark.parametrize("quantised", [False, True])
 @pytest.mark.parametrize("name", ["tiny", "fingerprint"])
-def test_embed_segments_batch_changes_nothing(name: str) -> None:
-    encoder = OnnxEncoder(parse_weights(weights(RECIPES[name])))
+def test_embed_segments_batch_changes_nothing(name: str, quantised: bool) -> None:
+    encoder = OnnxEncoder(parse_weights(weights(RECIPES[name])), quantised=quantised)
     segments = np.random.default_rng(0).standard_normal((33, 64, 128)).astype(np.float32)
     together = encoder.embed_segments(segments)
     for size in (1, 2, 7, 32):
         parts = [segments[i : i + size] for i in range(0, 33, size)]
         apart = np.concatenate([encoder.embed_segments(part) for part in parts])
         assert worst_cosine(apart, together) >= 0.9999
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_quantised_encoder_is_close_to_the_exact_one(name: str) -> None:
+    content = parse_weights(weights(RECIPES[name]))
+    found, expected = (
+        OnnxEncoder(content, quantised=quantised).embed(sound(1), 10) for quantised in (True, False)
+    )
+    assert not np.array_equal(found, expected)
+    assert worst_cosine(found, expected) >= 0.999
+
+
+def test_only_the_shipped_encoder_is_quantised(monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = read_weights(SHIPPED_WEIGHTS)
+    for exact in (False, True):
+        monkeypatch.setattr(onnx_encoder, "_has_exact_byte_products", lambda one=exact: one)
+        assert OnnxEncoder(shipped).quantised == exact
+        assert not OnnxEncoder(parse_weights(weights(RECIPES["fingerprint"]))).quantised
+
+
+def test_shipped_encoder_quantised_is_close_to_the_exact_one() -> None:
+    shipped = read_weights(SHIPPED_WEIGHTS)
+    quantised, exact = (OnnxEncoder(shipped, quantised=one) for one in (True, False))
+    time_s = np.arange(16_000) / 8000
+    rng = np.random.default_rng(0)
+    waveforms = [
+        *(sound(seed) for seed in range(4)),
+        *(np.sin(2 * np.pi * hz * time_s) for hz in (110, 1000, 3900)),  # tones
+        np.sign(np.sin(2 * np.pi * 220 * time_s)),
+        np.sin(2 * np.pi * (200 + 900 * time_s) * time_s),  # a rising tone
+        rng.standard_normal(16_000) * np.exp(-20 * (time_s % 0.25)),  # beats
+        (rng.random(16_000) < 1e-3).astype(np.float32),  # clicks
+    ]
+    for waveform in waveforms:
+        one = waveform.astype(np.float32)
+        assert worst_cosine(quantised.embed(one, 5), exact.embed(one, 5)) >= 0.999
 
 
 def test_embed_many_threads_at_once_give_the_same() -> None:
