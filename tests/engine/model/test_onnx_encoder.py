@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from safetensors.numpy import save
 
 from engine.errors import ModelError
 from engine.model import features, onnx_encoder, spectrogram
@@ -229,6 +231,25 @@ def test_tensor_shapes_of_the_published_model() -> None:
     recipe = Recipe(encoder=ASTConfig(), spectrogram=SpectrogramConfig.kaldi(ASTConfig()))
     shapes = {key: one for key, one in tensor_shapes(recipe).items() if key.startswith("model.")}
     assert sum(int(np.prod(shape)) for shape in shapes.values()) == 86_594_063
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_layers": 1}, r"model\.blocks\.1\.\S+: \(.*\), must be left out"),
+        ({"num_layers": 3}, r"model\.blocks\.2\.\S+: missing, must be \("),
+        ({"projection_dim": 31}, r"model\.projection\.0\.bias: \(32,\), must be \(31,\)"),
+    ],
+)
+def test_parse_weights_of_another_network_are_refused(change: dict[str, int], message: str) -> None:
+    stored = parse_weights(weights(RECIPES["tiny"]))
+    encoder = dataclasses.replace(TINY_AST, **change)
+    recipe = dataclasses.replace(stored.recipe, encoder=encoder)
+    metadata = {"recipe": json.dumps(recipe.to_dict()), "training_record": "{}", "labels": "null"}
+    content = save(dict(stored.tensors), metadata)
+    for read in (parse_weights, from_bytes):
+        with pytest.raises(ModelError, match=message):
+            read(content)
 
 
 def test_load_missing_file_is_refused(tmp_path: Path) -> None:
