@@ -242,7 +242,7 @@ def test_tensor_shapes_of_the_published_model() -> None:
         ({"projection_dim": 31}, r"model\.projection\.0\.bias: \(32,\), must be \(31,\)"),
     ],
 )
-def test_parse_weights_of_another_network_are_refused(change: dict[str, int], message: str) -> None:
+def test_parse_weights_of_another_network_are_refused(change: dict[str, Any], message: str) -> None:
     stored = parse_weights(weights(RECIPES["tiny"]))
     encoder = dataclasses.replace(TINY_AST, **change)
     recipe = dataclasses.replace(stored.recipe, encoder=encoder)
