@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import astound
+from engine.model.device import resolve_device
 from tests.audio_files import cached_tune, write_wav
 
 ROOT = Path(astound.__file__).parents[1]
@@ -57,6 +58,23 @@ def test_help_is_light(tmp_path: Path) -> None:
     loaded = _loaded(_command("--help"), tmp_path)
     assert "click" in loaded
     assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize("device", ["cpu", "auto"])
+@pytest.mark.parametrize("command", ["add", "query", "scan", "same", "repeats"])
+def test_encoding_on_the_cpu_needs_no_torch(
+    tmp_path: Path, tiny_weights: Path, command: str, device: str
+) -> None:
+    if device == "auto" and resolve_device("auto") != "cpu":
+        pytest.skip("there is a GPU")
+    write_wav(tmp_path / "tune.wav", cached_tune(1, 6.0), 8000)
+    with astound.open(tmp_path / "catalog", model=tiny_weights) as catalog:
+        catalog.add(tmp_path / "tune.wav")
+    write_wav(tmp_path / "other.wav", cached_tune(2, 6.0), 8000)
+    files = ["tune.wav", "other.wav"] if command == "same" else ["other.wav"]
+    loaded = _loaded(_command("--device", device, command, *files), tmp_path)
+    assert "onnxruntime" in loaded
+    assert "torch" not in loaded
 
 
 @pytest.mark.parametrize("command", ["list", "stats"])

@@ -21,7 +21,8 @@ from click.testing import CliRunner
 import astound
 from astound.commands.main import cli
 from engine.errors import AstoundError
-from engine.model.weights import SHIPPED_WEIGHTS, load_weights
+from engine.model.weights import load_weights
+from engine.model.weights_file import SHIPPED_WEIGHTS
 from engine.recipe import Recipe
 from engine.records import CUT_OFF_KEY, SOUND_KEY, USER_TAGS_KEY, Sound
 from engine.search.calibration import SHIPPED_CALIBRATION

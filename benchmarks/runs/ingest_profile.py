@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from engine.audio import decode
 from engine.audio.decode import Waveform
 from engine.config import IngestConfig
 from engine.errors import AudioError
-from engine.model.fingerprinter import Encoder, Fingerprinter
+from engine.model.fingerprinter import Fingerprinter, SegmentEncoder
 from engine.records import Fingerprint, NewTrack
 from engine.store.store import Store
 from engine.vectors.shard import write_shard
@@ -146,19 +147,20 @@ class _Meter:
         self.spent[name] = self.spent[name] + _now() - start - nested
 
 
-class _TimedEncoder:
-    """An encoder that measures its two networks."""
+def _timed_encoder(encoder: SegmentEncoder, meter: _Meter) -> SegmentEncoder:
+    """Return a copy of an encoder that measures its two networks."""
 
-    def __init__(self, encoder: Encoder, meter: _Meter) -> None:
-        self.recipe, self._encoder, self._meter = encoder.recipe, encoder, meter
+    def timed(part: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def measured(*arguments: Any) -> Any:
+            with meter.part(part):
+                return call(*arguments)
 
-    def embed_segments(self, features: Any) -> Any:
-        with self._meter.part("network"):
-            return self._encoder.embed_segments(features)
+        return measured
 
-    def embed_clips(self, embeddings: Any, absent: Any) -> Any:
-        with self._meter.part("clip head"):
-            return self._encoder.embed_clips(embeddings, absent)
+    copied: Any = copy.copy(encoder)
+    copied.embed_segments = timed("network", copied.embed_segments)
+    copied.embed_clips = timed("clip head", copied.embed_clips)
+    return cast("SegmentEncoder", copied)
 
 
 def _now() -> NDArray[np.float64]:
@@ -198,10 +200,10 @@ def _drained(paths: Sequence[str], sample_rate: int, jobs: int | None, meter: _M
 
 
 def _fingerprinted(
-    waveforms: Iterable[Waveform], encoder: Encoder, hop_s: float, meter: _Meter
+    waveforms: Iterable[Waveform], encoder: SegmentEncoder, hop_s: float, meter: _Meter
 ) -> list[Fingerprint]:
     """Fingerprint as ingest does. Time outside of the networks counts as features."""
-    fingerprinter = Fingerprinter(cast("Encoder", _TimedEncoder(encoder, meter)))
+    fingerprinter = Fingerprinter(_timed_encoder(encoder, meter))
     n_few = round(_WARM_UP_S * fingerprinter.sample_rate)
     Fingerprinter(encoder).fingerprint([next(iter(waveforms))[:n_few]], hop_s)
     fingerprints = []

@@ -22,7 +22,7 @@ from engine.audio import decode
 from engine.config import IndexConfig, SearchConfig
 from engine.errors import AudioError, ConfigError
 from engine.model.fingerprinter import Fingerprinter
-from engine.model.weights import SHIPPED_WEIGHTS
+from engine.model.weights_file import SHIPPED_WEIGHTS
 from engine.records import Vectors
 from engine.search.alignment import remove_mean
 from training.validate import best_tracks

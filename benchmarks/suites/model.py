@@ -19,7 +19,8 @@ from benchmarks.reports import report
 from benchmarks.runs.provenance import provenance
 from engine.config import IndexConfig
 from engine.model.ast_model import ASTModel
-from engine.model.fingerprinter import Encoder, resolve_device
+from engine.model.device import resolve_device
+from engine.model.encoder import Encoder
 from engine.model.network import Network
 from engine.model.onnx import Graph
 from engine.recipe import ASTConfig

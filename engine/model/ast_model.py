@@ -24,7 +24,9 @@ from engine.compare import passages
 from engine.config import require
 from engine.errors import AudioError, AudioTooShortError, ConfigError, ModelError
 from engine.model import attribution, checkpoint, onnx, spectrogram
-from engine.model.fingerprinter import Encoder, Fingerprinter, resolve_device
+from engine.model.device import resolve_device
+from engine.model.encoder import Encoder
+from engine.model.fingerprinter import Fingerprinter
 from engine.model.network import (
     AST,
     ClipHead,
@@ -36,15 +38,14 @@ from engine.model.network import (
 )
 from engine.model.supervised import Loss, OptimizerFactory, TrainableModel
 from engine.model.weights import (
-    SHIPPED_WEIGHTS,
     Weights,
     from_bytes,
     load_weights,
-    parse_labels,
     save_weights,
     to_bytes,
     with_weights_hash,
 )
+from engine.model.weights_file import SHIPPED_WEIGHTS, parse_labels
 from engine.recipe import ASTConfig, Recipe, SpectrogramConfig
 from engine.records import Fingerprint, Passage
 from engine.validation import parse_json

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from engine.config import load
 from engine.errors import ModelError
 from engine.model.network import AST
-from engine.model.weights import DAMAGED_FILE_ERRORS
+from engine.model.weights_file import DAMAGED_FILE_ERRORS
 from engine.recipe import ASTConfig, SpectrogramConfig
 from engine.validation import parse_json
 

@@ -4,91 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from engine.audio.decode import Waveform
 from engine.audio.source import AudioSource
-from engine.errors import AudioTooShortError, ConfigError, ModelError, SilentAudioError
-from engine.model import spectrogram
-from engine.model.network import ClipHead, Network
-from engine.model.weights import SHIPPED_WEIGHTS, load_weights
+from engine.errors import AudioTooShortError, ConfigError, SilentAudioError
+from engine.model.device import resolve_device
 from engine.recipe import Recipe
 from engine.records import Fingerprint, Vectors
 
 PIECE_S = 60.0
 """Longest spectrogram computed at once, in seconds, however long a block is."""
 
-BATCH_SIZE = 128
-"""Segments encoded at once: a larger batch is not faster on a CPU, and needs more memory."""
-
 CLIP_BATCH_SIZE = 256
 """Clips pooled at once, so that a day of audio needs no more memory than an hour."""
 
 
-class Encoder:
-    """The network and the clip head on a device, with the recipe they belong to.
+class SegmentEncoder(Protocol):
+    """Computes embeddings from waveforms, on some device."""
 
-    Parameters
-    ----------
-    network : Network
-    clip_head : ClipHead
-    recipe : Recipe
-    device : str or torch.device
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the embeddings."""
 
-    Attributes
-    ----------
-    half : bool
-        Whether segments are encoded in bfloat16; by default if the device is fast at it.
-    """
-
-    def __init__(
-        self, network: Network, clip_head: ClipHead, recipe: Recipe, device: str | torch.device
-    ) -> None:
-        self.device = torch.device(device)
-        # Only modules can be moved; an ONNX graph chooses its own device.
-        self.network = network.to(self.device).eval() if isinstance(network, nn.Module) else network
-        self.clip_head = clip_head.to(self.device).eval()
-        self.recipe = recipe
-        self.half = _has_fast_bfloat16(self.device)
-
-    @classmethod
-    def load(cls, path: Path | None = None, device: str = "auto") -> Encoder:
-        """Read a weights file; see :meth:`Fingerprinter.load`."""
-        weights = load_weights(path or SHIPPED_WEIGHTS)
-        return cls(weights.network, weights.clip_head, weights.recipe, resolve_device(device))
-
-    @torch.inference_mode()
-    def embed_segments(self, features: Tensor) -> Tensor:
-        """Embed normalised segments.
+    def embed(self, waveform: Waveform, hop_frames: int) -> Vectors:
+        """Embed all segments of a waveform.
 
         Parameters
         ----------
-        features : float32 tensor of shape (n, n_frames, n_mels)
+        waveform : float32 array of shape (n_samples,)
+            At least one segment.
+        hop_frames : int
+            Frames between the starts of two segments.
 
         Returns
         -------
-        float32 tensor of shape (n, fingerprint_length), unit norm, on the CPU
+        float32 array of shape (n_segments, fingerprint_length)
+            Unit vectors; zero vectors for silent segments.
         """
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            return self.network.embed(features.to(self.device)).cpu()
 
-    @torch.inference_mode()
-    def embed_clips(self, embeddings: Tensor, absent: Tensor) -> Tensor:
-        """Pool clips of consecutive segment embeddings; see :meth:`ClipHead.forward`.
+    def embed_clips(self, embeddings: Vectors, absent: NDArray[np.bool_]) -> Vectors:
+        """Pool clips of consecutive segment embeddings by attention.
+
+        Parameters
+        ----------
+        embeddings : float32 array of shape (n_clips, n_segments, fingerprint_length)
+        absent : bool array of shape (n_clips, n_segments)
+            True where a clip has no (audible) segment; each clip needs at least one.
 
         Returns
         -------
-        float32 tensor of shape (n_clips, fingerprint_length), unit norm, on the CPU
+        float32 array of shape (n_clips, fingerprint_length), unit norm
         """
-        batches = zip(embeddings.split(CLIP_BATCH_SIZE), absent.split(CLIP_BATCH_SIZE), strict=True)
-        return torch.cat(
-            [self.clip_head(e.to(self.device), a.to(self.device)).cpu() for e, a in batches]
-        )
 
 
 class Fingerprinter:
@@ -98,10 +68,10 @@ class Fingerprinter:
 
     Parameters
     ----------
-    encoder : Encoder
+    encoder : SegmentEncoder
     """
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: SegmentEncoder) -> None:
         self.encoder = encoder
         self.recipe: Recipe = encoder.recipe
 
@@ -114,13 +84,19 @@ class Fingerprinter:
         path : Path, optional
             The weights astound ships by default.
         device : {"auto", "cpu", "cuda"}
-            "auto" uses CUDA if it is available.
+            "auto" uses CUDA if it is available. onnxruntime encodes on the CPU, torch on a GPU.
 
         Raises
         ------
         ModelError
             The file is missing, damaged or another file, or there is no CUDA device.
         """
+        if resolve_device(device) == "cpu":
+            from engine.model.onnx_encoder import OnnxEncoder
+
+            return cls(OnnxEncoder.load(path))
+        from engine.model.encoder import Encoder  # imports torch, which takes seconds
+
         return cls(Encoder.load(path, device))
 
     @property
@@ -199,19 +175,8 @@ class Fingerprinter:
             n_segments = (len(pending) - config.samples_per_segment) // hop + 1
             if n_segments > 0:
                 n_samples = (n_segments - 1) * hop + config.samples_per_segment
-                yield self._embed_piece(pending[:n_samples], hop_frames)
+                yield self.encoder.embed(pending[:n_samples], hop_frames)
                 pending = pending[n_segments * hop :]
-
-    def _embed_piece(self, waveform: Waveform, hop_frames: int) -> Vectors:
-        config = self.recipe.spectrogram
-        # Copies only arrays that torch cannot share: read-only or strided ones.
-        samples = torch.from_numpy(np.require(waveform, np.float32, ["C", "W"]))
-        raw = spectrogram.segments(spectrogram.log_mel(samples, config), hop_frames, config)
-        batches = [
-            self.encoder.embed_segments(spectrogram.normalise(batch, config))
-            for batch in raw.split(BATCH_SIZE)
-        ]
-        return _zero_where(spectrogram.silent(raw, config), torch.cat(batches))
 
     def _embed_clips(self, embeddings: Vectors, segment_hop_s: float) -> Vectors:
         """Pool overlapping clips; the last one may be shorter than the others."""
@@ -232,24 +197,10 @@ class Fingerprinter:
         absent: NDArray[np.bool_] = np.logical_not(padded.any(axis=2))
         silent: NDArray[np.bool_] = np.all(absent, axis=1)
         absent[silent] = False
-        pooled = self.encoder.embed_clips(torch.from_numpy(padded), torch.from_numpy(absent))
-        return _zero_where(torch.from_numpy(silent), pooled)
-
-
-def resolve_device(device: str) -> str:
-    """Replace "auto" by "cuda" or "cpu"; ModelError for "cuda" without a CUDA device."""
-    available = torch.cuda.is_available()
-    if device == "cuda" and not available:
-        raise ModelError(
-            "cuda", "no CUDA device, or torch was installed without CUDA; use --device cpu"
-        )
-    return ("cuda" if available else "cpu") if device == "auto" else device
-
-
-def _has_fast_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported())  # torch has no public test for it
+        batches = (slice(n, n + CLIP_BATCH_SIZE) for n in range(0, len(starts), CLIP_BATCH_SIZE))
+        pooled = [self.encoder.embed_clips(padded[one], absent[one]) for one in batches]
+        # The cosine of a zero vector with anything is 0.
+        return np.where(silent[:, None], np.float32(0), np.concatenate(pooled))
 
 
 def _split(blocks: Iterable[Waveform], n_samples: int) -> Iterator[Waveform]:
@@ -257,8 +208,3 @@ def _split(blocks: Iterable[Waveform], n_samples: int) -> Iterator[Waveform]:
     for block in blocks:
         for start in range(0, len(block), n_samples):
             yield block[start : start + n_samples]
-
-
-def _zero_where(silent: Tensor, embeddings: Tensor) -> Vectors:
-    """Replace embeddings of silence by the zero vector, whose cosine with anything is 0."""
-    return np.where(silent.numpy()[:, None], np.float32(0), embeddings.numpy())

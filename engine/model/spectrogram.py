@@ -12,18 +12,14 @@ their segment. Nothing is padded for the same reason.
 
 from __future__ import annotations
 
+import dataclasses
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from engine.model import features
 from engine.recipe import SpectrogramConfig
-
-_LOG10_TO_NATS = 0.2302585092994046  # ln(10) / 10: dB of power to nats
-_MIN_POWER = 1e-12
-
-_KALDI_MIN_POWER = torch.finfo(torch.float32).eps
-_KALDI_PRE_EMPHASIS = 0.97
 
 
 def log_mel(waveform: Tensor, config: SpectrogramConfig) -> Tensor:
@@ -44,12 +40,12 @@ def log_mel(waveform: Tensor, config: SpectrogramConfig) -> Tensor:
         return kaldi_log_mel(waveform, config)
     if waveform.shape[-1] < config.n_fft:
         return waveform.new_zeros((*waveform.shape[:-1], 0, config.n_mels))
-    window, filters = _window_and_filters(config, waveform.device)
+    window, filters = _window_and_filters(config, waveform.device, torch.float32)
     frames = waveform.unfold(-1, config.n_fft, config.hop_length) * window
     spectrum = torch.fft.rfft(frames)
     power = spectrum.real.square() + spectrum.imag.square()  # abs() takes roots, 30 times as long
     bands: Tensor = power @ filters
-    return bands.clamp(min=_MIN_POWER).log()
+    return bands.clamp(min=features.min_power(config)).log()
 
 
 def segments(spectrogram: Tensor, hop_frames: int, config: SpectrogramConfig) -> Tensor:
@@ -90,10 +86,10 @@ def normalise(raw: Tensor, config: SpectrogramConfig) -> Tensor:
     if config.front_end == "kaldi":
         return (raw - config.mean) / (2 * config.deviation)
     peak = raw.amax(dim=(-2, -1), keepdim=True)
-    floored = torch.maximum(raw, peak - config.floor_db * _LOG10_TO_NATS)
+    floored = torch.maximum(raw, peak - config.floor_db * features.LOG10_TO_NATS)
     centred = floored - floored.mean(dim=(-2, -1), keepdim=True)
     deviation = centred.square().mean(dim=(-2, -1), keepdim=True).sqrt()
-    return centred / deviation.clamp(min=1e-3)
+    return centred / deviation.clamp(min=features.MIN_DEVIATION)
 
 
 def silent(raw: Tensor, config: SpectrogramConfig) -> Tensor:
@@ -108,24 +104,8 @@ def silent(raw: Tensor, config: SpectrogramConfig) -> Tensor:
     -------
     bool tensor of shape (n_segments,)
     """
-    # A full-scale sine puts (sum of the window / 2)^2 of power into one bin.
-    full_scale = (config.n_fft / 4) ** 2
     loudest = raw.exp().sum(dim=-1).amax(dim=-1)
-    return loudest < full_scale * 10 ** (config.silence_db / 10)
-
-
-def mel(hz: Tensor) -> Tensor:
-    """Convert frequencies to the mel scale (O'Shaughnessy 1987).
-
-    Parameters
-    ----------
-    hz : float tensor of any shape
-
-    Returns
-    -------
-    float tensor of the same shape
-    """
-    return 1127.0 * (1.0 + hz / 700.0).log()
+    return loudest < features.silence_power(config)
 
 
 def mel_filters(config: SpectrogramConfig) -> Tensor:
@@ -135,37 +115,22 @@ def mel_filters(config: SpectrogramConfig) -> Tensor:
     -------
     float32 tensor of shape (n_fft // 2 + 1, n_mels), peak 1
     """
-    hz = torch.arange(config.n_fft // 2 + 1, dtype=torch.float64)
-    hz *= config.sample_rate / config.n_fft
-    return _triangles(hz, _band_edges_hz(config)).float()
+    return torch.from_numpy(features.filters(config)).float()
 
 
 def band_centres_hz(config: SpectrogramConfig) -> Tensor:
     """Compute the peak frequency of each mel band, float64 tensor of shape (n_mels,)."""
-    return _band_edges_hz(config)[1:-1]
+    return torch.from_numpy(features.band_centres_hz(config))
 
 
 @lru_cache(maxsize=8)
 @torch.inference_mode(False)  # the cached tensors must also serve a later backward pass
-def _window_and_filters(config: SpectrogramConfig, device: torch.device) -> tuple[Tensor, Tensor]:
-    return torch.hann_window(config.n_fft, device=device), mel_filters(config).to(device)
-
-
-def _band_edges_hz(config: SpectrogramConfig) -> Tensor:
-    return 700.0 * ((_band_edges_mel(config) / 1127.0).exp() - 1.0)
-
-
-def _band_edges_mel(config: SpectrogramConfig) -> Tensor:
-    """Space the edges of all bands equally on the mel scale, both ends included; (n_mels + 2,)."""
-    low, high = mel(torch.tensor([config.f_min_hz, config.f_max_hz], dtype=torch.float64))
-    return torch.linspace(float(low), float(high), config.n_mels + 2, dtype=torch.float64)
-
-
-def _triangles(bins: Tensor, edges: Tensor) -> Tensor:
-    """Evaluate the triangles between each three edges, of shape (n_bins, n_mels), peak 1."""
-    rising = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
-    return torch.minimum(rising, falling).clamp(min=0)
+def _window_and_filters(
+    config: SpectrogramConfig, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    arrays = features.window(config), features.filters(config)
+    window, filters = (torch.from_numpy(array).to(device, dtype) for array in arrays)
+    return window, filters
 
 
 # -- the filter bank of the published models -------------------------------------------------
@@ -188,29 +153,13 @@ def kaldi_log_mel(waveform: Tensor, config: SpectrogramConfig) -> Tensor:
     """
     if waveform.shape[-1] < config.n_fft:
         return waveform.new_zeros((*waveform.shape[:-1], 0, config.n_mels))
-    window, filters = _kaldi_window_and_filters(config, waveform.device, waveform.dtype)
+    config = dataclasses.replace(config, front_end="kaldi")
+    window, filters = _window_and_filters(config, waveform.device, waveform.dtype)
     frames = waveform.unfold(-1, config.n_fft, config.hop_length)
     frames = frames - frames.mean(dim=-1, keepdim=True)
     previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)  # the first precedes itself
-    emphasised = (frames - _KALDI_PRE_EMPHASIS * previous) * window
-    spectrum = torch.fft.rfft(emphasised, _kaldi_fft_length(config))
+    emphasised = (frames - features.KALDI_PRE_EMPHASIS * previous) * window
+    spectrum = torch.fft.rfft(emphasised, features.fft_length(config))
     power = spectrum.real.square() + spectrum.imag.square()
     bands: Tensor = power @ filters
-    return bands.clamp(min=_KALDI_MIN_POWER).log()
-
-
-def _kaldi_fft_length(config: SpectrogramConfig) -> int:
-    """Next power of two."""
-    return 1 << (config.n_fft - 1).bit_length()
-
-
-@lru_cache(maxsize=8)
-@torch.inference_mode(False)  # the cached tensors must also serve a later backward pass
-def _kaldi_window_and_filters(
-    config: SpectrogramConfig, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    window = torch.hann_window(config.n_fft, periodic=False, dtype=torch.float64)
-    n_bins = _kaldi_fft_length(config) // 2 + 1
-    bins = mel(torch.linspace(0, config.sample_rate / 2, n_bins, dtype=torch.float64))
-    filters = _triangles(bins, _band_edges_mel(config))  # straight on the mel scale, unlike ours
-    return window.to(device, dtype), filters.to(device, dtype)
+    return bands.clamp(min=features.min_power(config)).log()

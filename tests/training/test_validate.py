@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from engine.model.fingerprinter import Encoder, Fingerprinter
+from engine.model.encoder import Encoder
+from engine.model.fingerprinter import Fingerprinter
 from engine.model.network import AST
 from engine.model.weights import load_weights
 from engine.recipe import ASTConfig, Recipe, SpectrogramConfig

@@ -160,7 +160,9 @@ def test_embed_frames_are_the_fingerprint_that_a_catalog_stores(
     assert run("embed", "1.wav", "--frames", "-o", "frames.npy").stdout == "frames.npy: 5 × 16\n"
     with astound.open(home / "catalog", device="cpu", model=tiny_model) as catalog:
         expected = catalog.fingerprinter.fingerprint([decode.read("1.wav", RATE)], 0.5)
-    np.testing.assert_allclose(np.load("frames.npy"), expected.embeddings, atol=1e-5)
+    frames = np.load("frames.npy")
+    np.testing.assert_allclose(np.linalg.norm(frames, axis=1), 1, atol=1e-4)
+    assert np.sum(frames * expected.embeddings, axis=1).min() >= 0.999  # torch and onnxruntime
 
 
 def test_embed_writes_nothing_when_all_fail(home: Path, run: Run) -> None:

@@ -22,7 +22,8 @@ from engine.errors import (
 from engine.model.ast_model import ASTModel
 from engine.model.fingerprinter import Fingerprinter
 from engine.model.onnx import seal
-from engine.model.weights import SHIPPED_WEIGHTS, load_weights
+from engine.model.weights import load_weights
+from engine.model.weights_file import SHIPPED_WEIGHTS
 from engine.protocol import AudioFingerprinter
 from engine.recipe import ASTConfig, SpectrogramConfig
 from engine.records import Fingerprint
@@ -206,8 +207,11 @@ def test_fingerprint_equals_that_of_the_fingerprinter(shipped: ASTModel) -> None
     ]
     for form in forms:
         found = shipped.fingerprint(form)
-        np.testing.assert_array_equal(found.embeddings, expected.embeddings)
-        np.testing.assert_array_equal(found.clip_embeddings, expected.clip_embeddings)
+        for ours, theirs in (
+            (found.embeddings, expected.embeddings),
+            (found.clip_embeddings, expected.clip_embeddings),
+        ):
+            assert np.sum(ours * theirs, axis=1).min() >= 0.999  # torch and onnxruntime
         assert (found.segment_hop_s, found.duration_s) == (0.5, 12.0)
         assert found.recipe_id == expected.recipe_id
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -11,8 +12,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from engine.errors import AudioTooShortError, ConfigError, ModelError, SilentAudioError
-from engine.model.fingerprinter import Encoder, Fingerprinter, resolve_device
-from engine.model.network import new_models
+from engine.model import device
+from engine.model.device import resolve_device
+from engine.model.encoder import Encoder
+from engine.model.fingerprinter import Fingerprinter
+from engine.model.network import AST, new_models
+from engine.model.onnx_encoder import OnnxEncoder
+from engine.model.weights import Weights, to_bytes
+from engine.model.weights_file import parse_weights
 from engine.recipe import Recipe
 from engine.records import Fingerprint, Vectors
 from tests.audio_files import Waveform, cached_tune
@@ -200,6 +207,13 @@ def worst_cosine_of(first: Tensor, second: Tensor) -> float:
     return worst_cosine(first.numpy(), second.numpy())
 
 
+def in_onnxruntime(encoder: Encoder) -> OnnxEncoder:
+    """The same weights in the other runtime."""
+    assert isinstance(encoder.network, AST)
+    weights = Weights(encoder.network, encoder.clip_head, encoder.recipe)
+    return OnnxEncoder(parse_weights(to_bytes(weights)))
+
+
 @pytest.fixture(scope="module", params=["tiny", "fingerprint"])
 def encoder(request: pytest.FixtureRequest, tiny_model: Path) -> Encoder:
     if request.param == "tiny":
@@ -249,18 +263,28 @@ def test_embed_segments_none_gives_none(encoder: Encoder) -> None:
 
 
 def test_embed_clips_ignores_absent_segments(encoder: Encoder) -> None:
-    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
     dim = encoder.recipe.encoder.fingerprint_dim
-    segments = torch.nn.functional.normalize(torch.randn(4, 19, dim), dim=2)
-    absent = torch.zeros(4, 19, dtype=torch.bool)
+    segments = rng.standard_normal((4, 19, dim)).astype(np.float32)
+    segments /= np.linalg.norm(segments, axis=2, keepdims=True)
+    absent = np.zeros((4, 19), np.bool_)
     absent[:, 11:] = True
-    other = segments.clone()
-    other[:, 11:] = 7.0
-    pooled = encoder.embed_clips(segments, absent)
-    assert pooled.shape == (4, dim)
-    torch.testing.assert_close(pooled.norm(dim=1), torch.ones(4))
-    torch.testing.assert_close(encoder.embed_clips(other, absent), pooled)
-    assert not torch.allclose(encoder.embed_clips(segments, ~absent), pooled, atol=1e-3)
+    other = np.where(absent[:, :, None], np.float32(7), segments)
+    for one in (encoder, in_onnxruntime(encoder)):
+        pooled = one.embed_clips(segments, absent)
+        assert pooled.shape == (4, dim)
+        np.testing.assert_allclose(np.linalg.norm(pooled, axis=1), 1, atol=1e-4)
+        np.testing.assert_allclose(one.embed_clips(other, absent), pooled, atol=1e-5)
+        assert not np.allclose(one.embed_clips(segments, ~absent), pooled, atol=1e-3)
+
+
+# -- device -----------------------------------------------------------------------------------
+
+
+def test_load_on_a_gpu_or_the_cpu(tiny_model: Path) -> None:
+    assert isinstance(Fingerprinter.load(tiny_model, "cpu").encoder, OnnxEncoder)
+    if torch.cuda.is_available():
+        assert isinstance(Fingerprinter.load(tiny_model, "cuda").encoder, Encoder)
 
 
 def test_resolve_device_cuda_without_a_device_is_refused() -> None:
@@ -271,3 +295,22 @@ def test_resolve_device_cuda_without_a_device_is_refused() -> None:
     assert resolve_device("auto") == "cpu"
     with pytest.raises(ModelError, match="--device cpu"):
         resolve_device("cuda")
+
+
+def test_resolve_device_auto_asks_torch_only_where_there_is_a_driver(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for has_driver, has_cuda in itertools.product((False, True), repeat=2):
+        monkeypatch.setattr(device, "_has_driver", lambda one=has_driver: one)
+        monkeypatch.setattr(device, "_torch_has_cuda", lambda one=has_cuda: one)
+        assert resolve_device("auto") == ("cuda" if has_driver and has_cuda else "cpu")
+
+
+def test_has_driver_missing_library_is_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(device, "_DRIVERS", ("no_such_driver.so",))
+    monkeypatch.setattr(device, "_AMD_DEVICE", tmp_path / "kfd")
+    assert not device._has_driver()
+    (tmp_path / "kfd").touch()
+    assert device._has_driver()

@@ -8,8 +8,9 @@ import torch
 
 from engine.config import AlignConfig, SearchConfig
 from engine.model import spectrogram
-from engine.model.fingerprinter import Encoder
-from engine.model.weights import SHIPPED_WEIGHTS, load_weights
+from engine.model.encoder import Encoder
+from engine.model.weights import load_weights
+from engine.model.weights_file import SHIPPED_WEIGHTS
 from engine.recipe import FINGERPRINT_AST
 from engine.search.calibration import SHIPPED_CALIBRATION, Calibration
 from tests.audio_files import Waveform, cached_tune

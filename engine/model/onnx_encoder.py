@@ -1,0 +1,134 @@
+"""The encoder on the CPU: front end in numpy, networks in onnxruntime, no torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from engine.audio.decode import Waveform
+from engine.model import features
+from engine.model.graphs import clip_graph, mel_graph, segment_graph
+from engine.model.onnx_format import FLOAT, GraphWriter
+from engine.model.weights_file import SHIPPED_WEIGHTS, StoredWeights, read_weights
+from engine.recipe import Recipe
+from engine.records import Vectors
+
+BATCH_SIZE = 16
+"""Segments encoded at once; the values between the layers of more leave the processor's cache."""
+
+_QUANTISED = frozenset({"33a84c21c20f3124db24d1f6506db79eebfa660668723cabd3feeb707bf37fa2"})
+"""Hashes of the weights whose layers multiply in 8 bits: the shipped ones, whose embeddings have
+been compared with those in float32. Other weights may have outliers that 8 bits do not resolve."""
+
+
+class OnnxEncoder:
+    """Both networks as graphs on the CPU; an :class:`engine.model.fingerprinter.SegmentEncoder`.
+
+    Any number of threads may use it at once.
+
+    Parameters
+    ----------
+    stored : StoredWeights
+    quantised : bool, optional
+        Whether the transformer layers multiply in 8 bits; by default for the shipped weights, on
+        processors that do so without error.
+
+    Attributes
+    ----------
+    recipe : Recipe
+    quantised : bool
+    """
+
+    def __init__(self, stored: StoredWeights, *, quantised: bool | None = None) -> None:
+        self.recipe: Recipe = stored.recipe
+        if quantised is None:
+            quantised = self.recipe.weights_sha256 in _QUANTISED and _has_exact_byte_products()
+        self.quantised: bool = quantised
+        self._mel = _session(mel_graph(stored.recipe.spectrogram), n_threads=1)
+        self._segments = _session(
+            segment_graph(stored.recipe, stored.tensors, quantised=quantised), _n_threads()
+        )
+        self._clips = _session(clip_graph(stored.recipe, stored.tensors), n_threads=1)
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> OnnxEncoder:
+        """Read a weights file; see :meth:`engine.model.fingerprinter.Fingerprinter.load`."""
+        return cls(read_weights(path or SHIPPED_WEIGHTS))
+
+    def embed(self, waveform: Waveform, hop_frames: int) -> Vectors:
+        """Embed all segments of a waveform; see :class:`SegmentEncoder`."""
+        config = self.recipe.spectrogram
+        (log_mel,) = self._mel.run(None, {"power": features.power_spectra(waveform, config)})
+        raw = features.segments(log_mel, hop_frames, config)
+        parts = [
+            np.where(
+                features.silent(batch, config)[:, None],
+                np.float32(0),
+                self.embed_segments(features.normalise(batch, config)),
+            )
+            for batch in _batches(raw)
+        ]
+        return np.concatenate(parts)
+
+    def embed_segments(self, features: NDArray[np.float32]) -> Vectors:
+        """Embed normalised segments.
+
+        Parameters
+        ----------
+        features : float32 array of shape (n, n_frames, n_mels)
+
+        Returns
+        -------
+        float32 array of shape (n, fingerprint_length), unit norm
+        """
+        (embeddings,) = self._segments.run(None, {"features": features})
+        return np.asarray(embeddings)
+
+    def embed_clips(self, embeddings: Vectors, absent: NDArray[np.bool_]) -> Vectors:
+        """Pool clips of consecutive segments; see :class:`SegmentEncoder`."""
+        (pooled,) = self._clips.run(None, {"embeddings": embeddings, "absent": absent})
+        return np.asarray(pooled)
+
+
+def _batches(segments: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    for start in range(0, len(segments), BATCH_SIZE):
+        yield segments[start : start + BATCH_SIZE]
+
+
+def _session(graph: bytes, n_threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = n_threads
+    options.log_severity_level = 3  # errors
+    # Threads that wait sleep, as those of FAISS and torch do; see engine/__init__.py.
+    spins = os.environ.get("OMP_WAIT_POLICY", "").upper() == "ACTIVE"
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
+    return onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"])
+
+
+@cache
+def _has_exact_byte_products() -> bool:
+    """Whether sums of products of bytes are exact: x86 processors without VNNI saturate them."""
+    n = 64  # as many as the layers have at least, so that the same kernel is used
+    graph = GraphWriter()
+    columns = graph.constant(np.full((n, n), 127, np.int8))
+    product = graph.node("MatMulInteger", "bytes", columns)
+    output = graph.node("Cast", product, to=FLOAT)
+    content = graph.to_bytes({"bytes": ("uint8", [n, n])}, {output: ("float32", [n, n])})
+    (found,) = _session(content, 1).run(None, {"bytes": np.full((n, n), 255, np.uint8)})
+    return bool(np.all(found == 255 * 127 * n))
+
+
+def _n_threads() -> int:
+    """Return the number of threads that the user sets for all libraries, else that of the CPUs."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
