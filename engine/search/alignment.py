@@ -44,7 +44,7 @@ _MAX_SLOPES = 20
 _MIN_SLOPES = 2
 # If the best line has a lower mean cosine, tracks are compared along steep lines as well: so many
 # tracks with so many slopes from half to twice the tempo, and only by queries of some length.
-_CLEAR_SCORE, _N_STEEP, _MIN_STEEP_S = 0.9, 3, 4.0
+_CLEAR_SCORE, _N_STEEP, _MIN_STEEP_S = 0.9, 3, 4.5
 _STEEP_SLOPES = np.geomspace(0.5, 2.0, 61)
 # Up to this length of the query, the evidence of tilted lines is multiplied by
 # AlignConfig.tilted_weight, and by more in longer ones; docs/measurements.md#search.

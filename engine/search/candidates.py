@@ -97,7 +97,10 @@ def find_seeds(query: Fingerprint, context: SearchContext, n_seeds: int) -> list
     list of Candidate
         The diagonals with most evidence, then tilted lines.
     """
-    search, alignment = context.search, replace(context.alignment, max_candidates=_SEED_DIAGONALS)
+    search, alignment = (
+        context.search,
+        replace(context.alignment, max_candidates=_SEED_DIAGONALS, max_tracks=n_seeds + 1),
+    )
     centred = remove_mean(query)
     with context.stopwatch.step("search"):
         hits = context.index.search(

@@ -99,6 +99,8 @@ class Extender:
         """Fit a line to a window, then to twice as much, for as long as both sides agree."""
         found, speed = None, line.speed
         line, error = self.tracer.fit(line, first, last, speed)
+        if self._agreeing(line, first, last) is None:
+            return None
         for _ in range(_N_DOUBLINGS):
             line, error = self.tracer.fit(line, first, last, speed)
             grown = (last - first) // 2
