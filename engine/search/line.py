@@ -35,6 +35,7 @@ _WEIGHT_POWER = 4
 _MIN_WEIGHT = 1e-6
 _PRIOR_SPREAD_S2 = (_SHIFT_ERROR_S / _SLOPE_ERROR) ** 2
 _N_REWEIGHTED = 3
+_FEW_BLOCKS = 2.0
 # A slope is another one than 1 from this many standard errors on.
 _MIN_DEVIATIONS = 3.0
 
@@ -137,7 +138,8 @@ class LineTracer:
         -------
         line : Line
         slope_error : float
-            Standard error of its slope.
+            Standard error of its slope, made larger if it is estimated from few blocks, much as
+            by Student's t.
         """
         times_s, shifts_s, weights = self._shifts(line, first, last)
         if weights.sum() < _MIN_WEIGHT:
@@ -160,7 +162,9 @@ class LineTracer:
         )
         # The prior counts as two more blocks.
         squares = float((robust * rest_s**2).sum()) + 2 * _SHIFT_ERROR_S**2
-        return fitted, float(np.sqrt(squares / (robust.sum() * spread)))
+        n_blocks = float(robust.sum())
+        error = float(np.sqrt(squares / (n_blocks * spread)))
+        return fitted, error * (1 + _FEW_BLOCKS / n_blocks)
 
     def _shifts(self, line: Line, first: int, last: int) -> tuple[Floats, Floats, Floats]:
         """Find the shift of each block: its middle, its shift in seconds, and its weight."""
