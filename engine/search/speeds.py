@@ -32,7 +32,7 @@ TILTED_WEIGHT = 0.97
 # which makes unknown music faster to reject; docs/measurements.md#search.
 _CHOOSING_S = 20.0
 _CHOOSING_HOP_S = 0.25
-_N_CHOOSING_SEGMENTS = 40
+_N_CHOOSING_SEGMENTS = 20
 # The pitch between the steps is interpolated from this many semitones to either side of the chosen
 # one, and is at most so many such steps away; docs/measurements.md#search.
 _PITCH_STEP, _MAX_PITCH_STEPS = 0.5, 1.5
