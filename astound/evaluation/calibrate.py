@@ -132,6 +132,8 @@ def calibrate(  # noqa: PLR0913 - keywords of the public API
     trial_runner = _TrialRunner(catalog.fingerprinter, context, conditions, seed)
     n_sources = max(math.ceil(n_queries / _CLIPS_PER_TRACK), 2 * _MIN_TRACKS)
     sources = excerpts.select_tracks(catalog.tracks(), n_sources, seed)
+    if len(sources) < _MIN_TRACKS:
+        raise _too_few(catalog, f"it has {len(sources)} tracks")
     tasks = excerpts.split_clips(sources, n_queries)
     trials = list(excerpts.run_tasks(trial_runner.run, tasks, on_progress))
     report = _report(
@@ -146,11 +148,15 @@ def calibrate(  # noqa: PLR0913 - keywords of the public API
         false_accept_rate,
     )
     if report.n_tracks < _MIN_TRACKS:
-        raise StoreError(
-            f"{catalog.folder}: {report.n_tracks} different tracks gave clips; calibration needs "
-            f"{_MIN_TRACKS} tracks with readable files, and more clips than tracks"
-        )
+        raise _too_few(catalog, f"{report.n_tracks} different tracks gave clips")
     return report
+
+
+def _too_few(catalog: Catalog, found: str) -> StoreError:
+    return StoreError(
+        f"{catalog.folder}: {found}; calibration needs {_MIN_TRACKS} tracks with readable files, "
+        "and more clips than tracks"
+    )
 
 
 class _Trial(NamedTuple):

@@ -21,6 +21,7 @@ _TERMS = {
     "others": "evidence of ten others",
     "too_short": "audible seconds",
     "score": "score",
+    "direction": "direction",
     "speed": "playback speed of the query",
 }
 _BARS = " ▁▂▃▄▅▆▇█"

@@ -181,3 +181,6 @@ def test_too_few_tracks_are_refused(catalog: Catalog) -> None:
         StoreError, match=r"7 different tracks gave clips; calibration needs 8 tracks"
     ):
         calibrated(catalog)
+    catalog.delete([4])
+    with pytest.raises(StoreError, match=r"it has 7 tracks; calibration needs 8 tracks"):
+        calibrated(catalog)

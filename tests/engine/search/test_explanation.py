@@ -57,6 +57,7 @@ def test_term_that_costs_most_is_named(fault: str) -> None:
     [
         ("speed", replace(SURE, resampled=1.06), 1.0, (6, -1.0)),
         ("score", replace(SURE, score=0.2), 0.9, (5, 1.0)),
+        ("direction", replace(SURE, direction=-0.5), 0.3, (7, 1.0)),
     ],
 )
 def test_term_with_the_only_weight_is_named(
@@ -67,7 +68,8 @@ def test_term_with_the_only_weight_is_named(
     curve = replace(CURVE, weights=tuple(weights))
     (cost,) = costs_of(lacking, 8.0, curve)
     assert (cost.rule, cost.plain) == (rule, plain)
-    assert cost.found == (lacking.resampled if rule == "speed" else lacking.score)
+    found = {"speed": lacking.resampled, "score": lacking.score, "direction": lacking.direction}
+    assert cost.found == found[rule]
     assert decide(judged(lacking, curve), curve, 0.999).rule == rule
 
 
