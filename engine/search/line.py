@@ -162,8 +162,8 @@ class LineTracer:
         )
         # The prior counts as two more blocks.
         squares = float((robust * rest_s**2).sum()) + 2 * _SHIFT_ERROR_S**2
-        n_blocks = float(robust.sum())
-        error = float(np.sqrt(squares / (n_blocks * spread)))
+        error = float(np.sqrt(squares / (robust.sum() * spread)))
+        n_blocks = float(robust.sum() ** 2 / (robust**2).sum())  # of those that count (Kish 1965)
         return fitted, error * (1 + _FEW_BLOCKS / n_blocks)
 
     def _shifts(self, line: Line, first: int, last: int) -> tuple[Floats, Floats, Floats]:
