@@ -263,7 +263,7 @@ class _Evaluator:
         except SilentAudioError:
             return
         candidates = found[:1]
-        accepted = searcher.accepted(candidates)
+        accepted = searcher.calibration.accepted(candidates)
         hit = next((c for c in candidates if c.track_id in offsets_s), None)
         yield _Outcome(
             degradation=degradation,

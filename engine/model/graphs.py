@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.model import features
-from engine.model.onnx_format import BYTE, FLOAT, GraphWriter, Types
+from engine.model.graph_writer import BYTE, FLOAT, GraphWriter, Types
 from engine.model.weights_file import Arrays
 from engine.recipe import ASTConfig, ClipConfig, Recipe, SpectrogramConfig
 

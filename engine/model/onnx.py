@@ -13,9 +13,9 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import onnxruntime
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
@@ -106,9 +106,9 @@ def export_graph(network: AST, path: Path, metadata: Mapping[str, str]) -> None:
     ModelError
         The graph's outputs differ from the network's, or its weights do not fit into one file.
     AstoundError
-        The libraries of the extra ``onnx`` are not installed.
+        The library of the extra ``onnx`` is not installed.
     """
-    _require_libraries("onnx", "onnxscript", "onnxruntime")
+    _require_onnxscript()
     if sum(weight.numel() for weight in network.parameters()) * 4 > MAX_WEIGHTS_BYTES:
         raise ModelError(path, "the weights exceed 2 GB, the limit of an ONNX file")
     network = copy.deepcopy(network).cpu().float().eval()
@@ -142,8 +142,6 @@ class Graph:
     ConfigError
         A provider is not available. Raised by the methods: the features have another shape than
         the network reads, or there is no classification head.
-    AstoundError
-        onnxruntime is not installed.
     """
 
     def __init__(
@@ -152,17 +150,16 @@ class Graph:
         providers: Sequence[str] | None = None,
         session_options: Any = None,
     ) -> None:
-        runtime = _require_libraries("onnxruntime")
         if not path.exists():
             raise FileNotFoundError(errno.ENOENT, "no such ONNX file", str(path))
         found = _stored_hash(path)
         if found is not None and found != _hash(path):
             raise ModelError(path, _DAMAGED)
         providers = _require_available(
-            providers or ["CPUExecutionProvider"], runtime.get_available_providers()
+            providers or ["CPUExecutionProvider"], onnxruntime.get_available_providers()
         )
         try:
-            self._session = runtime.InferenceSession(path, session_options, providers)
+            self._session = onnxruntime.InferenceSession(path, session_options, providers)
         except Exception as error:  # onnxruntime has no narrower base class
             raise ModelError(path, f"not an ONNX graph, or damaged ({error})") from error
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
@@ -283,10 +280,10 @@ def _hash(path: Path, n_excluded: int = _N_HASH_BYTES) -> str:
     return digest.hexdigest()
 
 
-def _require_libraries(*names: str) -> ModuleType:
-    """Import the libraries and return the last one; AstoundError if one is missing."""
+def _require_onnxscript() -> None:
+    """Raise AstoundError if the library that torch.onnx needs is missing."""
     try:
-        return [importlib.import_module(name) for name in names][-1]
+        importlib.import_module("onnxscript")
     except ImportError as error:
         raise AstoundError(f"ONNX needs {error.name}: pip install 'astound[onnx]'") from error
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from engine.audio.decode import Waveform
 from engine.model import features
+from engine.model.graph_writer import FLOAT, GraphWriter
 from engine.model.graphs import clip_graph, mel_graph, segment_graph
-from engine.model.onnx_format import FLOAT, GraphWriter
 from engine.model.weights_file import SHIPPED_WEIGHTS, StoredWeights, read_weights
 from engine.recipe import Recipe
 from engine.records import Vectors
@@ -114,7 +114,7 @@ def _session(graph: bytes, n_threads: int) -> onnxruntime.InferenceSession:
 @cache
 def _has_exact_byte_products() -> bool:
     """Whether sums of products of bytes are exact: x86 processors without VNNI saturate them."""
-    n = 64  # as many as the layers have at least, so that the same kernel is used
+    n = 64  # no layer has fewer, and a smaller product may use another kernel
     graph = GraphWriter()
     columns = graph.constant(np.full((n, n), 127, np.int8))
     product = graph.node("MatMulInteger", "bytes", columns)

@@ -46,11 +46,11 @@ class Scanner:
         """
         least = min(self.min_confidence, self.searcher.calibration.min_confidence)
         for clip in clips:
-            found = self.searcher.accepted(self.searcher.passages(clip), least)
+            found = self.searcher.calibration.accepted(self.searcher.passages(clip), least)
             self.position_s = clip.end_s
             ended = self.timeline.add((one.later(clip.start_s) for one in found), clip.end_s)
             yield from self._accepted(ended)
         yield from self._accepted(self.timeline.finish())
 
     def _accepted(self, passages: Iterable[Candidate]) -> list[Candidate]:
-        return self.searcher.accepted(passages, self.min_confidence)
+        return self.searcher.calibration.accepted(passages, self.min_confidence)

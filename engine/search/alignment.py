@@ -272,8 +272,12 @@ class _LineScorer:
 
     def is_unclear(self, scored: _ScoredLine) -> bool:
         """Whether a steep line may agree better; a short query agrees with some by chance."""
-        is_short = self.query.duration_s < _MIN_STEEP_S
-        return not is_short and self.candidate(scored, ()).score < _CLEAR_SCORE
+        if self.query.duration_s < _MIN_STEEP_S:
+            return False
+        at: Floats = scored.line.middle + scored.line.slope * self.steps
+        first, stored = self._stored(scored.line.track_id, at)
+        cosines = self.query.embeddings @ stored.T
+        return _mean_along(cosines, at, first, self.audible) < _CLEAR_SCORE
 
     def fit_steep_slope(self, scored: _ScoredLine) -> _ScoredLine:
         """Turn a line to any from half to twice the tempo, unless that has hardly more evidence."""
@@ -350,14 +354,16 @@ class _LineScorer:
 
         Outside of the track the cosine is 0.
         """
-        rows = np.flatnonzero(self.audible)[:: self.coarse_step]
+        rows = np.flatnonzero(self.audible)
         shifts = np.arange(-2 * reach, 2 * reach + _STEP_HOPS, _STEP_HOPS)
-        ones = np.ones_like(cosines[rows])
+        # Every other segment may lie midway between stored ones, so the line itself needs all.
+        few = rows[:: self.coarse_step]
+        pairs = (rows, at[rows]), (few, shifts[:, None] + at[::-1][few])
         distances = []
-        for lines in (at[rows], shifts[:, None] + at[::-1][rows]):
-            weights = _along(ones, lines, first).sum(axis=-1)
-            sums = _along(cosines[rows], lines, first).sum(axis=-1)
-            means = sums / np.maximum(weights, max(len(rows) * self.mean_weight, 1))
+        for chosen, lines in pairs:
+            weights = _along(np.ones_like(cosines[chosen]), lines, first).sum(axis=-1)
+            sums = _along(cosines[chosen], lines, first).sum(axis=-1)
+            means = sums / np.maximum(weights, max(len(chosen) * self.mean_weight, 1))
             distances.append(max(1 - float(means.max()), _MIN_DISTANCE))
         return math.log(distances[1] / distances[0])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -74,6 +74,13 @@ class Calibration:
         """
         logit = float(features([candidate], [audible_s])[0] @ np.array(self.weights))
         return float(1 / (1 + np.exp(-np.clip(logit, -30, 30))))
+
+    def accepted(
+        self, candidates: Iterable[Candidate], min_confidence: float | None = None
+    ) -> list[Candidate]:
+        """Select the candidates from a confidence on; the threshold by default."""
+        least = self.min_confidence if min_confidence is None else min_confidence
+        return [one for one in candidates if one.confidence >= least]
 
     def save(self, path: Path) -> None:
         """Write it to a JSON file, which is replaced as a whole."""

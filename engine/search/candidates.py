@@ -48,6 +48,24 @@ def find_candidates(
     list of Candidate
         One for each track, most evidence first.
     """
+    candidates = _found(query, context, within)
+    if len(candidates) == 1 and within is None:
+        candidates += _rivals(candidates[0], query, context)
+    with context.stopwatch.step("align"):
+        return with_margins(candidates, query.duration_s, context.tracks)
+
+
+def _rivals(only: Candidate, query: Fingerprint, context: SearchContext) -> list[Candidate]:
+    """Find candidates among the other tracks, where one track has all nearest neighbours."""
+    others = set(context.index.track_ids) - {only.track_id}
+    narrowed = replace(context, index=context.index.among(others))
+    return _found(query, narrowed, None) if others else []
+
+
+def _found(
+    query: Fingerprint, context: SearchContext, within: VectorIndex | None
+) -> list[Candidate]:
+    """Search, vote and rescore; candidates have no margins yet."""
     search, alignment, searched = context.search, context.alignment, context.index
     centred = remove_mean(query)
     with context.stopwatch.step("search"):
@@ -66,19 +84,7 @@ def find_candidates(
         ticks_per_hop = round(context.reference_hop_s / query.segment_hop_s)
         diagonals = vote(voters, ticks_per_hop, alignment.max_candidates)
         reader = replace(context, index=searched).tracks
-        candidates = rescore(diagonals, query, centred, hits, reader, alignment)
-    if len(candidates) == 1 and within is None:
-        candidates += _rivals(candidates[0], query, context)
-    with context.stopwatch.step("align"):
-        return with_margins(candidates, query.duration_s, reader)
-
-
-def _rivals(only: Candidate, query: Fingerprint, context: SearchContext) -> list[Candidate]:
-    """Find the candidates of the other tracks, where one track has all nearest neighbours."""
-    others = [one for one in context.index.track_ids if one != only.track_id]
-    if not others:
-        return []
-    return find_candidates(query, replace(context, index=context.index.among(others)))
+        return rescore(diagonals, query, centred, hits, reader, alignment)
 
 
 def find_seeds(query: Fingerprint, context: SearchContext, n_seeds: int) -> list[Candidate]:
@@ -97,10 +103,8 @@ def find_seeds(query: Fingerprint, context: SearchContext, n_seeds: int) -> list
     list of Candidate
         The diagonals with most evidence, then tilted lines.
     """
-    search, alignment = (
-        context.search,
-        replace(context.alignment, max_candidates=_SEED_DIAGONALS, max_tracks=n_seeds + 1),
-    )
+    search = context.search
+    alignment = replace(context.alignment, max_candidates=_SEED_DIAGONALS, max_tracks=n_seeds + 1)
     centred = remove_mean(query)
     with context.stopwatch.step("search"):
         hits = context.index.search(

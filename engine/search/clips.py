@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.audio.decode import Waveform
-from engine.errors import AudioTooShortError, SilentAudioError
+from engine.errors import SilentAudioError
 from engine.protocol import AudioFingerprinter
 from engine.records import Fingerprint
 from engine.search.context import Stopwatch
@@ -81,10 +81,6 @@ def fingerprint_clips(
                 made = fingerprinter.fingerprint([waveform], hop_s, name)
             except SilentAudioError:
                 continue
-            except AudioTooShortError:
-                if start_s:  # a rest that the clip before contains
-                    continue
-                raise
         yield Clip(start_s=start_s, fingerprint=made, waveform=waveform)
 
 

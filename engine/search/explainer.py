@@ -47,7 +47,7 @@ class Explainer:
     def best(self) -> Candidate | None:
         """The first match; the first candidate if there is no match."""
         searcher, first = self.searcher, self.candidates[:MAX_MATCHES]
-        return next(iter(searcher.accepted(first)), first[0] if first else None)
+        return next(iter(searcher.calibration.accepted(first)), first[0] if first else None)
 
     def decision(self, candidate: Candidate | None) -> Decision:
         """Decide whether a candidate is a match, and why."""

@@ -35,7 +35,7 @@ _WEIGHT_POWER = 4
 _MIN_WEIGHT = 1e-6
 _PRIOR_SPREAD_S2 = (_SHIFT_ERROR_S / _SLOPE_ERROR) ** 2
 _N_REWEIGHTED = 3
-_FEW_BLOCKS = 2.0
+_FEW_BLOCKS = 1.5
 # A slope is another one than 1 from this many standard errors on.
 _MIN_DEVIATIONS = 3.0
 

@@ -63,24 +63,32 @@ class PassageFinder:
         """
         found = self._passages(self._windows(0, self.n_segments))
         is_short = self.query.duration_s <= _SHORT_WINDOW_S
-        rests = [] if is_short else self._unexplained(found)
+        rests = [] if is_short else self.unexplained(found)
         shorter = (self._cut_up(*rest, _SHORT_WINDOW_S) for rest in rests)
         found += self._passages([window for windows in shorter for window in windows])
-        if not self.accepted(found):
+        if not self.calibration.accepted(found):
             found += self._unplaced(found)
         return ranked(found)
 
-    def unexplained_s(self, found: Iterable[Candidate]) -> list[tuple[float, float]]:
-        """Return the longer stretches without an accepted passage, in seconds."""
-        n_beyond = round(self.query.segment_s / self.hop_s)
-        return [
-            (first * self.hop_s, min((last + n_beyond) * self.hop_s, self.query.duration_s))
-            for first, last in self._unexplained(found)
-        ]
+    def span_s(self, window: tuple[int, int]) -> tuple[float, float]:
+        """Return where the segments first..last begin and end in the recording, in seconds."""
+        first, last = window
+        is_end = last == self.n_segments
+        end_s = (last - 1) * self.hop_s + self.query.segment_s
+        return first * self.hop_s, self.query.duration_s if is_end else end_s
 
-    def accepted(self, found: Iterable[Candidate]) -> list[Candidate]:
-        """Select the candidates that reach the threshold."""
-        return [one for one in found if one.confidence >= self.calibration.min_confidence]
+    def unexplained(self, found: Iterable[Candidate]) -> list[tuple[int, int]]:
+        """Return the longer stretches without an accepted passage, as segments first..last."""
+        path = np.zeros(self.n_segments, np.int64)
+        for one in self.calibration.accepted(found):
+            path[self._rows(one.query_start_s, one.query_end_s)] = NO_LINE
+        margin = round(_REST_MARGIN_S / self.hop_s)
+        min_length = min(max(_MIN_REST_S / self.hop_s, 1), self.n_segments)
+        rests = [one for one in stretches(path) if one.last - one.first >= min_length]
+        return [
+            (max(rest.first - margin, 0), min(rest.last + margin, self.n_segments))
+            for rest in rests
+        ]
 
     # -- windows -----------------------------------------------------------------------------
 
@@ -97,25 +105,13 @@ class PassageFinder:
         starts = np.linspace(first, last - size, n_windows).round().astype(int).tolist()
         return [(start, start + size) for start in starts]
 
-    def _unexplained(self, found: Iterable[Candidate]) -> list[tuple[int, int]]:
-        """Return the longer stretches without an accepted passage."""
-        path = np.zeros(self.n_segments, np.int64)
-        for one in self.accepted(found):
-            path[self._rows(one.query_start_s, one.query_end_s)] = NO_LINE
-        margin = round(_REST_MARGIN_S / self.hop_s)
-        min_length = min(max(_MIN_REST_S / self.hop_s, 1), self.n_segments)
-        rests = [one for one in stretches(path) if one.last - one.first >= min_length]
-        return [
-            (max(rest.first - margin, 0), min(rest.last + margin, self.n_segments))
-            for rest in rests
-        ]
-
     def _rows(self, start_s: float, end_s: float) -> slice:
         middles_s = self.extender.tracer.middles_s
         first, last = np.searchsorted(middles_s, (start_s, end_s))
         return slice(int(first), int(last))
 
-    def _cut(self, first: int, last: int, step: int = 1) -> Fingerprint:
+    def cut(self, first: int, last: int, step: int = 1) -> Fingerprint:
+        """Return the fingerprint of the segments first..last, or of every step-th of them."""
         embeddings = self.query.embeddings[first:last:step]
         hop_s = self.hop_s * step
         duration_s = (len(embeddings) - 1) * hop_s + self.query.segment_s
@@ -155,13 +151,13 @@ class PassageFinder:
 
     def _seeds(self, first: int, last: int) -> list[Line]:
         """Search a window for lines to start from."""
-        if not self._cut(first, last).audible.any():
+        if not self.cut(first, last).audible.any():
             return []
         if (first, last) == self._whole_window:
             candidates = promising(self._whole, _N_SEEDS)
         else:
             step = 2 if self._is_fine else 1
-            candidates = find_seeds(self._cut(first, last, step), self.context, _N_SEEDS)
+            candidates = find_seeds(self.cut(first, last, step), self.context, _N_SEEDS)
         return [
             line_of(candidate, first * self.hop_s, place_s)
             for candidate in candidates
@@ -184,12 +180,12 @@ class PassageFinder:
     def _whole(self) -> list[Candidate]:
         """Candidates of the whole recording, with their confidences."""
         window = self._whole_window
-        return [self._with_confidence(one, window) for one in self._candidates(window)]
+        return [self._with_confidence(one, window) for one in self.candidates(window)]
 
-    def _candidates(self, window: tuple[int, int]) -> list[Candidate]:
-        """Candidates of a window, with the times of the recording."""
+    def candidates(self, window: tuple[int, int]) -> list[Candidate]:
+        """Search the segments first..last, once; times are those of the recording."""
         if window not in self._judged:
-            cut, start_s = self._cut(*window), window[0] * self.hop_s
+            cut, start_s = self.cut(*window), window[0] * self.hop_s
             found = find_candidates(cut, self.context) if cut.audible.any() else []
             self._judged[window] = [one.later(start_s) for one in found]
         return self._judged[window]
@@ -202,7 +198,7 @@ class PassageFinder:
         judged = [
             self._with_confidence(one, window)
             for window in dict.fromkeys(windows)
-            for one in self._candidates(window)
+            for one in self.candidates(window)
             if self._is_at(one, passage)
         ]
         best = max(judged, key=lambda one: one.confidence, default=None)
@@ -231,7 +227,7 @@ class PassageFinder:
 
     def _with_confidence(self, candidate: Candidate, window: tuple[int, int]) -> Candidate:
         """Judge a candidate of a window: the more such windows there are, the less sure it is."""
-        audible_s = self._cut(*window).audible_s
+        audible_s = self.cut(*window).audible_s
         doubt = 1 - self.calibration.confidence(candidate, audible_s)
         if window != self._whole_window and candidate.margin < 0:
             doubt = 1.0  # other music agrees better with this very stretch

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
 from engine.audio.decode import Waveform
-from engine.errors import AudioError
 from engine.protocol import AudioFingerprinter
 from engine.records import Candidate, Fingerprint
 from engine.search.calibration import Calibration
@@ -60,25 +60,7 @@ class Searcher:
         return () if is_fitted else (UNCALIBRATED,)
 
     def clips(self, blocks: Iterable[Waveform], name: str) -> Iterator[Clip]:
-        """Cut a recording into clips that overlap, and fingerprint them as they come.
-
-        Parameters
-        ----------
-        blocks : iterable of float32 arrays of shape (n_samples,)
-            At the fingerprinter's sample rate.
-        name : str
-            Name of the recording in error messages.
-
-        Yields
-        ------
-        Clip
-            Without those that are silent.
-
-        Raises
-        ------
-        AudioTooShortError
-            The recording is shorter than a segment.
-        """
+        """Fingerprint clips of a recording; see :func:`engine.search.clips.fingerprint_clips`."""
         stopwatch = self.context.stopwatch
         decoded = stopwatch.watch("decode", blocks)
         return fingerprint_clips(decoded, self.fingerprinter, self.query_hop_s, name, stopwatch)
@@ -114,46 +96,35 @@ class Searcher:
         """
         finder = PassageFinder(clip.fingerprint, self.context, self.calibration)
         found = finder.find()
-        if not finder.accepted(found) and self._may_have_missed:
+        if not self.calibration.accepted(found) and self._may_have_missed:
             found = ranked([*self._fallback_search(clip.fingerprint), *found])
-        for start_s, end_s in finder.unexplained_s(found):
-            if end_s - start_s >= _MIN_SPEED_SEARCH_S or not finder.accepted(found):
-                found = ranked([*found, *self._at_other_speeds(clip, start_s, end_s)])
+        for rest in finder.unexplained(found):
+            start_s, end_s = finder.span_s(rest)
+            if end_s - start_s >= _MIN_SPEED_SEARCH_S or not self.calibration.accepted(found):
+                found = ranked([*found, *self._at_other_speeds(clip, finder, rest)])
         return found
-
-    def accepted(
-        self, found: Iterable[Candidate], min_confidence: float | None = None
-    ) -> list[Candidate]:
-        """Select the candidates from a confidence on; the calibrated threshold by default."""
-        least = self.calibration.min_confidence if min_confidence is None else min_confidence
-        return [one for one in found if one.confidence >= least]
 
     @property
     def _may_have_missed(self) -> bool:
         return self.context.index.is_approximate and self.context.search.n_fallback_neighbours > 0
 
-    def _at_other_speeds(self, clip: Clip, start_s: float, end_s: float) -> Iterator[Candidate]:
+    def _at_other_speeds(
+        self, clip: Clip, finder: PassageFinder, stretch: tuple[int, int]
+    ) -> Iterator[Candidate]:
         """Search a stretch of a clip at other speeds, a piece at a time."""
         rate = self.fingerprinter.sample_rate
-        length_s = self.context.search.speeds_s
+        start_s, end_s = finder.span_s(stretch)
+        n_pieces = max(math.ceil((end_s - start_s) / self.context.search.speeds_s - 0.1), 1)
         speed_search = SpeedSearch(self.fingerprinter, self.context)
-        n_pieces = max(math.ceil((end_s - start_s) / length_s - 0.1), 1)
-        for piece_s in np.linspace(start_s, end_s, n_pieces + 1)[:-1].tolist():
-            first, last = (
-                round(piece_s * rate),
-                round((piece_s + (end_s - start_s) / n_pieces) * rate),
-            )
-            piece = clip.waveform[first:last]
-            try:
-                query = self.fingerprinter.fingerprint([piece], self.query_hop_s)
-            except AudioError:
-                continue
-            plain = find_candidates(query, self.context)
-            for one in speed_search.extend(plain, piece):
-                judged = self.judged(one, query.audible_s)
-                if one.resampled != 1.0 and self.accepted([judged]):
-                    judged = speed_search.follow(judged, piece)
-                yield judged.later(piece_s)
+        for piece in pairwise(np.linspace(*stretch, n_pieces + 1).round().astype(int).tolist()):
+            start_s, end_s = finder.span_s(piece)
+            waveform = clip.waveform[round(start_s * rate) : round(end_s * rate)]
+            plain = [one.later(-start_s) for one in finder.candidates(piece)]
+            for one in speed_search.extend(plain, waveform):
+                judged = self.judged(one, finder.cut(*piece).audible_s)
+                if one.resampled != 1.0 and self.calibration.accepted([judged]):
+                    judged = speed_search.follow(judged, waveform)
+                yield judged.later(start_s)
 
     def judged(self, candidate: Candidate, audible_s: float) -> Candidate:
         """Return a candidate with its confidence, for this many audible seconds of its query."""

@@ -49,39 +49,39 @@ def catalog(filled_catalog: Path, tiny_model: Path) -> Iterator[Catalog]:
 
 
 def test_match_is_explained_as_the_query_answers_it(catalog: Catalog) -> None:
-    told, answered = catalog.explain(clip(1), RATE), catalog.query(clip(1), RATE)
-    assert told.match
-    assert told.match == answered.best
-    assert (told.decision.accepted, told.decision.rule) == (True, "accepted")
-    assert told.decision.confidence == pytest.approx(told.match.confidence, abs=1e-4)
-    assert told.examined
-    assert told.examined.candidate == told.nearest[0]
-    assert told.examined.detail.agrees.all()
-    assert told.examined.detail.similarity[::4] == pytest.approx(1.0, abs=0.01)
-    assert told.examined.detail.votes[::4].all()
-    assert {"encode", "search", "align"} <= told.timings_ms.keys()
+    answer, answered = catalog.explain(clip(1), RATE), catalog.query(clip(1), RATE)
+    assert answer.match
+    assert answer.match == answered.best
+    assert (answer.decision.accepted, answer.decision.rule) == (True, "accepted")
+    assert answer.decision.confidence == pytest.approx(answer.match.confidence, abs=1e-4)
+    assert answer.examined
+    assert answer.examined.candidate == answer.nearest[0]
+    assert answer.examined.detail.agrees.all()
+    assert answer.examined.detail.similarity[::4] == pytest.approx(1.0, abs=0.01)
+    assert answer.examined.detail.votes[::4].all()
+    assert {"encode", "search", "align"} <= answer.timings_ms.keys()
 
 
 def test_nearest_are_the_candidates_by_evidence(catalog: Catalog) -> None:
-    told = catalog.explain(clip(1), RATE)
-    assert [one.match.rank for one in told.nearest] == [1, 2, 3, 4]
-    assert {one.match.track_id for one in told.nearest} == {1, 2, 3, 4}
-    evidence = [one.evidence for one in told.nearest]
+    answer = catalog.explain(clip(1), RATE)
+    assert [one.match.rank for one in answer.nearest] == [1, 2, 3, 4]
+    assert {one.match.track_id for one in answer.nearest} == {1, 2, 3, 4}
+    evidence = [one.evidence for one in answer.nearest]
     assert evidence == sorted(evidence, reverse=True)
 
 
 def test_unknown_clip_is_refused_for_lack_of_evidence(catalog: Catalog) -> None:
-    told = catalog.explain(cached_tune(98, 4.0), RATE)
-    assert (told.match, told.decision.accepted) == (None, False)
-    assert told.decision.rule == told.decision.costs[0].rule == "evidence"
-    assert told.decision.costs[0].found == pytest.approx(told.nearest[0].evidence, abs=1e-4)
+    answer = catalog.explain(cached_tune(98, 4.0), RATE)
+    assert (answer.match, answer.decision.accepted) == (None, False)
+    assert answer.decision.rule == answer.decision.costs[0].rule == "evidence"
+    assert answer.decision.costs[0].found == pytest.approx(answer.nearest[0].evidence, abs=1e-4)
 
 
 def test_part_counts_from_the_beginning_of_the_clip(catalog: Catalog) -> None:
     whole = clip(1, 1.0, 6.0)
-    told = catalog.explain(whole, RATE, start_s=2.0, end_s=5.0)
-    assert told.examined
-    match, detail = told.examined.candidate.match, told.examined.detail
+    answer = catalog.explain(whole, RATE, start_s=2.0, end_s=5.0)
+    assert answer.examined
+    match, detail = answer.examined.candidate.match, answer.examined.detail
     assert match.offset_s == pytest.approx(1.0, abs=0.05)
     assert detail.query_s[0] == pytest.approx(2.0)
     assert detail.reference_s == pytest.approx(1.0 + detail.query_s, abs=0.05)
@@ -95,9 +95,9 @@ def test_clip_at_another_speed_is_followed_as_it_was_played(
     catalog: Catalog, track: int | None
 ) -> None:
     faster = decode.change_speed(clip(0, 2.0, 5.5), RATE, 2 ** (1 / 12))
-    told = catalog.explain(faster, RATE, track=track)
-    assert told.examined
-    match, detail = told.examined.candidate.match, told.examined.detail
+    answer = catalog.explain(faster, RATE, track=track)
+    assert answer.examined
+    match, detail = answer.examined.candidate.match, answer.examined.detail
     assert match.track_id == 1
     assert match.pitch == pytest.approx(1.0, abs=0.1)
     assert match.tempo == match.speed == pytest.approx(2 ** (1 / 12), rel=0.01)
@@ -113,13 +113,13 @@ def test_believed_track_is_looked_into_though_another_is_the_answer(catalog: Cat
     both = np.concatenate([clip(1, 2.0, 4.0), clip(2, 1.5, 2.5)])
     search = SearchConfig(k=2, speeds=())
     alignment = AlignConfig(max_candidates=2)
-    told = catalog.explain(both, RATE, track=3, search=search, alignment=alignment)
-    assert told.nearest[0].match.track_id != 3
-    assert told.examined
-    match = told.examined.candidate.match
+    answer = catalog.explain(both, RATE, track=3, search=search, alignment=alignment)
+    assert answer.nearest[0].match.track_id != 3
+    assert answer.examined
+    match = answer.examined.candidate.match
     assert match.track_id == 3
     assert match.offset_s == pytest.approx(1.5 - 4.0, abs=0.1)
-    assert told.examined.detail.similarity[-8:].max() > 0.95
+    assert answer.examined.detail.similarity[-8:].max() > 0.95
 
 
 def test_believed_track_that_is_the_answer_is_told_as_the_answer(catalog: Catalog) -> None:

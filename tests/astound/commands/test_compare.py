@@ -88,7 +88,7 @@ def test_dedup_full_only_leaves_the_others_out(files: None, run: Run) -> None:
         ("full", "1", "3")
     ]
     assert rows[0]["keeper_id"] == "1"
-    assert float(rows[0]["first_start_s"]) == pytest.approx(3.0, abs=0.05)
+    assert float(rows[0]["first_start_s"]) == pytest.approx(3.0, abs=0.01)
 
 
 def test_dedup_min_length_is_in_seconds(files: None, run: Run) -> None:

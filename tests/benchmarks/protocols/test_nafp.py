@@ -50,7 +50,7 @@ def test_run_measures_every_length_and_resumes(
     cells = results["cells"]
     assert [cell["cell"] for cell in cells] == ["1 s", "2 s", "3 s", "5 s", "6 s", "10 s"]
     for name in ("exact", "near", "hit_rate"):
-        assert cells[-1]["present"][name]["n"] == 3
+        assert cells[-1]["present"][name]["n_yes"] == 3
     journal = tmp_path / "nafp.jsonl"
     whole = journal.read_text()
     journal.write_text("".join(whole.splitlines(keepends=True)[:9]))  # one id and a part of another
@@ -67,7 +67,7 @@ def test_ids_are_counted_through_all_files(data: Path, tmp_path: Path, tiny_mode
     assert '"query_id": "0-0"' in text
     assert '"query_id": "1-4"' in text
     assert '"true_start_s": 2.0' in text
-    assert results["cells"][-1]["present"]["exact"]["n"] == 2
+    assert results["cells"][-1]["present"]["exact"]["n_yes"] == 2
 
 
 @pytest.mark.parametrize("ids", [[0.5], [-1], [2 * N_SEGMENTS], [[1]]])

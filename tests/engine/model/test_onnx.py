@@ -297,10 +297,9 @@ def test_graph_without_classes_has_no_logits(small: Path) -> None:
         graph(torch.zeros(1, 64, 32))
 
 
-@pytest.mark.parametrize("name", ["onnxruntime", "onnxscript"])
 def test_missing_library_says_how_to_install_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(AstoundError, match=rf"needs {name}: pip install 'astound\[onnx\]'"):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(AstoundError, match=r"needs onnxscript: pip install 'astound\[onnx\]'"):
         export_graph(network_of(ONE_PATCH), tmp_path / "one.onnx", {})

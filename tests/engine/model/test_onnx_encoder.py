@@ -19,10 +19,10 @@ from safetensors.numpy import save
 from engine.errors import ModelError
 from engine.model import features, onnx_encoder, spectrogram
 from engine.model.encoder import Encoder
+from engine.model.graph_writer import GraphWriter
 from engine.model.graphs import clip_graph, mel_graph, segment_graph
 from engine.model.network import new_models
 from engine.model.onnx_encoder import OnnxEncoder
-from engine.model.onnx_format import GraphWriter
 from engine.model.weights import Weights, from_bytes, to_bytes
 from engine.model.weights_file import SHIPPED_WEIGHTS, parse_weights, read_weights, tensor_shapes
 from engine.recipe import FINGERPRINT_AST, ASTConfig, ClipConfig, Recipe, SpectrogramConfig

@@ -246,6 +246,15 @@ def test_direction_of_a_reversed_track_is_negative(
     assert backwards.direction < -0.2
 
 
+@pytest.mark.parametrize("offset_s", [20.0, 20.125, 20.25, 20.375])
+def test_direction_of_a_long_query_does_not_depend_on_where_stored_segments_begin(
+    catalog: dict[int, Vectors], rng: np.random.Generator, offset_s: float
+) -> None:
+    best = candidates(excerpt(catalog[7], offset_s, 300, rng), catalog)[0]
+    assert best.track_id == 7
+    assert best.direction > 0.5
+
+
 def test_steady_sound_has_no_direction(
     catalog: dict[int, Vectors], rng: np.random.Generator
 ) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from engine.config import AlignConfig, SearchConfig
 from engine.records import Fingerprint, Vectors
 from engine.search.candidates import find_candidates
 from engine.search.context import SearchContext
@@ -75,6 +77,24 @@ def test_find_candidates_unknown_music_scores_low(index: Index, rng: np.random.G
     found = find_candidates(query, context(index))
     assert all(one.score < 0.4 for one in found)
     assert all(one.evidence < 1 for one in found)
+
+
+def test_track_with_all_neighbours_has_one_more_search_for_rivals(
+    index: Index, tracks: Tracks
+) -> None:
+    one_neighbour = SearchContext(
+        index=index,
+        reference_hop_s=0.5,
+        search=SearchConfig(k=1),
+        alignment=AlignConfig(max_candidates=1),
+    )
+    query = fingerprint(tracks[3][80:120], 0.125)
+    found = find_candidates(query, one_neighbour)
+    assert found[0].track_id == 3
+    assert len(found) == 2
+    assert found[0].others == found[1].evidence > 0
+    alone = replace(one_neighbour, index=index.among({3}))
+    assert [one.track_id for one in find_candidates(query, alone)] == [3]
 
 
 def test_find_candidates_in_an_empty_catalog_gives_nothing(

@@ -155,7 +155,7 @@ def test_slope_errors_are_those_of_repeated_fits() -> None:
         fitted, error = made.fit(line_through(0.0, 20.4), 0, 120)
         deviations.append((fitted.speed - 1) / error)
     assert np.mean(np.abs(deviations) < 3) >= 0.95
-    assert np.std(deviations) > 0.15
+    assert np.std(deviations) > 0.2
 
 
 @pytest.mark.parametrize("n_segments", [8, 12, 20, 40, 120])

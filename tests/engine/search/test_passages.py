@@ -101,7 +101,7 @@ def recording(
 def find(query: Fingerprint, context: SearchContext) -> list[Candidate]:
     """Accepted passages, by their start."""
     finder = PassageFinder(query, context, CURVE)
-    return sorted(finder.accepted(finder.find()), key=lambda one: one.query_start_s)
+    return sorted(CURVE.accepted(finder.find()), key=lambda one: one.query_start_s)
 
 
 def check(found: Sequence[Candidate], pieces: Sequence[Piece], border_s: float = BORDER_S) -> None:
@@ -296,9 +296,10 @@ def test_unexplained_is_what_no_accepted_passage_covers(
     pieces = [Piece(UNKNOWN, 9.0), Piece(3, 20.0), Piece(UNKNOWN, 7.0), Piece(1, 10.0)]
     finder = PassageFinder(recording(pieces, tracks, rng), context, CURVE)
     found = finder.find()
-    spans = [border_s for span in finder.unexplained_s(found) for border_s in span]
+    spans = [border_s for rest in finder.unexplained(found) for border_s in finder.span_s(rest)]
     assert spans == pytest.approx([0.0, 9.0, 29.0, 36.0], abs=1.2)
-    assert finder.unexplained_s([]) == [(0.0, finder.query.duration_s)]
+    (whole,) = finder.unexplained([])
+    assert finder.span_s(whole) == (0.0, finder.query.duration_s)
 
 
 def test_track_that_repeats_itself_has_one_passage_with_both_places(
