@@ -19,6 +19,7 @@ from engine.records import Fingerprint, Vectors
 PIECE_S = 60.0
 """Longest spectrogram computed at once, in seconds, however long a block is."""
 
+_MIN_HOP_DIFFERENCE_S = 1e-6
 CLIP_BATCH_SIZE = 256
 """Clips pooled at once, so that a day of audio needs no more memory than an hour."""
 
@@ -181,14 +182,7 @@ class Fingerprinter:
     def _embed_clips(self, embeddings: Vectors, segment_hop_s: float) -> Vectors:
         """Pool overlapping clips; the last one may be shorter than the others."""
         clip = self.recipe.clip
-        stride = round(clip.segment_hop_s / segment_hop_s)
-        if abs(stride * segment_hop_s - clip.segment_hop_s) > 1e-6:
-            raise ConfigError.invalid(
-                "segment_hop_s",
-                segment_hop_s,
-                f"must divide {clip.segment_hop_s} s, the hop of the clip head",
-            )
-        spaced = embeddings[::stride]
+        spaced = _spaced(embeddings, segment_hop_s, clip.segment_hop_s)
         starts = range(0, max(len(spaced) - clip.n_segments // 2, 1), clip.hop_segments)
         padded = np.zeros((len(starts), clip.n_segments, embeddings.shape[1]), np.float32)
         for row, start in zip(padded, starts, strict=True):
@@ -201,6 +195,19 @@ class Fingerprinter:
         pooled = [self.encoder.embed_clips(padded[one], absent[one]) for one in batches]
         # The cosine of a zero vector with anything is 0.
         return np.where(silent[:, None], np.float32(0), np.concatenate(pooled))
+
+
+def _spaced(embeddings: Vectors, hop_s: float, clip_hop_s: float) -> Vectors:
+    """Return the segments at the hop of the clip head, zeros where there is none."""
+    stride, spread = round(clip_hop_s / hop_s), round(hop_s / clip_hop_s)
+    if stride and abs(stride * hop_s - clip_hop_s) < _MIN_HOP_DIFFERENCE_S:
+        return embeddings[::stride]
+    if not spread or abs(spread * clip_hop_s - hop_s) > _MIN_HOP_DIFFERENCE_S:
+        reason = f"must divide {clip_hop_s} s, the hop of the clip head, or be a multiple of it"
+        raise ConfigError.invalid("segment_hop_s", hop_s, reason)
+    out = np.zeros(((len(embeddings) - 1) * spread + 1, embeddings.shape[1]), np.float32)
+    out[::spread] = embeddings
+    return out
 
 
 def _split(blocks: Iterable[Waveform], n_samples: int) -> Iterator[Waveform]:

@@ -15,6 +15,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,18 @@ _MIN_DISTANCE_S = 1.0
 _MIN_DISTANCE = 0.02
 # Pairs of segments that are compared at once, to bound memory.
 _MAX_PAIRS = 1_000_000
+# Evidence of a promising diagonal over that of one that is there by chance, and that of a tilted
+# line over another's. Tilting multiplies that of a chance one by so much at most;
+# docs/measurements.md#passages.
+_MIN_LEAD, _MIN_TILTED_LEAD, _MAX_CHANCE_LEAD = 1.2, 1.4, 3.0
+
+
+class _HasEvidence(Protocol):
+    @property
+    def evidence(self) -> float: ...
+
+
+_Evident = TypeVar("_Evident", bound=_HasEvidence)
 
 
 def remove_mean(query: Fingerprint) -> Vectors:
@@ -116,18 +129,47 @@ def rescore(
         One for each track, without their margins.
     """
     scorer = _LineScorer(query, centred, background(hits), tracks, config)
-    scored: dict[int, list[_ScoredLine]] = defaultdict(list)
-    for first in range(0, len(diagonals), scorer.batch_size):
-        for one in scorer.score_diagonals(diagonals[first : first + scorer.batch_size]):
-            scored[one.line.track_id].append(one)
-    best = [max(of_track, key=lambda one: one.evidence) for of_track in scored.values()]
-    ranked = sorted(best, key=lambda one: -one.evidence)[: config.max_tracks]
-    ranked[: config.n_tilted] = map(scorer.fit_slope, ranked[: config.n_tilted])
-    if ranked and config.n_tilted and scorer.is_unclear(max(ranked, key=lambda one: one.evidence)):
-        ranked[:_N_STEEP] = map(scorer.fit_steep_slope, ranked[:_N_STEEP])
-    return [
-        scorer.candidate(one, scorer.other_places(one, scored[one.line.track_id])) for one in ranked
-    ]
+    straight = scorer.rank(diagonals)
+    return [scorer.candidate(one) for one in scorer.tilt(straight)]
+
+
+def rescore_seeds(
+    diagonals: Sequence[Diagonal],
+    query: Fingerprint,
+    centred: Vectors,
+    hits: Hits,
+    tracks: TrackReader,
+    config: AlignConfig,
+) -> list[Candidate]:
+    """Score diagonals as :func:`rescore` does, and return the promising ones beside tilted lines.
+
+    Returns
+    -------
+    list of Candidate
+        Promising diagonals, one for each track, then promising lines of the best ones tilted.
+    """
+    scorer = _LineScorer(query, centred, background(hits), tracks, config)
+    straight = scorer.rank(diagonals)
+    n = config.max_tracks - 1
+    chance = straight[n].evidence if len(straight) > n else 0.0
+    tilted = [one for one in scorer.tilt(straight)[: config.n_tilted] if one.line.slope != 1.0]
+    by_chance = min(tilted, key=_evidence).evidence if len(tilted) == config.n_tilted else 0.0
+    least = min(_MIN_TILTED_LEAD * by_chance, _MAX_CHANCE_LEAD * chance)
+    chosen = promising(straight, n) + [one for one in tilted if one.evidence > least]
+    return [scorer.candidate(one) for one in chosen]
+
+
+def promising(ranked: Sequence[_Evident], n: int) -> list[_Evident]:
+    """Return the first one, and those of the first n that stand out from the next one.
+
+    Parameters
+    ----------
+    ranked : sequence of Candidate or the like
+        Most evidence first.
+    n : int
+    """
+    chance = _MIN_LEAD * ranked[n].evidence if len(ranked) > n else 0.0
+    return list(ranked[:1]) + [one for one in ranked[1:n] if one.evidence > chance]
 
 
 def positions_on_line(candidate: Candidate, query: Fingerprint, hop_s: float) -> Floats:
@@ -197,6 +239,10 @@ class _ScoredLine:
     subhop: float
 
 
+def _evidence(scored: _ScoredLine) -> float:
+    return scored.evidence
+
+
 class _LineScorer:
     """Scores lines for one query; all times inside are in hops of the catalog."""
 
@@ -220,6 +266,7 @@ class _LineScorer:
         self.coarse_step = -(-n_segments // _MAX_COARSE_SEGMENTS)
         # Mean weight of a segment over all positions between two stored ones.
         self.mean_weight = _weight(np.arange(0, 1, self.hop)).mean()
+        self.scored: dict[int, list[_ScoredLine]] = defaultdict(list)  # diagonals of each track
 
     @property
     def batch_size(self) -> int:
@@ -232,6 +279,22 @@ class _LineScorer:
         """Factor of the evidence of tilted lines; the longer the query, the nearer to 1."""
         discount = (1 - self.config.tilted_weight) * min(_SHORT_S / self.query.duration_s, 1.0)
         return 1 - discount
+
+    def rank(self, diagonals: Sequence[Diagonal]) -> list[_ScoredLine]:
+        """Score diagonals, and keep the best one of each of `max_tracks` tracks."""
+        for first in range(0, len(diagonals), self.batch_size):
+            for one in self.score_diagonals(diagonals[first : first + self.batch_size]):
+                self.scored[one.line.track_id].append(one)
+        best = [max(of_track, key=_evidence) for of_track in self.scored.values()]
+        return sorted(best, key=_evidence, reverse=True)[: self.config.max_tracks]
+
+    def tilt(self, ranked: Sequence[_ScoredLine]) -> list[_ScoredLine]:
+        """Turn the best diagonals to the lines with most evidence."""
+        n, lines = self.config.n_tilted, list(ranked)
+        lines[:n] = map(self.fit_slope, lines[:n])
+        if lines and n and self.is_unclear(max(lines, key=_evidence)):
+            lines[:_N_STEEP] = map(self.fit_steep_slope, lines[:_N_STEEP])
+        return lines
 
     def score_diagonals(self, diagonals: Sequence[Diagonal]) -> list[_ScoredLine]:
         """Score diagonals at their best shift; leave out those outside of their tracks."""
@@ -298,10 +361,9 @@ class _LineScorer:
         evidence = best.evidence * self.tilted_weight
         return replace(best, evidence=evidence) if evidence > scored.evidence else scored
 
-    def other_places(
-        self, best: _ScoredLine, diagonals: Iterable[_ScoredLine]
-    ) -> tuple[float, ...]:
+    def other_places(self, best: _ScoredLine) -> tuple[float, ...]:
         """Distances from a line to others of its track with nearly the same evidence, in hops."""
+        diagonals: Iterable[_ScoredLine] = self.scored[best.line.track_id]
         min_distance = _MIN_DISTANCE_S / self.tracks.hop_s
         min_evidence = _MIN_EVIDENCE_RATIO * best.evidence
         if best.line.slope != 1.0:  # score the other places along the same slope
@@ -313,14 +375,14 @@ class _LineScorer:
             )
             diagonals = filter(None, tilted)
         places: list[float] = []
-        for one in sorted(diagonals, key=lambda one: -one.evidence):
+        for one in sorted(diagonals, key=_evidence, reverse=True):
             distance = one.line.middle + one.subhop - best.line.middle - best.subhop
             is_apart = all(abs(distance - place) > min_distance for place in (0.0, *places))
             if one.evidence >= min_evidence and is_apart:
                 places.append(distance)
         return tuple(places)
 
-    def candidate(self, scored: _ScoredLine, other_places: Iterable[float]) -> Candidate:
+    def candidate(self, scored: _ScoredLine) -> Candidate:
         """Measure how well query and track agree along a line."""
         query, line = self.query, scored.line
         at: Floats = line.middle + line.slope * self.steps
@@ -335,6 +397,7 @@ class _LineScorer:
         start_s = (at[0] + scored.subhop) * self.tracks.hop_s
         offset_s = float(start_s - (line.slope - 1) * query.segment_s / 2)
         end_s = covered[-1] * query.segment_hop_s + query.segment_s
+        places = self.other_places(scored)
         return Candidate(
             track_id=line.track_id,
             offset_s=offset_s,
@@ -346,7 +409,7 @@ class _LineScorer:
             query_end_s=float(min(end_s, query.duration_s)),
             direction=self._direction(cosines, at, reach, first),
             speed=line.slope,
-            also=tuple(offset_s + distance * self.tracks.hop_s for distance in other_places),
+            also=tuple(offset_s + distance * self.tracks.hop_s for distance in places),
         )
 
     def _direction(self, cosines: Vectors, at: Floats, reach: float, first: int) -> float:

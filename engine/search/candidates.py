@@ -9,7 +9,7 @@ import numpy as np
 
 from engine.protocol import VectorIndex
 from engine.records import Candidate, Fingerprint, TrackReader
-from engine.search.alignment import remove_mean, rescore
+from engine.search.alignment import remove_mean, rescore, rescore_seeds
 from engine.search.context import SearchContext
 from engine.search.voting import vote
 
@@ -23,9 +23,7 @@ Clean excerpts agree with their tracks by 0.92 at least, other music of 5 s by 0
 _MAX_PAIRS = 10_000_000
 _N_OTHERS = 10
 # Diagonals that are rescored for seeds, and how many of the best ones are tilted.
-_SEED_DIAGONALS, _SEED_TILTED = 60, 3
-# Evidence of a seed over that of a candidate that is there by chance.
-_MIN_LEAD = 1.2
+_N_SEED_DIAGONALS, _N_TILTED_SEEDS = 60, 3
 
 
 def find_candidates(
@@ -104,7 +102,7 @@ def find_seeds(query: Fingerprint, context: SearchContext, n_seeds: int) -> list
         The diagonals with most evidence, then tilted lines.
     """
     search = context.search
-    alignment = replace(context.alignment, max_candidates=_SEED_DIAGONALS, max_tracks=n_seeds + 1)
+    alignment = replace(context.alignment, max_tracks=n_seeds + 1, n_tilted=_N_TILTED_SEEDS)
     centred = remove_mean(query)
     with context.stopwatch.step("search"):
         hits = context.index.search(
@@ -112,22 +110,8 @@ def find_seeds(query: Fingerprint, context: SearchContext, n_seeds: int) -> list
         )
     with context.stopwatch.step("align"):
         ticks_per_hop = round(context.reference_hop_s / query.segment_hop_s)
-        diagonals = vote(hits, ticks_per_hop, _SEED_DIAGONALS)
-        straight, tilted = (
-            rescore(diagonals, query, centred, hits, context.tracks, one)
-            for one in (
-                replace(alignment, n_tilted=0),
-                replace(alignment, n_tilted=_SEED_TILTED),
-            )
-        )
-    is_tilted = [one for one in tilted if one.speed != 1.0]
-    return promising(straight, n_seeds) + promising(is_tilted, n_seeds)
-
-
-def promising(candidates: Sequence[Candidate], n: int) -> list[Candidate]:
-    """Return the first candidate, and those of the first n that stand out from the next one."""
-    chance = _MIN_LEAD * candidates[n].evidence if len(candidates) > n else 0.0
-    return [*candidates[:1], *(one for one in candidates[1:n] if one.evidence > chance)]
+        diagonals = vote(hits, ticks_per_hop, _N_SEED_DIAGONALS)
+        return rescore_seeds(diagonals, query, centred, hits, context.tracks, alignment)
 
 
 def with_margins(

@@ -171,21 +171,21 @@ class LineTracer:
         cosines = self._beside(line, first, last, _SHIFTS)
         usable = np.all(cosines > -1, axis=1)  # False for NaN too
         n_blocks = max(round((last - first) * self.query.segment_hop_s / _BLOCK_S), 1)
-        found = []
-        for block in np.array_split(np.arange(last - first), n_blocks):
-            rows = block[np.asarray(usable)[block]]
-            if len(rows):
-                means = cosines[rows].mean(axis=0)
-                peak = int(means.argmax())
-                steps = peak + parabola_vertex(means, peak)
-                shift = float(np.interp(steps, np.arange(len(_SHIFTS)), _SHIFTS))
-                weight = (max(float(means[peak]) - CHANCE, 0.0) / (1 - CHANCE)) ** _WEIGHT_POWER
-                is_inner = 0 < peak < len(_SHIFTS) - 1
-                middle_s = float(self.middles_s[first + rows].mean())
-                weight *= 1.0 if is_inner else _EDGE_WEIGHT
-                found.append((middle_s, shift * self.tracks.hop_s, weight))
-        times_s, shifts_s, weights = np.array(found, dtype=float).reshape(-1, 3).T
-        return times_s, shifts_s, weights
+        block = np.linspace(0, n_blocks, last - first, endpoint=False).astype(np.int64)[usable]
+        n_usable = np.bincount(block, minlength=n_blocks)
+        filled = np.flatnonzero(n_usable)
+        starts = np.searchsorted(block, filled)
+        if not len(filled):
+            return np.zeros(0), np.zeros(0), np.zeros(0)
+        means = np.add.reduceat(cosines[usable], starts) / n_usable[filled, None]
+        times_s = np.add.reduceat(self.middles_s[first:last][usable], starts) / n_usable[filled]
+        peaks = means.argmax(axis=1)
+        steps = peaks + np.array([parabola_vertex(*one) for one in zip(means, peaks, strict=True)])
+        shifts = np.interp(steps, np.arange(len(_SHIFTS)), _SHIFTS)
+        excess = np.maximum(means.max(axis=1) - CHANCE, 0.0) / (1 - CHANCE)
+        is_inner = (peaks > 0) & (peaks < len(_SHIFTS) - 1)
+        weights = excess**_WEIGHT_POWER * np.where(is_inner, 1.0, _EDGE_WEIGHT)
+        return times_s, shifts * self.tracks.hop_s, weights
 
     def _beside(self, line: Line, first: int, last: int | None, shifts: Floats) -> Floats:
         """Cosines along a line and lines beside it, shape (n_segments, n_shifts)."""

@@ -15,8 +15,9 @@ from functools import cached_property
 import numpy as np
 
 from engine.records import Candidate, Fingerprint
+from engine.search.alignment import promising
 from engine.search.calibration import Calibration
-from engine.search.candidates import find_candidates, find_seeds, promising
+from engine.search.candidates import find_candidates, find_seeds
 from engine.search.context import SearchContext
 from engine.search.decoder import NO_LINE, stretches
 from engine.search.extension import Alignment, Extender, line_of
@@ -62,12 +63,10 @@ class PassageFinder:
             The most confident first. Times are those of the recording.
         """
         found = self._passages(self._windows(0, self.n_segments))
-        is_short = self.query.duration_s <= _SHORT_WINDOW_S
+        is_short = self.query.duration_s <= _SHORT_WINDOW_S / _MIN_SHARED
         rests = [] if is_short else self.unexplained(found)
         shorter = (self._cut_up(*rest, _SHORT_WINDOW_S) for rest in rests)
         found += self._passages([window for windows in shorter for window in windows])
-        if not self.calibration.accepted(found):
-            found += self._unplaced(found)
         return ranked(found)
 
     def span_s(self, window: tuple[int, int]) -> tuple[float, float]:

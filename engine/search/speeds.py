@@ -8,6 +8,7 @@ changed, query and track then agree along a tilted line (:mod:`engine.search.ali
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -31,8 +32,8 @@ TILTED_WEIGHT = 0.97
 # The speed is chosen by a few segments of the first seconds of a query, without any alignment,
 # which makes unknown music faster to reject; docs/measurements.md#search.
 _CHOOSING_S = 20.0
-_CHOOSING_HOP_S = 0.25
-_N_CHOOSING_SEGMENTS = 20
+_MIN_CHOOSING_HOP_S = 0.25
+_N_SCREENING_SEGMENTS, _N_SCREENED, _N_CHOOSING_SEGMENTS = 4, 4, 20
 # The pitch between the steps is interpolated from this many semitones to either side of the chosen
 # one, and is at most so many such steps away; docs/measurements.md#search.
 _PITCH_STEP, _MAX_PITCH_STEPS = 0.5, 1.5
@@ -158,18 +159,31 @@ class SpeedSearch:
         )
 
     def _best_speed(self, waveform: Waveform) -> float | None:
-        """Speed at which the nearest neighbours stand out most, None if all of it is silent."""
-        search = self.context.search
-        length_s = len(waveform) / self.fingerprinter.sample_rate
-        hop_s = self._hop_s(max(_CHOOSING_HOP_S, length_s / _N_CHOOSING_SEGMENTS))
+        """Speed at which the nearest neighbours stand out most, None if all of it is silent.
+
+        A few segments of each speed select those that are compared by more.
+        """
+        screened = self._leads(waveform, self.context.search.speeds, _N_SCREENING_SEGMENTS)
+        selected = sorted(screened, key=lambda speed: -screened[speed])[:_N_SCREENED]
+        leads = self._leads(waveform, selected, _N_CHOOSING_SEGMENTS)
+        return max(leads, key=lambda speed: leads[speed], default=None)
+
+    def _leads(
+        self, waveform: Waveform, speeds: Iterable[float], n_segments: int
+    ) -> dict[float, float]:
+        """Mean lead of the nearest neighbours at each speed that is not silent."""
+        search, reference_hop_s = self.context.search, self.context.reference_hop_s
+        hop_s = len(waveform) / self.fingerprinter.sample_rate / n_segments
+        n_reference_hops = int(hop_s / reference_hop_s)
+        hop_s = n_reference_hops * reference_hop_s or self._hop_s(max(hop_s, _MIN_CHOOSING_HOP_S))
         vectors = {}
         with self.context.stopwatch.step("encode"):
-            for speed in search.speeds:
+            for speed in speeds:
                 with suppress(SilentAudioError):
                     played = fingerprint_at_speed(self.fingerprinter, waveform, speed, hop_s)
                     vectors[speed] = remove_mean(played)[played.audible]
         if not vectors:
-            return None
+            return {}
         with self.context.stopwatch.step("search"):
             hits = self.context.index.search(
                 np.concatenate(list(vectors.values())),
@@ -179,8 +193,8 @@ class SpeedSearch:
             )
         leads = hits.cosines[:, 0] - background(hits)
         ends = np.cumsum([len(of_speed) for of_speed in vectors.values()])
-        means = [float(of_speed.mean()) for of_speed in np.split(leads, ends[:-1])]
-        return list(vectors)[int(np.argmax(means))]
+        means = (float(of_speed.mean()) for of_speed in np.split(leads, ends[:-1]))
+        return dict(zip(vectors, means, strict=True))
 
     def _candidates(
         self, waveform: Waveform, speed: float, context: SearchContext
@@ -229,7 +243,7 @@ class SpeedSearch:
         part = waveform[round(start_s * rate) : round((start_s + _PITCH_S) * rate)]
         offset_s = candidate.offset_s + candidate.speed * start_s
         with self.context.stopwatch.step("encode"):
-            hop_s = self._hop_s(_CHOOSING_HOP_S)
+            hop_s = self._hop_s(_MIN_CHOOSING_HOP_S)
             fingerprint = fingerprint_at_speed(self.fingerprinter, part, speed, hop_s)
         with self.context.stopwatch.step("align"):
             moved = replace(candidate, offset_s=offset_s, resampled=speed)

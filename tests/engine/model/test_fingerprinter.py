@@ -102,6 +102,19 @@ def test_fingerprint_coarse_hop_is_the_fine_one_thinned(
     assert worst_cosine(coarse.clip_embeddings, whole.clip_embeddings) > 0.9999
 
 
+@pytest.mark.parametrize("n_hops", [2, 3])
+def test_fingerprint_at_a_multiple_of_the_clip_hop_has_clips_with_gaps(
+    fingerprinter: Fingerprinter, whole: Fingerprint, n_hops: int
+) -> None:
+    coarse = fingerprinter.fingerprint([cached_tune(1, 10.0)], 0.5 * n_hops)
+    assert worst_cosine(coarse.embeddings, whole.embeddings[:: 4 * n_hops]) > 0.9999
+    # As a recording whose other segments are silent.
+    padded = whole.embeddings[::4].copy()
+    padded[np.arange(len(padded)) % n_hops != 0] = 0
+    expected = fingerprinter.encoder.embed_clips(padded[None], ~padded[None].any(axis=2))
+    assert worst_cosine(coarse.clip_embeddings[:1], expected) > 0.99
+
+
 @pytest.mark.parametrize(
     ("n_samples", "n_segments"),
     [(SEGMENT, 1), (SEGMENT + 1, 1), (SEGMENT + HOP - 1, 1), (SEGMENT + HOP, 2)],
@@ -166,7 +179,7 @@ def test_fingerprint_clip_of_a_track_equals_the_clip_alone(fingerprinter: Finger
     assert worst_cosine(inside[None], alone) > 0.9999
 
 
-@pytest.mark.parametrize("hop_s", [0.0, 0.13, 0.2, 0.75, 1.0])
+@pytest.mark.parametrize("hop_s", [0.0, 0.13, 0.2, 0.75, 1.25])
 def test_fingerprint_hop_that_does_not_fit_is_refused(
     fingerprinter: Fingerprinter, hop_s: float
 ) -> None:

@@ -147,16 +147,21 @@ def test_speed_is_chosen_by_what_follows_a_long_silence(speed_search: SpeedSearc
 def test_speed_is_chosen_by_the_first_seconds(
     speed_search: SpeedSearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lengths_s = []
+    lengths_s, hops_s = [], []
     fingerprint = speed_search.fingerprinter.fingerprint
 
     def recording_lengths(blocks: list[Waveform], hop_s: float) -> Fingerprint:
         lengths_s.append(sum(len(block) for block in blocks) / RATE)
+        hops_s.append(hop_s)
         return fingerprint(blocks, hop_s)
 
     waveform = np.tile(sped(1, 2 ** (1 / 12)), 6)[: 28 * RATE]
     monkeypatch.setattr(speed_search.fingerprinter, "fingerprint", recording_lengths)
     speed_search.extend([], waveform)
-    quick, whole = lengths_s[: len(SEARCH.speeds)], lengths_s[len(SEARCH.speeds)]
-    assert quick == pytest.approx([20 / speed for speed in SEARCH.speeds], abs=0.01)
-    assert any(whole == pytest.approx(28 / speed, abs=0.01) for speed in SEARCH.speeds)
+    n_speeds = len(SEARCH.speeds)
+    screened, chosen, whole = np.split(lengths_s[: n_speeds + 5], [n_speeds, n_speeds + 4])
+    assert screened == pytest.approx([20 / speed for speed in SEARCH.speeds], abs=0.01)
+    assert set(hops_s[:n_speeds]) == {5.0}
+    assert all(np.isclose(one, screened, atol=0.01).any() for one in chosen)
+    assert max(hops_s[n_speeds : n_speeds + 4]) <= 1.0
+    assert np.isclose(whole, [28 / speed for speed in SEARCH.speeds], atol=0.01).any()
