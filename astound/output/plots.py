@@ -124,7 +124,7 @@ def _draw_evidence(axes: Axes, passages: Sequence[ExaminedPassage]) -> None:
         "cosine along the line of each passage, shaded where it counts for the passage",
         fontsize="medium", loc="left",
     )  # fmt: skip
-    lowest = min((float(np.nanmin(one.trace.similarity, initial=0.0)) for one in passages))
+    lowest = min(float(np.nanmin(one.trace.similarity, initial=0.0)) for one in passages)
     axes.set_ylim(lowest - 0.05, _NUMBER_AT + 0.12)
     axes.set_yticks([0.0, 0.5, 1.0])
     axes.set_ylabel("cosine")
@@ -136,12 +136,12 @@ def _draw_plane(axes: Axes, plane: TrackPlane) -> QuadMesh:
     from matplotlib.patheffects import withStroke
 
     cosines, half_s = plane.cosines, plane.passages[0].trace.segment_s / 2
-    query_s, reference_s = _edges(cosines.query_s, half_s), _edges(cosines.reference_s)
+    columns_s, rows_s = _edges(cosines.query_s, half_s), _edges(cosines.reference_s)
     image = axes.pcolormesh(
-        query_s, reference_s, cosines.values.T, cmap="Greys", vmin=0.0, vmax=1.0, rasterized=True
+        columns_s, rows_s, cosines.values.T, cmap="Greys", vmin=0.0, vmax=1.0, rasterized=True
     )
-    axes.set_xlim(query_s[0], query_s[-1])
-    axes.set_ylim(reference_s[0], reference_s[-1])
+    axes.set_xlim(columns_s[0], columns_s[-1])
+    axes.set_ylim(rows_s[0], rows_s[-1])
     outline = [withStroke(linewidth=2.5, foreground="white")]
     for one in plane.passages:
         match, color = one.candidate.match, _color(one)
