@@ -77,6 +77,8 @@ def draw_explanation(explanation: Explanation, path: Path) -> None:
     _draw_evidence(axes[0], list(drawn.values()))
     for panel, plane in zip(axes[1:], planes, strict=True):
         image = _draw_plane(panel, plane)
+    start_s = planes[0].cosines.query_s[0] - planes[0].passages[0].trace.segment_s / 2
+    axes[-1].set_xlim(start_s, start_s + explanation.duration_s)
     axes[-1].set_xlabel("time in the clip")
     figure.colorbar(
         image, ax=axes[-1], label="cosine", location="bottom", shrink=0.4, aspect=40, pad=0.02
@@ -140,7 +142,6 @@ def _draw_plane(axes: Axes, plane: TrackPlane) -> QuadMesh:
     image = axes.pcolormesh(
         columns_s, rows_s, cosines.values.T, cmap="Greys", vmin=0.0, vmax=1.0, rasterized=True
     )
-    axes.set_xlim(columns_s[0], columns_s[-1])
     axes.set_ylim(rows_s[0], rows_s[-1])
     outline = [withStroke(linewidth=2.5, foreground="white")]
     for one in plane.passages:

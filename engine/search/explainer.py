@@ -12,7 +12,7 @@ from engine.search.alignment_detail import AlignmentDetail, alignment_detail
 from engine.search.candidates import find_candidates, with_margins
 from engine.search.clips import Clip
 from engine.search.explanation import Decision, decide
-from engine.search.passages import order, ranked
+from engine.search.passages import ranked
 from engine.search.plane import CosinePlane, PassageEnd, Trace, cosine_plane, passage_end, trace
 from engine.search.searcher import Searcher
 from engine.search.speeds import SpeedSearch, fingerprint_at_speed
@@ -105,23 +105,14 @@ class Explainer:
         return own if own.audible_s else self.searcher.judged(own, self.fingerprint.audible_s)
 
     def rank(self, candidate: Candidate) -> int:
-        """Rank of a candidate in the order of `candidates`, from 1 on."""
-        if candidate in self.candidates:
-            return 1 + self.candidates.index(candidate)
-        n_answered = len(self.answer)
-        rejected = self.candidates[n_answered:]
-        return 1 + n_answered + sum(order(one) < order(candidate) for one in rejected)
+        """Rank of a candidate among `candidates`, from 1 on; after all of them if it is another."""
+        listed = self.candidates
+        return 1 + (listed.index(candidate) if candidate in listed else len(listed))
 
     def ends(self, candidate: Candidate) -> tuple[PassageEnd, PassageEnd]:
         """Find out why a candidate begins and ends where it does, beside the answer."""
-        own, others = (
-            self.trace(candidate),
-            [
-                (rank, self.trace(one))
-                for rank, one in enumerate(self.answer, 1)
-                if one != candidate
-            ],
-        )
+        own = self.trace(candidate)
+        others = [(rank, self.trace(one)) for rank, one in enumerate(self.answer, 1)]
         return passage_end(own, "start", others), passage_end(own, "end", others)
 
     def trace(self, candidate: Candidate) -> Trace:

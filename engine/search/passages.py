@@ -241,20 +241,19 @@ def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
 
     Confidences are equal if they differ by less than a thousandth.
     """
-    return sorted(distinct(candidates), key=order)
+    return sorted(distinct(candidates), key=_rank)
 
 
 def distinct(candidates: Iterable[Candidate]) -> list[Candidate]:
     """Keep the best of the candidates of one track that share most of a stretch."""
     kept: list[Candidate] = []
-    for one in sorted(candidates, key=order):
+    for one in sorted(candidates, key=_rank):
         if not any(_covers(better, one) for better in kept):
             kept.append(one)
     return kept
 
 
-def order(candidate: Candidate) -> tuple[float, float]:
-    """Return the key by which :func:`ranked` sorts."""
+def _rank(candidate: Candidate) -> tuple[float, float]:
     return -round(candidate.confidence, 3), -candidate.evidence * candidate.audible_s
 
 

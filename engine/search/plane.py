@@ -113,7 +113,7 @@ class PassageEnd:
             return f"passage {self.rank} agrees better"
         if self.reason == "silence":
             return f"silence {beyond}"
-        return f"no agreement {beyond} ({self.similarity:.2f})"
+        return f"less agreement {beyond} ({self.similarity:.2f})"
 
 
 @dataclass(frozen=True, kw_only=True)

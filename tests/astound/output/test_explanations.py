@@ -93,6 +93,8 @@ def test_narrow_terminal_gets_all_passages_and_ends(
         [one.start.text, one.end.text] for one in explained_pieces.passages
     ]
     assert "neighbours" not in text
+    starts = [row[0] for row in rows_of(text, "agreeing")]
+    assert all(re.fullmatch(r"\d:\d\d\.\d\d", start) for start in starts)  # no row is wrapped
 
 
 def test_first_line_counts_the_other_passages(

@@ -127,6 +127,13 @@ def test_every_passage_is_drawn_twice_with_its_ends(
             assert [start, end] in drawn_lines
 
 
+def test_evidence_of_passages_without_a_plane_is_drawn(
+    explained_pieces: Explanation, drawn: Callable[[Explanation], Figure]
+) -> None:
+    figure = drawn(replace(explained_pieces, planes=explained_pieces.planes[:1]))
+    assert ranks_in(figure.axes[0]) == [1, 2, 3]
+
+
 def test_axes_are_those_of_the_whole_clip(
     explained_pieces: Explanation, drawn: Callable[[Explanation], Figure]
 ) -> None:

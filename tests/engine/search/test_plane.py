@@ -142,6 +142,17 @@ def test_better_of_two_passages_beyond_is_named(tracks: Tracks, rng: np.random.G
     assert (ends[0, "end"].reason, ends[0, "end"].rank) == ("passage", 2)
 
 
+def test_passage_that_agrees_less_beyond_is_not_named(
+    tracks: Tracks, rng: np.random.Generator
+) -> None:
+    """The first ends early; the other covers what follows by chance."""
+    early = passage_at(Piece(1, 5.0, 20.0), 0.0)
+    by_chance = passage_at(Piece(3, 6.0, 15.0), 4.0)
+    query = recording([Piece(1, 12.0, 20.0)], tracks, rng)
+    end = ends_of(query, [early, by_chance], tracks)[0, "end"]
+    assert (end.reason, end.rank) == ("disagreement", None)
+
+
 @pytest.mark.parametrize(
     ("end", "text"),
     [
@@ -150,7 +161,7 @@ def test_better_of_two_passages_beyond_is_named(tracks: Tracks, rng: np.random.G
         (PassageEnd(side="end", reason="passage", rank=3), "passage 3 agrees better"),
         (
             PassageEnd(side="start", reason="disagreement", similarity=0.1),
-            "no agreement before (0.10)",
+            "less agreement before (0.10)",
         ),
     ],
 )
@@ -191,6 +202,7 @@ def test_trace_of_another_speed_has_the_times_of_the_clip(
     assert made.similarity.min() > made.min_similarity
     ends = [passage_end(made, side, []).reason for side in ("start", "end")]
     assert ends == ["clip", "clip"]
+    assert plane_of(query, [candidate], tracks).query_s == pytest.approx(made.query_s)
 
 
 def test_later_moves_only_the_times_in_the_clip(tracks: Tracks, rng: np.random.Generator) -> None:
