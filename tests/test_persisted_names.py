@@ -160,7 +160,8 @@ JSON = {
                 segments(query_s reference_s similarity))
         nearest({MATCH} evidence others)
         subject({MATCH} evidence others verdict({VERDICT})
-                start({END}) end({END}) segments(query_s reference_s similarity agrees n_neighbours votes)
+                start({END}) end({END})
+                segments(query_s reference_s similarity agrees n_neighbours votes)
                 votes_near(bin_s offsets_s counts) votes_in_track(bin_s offsets_s counts))
         timings_ms(decode encode search align)
     """,

@@ -207,7 +207,7 @@ def _stretch_row(detail: AlignmentDetail, rows: slice, bar_width: int) -> dict[s
     return {
         "clip": clock(float(detail.query_s[rows][0])),
         "track": f"{detail.reference_s[rows][0]:.2f} s",
-        "similarity": "silent or outside" if mean is None else f"{mean:.3f}",
+        "similarity": "none" if mean is None else f"{mean:.3f}",
         "": "█" * round(max(mean or 0.0, 0.0) * bar_width),
         "agreeing": f"{detail.agrees[rows].sum()} of {len(similarity)}",
         "voting": f"{detail.votes[rows].sum()}",

@@ -21,6 +21,7 @@ from tests.audio_files import cached_tune
 pytest.importorskip("matplotlib")
 
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -137,8 +138,13 @@ def test_evidence_of_passages_without_a_plane_is_drawn(
 def test_axes_are_those_of_the_whole_clip(
     explained_pieces: Explanation, drawn: Callable[[Explanation], Figure]
 ) -> None:
-    for axes in drawn(explained_pieces).axes[:3]:
-        assert axes.get_xlim() == pytest.approx((0.0, explained_pieces.duration_s), abs=0.1)
+    evidence, *planes = drawn(explained_pieces).axes[:3]
+    for axes in (evidence, *planes):
+        assert axes.get_xlim() == pytest.approx((0.0, explained_pieces.duration_s))
+    for axes in planes:
+        (image,) = (one for one in axes.collections if isinstance(one, QuadMesh))
+        edges_s = np.asarray(image.get_coordinates())[0, [0, -1], 0]
+        assert edges_s == pytest.approx(axes.get_xlim(), abs=0.2)
 
 
 def test_texts_of_a_picture_do_not_overlap(
