@@ -39,6 +39,7 @@ from engine.errors import (
     printable,
 )
 from engine.records import (
+    Candidate,
     Cluster,
     Duplicate,
     Entry,
@@ -58,7 +59,9 @@ if TYPE_CHECKING:
     from engine.audio.source import AudioSource
     from engine.protocol import AudioFingerprinter
     from engine.search.calibration import Calibration
+    from engine.search.clips import Clip
     from engine.search.context import SearchContext, Stopwatch
+    from engine.search.explainer import Explainer
     from engine.search.explanation import Explanation
     from engine.search.searcher import Searcher
     from engine.vectors.gpu import Gpu
@@ -398,7 +401,6 @@ class Catalog:
         TrackNotFoundError
             No track has this id or path.
         """
-        from engine.search.explainer import Explainer
         from engine.search.explanation import unsearchable
 
         recording = self._open(source, sample_rate, start_s=start_s, end_s=end_s, stream=stream)
@@ -410,8 +412,23 @@ class Catalog:
                 clip = searcher.clip(recording, name)
         except (AudioTooShortError, SilentAudioError) as error:
             return unsearchable(name, round(recording.duration_s, 3), error, self.min_confidence)
-        explainer = Explainer(searcher, clip)
+        explainer = self._explainer(searcher, clip, name)
         return to_explanation(explainer, self._store, track_id, name, start_s)
+
+    def _explainer(self, searcher: Searcher, clip: Clip, name: str) -> Explainer:
+        """Answer a query as :meth:`query` does, and keep its other candidates."""
+        from engine.scan.scanner import Scanner
+        from engine.search.clips import CLIP_S
+        from engine.search.explainer import Explainer
+        from engine.search.passages import ranked
+
+        found: list[Candidate] = []
+        is_short = clip.fingerprint.duration_s <= CLIP_S
+        clips = [clip] if is_short else searcher.clips([clip.waveform], name)
+        scanner = Scanner(
+            searcher, QUERY_GAP_S, self.min_confidence, best_only=False, on_found=found.extend
+        )
+        return Explainer(searcher, clip, ranked(scanner.scan(clips)), found)
 
     def searcher(
         self,

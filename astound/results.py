@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import printable
@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
     from engine.search.alignment_detail import VoteHistogram
     from engine.search.explainer import Explainer
-    from engine.search.explanation import Decision, ExaminedTrack, Explanation, RankedCandidate
+    from engine.search.explanation import (
+        Decision,
+        ExaminedPassage,
+        ExaminedTrack,
+        Explanation,
+        RankedCandidate,
+    )
+    from engine.search.plane import PassageEnd
     from engine.store.store import Store
 
 JsonObject = dict[str, Any]
@@ -25,7 +32,9 @@ JsonObject = dict[str, Any]
 MAX_SIMILAR_TRACKS = 10
 """Similar tracks of a recording, at most, by default."""
 
-_N_NEAREST = 10  # candidates that an explanation lists
+# Candidates that an explanation lists, and tracks of which it has a plane; more if there are more
+# matches.
+_N_NEAREST, _N_PLANES, _MAX_PLANES = 10, 2, 12
 
 
 # -- candidates joined with their tracks -----------------------------------------------------
@@ -110,39 +119,83 @@ def to_explanation(
     start_s : float
         Where in the clip the query began, in seconds.
     """
-    from engine.search.explanation import ExaminedTrack, Explanation
+    from engine.search.explanation import ExaminedTrack, Explanation, TrackPlane
+
+    @cache
+    def examine(candidate: Candidate) -> ExaminedPassage | None:
+        return _examined(candidate, explainer, store, start_s)
+
+    def passages(candidates: Sequence[Candidate]) -> tuple[ExaminedPassage, ...]:
+        return tuple(filter(None, map(examine, candidates)))
 
     best, fingerprint = explainer.best, explainer.fingerprint
-    decision = explainer.decision(best)
-    rank = partial(_ranked, explainer=explainer, store=store, start_s=start_s)
     candidate = best if track_id is None else explainer.in_track(track_id)
-    ranked, ranked_best, examined = rank(candidate), rank(best), None
-    if candidate and ranked:
-        examined = ExaminedTrack(
-            candidate=ranked,
-            decision=explainer.decision(candidate),
-            detail=explainer.alignment_detail(candidate, start_s),
-        )
+    tracks = _tracks_to_examine(explainer, candidate)
+    examined, own = None, [] if candidate is None else tracks[candidate.track_id]
+    if passages(own):
+        details = [explainer.alignment_detail(one, start_s) for one in own if examine(one)]
+        examined = ExaminedTrack(passages=passages(own), details=tuple(details))
+    n_nearest = max(_N_NEAREST, len(explainer.answer))
+    nearest = (_ranked(one, explainer, store, start_s) for one in explainer.candidates[:n_nearest])
     return Explanation(
         query=name,
         duration_s=round(fingerprint.duration_s, 3),
         audible_s=round(fingerprint.audible_s, 3),
-        decision=decision,
-        match=ranked_best.match if ranked_best and decision.accepted else None,
-        nearest=tuple(filter(None, map(rank, explainer.candidates[:_N_NEAREST]))),
+        decision=explainer.decision(best),
+        passages=passages(explainer.answer),
+        nearest=tuple(filter(None, nearest)),
         examined=examined,
+        planes=tuple(
+            TrackPlane(passages=passages(some), cosines=explainer.plane(some).later(start_s))
+            for some in tracks.values()
+            if passages(some)
+        ),
         timings_ms=explainer.searcher.context.stopwatch.timings_ms,
     )
 
 
+def _tracks_to_examine(
+    explainer: Explainer, candidate: Candidate | None
+) -> dict[int, list[Candidate]]:
+    """Choose the tracks to show, by their ids, with the passages of each or its best candidate."""
+    tracks: dict[int, list[Candidate]] = {}
+    for one in explainer.answer:
+        if one.track_id in tracks or len(tracks) < _MAX_PLANES:
+            tracks.setdefault(one.track_id, []).append(one)
+    if candidate is not None:
+        tracks.setdefault(candidate.track_id, [candidate])
+    for one in explainer.candidates:
+        if len(tracks) < _N_PLANES:
+            tracks.setdefault(one.track_id, [one])
+    return tracks
+
+
+def _examined(
+    candidate: Candidate, explainer: Explainer, store: Store, start_s: float
+) -> ExaminedPassage | None:
+    from engine.search.explanation import ExaminedPassage
+
+    ranked = _ranked(candidate, explainer, store, start_s)
+    if ranked is None:
+        return None
+    start, end = explainer.ends(candidate)
+    return ExaminedPassage(
+        candidate=ranked,
+        decision=explainer.decision(candidate),
+        start=start,
+        end=end,
+        trace=explainer.trace(candidate).later(start_s),
+    )
+
+
 def _ranked(
-    candidate: Candidate | None, explainer: Explainer, store: Store, start_s: float
+    candidate: Candidate, explainer: Explainer, store: Store, start_s: float
 ) -> RankedCandidate | None:
     """Join a candidate with its track; None if the track has just been deleted."""
     from engine.search.explanation import RankedCandidate
 
-    tracks = [] if candidate is None else store.tracks([candidate.track_id])
-    if candidate is None or not tracks:
+    tracks = store.tracks([candidate.track_id])
+    if not tracks:
         return None
     return RankedCandidate(
         match=to_match(explainer.rank(candidate), candidate, tracks[0], start_s),
@@ -242,6 +295,7 @@ def explanation_object(explanation: Explanation) -> JsonObject:
         "duration_s": explanation.duration_s,
         "heard_s": explanation.audible_s,
         "verdict": _decision_object(explanation.decision),
+        "passages": [_passage_object(passage) for passage in explanation.passages],
         "nearest": [_ranked_object(ranked) for ranked in explanation.nearest],
         "subject": None if examined is None else _examined_object(examined),
         "timings_ms": dict(explanation.timings_ms),
@@ -267,6 +321,36 @@ def _ranked_object(ranked: RankedCandidate) -> JsonObject:
     return record_object(ranked.match) | {"evidence": ranked.evidence, "others": ranked.others}
 
 
+def _passage_object(passage: ExaminedPassage) -> JsonObject:
+    trace = passage.trace
+    columns = {
+        "query_s": _numbers(trace.query_s),
+        "reference_s": _numbers(trace.reference_s),
+        "similarity": _numbers(trace.similarity),
+    }
+    return _judged_object(passage) | {
+        "min_similarity": round(trace.min_similarity, 4),
+        "segments": _rows(columns),
+    }
+
+
+def _judged_object(passage: ExaminedPassage) -> JsonObject:
+    return _ranked_object(passage.candidate) | {
+        "verdict": _decision_object(passage.decision),
+        "start": _end_object(passage.start),
+        "end": _end_object(passage.end),
+    }
+
+
+def _end_object(end: PassageEnd) -> JsonObject:
+    similarity = None if end.similarity is None else round(end.similarity, 4)
+    return {"reason": end.reason, "similarity": similarity, "rank": end.rank}
+
+
+def _rows(columns: JsonObject) -> list[JsonObject]:
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
 def _examined_object(examined: ExaminedTrack) -> JsonObject:
     detail = examined.detail
     columns = {
@@ -277,10 +361,8 @@ def _examined_object(examined: ExaminedTrack) -> JsonObject:
         "n_neighbours": detail.n_neighbours.tolist(),
         "votes": detail.votes.tolist(),
     }
-    rows = zip(*columns.values(), strict=True)
-    return _ranked_object(examined.candidate) | {
-        "verdict": _decision_object(examined.decision),
-        "segments": [dict(zip(columns, row, strict=True)) for row in rows],
+    return _judged_object(examined.passages[0]) | {
+        "segments": _rows(columns),
         "votes_near": _votes_object(detail.votes_near),
         "votes_in_track": _votes_object(detail.votes_in_track),
     }

@@ -125,7 +125,8 @@ ENTRY = """
 TRACK = """
     id path title artist album isrc duration_s content_hash n_segments added_at metadata(genre)
 """
-VERDICT = "accepted rule reason confidence min_confidence costs"
+END = "reason similarity rank"
+VERDICT = "accepted rule reason confidence min_confidence costs(rule found plain logit)"
 JSON = {
     "query clip.wav broken.wav --format jsonl": f"""
         query status duration_s matches({MATCH}) warnings timings_ms(decode encode search align)
@@ -154,9 +155,12 @@ JSON = {
     """,
     "repeats hour.wav --format json": "score occurrences(path start_s end_s)",
     "explain clip.wav --track 2 --format json": f"""
-        query status duration_s heard_s verdict({VERDICT})
+        query status duration_s heard_s verdict({VERDICT}) passages({MATCH} evidence others
+                verdict({VERDICT}) start({END}) end({END}) min_similarity
+                segments(query_s reference_s similarity))
         nearest({MATCH} evidence others)
-        subject({MATCH} evidence others verdict({VERDICT}(rule found plain logit))
+        subject({MATCH} evidence others verdict({VERDICT})
+                start({END}) end({END})
                 segments(query_s reference_s similarity agrees n_neighbours votes)
                 votes_near(bin_s offsets_s counts) votes_in_track(bin_s offsets_s counts))
         timings_ms(decode encode search align)

@@ -13,6 +13,7 @@ from astound.output.terminal import (
     clock,
     hints,
     label,
+    span,
     to_json,
     write_csv,
     write_json,
@@ -26,6 +27,7 @@ from engine.records import Entry, Match, QueryResult
 _COLUMNS = ["query", "status", "duration_s", *(field.name for field in fields(Match)), "error"]
 _PEXAFB_COLUMNS = ["reference_id", "query_id", "reference_begin", "reference_end"]
 _PEXAFB_COLUMNS += ["query_begin", "query_end"]
+_MIN_UNCOVERED_S = 1.0
 
 
 def write_results(results: Iterable[QueryResult], form: str, out: IO[str]) -> None:
@@ -83,21 +85,36 @@ def write_pexafb(matches: Iterable[tuple[str, Match | Entry]], out: IO[str]) -> 
 
 
 def _write_table(results: Iterable[QueryResult], out: IO[str]) -> None:
-    headers = ("query", "answer", "at", "confidence")
-    rows = (row for result in results for row in _table_rows(result))
-    write_table(headers, rows, out, right=("at", "confidence"))
+    """Write a table; where matches lie in the clips has a column unless all cover their clips."""
+    answers = list(results)
+    headers = ["query", "answer", "at", "in the clip", "confidence"]
+    if all(_covers_clip(match, one) for one in answers for match in one.matches):
+        headers.remove("in the clip")
+    rows = [row for result in answers for row in _table_rows(result)]
+    cells = [[row.get(header, "") for header in headers] for row in rows]
+    write_table(headers, cells, out, right=headers[2:])
 
 
-def _table_rows(result: QueryResult) -> Iterator[tuple[str, ...]]:
+def _covers_clip(match: Match, result: QueryResult) -> bool:
+    """Whether a match covers its clip, as far as its borders are certain."""
+    uncovered_s = (result.duration_s or 0.0) - (match.query_end_s - match.query_start_s)
+    return uncovered_s <= max(match.start_error_s + match.end_error_s, _MIN_UNCOVERED_S)
+
+
+def _table_rows(result: QueryResult) -> Iterator[dict[str, str]]:
     if result.status == "no_match":
-        yield result.query, "not in the catalog", "", ""
+        yield {"query": result.query, "answer": "not in the catalog"}
     elif result.error:
         reason = str(result.error["message"]).removeprefix(f"{printable(result.query)}: ")
-        yield result.query, f"error: {reason}", "", ""
+        yield {"query": result.query, "answer": f"error: {reason}"}
     for match in result.matches:
-        query = result.query if match.rank == 1 else ""
-        answer = label(match) + hints(match)
-        yield query, answer, clock(match.reference_start_s), f"{match.confidence:.3f}"
+        yield {
+            "query": result.query if match.rank == 1 else "",
+            "answer": label(match) + hints(match),
+            "at": clock(match.reference_start_s),
+            "in the clip": span(match.query_start_s, match.query_end_s),
+            "confidence": f"{match.confidence:.3f}",
+        }
 
 
 QUERY_FORMATS: dict[str, Callable[[Iterable[QueryResult], IO[str]], None]] = {

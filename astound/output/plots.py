@@ -2,30 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from astound.evaluation.statistics import Reliability
-from astound.output.terminal import label
+from astound.output.terminal import label, span
 from engine.errors import ConfigError, printable
 from engine.figure import new_figure, save_figure
-from engine.search.alignment_detail import AlignmentDetail, VoteHistogram
-from engine.search.explanation import ExaminedTrack, Explanation
+from engine.search.explanation import ExaminedPassage, Explanation, TrackPlane
+from engine.search.line import Floats
+from engine.search.plane import EndReason
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.collections import QuadMesh
+    from matplotlib.lines import Line2D
 
-_LINE = "tab:red"
 _MAX_NAME_LENGTH = 48
+# Captions of a plane's passages.
+_MAX_CAPTIONS = 6
+# Heights in inches.
+_EVIDENCE_IN, _PLANE_IN, _CAPTION_IN, _MARGIN_IN = 1.6, 2.4, 0.17, 1.7
+_NUMBER_AT = 1.12  # cosine
+_COLORS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink",
+    "tab:olive", "tab:cyan",
+)  # fmt: skip
+_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
+_MARKS: Mapping[EndReason, tuple[str, str]] = {
+    "clip": ("s", "an end of the clip"),
+    "track": ("D", "an end of the track"),
+    "passage": ("o", "a passage that agrees better"),
+    "silence": ("P", "silence"),
+    "disagreement": ("X", "the end of agreement"),
+}
 
 
 # -- explanations ----------------------------------------------------------------------------
 
 
 def draw_explanation(explanation: Explanation, path: Path) -> None:
-    """Draw votes by offset, similarity over the clip, and cosines around the line.
+    """Draw the evidence of all passages over the clip, and the plane of clip and track.
+
+    Each track has a plane: the cosines of all pairs of segments, and the lines of its passages with
+    marks that show why they end.
 
     Parameters
     ----------
@@ -36,29 +59,46 @@ def draw_explanation(explanation: Explanation, path: Path) -> None:
     Raises
     ------
     ConfigError
-        The suffix is unknown, or the explanation examines no track.
+        The suffix is unknown, or no track resembles the clip.
     AstoundError
         matplotlib is not installed, or the picture cannot be written.
     """
-    figure = new_figure(path)
-    if explanation.examined is None:
+    planes = explanation.planes
+    heights = [_EVIDENCE_IN, *(_PLANE_IN + _CAPTION_IN * _n_lines(one) for one in planes)]
+    figure = new_figure(path, height=sum(heights) + _MARGIN_IN)
+    if not planes:
         raise ConfigError("path", "nothing to draw: no track resembles the clip")
-    figure.suptitle(_title(explanation, explanation.examined), parse_math=False, fontsize="medium")
-    panels = figure.subplot_mosaic([["near", "whole"], ["similarity"] * 2, ["cosines"] * 2],
-        height_ratios=[2, 2, 3],
+    figure.suptitle(_title(explanation), parse_math=False, fontsize="medium")
+    axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    drawn = {
+        one.candidate.match.rank: one
+        for one in (*explanation.passages, *(one for plane in planes for one in plane.passages))
+    }
+    _draw_evidence(axes[0], list(drawn.values()))
+    for panel, plane in zip(axes[1:], planes, strict=True):
+        image = _draw_plane(panel, plane)
+    start_s = planes[0].cosines.query_s[0] - planes[0].passages[0].trace.segment_s / 2
+    axes[-1].set_xlim(start_s, start_s + explanation.duration_s)
+    axes[-1].set_xlabel("time in the clip")
+    figure.colorbar(
+        image, ax=axes[-1], label="cosine", location="bottom", shrink=0.4, aspect=40, pad=0.02
+    )
+    figure.legend(handles=list(_marks(drawn.values())), loc="outside lower center", ncols=5,
+        frameon=False, fontsize="small", title="a passage ends at", title_fontsize="small",
     )  # fmt: skip
-    detail, offset_s = explanation.examined.detail, explanation.examined.candidate.match.offset_s
-    _draw_votes(panels["near"], detail.votes_near, offset_s, "around the line")
-    _draw_votes(panels["whole"], detail.votes_in_track, offset_s, "over the whole track")
-    panels["near"].set_ylabel("segments voting")
-    _draw_similarity(panels["similarity"], detail)
-    _draw_cosines(panels["cosines"], detail)
     save_figure(figure, path)
 
 
-def _title(explanation: Explanation, examined: ExaminedTrack) -> str:
-    clip, track = _shorten(explanation.query), _shorten(label(examined.candidate.match))
-    return f"{clip}  in  {track}\n{examined.decision.reason}"
+def _title(explanation: Explanation) -> str:
+    n_passages = len(explanation.passages)
+    n_tracks = len({one.candidate.match.track_id for one in explanation.passages})
+    found = f"{_count(n_passages, 'passage')} of {_count(n_tracks, 'track')}"
+    answer = found if n_passages else "not in the catalog"
+    return f"{_shorten(explanation.query)}: {answer}\n{explanation.decision.reason}"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def _shorten(name: str) -> str:
@@ -70,55 +110,123 @@ def _shorten(name: str) -> str:
     return f"{name[: half - 1]}…{name[-half:]}"
 
 
-def _draw_votes(axes: Axes, votes: VoteHistogram, offset_s: float, where: str) -> None:
-    axes.bar(votes.offsets_s, votes.counts, width=votes.bin_s, color="tab:blue")
-    axes.axvline(offset_s, color=_LINE, linewidth=0.8, linestyle="--")
-    axes.set_title(f"votes {where} (bars of {votes.bin_s:g} s)", fontsize="medium")
-    axes.set_xlabel("offset in the track (s)")
-    axes.locator_params(axis="y", integer=True)
-    axes.margins(x=0)
-
-
-def _draw_similarity(axes: Axes, detail: AlignmentDetail) -> None:
-    axes.plot(detail.query_s, detail.similarity, color="tab:gray", linewidth=0.8)
-    for segments, color, name in (
-        (detail.agrees, "tab:green", "agrees"),
-        (~detail.agrees, "tab:orange", "does not"),
-    ):
-        axes.plot(
-            detail.query_s[segments],
-            detail.similarity[segments],
-            ".",
-            color=color,
-            label=name,
-        )
-    at_votes = np.full(int(detail.votes.sum()), -0.05)
-    axes.plot(detail.query_s[detail.votes], at_votes, "|", color="tab:blue", label="votes")
-    axes.set_title("similarity of each segment along the line", fontsize="medium", loc="left")
-    axes.set_xlabel("time in the clip (s)")
-    axes.set_ylabel("cosine")
-    axes.set_ylim(min(-0.15, float(np.nanmin(detail.similarity, initial=0.0)) - 0.05), 1.05)
-    beside_title = (1.0, 0.97)
-    axes.legend(
-        loc="lower right", bbox_to_anchor=beside_title, ncols=3, frameon=False, fontsize="small"
-    )
-
-
-def _draw_cosines(axes: Axes, detail: AlignmentDetail) -> None:
-    cosines = detail.cosines
-    image = axes.pcolormesh(
-        cosines.reference_s, cosines.query_s, cosines.values,
-        shading="nearest", cmap="magma", vmin=0.0, vmax=1.0, rasterized=True,
+def _draw_evidence(axes: Axes, passages: Sequence[ExaminedPassage]) -> None:
+    """Draw the cosines along each line, shaded where they count for the passage."""
+    for one in passages:
+        trace, color = one.trace, _color(one)
+        query_s, similarity = trace.query_s, trace.similarity
+        within = np.where(trace.inside, similarity, np.nan)
+        axes.plot(query_s, similarity, color=color, linewidth=0.6, linestyle=":")
+        axes.plot(query_s, within, color=color, linewidth=1.2)
+        axes.fill_between(query_s, trace.min_similarity, within,
+            where=within >= trace.min_similarity, color=color, alpha=0.2, linewidth=0,
+        )  # fmt: skip
+        _draw_number(axes, one, (trace.start_s + trace.end_s) / 2, _NUMBER_AT)
+    axes.set_title(
+        "cosine along the line of each passage, shaded where it counts for the passage",
+        fontsize="medium", loc="left",
     )  # fmt: skip
-    axes.figure.colorbar(image, ax=axes, label="cosine")
-    inside = (detail.reference_s >= cosines.reference_s[0]) & (
-        detail.reference_s <= cosines.reference_s[-1]
+    lowest = min(float(np.nanmin(one.trace.similarity, initial=0.0)) for one in passages)
+    axes.set_ylim(lowest - 0.05, _NUMBER_AT + 0.12)
+    axes.set_yticks([0.0, 0.5, 1.0])
+    axes.set_ylabel("cosine")
+    axes.tick_params(labelbottom=True)
+
+
+def _draw_plane(axes: Axes, plane: TrackPlane) -> QuadMesh:
+    """Draw the cosines of a clip and a track, and the passages on them."""
+    from matplotlib.patheffects import withStroke
+
+    cosines, half_s = plane.cosines, plane.passages[0].trace.segment_s / 2
+    columns_s, rows_s = _edges(cosines.query_s, half_s), _edges(cosines.reference_s)
+    image = axes.pcolormesh(
+        columns_s, rows_s, cosines.values.T, cmap="Greys", vmin=0.0, vmax=1.0, rasterized=True
     )
-    line_s = detail.reference_s[inside], detail.query_s[inside]
-    axes.plot(*line_s, color="tab:cyan", linewidth=1.0, linestyle=(0, (6, 6)))
-    axes.set_title("cosines of all pairs around the line (dashed)", fontsize="medium")
-    axes.set_xlabel("time in the track (s)")
-    axes.set_ylabel("time in the clip (s)")
+    axes.set_ylim(rows_s[0], rows_s[-1])
+    outline = [withStroke(linewidth=2.5, foreground="white")]
+    for one in plane.passages:
+        match, color = one.candidate.match, _color(one)
+        query_s = match.query_start_s, match.query_end_s
+        reference_s = match.reference_start_s, match.reference_end_s
+        style = "-" if one.decision.accepted else (0, (4, 3))
+        axes.plot(
+            query_s, reference_s, color=color, linewidth=1.5, linestyle=style, path_effects=outline
+        )
+        for end, *at_s in zip((one.start, one.end), query_s, reference_s, strict=True):
+            axes.plot(*at_s, _MARKS[end.reason][0], color=color, markersize=6,
+                markeredgecolor="white", markeredgewidth=0.7, clip_on=False, zorder=4,
+            )  # fmt: skip
+        _draw_number(axes, one, sum(query_s) / 2, sum(reference_s) / 2)
+    axes.set_title(_caption(plane), fontsize="x-small", loc="left", parse_math=False)
+    axes.set_ylabel("time in the track")
+    _label_times(axes.yaxis, cosines.reference_s, n_most=6)
+    _label_times(axes.xaxis, cosines.query_s, n_most=12)
+    axes.tick_params(labelbottom=True)
+    return image
+
+
+def _draw_number(axes: Axes, passage: ExaminedPassage, x: float, y: float) -> None:
+    """Write the rank of a passage in a disc."""
+    color, is_match = _color(passage), passage.decision.accepted
+    axes.annotate(
+        f"{passage.candidate.match.rank}", (x, y), ha="center", va="center", fontsize="small",
+        color="white" if is_match else color, zorder=5, annotation_clip=True,
+        bbox={"boxstyle": "circle,pad=0.2", "facecolor": color if is_match else "white",
+              "edgecolor": color if not is_match else "white"},
+    )  # fmt: skip
+
+
+def _caption(plane: TrackPlane) -> str:
+    """Name the track, and say of some passages where they lie and why they end."""
+    lines = [_shorten(label(plane.passages[0].candidate.match))]
+    for one in plane.passages[:_MAX_CAPTIONS]:
+        match = one.candidate.match
+        in_clip = span(match.query_start_s, match.query_end_s)
+        in_track = span(match.reference_start_s, match.reference_end_s)
+        verdict = "" if one.decision.accepted else ", no match"
+        lines.append(
+            f"{match.rank}:  {in_clip}, in the track {in_track};  "
+            f"begins: {one.start.text};  ends: {one.end.text};  "
+            f"confidence {match.confidence:.3f}{verdict}"
+        )
+    n_more = len(plane.passages) - _MAX_CAPTIONS
+    return "\n".join([*lines, *([f"and {_count(n_more, 'more passage')}"] if n_more > 0 else [])])
+
+
+def _n_lines(plane: TrackPlane) -> int:
+    return _caption(plane).count("\n") + 1
+
+
+def _color(passage: ExaminedPassage) -> str:
+    return _COLORS[(passage.candidate.match.rank - 1) % len(_COLORS)]
+
+
+def _marks(passages: Iterable[ExaminedPassage]) -> Iterator[Line2D]:
+    """Explain the marks that occur."""
+    from matplotlib.lines import Line2D
+
+    reasons = {end.reason for one in passages for end in (one.start, one.end)}
+    for reason, (mark, text) in _MARKS.items():
+        if reason in reasons:
+            yield Line2D([], [], marker=mark, color="tab:gray", linestyle="", label=text)
+
+
+def _edges(middles: Floats, outer: float | None = None) -> Floats:
+    """Return the edges of cells with some middles; the outer ones are half a cell away."""
+    between = (middles[1:] + middles[:-1]) / 2
+    if outer is None:
+        outer = float(between[0] - middles[0]) if len(between) else 0.5
+    return np.concatenate([[middles[0] - outer], between, [middles[-1] + outer]])
+
+
+def _label_times(axis: Axis, times_s: Floats, n_most: int) -> None:
+    """Label an axis with times as m:ss."""
+    from matplotlib.ticker import FuncFormatter, MultipleLocator
+
+    length_s = float(times_s[-1] - times_s[0])
+    step_s = next((one for one in _STEPS_S if length_s / one <= n_most), _STEPS_S[-1])
+    axis.set_major_locator(MultipleLocator(step_s))
+    axis.set_major_formatter(FuncFormatter(lambda s, _: f"{s // 60:.0f}:{s % 60:02.0f}"))
 
 
 # -- reliability diagrams --------------------------------------------------------------------

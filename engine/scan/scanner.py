@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from engine.records import Candidate
 from engine.scan.timeline import TimelineBuilder
@@ -22,12 +22,21 @@ class Scanner:
         Least confidence of a passage.
     best_only : bool
         Whether to leave out passages whose music another track explains better.
+    on_found : callable, optional
+        Called with all candidates of each clip, accepted or not; their times are those of the
+        recording.
     """
 
     def __init__(
-        self, searcher: Searcher, max_gap_s: float, min_confidence: float, *, best_only: bool = True
+        self,
+        searcher: Searcher,
+        max_gap_s: float,
+        min_confidence: float,
+        *,
+        best_only: bool = True,
+        on_found: Callable[[list[Candidate]], None] = lambda found: None,
     ) -> None:
-        self.searcher, self.min_confidence = searcher, min_confidence
+        self.searcher, self.min_confidence, self.on_found = searcher, min_confidence, on_found
         self.timeline = TimelineBuilder(searcher.context.tracks, max_gap_s, best_only=best_only)
         self.position_s = 0.0
 
@@ -46,10 +55,11 @@ class Scanner:
         """
         least = min(self.min_confidence, self.searcher.calibration.min_confidence)
         for clip in clips:
-            found = self.searcher.calibration.accepted(self.searcher.passages(clip), least)
+            found = [one.later(clip.start_s) for one in self.searcher.passages(clip)]
+            self.on_found(found)
             self.position_s = clip.end_s
-            ended = self.timeline.add((one.later(clip.start_s) for one in found), clip.end_s)
-            yield from self._accepted(ended)
+            accepted = self.searcher.calibration.accepted(found, least)
+            yield from self._accepted(self.timeline.add(accepted, clip.end_s))
         yield from self._accepted(self.timeline.finish())
 
     def _accepted(self, passages: Iterable[Candidate]) -> list[Candidate]:

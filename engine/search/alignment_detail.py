@@ -1,9 +1,9 @@
-"""Show where a query agrees with one track: votes, similarity and cosines along a line."""
+"""Show where a query agrees with one track: votes, and cosines along a line."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from engine.records import (
     Fingerprint,
     Hits,
     TrackReader,
-    Vectors,
     positions,
     track_ids,
 )
@@ -26,10 +25,6 @@ Floats = NDArray[np.float64]
 _NEAR_S = 2.0
 _N_BINS = 60
 _MIN_BIN_S = 1.0
-# Cosines are computed for this much of the track to either side of the line, and for at most this
-# many segments of query and track.
-_PAD_S = 5.0
-_MAX_SEGMENTS = 400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,23 +43,6 @@ class VoteHistogram:
     bin_s: float
     offsets_s: Floats
     counts: NDArray[np.int64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CosineMatrix:
-    """Cosines of query and track around a line, thinned if there are many.
-
-    Parameters
-    ----------
-    values : float32 array of shape (n_rows, n_columns)
-        Rows are segments of the query, columns of the track.
-    query_s, reference_s : float64 array of shape (n_rows,), (n_columns,)
-        Starts of the segments, in the clip and in the track.
-    """
-
-    values: Vectors
-    query_s: Floats
-    reference_s: Floats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +66,6 @@ class AlignmentDetail:
         Whether one of them lies on the line.
     votes_near, votes_in_track : VoteHistogram
         Around the line's offset, in steps of the query's hop; and over the whole track.
-    cosines : CosineMatrix
     """
 
     query_s: Floats
@@ -99,7 +76,6 @@ class AlignmentDetail:
     votes: NDArray[np.bool_]
     votes_near: VoteHistogram
     votes_in_track: VoteHistogram
-    cosines: CosineMatrix
 
 
 def alignment_detail(
@@ -139,7 +115,6 @@ def alignment_detail(
     voted_s = offset_s + (stored_at - at[rows]) * hop_s
     on_line = np.abs(stored_at - at[rows]) <= 0.5
     near_s = offset_s - _NEAR_S, offset_s + _NEAR_S
-    cosines = _cosines(query, at, tracks, track_id)
     return AlignmentDetail(
         query_s=start_s + query.starts_s * candidate.resampled,
         reference_s=at * hop_s,
@@ -149,7 +124,6 @@ def alignment_detail(
         votes=np.bincount(rows[on_line], minlength=len(at)) > 0,
         votes_near=_histogram(voted_s, rows, *near_s, query.segment_hop_s),
         votes_in_track=_histogram_of_track(voted_s, rows, n_stored * hop_s),
-        cosines=replace(cosines, query_s=start_s + cosines.query_s * candidate.resampled),
     )
 
 
@@ -196,17 +170,3 @@ def _histogram_of_track(
     last_s = max(duration_s, float(offsets_s.max(initial=0.0)))
     bin_s = max(math.ceil((last_s - first_s) / _N_BINS), _MIN_BIN_S)
     return _histogram(offsets_s, rows, first_s, last_s, bin_s)
-
-
-def _cosines(query: Fingerprint, at: Floats, tracks: TrackReader, track_id: int) -> CosineMatrix:
-    n_stored, pad = tracks.n_positions(track_id), _PAD_S / tracks.hop_s
-    first = int(np.clip(np.floor(at.min() - pad), 0, n_stored - 1))
-    last = int(np.clip(np.ceil(at.max() + pad) + 1, first + 1, n_stored))
-    rows = slice(None, None, -(-len(at) // _MAX_SEGMENTS))
-    columns = slice(None, None, -(-(last - first) // _MAX_SEGMENTS))
-    stored = tracks.vectors(track_id, first, last)[columns]
-    return CosineMatrix(
-        values=query.embeddings[rows] @ stored.T,
-        query_s=query.starts_s[rows],
-        reference_s=np.arange(first, last, dtype=np.float64)[columns] * tracks.hop_s,
-    )

@@ -1,4 +1,4 @@
-"""Why a query did or did not match: what lowers its confidence.
+"""Why a query did or did not match: its passages, and what lowers their confidence.
 
 The confidence is a logistic curve over a few terms (:mod:`engine.search.calibration`). The cost of
 one term is the difference to the curve's logit if that term alone were as good as in a plain match.
@@ -17,6 +17,7 @@ from engine.errors import AudioError, AudioTooShortError
 from engine.records import Candidate, Match
 from engine.search.alignment_detail import AlignmentDetail
 from engine.search.calibration import Calibration, features
+from engine.search.plane import CosinePlane, PassageEnd, Trace
 
 Rule = Literal[
     "accepted",
@@ -124,20 +125,69 @@ class RankedCandidate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExaminedPassage:
+    """A candidate with its evidence along its line, and why it ends.
+
+    Parameters
+    ----------
+    candidate : RankedCandidate
+    decision : Decision
+    start, end : PassageEnd
+    trace : Trace
+    """
+
+    candidate: RankedCandidate
+    decision: Decision
+    start: PassageEnd
+    end: PassageEnd
+    trace: Trace
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackPlane:
+    """A track in the plane of clip time and track time.
+
+    Parameters
+    ----------
+    passages : tuple of ExaminedPassage
+        Those of the answer in this track; its best candidate if there are none.
+    cosines : CosinePlane
+        Of the whole clip and the part of the track around the passages.
+    """
+
+    passages: tuple[ExaminedPassage, ...]
+    cosines: CosinePlane
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExaminedTrack:
     """The track that an explanation shows in detail.
 
     Parameters
     ----------
-    candidate : RankedCandidate
-        Its best candidate.
-    decision : Decision
-    detail : AlignmentDetail
+    passages : tuple of ExaminedPassage
+        Those of the answer in this track, in its order; its best candidate if there are none.
+    details : tuple of AlignmentDetail
+        One along the line of each passage.
     """
 
-    candidate: RankedCandidate
-    decision: Decision
-    detail: AlignmentDetail
+    passages: tuple[ExaminedPassage, ...]
+    details: tuple[AlignmentDetail, ...]
+
+    @property
+    def candidate(self) -> RankedCandidate:
+        """The first candidate."""
+        return self.passages[0].candidate
+
+    @property
+    def decision(self) -> Decision:
+        """The decision about the first candidate."""
+        return self.passages[0].decision
+
+    @property
+    def detail(self) -> AlignmentDetail:
+        """How query and track agree along the first candidate's line."""
+        return self.details[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,12 +202,14 @@ class Explanation:
         Length of the query, and of what is not silent in it.
     decision : Decision
         About its best candidate.
-    match : Match or None
-        The best match, None if there is none.
+    passages : tuple of ExaminedPassage
+        The answer: all matches of the query, in its order.
     nearest : tuple of RankedCandidate
-        The best candidates, matches or not.
+        The best candidates in the order of their ranks, the matches first.
     examined : ExaminedTrack or None
         The track of the best candidate, or the one requested; None if it has no candidate.
+    planes : tuple of TrackPlane
+        The tracks of the answer, the examined one and some of the nearest.
     timings_ms : mapping
         Milliseconds of decode, encode, search and align, for the answer and its explanation.
     """
@@ -166,10 +218,16 @@ class Explanation:
     duration_s: float
     audible_s: float
     decision: Decision
-    match: Match | None = None
+    passages: tuple[ExaminedPassage, ...] = ()
     nearest: tuple[RankedCandidate, ...] = ()
     examined: ExaminedTrack | None = None
+    planes: tuple[TrackPlane, ...] = ()
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def match(self) -> Match | None:
+        """The best match, None if there is none."""
+        return self.passages[0].candidate.match if self.passages else None
 
 
 def unsearchable(

@@ -59,6 +59,16 @@ class Alignment:
         """Number of segments."""
         return self.last - self.first
 
+    @property
+    def level_beside(self) -> float:
+        """Mean cosine expected beside the line, clearly below that on it."""
+        return min(self.chance, max(self.upper_level - _MIN_CONTRAST, CHANCE))
+
+    @property
+    def min_cosine(self) -> float:
+        """Cosine from which a segment is more likely on the line than beside it."""
+        return (self.upper_level + self.level_beside) / 2
+
 
 class Extender:
     """Extends seeds in one recording.
@@ -135,13 +145,12 @@ class Extender:
             start, end, _ = best_stretch(self._scores(cosines, found))
             if end <= start:
                 return None
-            found = _measured(found, first + start, first + end, cosines[start:end])
+            found = measured(found, first + start, first + end, cosines[start:end])
         return found
 
     def _scores(self, cosines: Floats, like: Alignment) -> Floats:
         """Log-likelihoods of cosines on the line of a passage like another."""
-        chance = min(like.chance, max(like.upper_level - _MIN_CONTRAST, CHANCE))
-        return log_likelihoods(cosines, like.upper_level, self.hop_s, chance)
+        return log_likelihoods(cosines, like.upper_level, self.hop_s, like.level_beside)
 
     def _simpler(self, tilted: Alignment | None, straight: Alignment | None) -> Alignment | None:
         """Prefer the straight line unless the tilted one explains clearly more."""
@@ -207,7 +216,7 @@ class Extender:
     def _fitted(self, passage: Alignment, stretch: Stretch, cosines: Floats) -> Alignment:
         _, first, last = stretch
         line = self._settled(passage.line, first, last)
-        return _measured(replace(passage, line=line), first, last, cosines[first:last])
+        return measured(replace(passage, line=line), first, last, cosines[first:last])
 
     def _settled(self, line: Line, first: int, last: int) -> Line:
         """Fit a line to the inside of a passage, where segments contain nothing else."""
@@ -287,8 +296,16 @@ def _is_same(line: Line, seed: Line) -> bool:
     return is_near and abs(line.speed - seed.speed) < _SAME_SPEED
 
 
-def _measured(alignment: Alignment, first: int, last: int, cosines: Floats) -> Alignment:
-    """Return the alignment for other segments, with their levels."""
+def measured(alignment: Alignment, first: int, last: int, cosines: Floats) -> Alignment:
+    """Return an alignment for other segments, with their levels.
+
+    Parameters
+    ----------
+    alignment : Alignment
+    first, last : int
+    cosines : float64 array of shape (last - first,)
+        NaN where a segment counts nothing.
+    """
     audible = cosines[~np.isnan(cosines)]
     upper = audible[audible >= np.median(audible)] if len(audible) else np.zeros(1)
     level = float(audible.mean()) if len(audible) else 0.0

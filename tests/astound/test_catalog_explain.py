@@ -62,6 +62,93 @@ def test_match_is_explained_as_the_query_answers_it(catalog: Catalog) -> None:
     assert {"encode", "search", "align"} <= answer.timings_ms.keys()
 
 
+def three_pieces() -> Waveform:
+    """Two pieces of one tune, and then one of another."""
+    return np.concatenate([clip(1, 4.0, 2.8), clip(1, 1.3, 3.2), clip(2, 2.0, 4.0)])
+
+
+def test_passages_are_the_matches_of_the_query_in_its_order(catalog: Catalog) -> None:
+    answer, answered = catalog.explain(three_pieces(), RATE), catalog.query(three_pieces(), RATE)
+    assert len(answered.matches) == 3
+    assert tuple(one.candidate.match for one in answer.passages) == answered.matches
+    nearest = [one.match for one in answer.nearest]
+    assert nearest[:3] == list(answered.matches)
+    assert [one.rank for one in nearest] == list(range(1, len(nearest) + 1))
+    assert all(one.decision.accepted for one in answer.passages)
+
+
+def test_ends_agree_with_the_times_of_their_passages(catalog: Catalog) -> None:
+    """The tiny encoder finds borders to about a second."""
+    later = np.concatenate([np.zeros(RATE, np.float32), three_pieces()])
+    answer = catalog.explain(later, RATE, start_s=1.0)
+    reasons = []
+    for one in answer.passages:
+        match, trace = one.candidate.match, one.trace
+        borders = (
+            (one.start, match.query_start_s, match.reference_start_s, 1.0, 0.0),
+            (one.end, match.query_end_s, match.reference_end_s, len(later) / RATE, TUNE_S),
+        )
+        for end, clip_s, track_s, clip_edge_s, track_edge_s in borders:
+            reasons.append(end.reason)
+            assert (end.reason == "clip") == (abs(clip_s - clip_edge_s) < 0.5)
+            if end.reason == "track":
+                assert track_s == pytest.approx(track_edge_s, abs=1.0)
+            if end.reason == "passage":
+                assert end.rank
+                other = answer.passages[end.rank - 1]
+                assert other is not one
+                assert other.trace.start_s - 1.0 < clip_s < other.trace.end_s + 1.0
+        assert trace.start_s == pytest.approx(match.query_start_s, abs=2e-3)
+        assert trace.reference_s == pytest.approx(
+            match.offset_s + match.speed * trace.query_s, abs=2e-3
+        )
+        assert np.nanmean(trace.similarity[trace.inside]) > trace.min_similarity
+    assert reasons.count("clip") == 2
+    assert "passage" in reasons
+
+
+def test_every_passage_is_on_a_plane(catalog: Catalog) -> None:
+    answer = catalog.explain(three_pieces(), RATE)
+    drawn = [one for plane in answer.planes for one in plane.passages]
+    assert sorted(one.candidate.match.rank for one in drawn) == [1, 2, 3]
+    for plane in answer.planes:
+        cosines = plane.cosines
+        assert cosines.values.shape == (len(cosines.query_s), len(cosines.reference_s))
+        assert len({one.candidate.match.track_id for one in plane.passages}) == 1
+
+
+def test_requested_track_has_a_plane_beside_the_answer(catalog: Catalog) -> None:
+    answer = catalog.explain(three_pieces(), RATE, track=1)
+    assert answer.examined
+    assert [plane.passages[0].candidate.match.track_id for plane in answer.planes][-1] == 1
+    assert answer.planes[-1].passages == answer.examined.passages
+
+
+def test_examined_track_has_a_detail_along_each_passage(catalog: Catalog) -> None:
+    answer = catalog.explain(three_pieces(), RATE, track=2)
+    assert answer.examined
+    passages, details = answer.examined.passages, answer.examined.details
+    assert len(passages) == len(details) == 2
+    for passage, detail in zip(passages, details, strict=True):
+        inside = (detail.query_s > passage.trace.start_s) & (
+            detail.query_s < passage.trace.end_s - 1.0
+        )
+        assert detail.agrees[inside].mean() > 0.8
+
+
+def test_long_clip_is_explained_as_the_query_answers_it(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The query cuts it into clips, and joins what it finds in them."""
+    monkeypatch.setattr("engine.search.clips.CLIP_S", 5.0)
+    monkeypatch.setattr("engine.search.clips.OVERLAP_S", 2.0)
+    long = np.concatenate([clip(1, 0.5, 7.0), clip(2, 0.5, 6.0)])
+    answer, answered = catalog.explain(long, RATE), catalog.query(long, RATE)
+    assert len(answered.matches) > 1
+    shown = tuple(one.candidate.match for one in answer.passages)
+    assert shown[: len(answered.matches)] == answered.matches
+
+
 def test_nearest_are_the_candidates_by_evidence(catalog: Catalog) -> None:
     answer = catalog.explain(clip(1), RATE)
     assert [one.match.rank for one in answer.nearest] == [1, 2, 3, 4]

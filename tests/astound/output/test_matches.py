@@ -95,3 +95,45 @@ def test_json_and_csv_hold_tempo_pitch_and_places() -> None:
     assert (row["tempo"], row["pitch"], row["also_at_s"]) == (0.94, -1.0, [62.5, 80.0])
     (cells,) = csv.DictReader(io.StringIO(shown(match, "csv")))
     assert (cells["tempo"], cells["pitch"], cells["also_at_s"]) == ("0.94", "-1.0", "[62.5, 80.0]")
+
+
+def header_of(results: list[QueryResult]) -> str:
+    return _written(results, "table").splitlines()[1]
+
+
+@pytest.mark.parametrize(
+    ("times_s", "errors_s", "is_shown"),
+    [
+        ((0.0, 5.0), 0.1, False),
+        ((0.4, 5.0), 0.1, False),
+        ((0.0, 3.5), 0.1, True),
+        ((1.6, 5.0), 0.1, True),
+        ((1.6, 5.0), 1.0, False),  # as far as is known it begins with the clip
+        ((60.0, 65.0), 0.1, False),  # a part of a longer file
+    ],
+)
+def test_table_shows_the_place_in_the_clip_where_a_match_does_not_cover_it(
+    times_s: tuple[float, float], errors_s: float, is_shown: bool
+) -> None:
+    match = replace(
+        MATCH, query_start_s=times_s[0], query_end_s=times_s[1], start_error_s=errors_s,
+        end_error_s=errors_s,
+    )  # fmt: skip
+    header = header_of([replace(FOUND, matches=(match,))])
+    assert ("in the clip" in header) == is_shown
+
+
+def test_table_shows_the_places_of_several_matches() -> None:
+    first = replace(MATCH, query_start_s=0.0, query_end_s=2.5)
+    second = replace(MATCH, rank=2, query_start_s=2.5, query_end_s=5.0)
+    table = _written([replace(FOUND, matches=(first, second)), FOUND], "table")
+    rows = [line for line in table.splitlines() if "053963" in line]
+    assert ["0:00.0 – 0:02.5" in rows[0], "0:02.5 – 0:05.0" in rows[1]] == [True, True]
+    assert "0:00.4 – 0:05.0" in rows[2]
+
+
+def test_table_of_matches_that_cover_the_clip_has_no_place_in_it() -> None:
+    twice = replace(FOUND, matches=(MATCH, replace(MATCH, rank=2, track_id=13)))
+    missing = QueryResult(query="x.wav", status="no_match", duration_s=4.0)
+    failed = QueryResult(query="y.wav", status="error", error={"code": "x", "message": "y.wav: z"})
+    assert "in the clip" not in header_of([twice, missing, failed])

@@ -10,7 +10,6 @@ from engine.search.alignment_detail import alignment_detail
 from tests.engine.search.synthetic import (
     CONFIG,
     HOP_S,
-    SEGMENT_S,
     TICK_S,
     candidates,
     excerpt,
@@ -102,7 +101,6 @@ def test_times_are_those_of_the_clip_at_its_own_speed(
     assert detail.query_s == pytest.approx(3.0 + np.arange(50) * TICK_S * 1.25)
     assert detail.reference_s == pytest.approx(12.0 + np.arange(50) * TICK_S, abs=0.06)
     assert detail.agrees.all()
-    assert detail.cosines.query_s[-1] == pytest.approx(detail.query_s[-1])
     peak_s = detail.votes_near.offsets_s[detail.votes_near.counts.argmax()]
     assert peak_s == pytest.approx(12.0 - 3.0 / 1.25, abs=0.15)
 
@@ -117,18 +115,3 @@ def test_line_outside_of_the_track_agrees_nowhere(
     assert np.isnan(detail.similarity).all()
     assert not detail.agrees.any()
     assert not detail.votes.any()
-
-
-def test_cosines_of_a_long_query_are_thinned(rng: np.random.Generator) -> None:
-    tracks = {5: unit(rng, 1000)}
-    query = excerpt(tracks[5], 10.0, 900, rng)
-    best = replace(SURE, track_id=5, offset_s=10.0)
-    detail = alignment_detail(best, query, nearest(query, tracks), reader(tracks), CONFIG).cosines
-    assert detail.values.shape == (len(detail.query_s), len(detail.reference_s))
-    assert len(detail.query_s) <= 400
-    assert detail.reference_s[0] <= 10.0 - 4.0
-    assert detail.reference_s[-1] >= 10.0 + 900 * TICK_S + 4.0
-    row, column = 100, int(np.abs(detail.reference_s - 10.0 - detail.query_s[100]).argmin())
-    beside = detail.query_s[row] + 10.0 - detail.reference_s[column]
-    assert abs(beside) < SEGMENT_S
-    assert detail.values[row, column] > detail.values[row].mean() + 0.3

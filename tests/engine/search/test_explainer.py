@@ -58,7 +58,13 @@ def explainer(
         alignment=AlignConfig(),
     )
     searcher = Searcher(fingerprinter=Spectra(), calibration=calibration, context=context)
-    return Explainer(searcher, Clip(start_s=0.0, fingerprint=query_of(query), waveform=SILENCE))
+    return explained_by(searcher, Clip(start_s=0.0, fingerprint=query_of(query), waveform=SILENCE))
+
+
+def explained_by(searcher: Searcher, clip: Clip) -> Explainer:
+    """The explainer of one clip."""
+    found = searcher.passages(clip)
+    return Explainer(searcher, clip, searcher.calibration.accepted(found), found)
 
 
 def two_parts(tracks: dict[int, Vectors], rng: np.random.Generator) -> Vectors:
@@ -70,9 +76,11 @@ def two_parts(tracks: dict[int, Vectors], rng: np.random.Generator) -> Vectors:
 
 def without(explained: Explainer, track_id: int) -> Explainer:
     """Leave out a track's candidates, as if the query had not found it."""
-    others = [one for one in explained.candidates if one.track_id != track_id]
-    vars(explained)["candidates"] = others
-    return explained
+    answer, found = (
+        [one for one in some if one.track_id != track_id]
+        for some in (explained.answer, explained.found)
+    )
+    return replace(explained, answer=answer, found=found)
 
 
 # -- the candidates --------------------------------------------------------------------------
@@ -99,8 +107,28 @@ def test_best_is_the_most_confident_though_another_has_more_evidence(
     assert first.confidence > max(one.confidence for one in others)
     assert explained.best == first
     none = replace(by_lack, min_confidence=1.1)
-    without_match = replace(explained, searcher=replace(explained.searcher, calibration=none))
+    without_match = replace(
+        explained, searcher=replace(explained.searcher, calibration=none), answer=[]
+    )
     assert without_match.best == without_match.candidates[0]
+
+
+def test_answer_comes_first_in_its_own_order(
+    tmp_path: Path, tracks: dict[int, Vectors], rng: np.random.Generator
+) -> None:
+    explained = explainer(tmp_path, tracks, two_parts(tracks, rng), BY_EVIDENCE)
+    answer = [one for one in explained.found if one.track_id in (5, 7)][::-1]
+    never = replace(BY_EVIDENCE, min_confidence=1.1)
+    searcher = replace(explained.searcher, calibration=never)
+    reordered = replace(explained, answer=answer, searcher=searcher)
+    assert [one.track_id for one in answer] == [7, 5]
+    assert reordered.candidates[:2] == answer
+    assert {one.track_id for one in reordered.candidates[2:]} <= {6, 8}
+    assert [reordered.rank(one) for one in reordered.candidates] == list(
+        range(1, len(reordered.candidates) + 1)
+    )
+    unlisted = replace(answer[0], confidence=0.0, evidence=0.0)
+    assert reordered.rank(unlisted) == len(reordered.candidates) + 1
 
 
 def test_query_that_resembles_nothing_has_no_best(
@@ -153,7 +181,7 @@ def test_in_track_finds_the_line_of_a_track_that_is_no_candidate(
     assert in_track.margin == pytest.approx(
         in_track.evidence - explained.candidates[0].evidence, abs=1e-6
     )
-    assert explained.rank(in_track) == 2
+    assert explained.rank(in_track) == len(explained.candidates) + 1
 
 
 def test_in_track_of_a_candidate_is_at_least_as_good(
@@ -182,6 +210,34 @@ def test_in_track_scores_more_than_the_diagonal_with_most_votes(
     in_track = explained.in_track(7)
     assert in_track is not None
     assert in_track.offset_s == pytest.approx(10.0, abs=0.1)
+
+
+def test_in_track_is_the_first_passage_of_the_answer(
+    tmp_path: Path, tracks: dict[int, Vectors], rng: np.random.Generator
+) -> None:
+    explained = explainer(tmp_path, tracks, two_parts(tracks, rng), BY_EVIDENCE)
+    best = explained.candidates[0]
+    second = replace(best, evidence=2 * best.evidence, query_start_s=7.0)
+    assert replace(explained, answer=[best, second]).in_track(5) == best
+
+
+# -- ends --------------------------------------------------------------------------------------
+
+
+def test_ends_are_found_beside_the_passages_of_the_answer(
+    tmp_path: Path, tracks: dict[int, Vectors], rng: np.random.Generator
+) -> None:
+    explained = explainer(tmp_path, tracks, two_parts(tracks, rng), BY_EVIDENCE)
+    first = next(one for one in explained.found if one.track_id == 5)
+    second = next(one for one in explained.found if one.track_id == 7)
+    first, second = replace(first, query_end_s=6.0), replace(second, query_start_s=6.0)
+    both = replace(explained, answer=[second, first])
+    start, end = both.ends(first)
+    assert (start.reason, end.reason, end.rank) == ("clip", "passage", 1)
+    start, end = both.ends(second)
+    assert (start.reason, start.rank, end.reason) == ("passage", 2, "clip")
+    alone = replace(explained, answer=[first])
+    assert [end.reason for end in alone.ends(first)] == ["clip", "disagreement"]
 
 
 def test_silent_track_has_no_candidate(
@@ -238,7 +294,7 @@ def test_detail_of_a_line_at_another_speed_is_that_of_the_query_as_played(
 ) -> None:
     speed = 2 ** (1 / 12)
     waveform = faster_part(speed)
-    explained = Explainer(of_tunes, of_tunes.clip([waveform], "clip"))
+    explained = explained_by(of_tunes, of_tunes.clip([waveform], "clip"))
     best = explained.best
     assert best is not None
     assert best.track_id == 1
@@ -256,7 +312,7 @@ def test_detail_of_a_line_at_another_speed_is_that_of_the_query_as_played(
 
 def test_in_track_tries_other_speeds(of_tunes: Searcher) -> None:
     waveform = faster_part(2 ** (1 / 12))
-    explained = Explainer(of_tunes, of_tunes.clip([waveform], "clip"))
+    explained = explained_by(of_tunes, of_tunes.clip([waveform], "clip"))
     in_track = without(explained, 1).in_track(1)
     assert isinstance(in_track, Candidate)
     assert in_track.resampled == pytest.approx(2 ** (-1 / 12), rel=0.005)
