@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,17 @@ def identify(catalog: Catalog, path: str, **options: Any) -> QueryResult:
     try:
         return catalog.query(path, **options)
     except AudioError as error:
-        duration_s, made = _known_duration_s(error), _error_object(error)
-        return QueryResult(query=path, status="error", duration_s=duration_s, error=made)
+        return to_failure(error)
+
+
+def to_failure(error: AudioError) -> QueryResult:
+    """Return the result of a query whose clip is not usable audio."""
+    return QueryResult(
+        query=os.fspath(error.source),
+        status="error",
+        duration_s=_known_duration_s(error),
+        error=_error_object(error),
+    )
 
 
 def timeline(

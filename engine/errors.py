@@ -108,6 +108,22 @@ class AudioTooShortError(AudioError):
         )
 
 
+class AudioTooLongError(AudioError):
+    """Audio is longer than the caller accepts.
+
+    Parameters
+    ----------
+    source : path-like or str
+    maximum_s : float
+    """
+
+    code = "audio_too_long"
+
+    def __init__(self, source: str | os.PathLike[str], maximum_s: float) -> None:
+        self.maximum_s = maximum_s
+        super().__init__(source, f"longer than {maximum_s:g} s; send a shorter part")
+
+
 class SilentAudioError(AudioError):
     """Audio has no audible segment."""
 

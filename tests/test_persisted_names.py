@@ -109,7 +109,14 @@ SOUND = "codec is_lossless sample_rate n_bytes"
 # -- the command line ------------------------------------------------------------------------
 
 ERROR_CODES = {
-    *("audio_too_short", "catalog_busy", "damaged_shard", "duplicate_track", "error"),
+    *(
+        "audio_too_long",
+        "audio_too_short",
+        "catalog_busy",
+        "damaged_shard",
+        "duplicate_track",
+        "error",
+    ),
     *("invalid_config", "invalid_model", "newer_shard", "recipe_mismatch", "schema_mismatch"),
     *("silent_audio", "store_error", "track_not_found", "unreadable_audio"),
 }

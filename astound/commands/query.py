@@ -18,9 +18,9 @@ from astound.commands.options import (
     expand_folders,
     format_option,
     list_option,
-    parse_time,
     paths_argument,
     read_paths,
+    time_option,
     track_key,
 )
 from astound.output.explanations import EXPLAIN_FORMATS, write_explanation
@@ -47,7 +47,7 @@ def _part_options(function: Function) -> Function:
     )
     function = stream_option(function)
     for name, text in (("end", "Stop at time T."), ("start", "Start at time T: seconds or m:ss.")):
-        option = click.option(f"--{name}", f"{name}_s", type=parse_time, metavar="T", help=text)
+        option = click.option(f"--{name}", f"{name}_s", type=time_option, metavar="T", help=text)
         function = option(function)
     return function
 

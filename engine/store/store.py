@@ -318,6 +318,24 @@ class Store:
                 return queries.tracks_where(connection, sa.true())
             return queries.tracks_among(connection, TrackRow.id, {int(i) for i in ids})
 
+    def page(self, words: Sequence[str], after_id: int, max_tracks: int | None) -> list[Track]:
+        """Read the tracks in whose tags or path some words occur, ordered by id.
+
+        Parameters
+        ----------
+        words : sequence of str
+            Each occurs in the title, artist, album or path, in upper or lower case.
+        after_id : int
+            Only tracks with a greater id.
+        max_tracks : int or None
+        """
+        if after_id >= LARGEST_ID:
+            return []
+        condition = sa.and_(TrackRow.id > after_id, *map(queries.has_word, words))
+        chosen = sa.select(TrackRow.id).where(condition).order_by(TrackRow.id).limit(max_tracks)
+        with self._reading() as connection:
+            return queries.tracks_among(connection, TrackRow.id, list(connection.scalars(chosen)))
+
     def find(self, keys: Iterable[int | str]) -> list[Track]:
         """Read tracks by ids and paths, each once and in the order of `keys`.
 

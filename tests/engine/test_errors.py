@@ -11,6 +11,7 @@ from engine import errors
 from engine.errors import (
     AstoundError,
     AudioError,
+    AudioTooLongError,
     AudioTooShortError,
     ConfigError,
     DuplicateTrackError,
@@ -28,6 +29,7 @@ EXAMPLES = [
     (ConfigError.invalid("k", 0, "must be positive"), ("invalid k=0: must be positive",)),
     (AudioError("a.wav", "not audio"), ("a.wav", "not audio")),
     (AudioTooShortError(Path("a.wav"), 0.25, 0.9155), ("a.wav", "0.25 s", "0.92 s")),
+    (AudioTooLongError("a.wav", 600.0), ("a.wav", "600 s")),
     (SilentAudioError("a.wav", "silent"), ("a.wav", "silent")),
     (ModelError(Path("m.safetensors"), "damaged"), ("m.safetensors", "damaged")),
     (RecipeMismatchError("aaaa", "bbbb", "shard 7"), ("shard 7", "aaaa", "bbbb")),
@@ -64,6 +66,7 @@ def test_codes_are_stable() -> None:
         "ConfigError": "invalid_config",
         "AudioError": "unreadable_audio",
         "AudioTooShortError": "audio_too_short",
+        "AudioTooLongError": "audio_too_long",
         "SilentAudioError": "silent_audio",
         "ModelError": "invalid_model",
         "RecipeMismatchError": "recipe_mismatch",
