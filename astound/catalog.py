@@ -48,6 +48,7 @@ from engine.records import (
     Track,
     require_free_keys,
 )
+from engine.store.keys import Keys
 from engine.store.store import Stats
 from indexer.report import IngestReport
 
@@ -749,6 +750,11 @@ class Catalog:
     def stats(self) -> Stats:
         """Count tracks, seconds, segments and bytes."""
         return self._store.stats()
+
+    @property
+    def keys(self) -> Keys:
+        """The keys of the service; without any, only this machine is served."""
+        return self._store.keys
 
     # -- maintenance ----------------------------------------------------------------------------
 

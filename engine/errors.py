@@ -215,6 +215,16 @@ class TrackNotFoundError(StoreError):
         super().__init__(f"not in the catalog: {names}; `astound list` shows all tracks")
 
 
+class KeyNotFoundError(StoreError):
+    """The service has no key with this id."""
+
+    code = "key_not_found"
+
+    def __init__(self, key_id: int) -> None:
+        self.key_id = key_id
+        super().__init__(f"no key {key_id}; `astound key list` shows all keys")
+
+
 class DuplicateTrackError(StoreError):
     """The catalog already contains the same audio."""
 

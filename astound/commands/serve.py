@@ -15,7 +15,10 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command(epilog="Example: astound serve, then curl -F file=@clip.wav localhost:8765/v1/query")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve on.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True,
+    help="Address to serve on; others than this machine's own need a key.",
+)  # fmt: skip
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8765, show_default=True,
     help="Port; 0 for any free one.",

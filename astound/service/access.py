@@ -1,4 +1,4 @@
-"""Who may do what: the site a request comes from, and the headers that protect a browser."""
+"""Who may do what: keys, the site a request comes from, headers that protect a browser."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from astound.service.schemas import RefusedError
+from engine.records import SCOPES, ServiceKey
+from engine.store.keys import Keys
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
@@ -44,6 +46,41 @@ def served_hosts(host: str, others: Sequence[str]) -> list[str]:
     if is_loopback(host):
         return [*LOOPBACK_HOSTS, f"[{host}]" if ":" in host else host, *others]
     return list(others) or ["*"]
+
+
+class Gate:
+    """Checks the key of a request.
+
+    Parameters
+    ----------
+    keys : Keys
+    is_local : bool
+        Only this machine is served; it needs no key as long as there is none.
+    """
+
+    def __init__(self, keys: Keys, *, is_local: bool) -> None:
+        self._keys, self._is_local = keys, is_local
+
+    def require(self, scope: str, secret: str | None) -> ServiceKey | None:
+        """Return the key with a secret; None if no key is needed.
+
+        Raises
+        ------
+        RefusedError
+            The key is missing, unknown or revoked, or its scope does not include `scope`.
+        """
+        if secret is None:
+            if self._is_local and not self._keys.exist():
+                return None
+            reason = "a key is needed: send the header `Authorization: Bearer KEY`"
+            raise RefusedError(401, "key_needed", reason)
+        key = self._keys.find(secret)
+        if key is None:
+            raise RefusedError(401, "unknown_key", "the key is unknown or was revoked")
+        if SCOPES.index(key.scope) < SCOPES.index(scope):
+            reason = f"the key has the scope {key.scope}; {scope} is needed"
+            raise RefusedError(403, "scope_needed", reason)
+        return key
 
 
 class BrowserGuard:

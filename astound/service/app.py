@@ -18,9 +18,10 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -30,7 +31,7 @@ import astound
 from astound.batch import identify, to_failure
 from astound.catalog import Catalog
 from astound.results import JsonObject, explanation_object, result_object, track_object
-from astound.service.access import LOOPBACK_HOSTS, BrowserGuard, require_own_page
+from astound.service.access import LOOPBACK_HOSTS, BrowserGuard, Gate, require_own_page
 from astound.service.limits import QueryQueue, Upload, make_upload_folder, received
 from astound.service.metrics import CONTENT_TYPE, Metrics
 from astound.service.schemas import (
@@ -94,10 +95,13 @@ class Service:
     ----------
     catalog : Catalog
     config : ServiceConfig
+    is_local : bool
+        Only this machine is served.
     """
 
-    def __init__(self, catalog: Catalog, config: ServiceConfig) -> None:
+    def __init__(self, catalog: Catalog, config: ServiceConfig, *, is_local: bool) -> None:
         self.catalog, self.config = catalog, config
+        self.gate = Gate(catalog.keys, is_local=is_local)
         self.queue = QueryQueue(config)
         self.metrics = Metrics(lambda: self.queue.n_requests)
         self.uploads = make_upload_folder(catalog.folder)
@@ -122,8 +126,7 @@ class Service:
     async def clip(self, request: Request) -> AsyncIterator[Upload]:
         """Take a place in the queue for a request, then receive its clip."""
         self.require_ready()
-        client = request.client.host if request.client else ""
-        with self.queue.place(client):
+        with self.queue.place(request.state.client):
             async with received(request, self.uploads, self.config) as upload:
                 yield upload
 
@@ -175,6 +178,26 @@ def _service(request: Request) -> Service:
     return service
 
 
+_bearer = HTTPBearer(
+    auto_error=False, description="Needed once `astound key create` has made a key."
+)
+
+
+def _needs(scope: str) -> Any:
+    """Return the dependency that checks a request's key before its body is read."""
+
+    def check(
+        request: Request,
+        credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+    ) -> None:
+        secret = credentials.credentials if credentials else None
+        key = _service(request).gate.require(scope, secret)
+        host = request.client.host if request.client else ""
+        request.state.client = f"key {key.id}" if key else host
+
+    return Depends(check)
+
+
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     content = {"content": {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
     return {
@@ -183,8 +206,12 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-_clips = APIRouter(tags=["clips"], responses=_problems(400, 408, 413, 422, 429, 503))
-_library = APIRouter(tags=["library"], responses=_problems(404, 422, 503))
+_clips = APIRouter(
+    tags=["clips"],
+    dependencies=[_needs("query")],
+    responses=_problems(400, 401, 403, 408, 413, 422, 429, 503),
+)
+_library = APIRouter(tags=["library"], responses=_problems(401, 403, 404, 422, 503))
 _state = APIRouter(tags=["state"])
 
 
@@ -208,33 +235,38 @@ async def explain(request: Request, options: Annotated[ExplainOptions, Query()])
     return JSONResponse(await _service(request).explain(request, options))
 
 
-@_library.get("/v1/tracks", response_model=TrackPage)
+@_library.get("/v1/tracks", response_model=TrackPage, dependencies=[_needs("read")])
 def tracks(request: Request, options: Annotated[PageOptions, Query()]) -> Response:
     """List tracks in the order of their ids, or those that contain some words."""
     return JSONResponse(_service(request).track_page(options))
 
 
-@_library.get("/v1/tracks/{track_id}", response_model=Track)
+@_library.get("/v1/tracks/{track_id}", response_model=Track, dependencies=[_needs("read")])
 def track(request: Request, track_id: int) -> Response:
     """Return a track."""
     return JSONResponse(track_object(_service(request).catalog.track(track_id)))
 
 
-@_library.patch("/v1/tracks/{track_id}", response_model=Track, max_body_size=_MAX_JSON_BYTES)
+@_library.patch(
+    "/v1/tracks/{track_id}",
+    response_model=Track,
+    dependencies=[_needs("write")],
+    max_body_size=_MAX_JSON_BYTES,
+)
 def update(request: Request, track_id: int, changes: TrackChanges) -> Response:
     """Change the tags and metadata of a track; what is not named stays."""
     updated = _service(request).catalog.update(track_id, **changes.keywords())
     return JSONResponse(track_object(updated))
 
 
-@_library.delete("/v1/tracks/{track_id}", response_model=Track)
+@_library.delete("/v1/tracks/{track_id}", response_model=Track, dependencies=[_needs("write")])
 def delete(request: Request, track_id: int) -> Response:
     """Remove a track from the catalog, and return it; its file is not touched."""
     (deleted,) = _service(request).catalog.delete([track_id])
     return JSONResponse(track_object(deleted))
 
 
-@_library.get("/v1/stats", response_model=Stats)
+@_library.get("/v1/stats", response_model=Stats, dependencies=[_needs("read")])
 def stats(request: Request) -> Response:
     """Count tracks, seconds, segments and bytes."""
     return JSONResponse(asdict(_service(request).catalog.stats()))
@@ -253,7 +285,12 @@ async def readyz(request: Request) -> dict[str, str]:
     return {"status": "ready"}
 
 
-@_state.get("/metrics", response_class=Response)
+@_state.get(
+    "/metrics",
+    response_class=Response,
+    dependencies=[_needs("read")],
+    responses=_problems(401, 403),
+)
 def metrics(request: Request) -> Response:
     """Return counts and times in the text format of Prometheus."""
     service = _service(request)
@@ -341,6 +378,7 @@ def create_app(
     config: ServiceConfig | None = None,
     *,
     hosts: Sequence[str] = LOOPBACK_HOSTS,
+    is_local: bool = True,
 ) -> FastAPI:
     """Create the ASGI application that serves a catalog.
 
@@ -351,8 +389,10 @@ def create_app(
     config : ServiceConfig, optional
     hosts : sequence of str
         Values of the header Host that are answered, without ports; "*" is any.
+    is_local : bool
+        Only this machine is served, which needs no key as long as there is none.
     """
-    service = Service(catalog, config or ServiceConfig())
+    service = Service(catalog, config or ServiceConfig(), is_local=is_local)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -72,14 +72,14 @@ def serve(
     Raises
     ------
     ConfigError
-        The address cannot be used, or is not that of this machine alone.
+        The address cannot be used, or others reach it and there is no key.
     KeyboardInterrupt
         Ctrl-C ended it.
     """
-    require_local(address.host)
+    require_protection(address.host, catalog)
     require_tls(address)
     hosts = served_hosts(address.host, address.allowed_hosts)
-    app = create_app(catalog, config, hosts=hosts)
+    app = create_app(catalog, config, hosts=hosts, is_local=is_loopback(address.host))
     settings = uvicorn.Config(
         app,
         root_path=address.root_path,
@@ -103,12 +103,14 @@ def serve(
             signal.signal(signal.SIGTERM, before)
 
 
-def require_local(host: str) -> None:
-    """Raise ConfigError unless a host is that of this machine alone."""
-    if not is_loopback(host):
-        raise ConfigError.invalid(
-            "host", host, "must be 127.0.0.1, ::1 or localhost: without keys anybody could use it"
+def require_protection(host: str, catalog: Catalog) -> None:
+    """Raise ConfigError if others reach a host and there is no key."""
+    if not is_loopback(host) and not catalog.keys.exist():
+        requirement = (
+            "must be 127.0.0.1, ::1 or localhost as long as there is no key, or anybody could use "
+            "it; `astound key create --scope query` makes one"
         )
+        raise ConfigError.invalid("host", host, requirement)
 
 
 def require_tls(address: Address) -> None:

@@ -19,6 +19,7 @@ from engine.files import is_path
 from engine.records import NewTrack, Placement, Tags, Track, WrittenShard, require_free_keys
 from engine.store import queries
 from engine.store.connection import Connection, Engine, connect, schema, translated
+from engine.store.keys import Keys
 from engine.store.lock import write_lock
 from engine.store.tables import (
     LARGEST_ID,
@@ -118,6 +119,11 @@ class Store:
             engine.dispose()
             raise SchemaError(found, SCHEMA_HEAD)
         return cls(engine)
+
+    @property
+    def keys(self) -> Keys:
+        """The keys of the service."""
+        return Keys(self._engine)
 
     def close(self) -> None:
         """Close all connections."""

@@ -15,6 +15,7 @@ from engine.errors import (
     AudioTooShortError,
     ConfigError,
     DuplicateTrackError,
+    KeyNotFoundError,
     ModelError,
     RecipeMismatchError,
     SchemaError,
@@ -36,6 +37,7 @@ EXAMPLES = [
     (ShardError(Path("shards/7"), "truncated"), ("7", "truncated")),
     (TrackNotFoundError(12), ("12", "astound list")),
     (TrackNotFoundError(12, "/a.wav"), ("12, '/a.wav'", "astound list")),
+    (KeyNotFoundError(3), ("no key 3", "astound key list")),
     (DuplicateTrackError("c0ffee", 12), ("12",)),
     (SchemaError(None, "0001"), ("none", "0001")),
 ]
@@ -76,6 +78,7 @@ def test_codes_are_stable() -> None:
         "CatalogBusyError": "catalog_busy",
         "TrackNotFoundError": "track_not_found",
         "DuplicateTrackError": "duplicate_track",
+        "KeyNotFoundError": "key_not_found",
         "SchemaError": "schema_mismatch",
     }
 

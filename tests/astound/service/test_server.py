@@ -10,11 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
 
-from astound.service.access import is_loopback, served_hosts
 from tests.astound.commands.conftest import Run, start_process
 
 
@@ -114,7 +114,7 @@ def test_https_with_a_certificate(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--host", "0.0.0.0"], "invalid host='0.0.0.0'"),
+        (["--host", "0.0.0.0"], "invalid host='0.0.0.0': must be 127.0.0.1, ::1 or localhost"),
         (["--host", "192.0.2.1"], "invalid host='192.0.2.1'"),
         (["--tls-cert", "known.wav"], "tls: needs both a certificate and a key"),
         (["--tls-cert", "known.wav", "--tls-key", "known.wav"], "tls: cannot use known.wav"),
@@ -154,27 +154,19 @@ def test_missing_extra_is_one_sentence(
     assert "pip install 'astound[serve]'" in result.stderr
 
 
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [
-        ("127.0.0.1", True),
-        ("127.1.2.3", True),
-        ("::1", True),
-        ("localhost", True),
-        ("0.0.0.0", False),
-        ("::", False),
-        ("192.168.1.2", False),
-        ("example.org", False),
-        ("localhost.example.org", False),
-        ("", False),
-    ],
-)
-def test_loopback_is_this_machine_alone(host: str, expected: bool) -> None:
-    assert is_loopback(host) is expected
-
-
-def test_only_hosts_that_need_a_key_may_have_any_name() -> None:
-    assert "*" not in served_hosts("127.0.0.1", [])
-    assert "proxy.example" in served_hosts("127.0.0.1", ["proxy.example"])
-    assert served_hosts("0.0.0.0", []) == ["*"]
-    assert served_hosts("0.0.0.0", ["a.example"]) == ["a.example"]
+def test_other_addresses_are_served_once_there_is_a_key(
+    home: Path, run: Run, serve: Callable[..., tuple[subprocess.Popen[str], str]]
+) -> None:
+    secret = run("key", "create", "--scope", "query").stdout.strip()
+    _, url = serve("--host", "0.0.0.0")
+    url = url.replace("0.0.0.0", "127.0.0.1")
+    wait_until_ready(url)
+    content = (home / "known.wav").read_bytes()
+    with pytest.raises(HTTPError) as caught:
+        urlopen(Request(f"{url}v1/query", content))
+    caught.value.close()
+    assert caught.value.code == 401
+    with urlopen(
+        Request(f"{url}v1/query", content, {"authorization": f"Bearer {secret}"})
+    ) as answer:
+        assert json.load(answer)["status"] == "match"
