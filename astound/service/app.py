@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from functools import partial
 from http import HTTPStatus
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.staticfiles import StaticFiles
 
 import astound
 from astound.batch import identify, to_failure
@@ -58,6 +60,9 @@ from engine.records import QueryResult, Track
 from engine.store.store import Stats
 
 log = logging.getLogger(__name__)
+
+PAGE = Path(__file__).with_name("page")
+"""Folder of the page, all of it as it is served."""
 
 # The first class that fits; every other AstoundError is a fault of the catalog.
 _STATUS: tuple[tuple[type[AstoundError], int], ...] = (
@@ -416,4 +421,5 @@ def create_app(
     app.add_middleware(BrowserGuard)
     for router in (_clips, _library, _state):
         app.include_router(router)
+    app.mount("/", StaticFiles(directory=PAGE, html=True))
     return app
