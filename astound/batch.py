@@ -11,14 +11,15 @@ from engine.records import Entry, QueryResult, Timeline
 
 if TYPE_CHECKING:
     from astound.catalog import Catalog
+    from astound.remote import RemoteCatalog
 
 
-def identify(catalog: Catalog, path: str, **options: Any) -> QueryResult:
+def identify(catalog: Catalog | RemoteCatalog, path: str, **options: Any) -> QueryResult:
     """Query a file; a result of status "error" if it is not usable audio.
 
     Parameters
     ----------
-    catalog : Catalog
+    catalog : Catalog or RemoteCatalog
     path : str
     options
         Those of :meth:`Catalog.query`.

@@ -44,12 +44,12 @@ from engine.records import (
     Entry,
     QueryResult,
     SimilarTrack,
+    Stats,
     Timeline,
     Track,
     require_free_keys,
 )
 from engine.store.keys import Keys
-from engine.store.store import Stats
 from indexer.report import IngestReport
 
 if TYPE_CHECKING:

@@ -171,6 +171,25 @@ class ShardError(AstoundError):
         super().__init__(f"{printable(path)}: {reason}")
 
 
+class ServiceError(AstoundError):
+    """A service cannot be reached, or refuses a request.
+
+    Parameters
+    ----------
+    url : str
+        Its address.
+    reason : str
+    service_code : str, optional
+        The code of its answer.
+    """
+
+    code = "service_error"
+
+    def __init__(self, url: str, reason: str, service_code: str | None = None) -> None:
+        self.url, self.reason, self.service_code = url, reason, service_code
+        super().__init__(f"{url}: {reason}")
+
+
 class NewerShardError(AstoundError):
     """A shard was written by a newer astound.
 
@@ -254,6 +273,31 @@ class SchemaError(StoreError):
             f"the database has schema {found or 'none'}, this astound uses {head}; "
             "if a newer astound wrote it, update astound"
         )
+
+
+def rebuild(code: str, message: str, **attributes: Any) -> AstoundError | None:
+    """Build an error of another process.
+
+    Parameters
+    ----------
+    code : str
+        Its stable code.
+    message : str
+    attributes
+        Those that are known; others are missing.
+
+    Returns
+    -------
+    AstoundError or None
+        None if this version does not know the code.
+    """
+    classes = [AstoundError]
+    for cls in classes:
+        if cls.code == code:
+            error: AstoundError = _rebuild(cls, (message,), attributes)
+            return error
+        classes += cls.__subclasses__()
+    return None
 
 
 def printable(path: Any) -> str:

@@ -502,6 +502,29 @@ class Passage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stats:
+    """Counts of a catalog.
+
+    Parameters
+    ----------
+    n_tracks : int
+    duration_s : float
+        Length of all tracks together.
+    n_segments : int
+        Segments of these tracks.
+    n_shards, n_stored_segments, n_bytes : int
+        Shards, the segments in them including those of deleted tracks, and the size of their files.
+    """
+
+    n_tracks: int
+    duration_s: float
+    n_segments: int
+    n_shards: int
+    n_stored_segments: int
+    n_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServiceKey:
     """A key of the service; its fields are those of the command line's JSON.
 

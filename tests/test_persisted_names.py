@@ -119,7 +119,14 @@ ERROR_CODES = {
         "error",
     ),
     *("invalid_config", "invalid_model", "newer_shard", "recipe_mismatch", "schema_mismatch"),
-    *("key_not_found", "silent_audio", "store_error", "track_not_found", "unreadable_audio"),
+    *(
+        "key_not_found",
+        "service_error",
+        "silent_audio",
+        "store_error",
+        "track_not_found",
+        "unreadable_audio",
+    ),
 }
 MATCH = """
     rank track_id path title artist query_start_s query_end_s reference_start_s reference_end_s

@@ -56,8 +56,7 @@ from engine.errors import (
     ConfigError,
     TrackNotFoundError,
 )
-from engine.records import QueryResult, Track
-from engine.store.store import Stats
+from engine.records import QueryResult, Stats, Track
 
 log = logging.getLogger(__name__)
 

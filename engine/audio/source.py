@@ -13,7 +13,7 @@ import numpy as np
 from engine.audio import arrays, child, decode
 from engine.audio.decode import Waveform
 from engine.audio.ffmpeg import MAX_RATE, MIN_RATE
-from engine.audio.opening import as_path, name_of
+from engine.audio.opening import as_path, name_of, named
 from engine.audio.report import ReadReport
 from engine.errors import AudioError, AudioTooLongError, ConfigError, SilentAudioError
 
@@ -196,14 +196,5 @@ def _file_name(source: Any) -> str | None:
 def _decoded(
     source: Any, name: str, sample_rate: int, report: ReadReport, options: dict[str, Any]
 ) -> Iterator[Waveform]:
-    try:
-        with as_path(source) as path:
-            yield from child.blocks(path, sample_rate, report, **options)
-    except AudioError as error:
-        if error.source == name:
-            raise
-        raise AudioError(name, error.reason) from error
-    except OSError as error:
-        raise AudioError(name, error.strerror or str(error)) from error
-    except ValueError as error:  # a zero byte in the path
-        raise AudioError(name, str(error)) from error
+    with named(name), as_path(source) as path:
+        yield from child.blocks(path, sample_rate, report, **options)

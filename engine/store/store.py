@@ -16,7 +16,15 @@ import sqlalchemy as sa
 from engine.config import IndexConfig, require_hop
 from engine.errors import ConfigError, SchemaError, StoreError, TrackNotFoundError, printable
 from engine.files import is_path
-from engine.records import NewTrack, Placement, Tags, Track, WrittenShard, require_free_keys
+from engine.records import (
+    NewTrack,
+    Placement,
+    Stats,
+    Tags,
+    Track,
+    WrittenShard,
+    require_free_keys,
+)
 from engine.store import queries
 from engine.store.connection import Connection, Engine, connect, schema, translated
 from engine.store.keys import Keys
@@ -41,29 +49,6 @@ _PLACEMENT_COLUMNS = (
     TrackRow.first_clip,
     TrackRow.n_clips,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stats:
-    """Counts of a catalog.
-
-    Parameters
-    ----------
-    n_tracks : int
-    duration_s : float
-        Length of all tracks together.
-    n_segments : int
-        Segments of these tracks.
-    n_shards, n_stored_segments, n_bytes : int
-        Shards, the segments in them including those of deleted tracks, and the size of their files.
-    """
-
-    n_tracks: int
-    duration_s: float
-    n_segments: int
-    n_shards: int
-    n_stored_segments: int
-    n_bytes: int
 
 
 @dataclass(frozen=True)

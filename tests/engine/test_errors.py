@@ -73,6 +73,7 @@ def test_codes_are_stable() -> None:
         "ModelError": "invalid_model",
         "RecipeMismatchError": "recipe_mismatch",
         "ShardError": "damaged_shard",
+        "ServiceError": "service_error",
         "NewerShardError": "newer_shard",
         "StoreError": "store_error",
         "CatalogBusyError": "catalog_busy",

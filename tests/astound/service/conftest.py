@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import uvicorn
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 import astound
@@ -43,6 +47,21 @@ class _ReadyClient(TestClient):
         while self.get("/readyz").status_code == 503:
             time.sleep(0.02)
         return self
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[str]:
+    """Serve an application on this machine until the block ends; yield its address when ready."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started or app.state.service.unready:
+            time.sleep(0.02)
+        yield f"http://localhost:{server.servers[0].sockets[0].getsockname()[1]}/"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def problem(response: object) -> tuple[int, str]:

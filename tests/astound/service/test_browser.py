@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import uvicorn
 
 import astound
 from astound.catalog import Catalog
 from astound.service.app import create_app
 from engine.records import Track
+from tests.astound.service.conftest import serving
 from tests.audio_files import Waveform, cached_tune, write_wav
 
 pytestmark = pytest.mark.browser
@@ -78,16 +77,8 @@ def catalog(filled: Path) -> Iterator[Catalog]:
 @pytest.fixture
 def url(catalog: Catalog) -> Iterator[str]:
     """Address of a service that is ready."""
-    app = create_app(catalog, hosts=["*"])
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started or app.state.service.unready:
-        time.sleep(0.02)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://localhost:{port}/"
-    server.should_exit = True
-    thread.join()
+    with serving(create_app(catalog, hosts=["*"])) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,16 @@ from engine.errors import (
     StoreError,
     TrackNotFoundError,
 )
-from engine.records import USER_TAGS_KEY, NewTrack, Placement, Rows, Tags, WrittenShard
-from engine.store.store import Stats, Store, StoredShard
+from engine.records import (
+    USER_TAGS_KEY,
+    NewTrack,
+    Placement,
+    Rows,
+    Stats,
+    Tags,
+    WrittenShard,
+)
+from engine.store.store import Store, StoredShard
 from tests.databases import written_shard
 
 
