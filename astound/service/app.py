@@ -38,6 +38,8 @@ from astound.service.limits import QueryQueue, Upload, make_upload_folder, recei
 from astound.service.metrics import CONTENT_TYPE, Metrics
 from astound.service.schemas import (
     PROBLEM_TYPE,
+    QUERY_EXAMPLE,
+    TRACK_EXAMPLE,
     ExplainOptions,
     PageOptions,
     Problem,
@@ -45,6 +47,7 @@ from astound.service.schemas import (
     RefusedError,
     TrackChanges,
     TrackPage,
+    example,
 )
 from engine.audio import child
 from engine.config import ServiceConfig
@@ -71,6 +74,8 @@ _STATUS: tuple[tuple[type[AstoundError], int], ...] = (
     (TrackNotFoundError, 404),
     (CatalogBusyError, 503),
 )
+# Of errors that FastAPI raises; the code of others is the name of the status.
+_HTTP_CODES = {400: "invalid_request", 413: "body_too_large"}
 _BUSY_S = 2  # until a request is repeated that another writer delays
 _CLIP_BODY = {
     "requestBody": {
@@ -219,7 +224,12 @@ _library = APIRouter(tags=["library"], responses=_problems(401, 403, 404, 422, 5
 _state = APIRouter(tags=["state"])
 
 
-@_clips.post("/v1/query", response_model=QueryResult, openapi_extra=_CLIP_BODY)
+@_clips.post(
+    "/v1/query",
+    response_model=QueryResult,
+    responses=example(QUERY_EXAMPLE),
+    openapi_extra=_CLIP_BODY,
+)
 async def query(request: Request, options: Annotated[QueryOptions, Query()]) -> Response:
     """Find which tracks a clip comes from, and where in them.
 
@@ -239,13 +249,23 @@ async def explain(request: Request, options: Annotated[ExplainOptions, Query()])
     return JSONResponse(await _service(request).explain(request, options))
 
 
-@_library.get("/v1/tracks", response_model=TrackPage, dependencies=[_needs("read")])
+@_library.get(
+    "/v1/tracks",
+    response_model=TrackPage,
+    responses=example({"tracks": [TRACK_EXAMPLE], "next": 12}),
+    dependencies=[_needs("read")],
+)
 def tracks(request: Request, options: Annotated[PageOptions, Query()]) -> Response:
     """List tracks in the order of their ids, or those that contain some words."""
     return JSONResponse(_service(request).track_page(options))
 
 
-@_library.get("/v1/tracks/{track_id}", response_model=Track, dependencies=[_needs("read")])
+@_library.get(
+    "/v1/tracks/{track_id}",
+    response_model=Track,
+    responses=example(TRACK_EXAMPLE),
+    dependencies=[_needs("read")],
+)
 def track(request: Request, track_id: int) -> Response:
     """Return a track."""
     return JSONResponse(track_object(_service(request).catalog.track(track_id)))
@@ -255,6 +275,7 @@ def track(request: Request, track_id: int) -> Response:
     "/v1/tracks/{track_id}",
     response_model=Track,
     dependencies=[_needs("write")],
+    responses=_problems(400, 413),
     max_body_size=_MAX_JSON_BYTES,
 )
 def update(request: Request, track_id: int, changes: TrackChanges) -> Response:
@@ -349,7 +370,8 @@ def _on_invalid_request(request: Request, error: RequestValidationError) -> Resp
 
 
 def _on_http_error(request: Request, error: HTTPException) -> Response:
-    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+    phrase = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+    code = _HTTP_CODES.get(error.status_code, phrase)
     headers = dict(error.headers or {})
     return _problem(request, error.status_code, code, str(error.detail), headers=headers)
 

@@ -152,3 +152,57 @@ class TrackChanges(BaseModel):
         metadata = {key: value or "" for key, value in (given.pop("metadata", None) or {}).items()}
         keywords: dict[str, Any] = {key: value or "" for key, value in given.items()}
         return keywords | ({"metadata": metadata} if metadata else {})
+
+
+# -- examples ------------------------------------------------------------------------------------
+
+QUERY_EXAMPLE: JsonObject = {
+    "query": "clip.wav",
+    "status": "match",
+    "duration_s": 5.0,
+    "matches": [
+        {
+            "rank": 1,
+            "track_id": 12,
+            "path": "/music/a.ogg",
+            "title": "Quiet Rain",
+            "artist": None,
+            "query_start_s": 0.0,
+            "query_end_s": 5.0,
+            "reference_start_s": 61.52,
+            "reference_end_s": 66.52,
+            "offset_s": 61.52,
+            "score": 0.83,
+            "confidence": 0.998,
+            "votes": 17,
+            "coverage": 0.95,
+            "speed": 1.0,
+            "margin": 0.41,
+            "tempo": 1.0,
+            "pitch": 0.0,
+            "also_at_s": [93.5],
+            "start_error_s": 0.1,
+            "end_error_s": 0.1,
+        }
+    ],
+    "warnings": [],
+    "timings_ms": {"decode": 3.1, "encode": 18.0, "search": 2.2, "align": 1.0},
+}
+TRACK_EXAMPLE: JsonObject = {
+    "id": 12,
+    "path": "/music/a.ogg",
+    "title": "Quiet Rain",
+    "artist": None,
+    "album": None,
+    "isrc": None,
+    "duration_s": 187.2,
+    "content_hash": "9f71c9c7d85642c7c7c5119b406285310ca2c83bc05e2c306a027d21f9b2052f",
+    "n_segments": 373,
+    "added_at": "2026-11-29T15:47:03+00:00",
+    "metadata": {"mood": "calm"},
+}
+
+
+def example(answer: JsonObject) -> dict[int | str, dict[str, Any]]:
+    """Return the description of a successful response with an example."""
+    return {200: {"content": {"application/json": {"example": answer}}}}

@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 
 from astound.catalog import Catalog
 from astound.service.app import create_app
+from astound.service.schemas import QUERY_EXAMPLE, TRACK_EXAMPLE
 from engine.errors import CatalogBusyError, ShardError
 from engine.records import Match, QueryResult, Track
 from tests.astound.commands.conftest import CLIP_AT_S, N_TUNES, RATE, TUNE_S, Run
@@ -180,6 +181,14 @@ def test_stats_are_those_of_the_command_line(client: TestClient, run: Run) -> No
     assert client.get("/v1/stats").json() == json.loads(run("stats", "--format", "json").stdout)
 
 
+def test_body_that_is_no_json_or_too_large_is_refused(client: TestClient) -> None:
+    headers = {"content-type": "application/json"}
+    damaged = client.patch("/v1/tracks/1", content=b"\xff", headers=headers)
+    assert problem(damaged) == (400, "invalid_request")
+    large = client.patch("/v1/tracks/1", content=b" " * 70_000, headers=headers)
+    assert large.status_code == 413
+
+
 # -- state ---------------------------------------------------------------------------------------
 
 
@@ -333,7 +342,11 @@ def test_openapi_describes_what_is_answered(client: TestClient, home: Path) -> N
     result = client.post("/v1/query", content=(home / "known.wav").read_bytes()).json()
     assert names(QueryResult) == set(result) | {"error"}
     assert names(Match) == set(result["matches"][0])
-    assert names(Track) == set(client.get("/v1/tracks/1").json())
+    track = client.get("/v1/tracks/1").json()
+    assert names(Track) == set(track)
+    assert set(TRACK_EXAMPLE) == set(track)
+    assert set(QUERY_EXAMPLE) == set(result)
+    assert set(QUERY_EXAMPLE["matches"][0]) == set(result["matches"][0])
 
 
 def test_paths_work_below_a_prefix(catalog: Catalog) -> None:
