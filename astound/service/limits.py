@@ -31,6 +31,7 @@ _RETRY_AFTER_S = 1
 _LEFT_AFTER_S = 24 * 3600
 _MULTIPART = b"multipart/form-data"
 _UNNAMED = "upload"
+_PIECE_BYTES = 1 << 19  # each is written in a thread, and changing to it takes time
 _MAX_NAME = 1000
 
 
@@ -154,11 +155,11 @@ async def received(
 
 
 async def _chunks(request: Request, config: ServiceConfig) -> AsyncIterator[bytes]:
-    """Read the body; RefusedError as soon as it is too large or pauses for too long."""
+    """Read the body in large pieces; RefusedError once it is too large or pauses for too long."""
     n_bytes = int(request.headers.get("content-length") or 0)
     if n_bytes > config.max_upload_bytes:
         raise _too_large(config)
-    n_bytes = 0
+    n_bytes, piece = 0, b""
     body = request.stream()
     while True:
         try:
@@ -168,12 +169,16 @@ async def _chunks(request: Request, config: ServiceConfig) -> AsyncIterator[byte
             reason = f"no byte of the body came for {config.max_pause_s:g} s"
             raise RefusedError(408, "timeout", reason) from error
         if chunk is None:
-            return
+            break
         n_bytes += len(chunk)
         if n_bytes > config.max_upload_bytes:
             raise _too_large(config)
-        if chunk:
-            yield chunk
+        piece += chunk
+        if len(piece) >= _PIECE_BYTES:
+            yield piece
+            piece = b""
+    if piece:
+        yield piece
 
 
 def _too_large(config: ServiceConfig) -> RefusedError:

@@ -15,6 +15,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from astound.service.server import Address, listening
 from tests.astound.commands.conftest import Run, start_process
 
 
@@ -137,6 +138,15 @@ def test_taken_port_is_one_sentence(home: Path, run: Run) -> None:
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
     assert f"127.0.0.1:{port}: cannot serve (Address already in use)" in result.stderr
+
+
+def test_answers_are_sent_at_once() -> None:
+    with (
+        listening(Address(port=0)) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as connection,
+    ):
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_missing_catalog_is_one_sentence(run: Run, tmp_path: Path) -> None:
