@@ -1,7 +1,7 @@
 """Astound finds which known recording an unknown clip comes from, and where in it.
 
-``astound.open`` returns a :class:`~astound.catalog.Catalog`; importing this package loads neither
-torch nor faiss.
+``astound.open`` returns a :class:`~astound.catalog.Catalog`, ``astound.connect`` that of a service;
+importing this package loads neither torch nor faiss.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from astound.catalog import Catalog
+    from astound.remote import RemoteCatalog
     from engine.errors import AstoundError
     from engine.model.ast_model import ASTModel
     from engine.recipe import ASTConfig
@@ -37,6 +38,7 @@ __all__ = [
     "QueryResult",
     "Track",
     "__version__",
+    "connect",
     "open",
 ]
 
@@ -60,6 +62,25 @@ def open(folder: str | os.PathLike[str] = "catalog", **options: Any) -> Catalog:
     from astound.catalog import Catalog
 
     return Catalog(folder, **options)
+
+
+def connect(url: str, key: str | None = None) -> RemoteCatalog:
+    """Use the catalog of a service, which `astound serve` runs.
+
+    Parameters
+    ----------
+    url : str
+    key : str, optional
+        One that `astound key create` made, if the service needs one.
+
+    Examples
+    --------
+    >>> catalog = astound.connect("http://127.0.0.1:8765")    # doctest: +SKIP
+    >>> catalog.query("clip.wav").best.title                  # doctest: +SKIP
+    """
+    from astound.remote import RemoteCatalog
+
+    return RemoteCatalog(url, key)
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +11,15 @@ from engine.records import Entry, QueryResult, Timeline
 
 if TYPE_CHECKING:
     from astound.catalog import Catalog
+    from astound.remote import RemoteCatalog
 
 
-def identify(catalog: Catalog, path: str, **options: Any) -> QueryResult:
+def identify(catalog: Catalog | RemoteCatalog, path: str, **options: Any) -> QueryResult:
     """Query a file; a result of status "error" if it is not usable audio.
 
     Parameters
     ----------
-    catalog : Catalog
+    catalog : Catalog or RemoteCatalog
     path : str
     options
         Those of :meth:`Catalog.query`.
@@ -25,8 +27,17 @@ def identify(catalog: Catalog, path: str, **options: Any) -> QueryResult:
     try:
         return catalog.query(path, **options)
     except AudioError as error:
-        duration_s, made = _known_duration_s(error), _error_object(error)
-        return QueryResult(query=path, status="error", duration_s=duration_s, error=made)
+        return to_failure(error)
+
+
+def to_failure(error: AudioError) -> QueryResult:
+    """Return the result of a query whose clip is not usable audio."""
+    return QueryResult(
+        query=os.fspath(error.source),
+        status="error",
+        duration_s=_known_duration_s(error),
+        error=_error_object(error),
+    )
 
 
 def timeline(

@@ -45,11 +45,12 @@ from engine.records import (
     Entry,
     QueryResult,
     SimilarTrack,
+    Stats,
     Timeline,
     Track,
     require_free_keys,
 )
-from engine.store.store import Stats
+from engine.store.keys import Keys
 from indexer.report import IngestReport
 
 if TYPE_CHECKING:
@@ -299,6 +300,8 @@ class Catalog:
         start_s: float = 0.0,
         end_s: float | None = None,
         stream: int | None = None,
+        name: str | None = None,
+        max_s: float | None = None,
         max_matches: int = MAX_MATCHES,
         min_confidence: float | None = None,
         search: SearchConfig | None = None,
@@ -315,6 +318,10 @@ class Catalog:
             The part of the clip to search for, in seconds.
         stream : int, optional
             Which of a file's sound streams, from 1; the default one by default.
+        name : str, optional
+            Name of a file in the result and in errors; its path by default.
+        max_s : float, optional
+            Refuse a clip that goes on behind this time, and decode nothing behind it.
         max_matches : int
             Maximum number of matches.
         min_confidence : float, optional
@@ -336,7 +343,8 @@ class Catalog:
         from engine.search.context import Stopwatch
         from engine.search.passages import ranked
 
-        recording = self._open(source, sample_rate, start_s=start_s, end_s=end_s, stream=stream)
+        part = {"start_s": start_s, "end_s": end_s, "stream": stream}
+        recording = self._open(source, sample_rate, **part, name=name, max_s=max_s)
         stopwatch = Stopwatch()
         searcher = self.searcher(search, alignment, stopwatch)
         threshold = self.min_confidence if min_confidence is None else min_confidence
@@ -371,6 +379,8 @@ class Catalog:
         start_s: float = 0.0,
         end_s: float | None = None,
         stream: int | None = None,
+        name: str | None = None,
+        max_s: float | None = None,
         search: SearchConfig | None = None,
         alignment: AlignConfig | None = None,
     ) -> Explanation:
@@ -387,6 +397,8 @@ class Catalog:
             The part of the clip to search for, in seconds.
         stream : int, optional
             Which of a file's sound streams, from 1; the default one by default.
+        name, max_s : str, float, optional
+            As in :meth:`query`.
         search, alignment : SearchConfig, AlignConfig, optional
 
         Returns
@@ -403,7 +415,8 @@ class Catalog:
         """
         from engine.search.explanation import unsearchable
 
-        recording = self._open(source, sample_rate, start_s=start_s, end_s=end_s, stream=stream)
+        part = {"start_s": start_s, "end_s": end_s, "stream": stream}
+        recording = self._open(source, sample_rate, **part, name=name, max_s=max_s)
         name = recording.name
         track_id = None if track is None else self.track(track).id
         searcher = self.searcher(search, alignment)
@@ -691,9 +704,23 @@ class Catalog:
 
     # -- tracks ---------------------------------------------------------------------------------
 
-    def tracks(self) -> list[Track]:
-        """Return all tracks in order of their ids."""
-        return self._store.tracks()
+    def tracks(
+        self, search: str = "", *, after_id: int = 0, max_tracks: int | None = None
+    ) -> list[Track]:
+        """Return all tracks, or some of them, in order of their ids.
+
+        Parameters
+        ----------
+        search : str
+            Words that all occur in the title, artist, album or path, in upper or lower case.
+        after_id : int
+            Leave out the tracks up to this id: that of the last one returned before.
+        max_tracks : int, optional
+            Maximum number of tracks.
+        """
+        if not search and not after_id and max_tracks is None:
+            return self._store.tracks()
+        return self._store.page(search.split(), after_id, max_tracks)
 
     def track(self, key: int | str) -> Track:
         """Return a track by id or path; TrackNotFoundError if none.
@@ -740,6 +767,11 @@ class Catalog:
     def stats(self) -> Stats:
         """Count tracks, seconds, segments and bytes."""
         return self._store.stats()
+
+    @property
+    def keys(self) -> Keys:
+        """The keys of the service; without any, only this machine is served."""
+        return self._store.keys
 
     # -- maintenance ----------------------------------------------------------------------------
 

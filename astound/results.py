@@ -9,7 +9,16 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import printable
-from engine.records import Candidate, Entry, Match, QueryResult, SimilarTrack, Timeline, Track
+from engine.records import (
+    Candidate,
+    Entry,
+    Match,
+    QueryResult,
+    ServiceKey,
+    SimilarTrack,
+    Timeline,
+    Track,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -239,7 +248,7 @@ def to_similar_tracks(scores: Sequence[tuple[int, float]], store: Store) -> list
 # -- JSON objects ----------------------------------------------------------------------------
 
 
-def record_object(record: Match | Entry | SimilarTrack | Track) -> JsonObject:
+def record_object(record: Match | Entry | ServiceKey | SimilarTrack | Track) -> JsonObject:
     """Return the fields of a record; text that is not valid UTF-8, such as a path, is escaped."""
     fields = asdict(record).items()
     return {key: printable(value) if isinstance(value, str) else value for key, value in fields}
@@ -251,6 +260,11 @@ def track_object(track: Track) -> JsonObject:
         "added_at": track.added_at.isoformat(timespec="seconds"),
         "metadata": dict(track.metadata),
     }
+
+
+def key_object(key: ServiceKey) -> JsonObject:
+    """Return the JSON object of a key of the service."""
+    return record_object(key) | {"created_at": key.created_at.isoformat(timespec="seconds")}
 
 
 def result_object(result: QueryResult) -> JsonObject:

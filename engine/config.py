@@ -7,6 +7,7 @@ stored; search and alignment settings may change per call.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -254,6 +255,45 @@ class IngestConfig:
         require(self.n_jobs is None or self.n_jobs > 0, "n_jobs", self.n_jobs, "must be positive")
         for key in ("commit_every_s", "max_segments"):
             require(getattr(self, key) > 0, key, getattr(self, key), "must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceConfig:
+    """What the HTTP service takes on.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        Queries answered at a time; one for each core, four at most, by default.
+    max_waiting : int
+        Queries that wait beside them; further ones are refused.
+    max_per_client : int
+        Queries of one client at a time, waiting or not.
+    max_upload_bytes : int
+        Largest body of a query.
+    max_clip_s : float
+        Longest clip; nothing behind it is decoded.
+    max_pause_s : float
+        Longest pause while a body is received.
+    """
+
+    n_jobs: int | None = None
+    max_waiting: int = 32
+    max_per_client: int = 16
+    max_upload_bytes: int = 500_000_000
+    max_clip_s: float = 600.0
+    max_pause_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        require(self.n_jobs is None or self.n_jobs > 0, "n_jobs", self.n_jobs, "must be positive")
+        require(self.max_waiting >= 0, "max_waiting", self.max_waiting, "must be 0 or more")
+        for key in ("max_per_client", "max_upload_bytes", "max_clip_s", "max_pause_s"):
+            require(getattr(self, key) > 0, key, getattr(self, key), "must be positive")
+
+    @property
+    def n_threads(self) -> int:
+        """Threads that answer queries."""
+        return self.n_jobs or min(os.cpu_count() or 1, 4)
 
 
 def load(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:

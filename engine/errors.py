@@ -108,6 +108,22 @@ class AudioTooShortError(AudioError):
         )
 
 
+class AudioTooLongError(AudioError):
+    """Audio is longer than the caller accepts.
+
+    Parameters
+    ----------
+    source : path-like or str
+    maximum_s : float
+    """
+
+    code = "audio_too_long"
+
+    def __init__(self, source: str | os.PathLike[str], maximum_s: float) -> None:
+        self.maximum_s = maximum_s
+        super().__init__(source, f"longer than {maximum_s:g} s; send a shorter part")
+
+
 class SilentAudioError(AudioError):
     """Audio has no audible segment."""
 
@@ -155,6 +171,25 @@ class ShardError(AstoundError):
         super().__init__(f"{printable(path)}: {reason}")
 
 
+class ServiceError(AstoundError):
+    """A service cannot be reached, or refuses a request.
+
+    Parameters
+    ----------
+    url : str
+        Its address.
+    reason : str
+    service_code : str, optional
+        The code of its answer.
+    """
+
+    code = "service_error"
+
+    def __init__(self, url: str, reason: str, service_code: str | None = None) -> None:
+        self.url, self.reason, self.service_code = url, reason, service_code
+        super().__init__(f"{url}: {reason}")
+
+
 class NewerShardError(AstoundError):
     """A shard was written by a newer astound.
 
@@ -199,6 +234,16 @@ class TrackNotFoundError(StoreError):
         super().__init__(f"not in the catalog: {names}; `astound list` shows all tracks")
 
 
+class KeyNotFoundError(StoreError):
+    """The service has no key with this id."""
+
+    code = "key_not_found"
+
+    def __init__(self, key_id: int) -> None:
+        self.key_id = key_id
+        super().__init__(f"no key {key_id}; `astound key list` shows all keys")
+
+
 class DuplicateTrackError(StoreError):
     """The catalog already contains the same audio."""
 
@@ -228,6 +273,31 @@ class SchemaError(StoreError):
             f"the database has schema {found or 'none'}, this astound uses {head}; "
             "if a newer astound wrote it, update astound"
         )
+
+
+def rebuild(code: str, message: str, **attributes: Any) -> AstoundError | None:
+    """Build an error of another process.
+
+    Parameters
+    ----------
+    code : str
+        Its stable code.
+    message : str
+    attributes
+        Those that are known; others are missing.
+
+    Returns
+    -------
+    AstoundError or None
+        None if this version does not know the code.
+    """
+    classes = [AstoundError]
+    for cls in classes:
+        if cls.code == code:
+            error: AstoundError = _rebuild(cls, (message,), attributes)
+            return error
+        classes += cls.__subclasses__()
+    return None
 
 
 def printable(path: Any) -> str:

@@ -30,6 +30,9 @@ SOUND_KEY = f"{RESERVED_PREFIX}sound"
 USER_TAGS_KEY = f"{RESERVED_PREFIX}user_tags"
 """Key of the names of the tags that the user set, which those of the file do not replace."""
 
+SCOPES = ("query", "read", "write", "admin")
+"""What a key of the service allows; each scope includes those before it."""
+
 POSITION_BITS = 24
 NO_ADDRESS = -1
 
@@ -496,6 +499,49 @@ class Passage:
     reference_end_s: float
     score: float
     speed: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stats:
+    """Counts of a catalog.
+
+    Parameters
+    ----------
+    n_tracks : int
+    duration_s : float
+        Length of all tracks together.
+    n_segments : int
+        Segments of these tracks.
+    n_shards, n_stored_segments, n_bytes : int
+        Shards, the segments in them including those of deleted tracks, and the size of their files.
+    """
+
+    n_tracks: int
+    duration_s: float
+    n_segments: int
+    n_shards: int
+    n_stored_segments: int
+    n_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceKey:
+    """A key of the service; its fields are those of the command line's JSON.
+
+    Parameters
+    ----------
+    id : int
+    scope : str
+        What it allows: one of SCOPES.
+    note : str or None
+        Who has it.
+    created_at : datetime
+    """
+
+    id: int
+    scope: str
+    note: str | None
+    created_at: datetime
 
 
 DuplicateKind = Literal["full", "version", "part"]

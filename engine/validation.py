@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
@@ -14,6 +15,23 @@ from engine.errors import ConfigError
 T = TypeVar("T")
 
 _MAX_INT = 2**63 - 1
+_TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)", re.ASCII)
+
+
+def parse_time(text: str) -> float:
+    """Parse a time in seconds, ``m:ss`` or ``h:mm:ss``.
+
+    Raises
+    ------
+    ValueError
+        The text is no such time, or minutes or seconds after a colon exceed 59.
+    """
+    found = _TIME.fullmatch(text.strip())
+    hours, minutes, seconds = map(float, found.groups("0")) if found else (0.0, 0.0, math.nan)
+    is_valid = seconds < (60 if ":" in text else math.inf) and not (hours and minutes >= 60)
+    if not is_valid:
+        raise ValueError(f"invalid time {text!r}: must be seconds, m:ss or h:mm:ss")
+    return hours * 3600 + minutes * 60 + seconds
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -75,7 +75,7 @@ CALIBRATION = """
 
 CATALOG_FILES = {"astound.toml", "catalog.db", "shards"}
 CATALOG_SETTINGS = {"database"}
-SCHEMA = "0001"
+SCHEMA = "0002"
 TABLES = {
     "settings": "key value",
     "shards": "id name n_segments n_clips n_bytes recipe_id created_at",
@@ -84,6 +84,7 @@ TABLES = {
         duration_s title artist album isrc added_at
     """,
     "track_metadata": "track_id key value",
+    "api_keys": "id scope note secret_hash created_at",
 }
 DATABASE_SETTINGS = {"recipe", "recipe_id", "segment_hop_s", "n_changes"}
 SHARD_FORMAT = ("astound shard", 4)
@@ -109,9 +110,23 @@ SOUND = "codec is_lossless sample_rate n_bytes"
 # -- the command line ------------------------------------------------------------------------
 
 ERROR_CODES = {
-    *("audio_too_short", "catalog_busy", "damaged_shard", "duplicate_track", "error"),
+    *(
+        "audio_too_long",
+        "audio_too_short",
+        "catalog_busy",
+        "damaged_shard",
+        "duplicate_track",
+        "error",
+    ),
     *("invalid_config", "invalid_model", "newer_shard", "recipe_mismatch", "schema_mismatch"),
-    *("silent_audio", "store_error", "track_not_found", "unreadable_audio"),
+    *(
+        "key_not_found",
+        "service_error",
+        "silent_audio",
+        "store_error",
+        "track_not_found",
+        "unreadable_audio",
+    ),
 }
 MATCH = """
     rank track_id path title artist query_start_s query_end_s reference_start_s reference_end_s

@@ -22,8 +22,10 @@ import astound
 from astound.commands import compare, evaluate, maintenance, query, tracks
 from astound.commands.add import add
 from astound.commands.demo import demo
+from astound.commands.key import key
 from astound.commands.model import model
 from astound.commands.options import EXIT_INTERRUPTED, FOLDER, Session, echo_err
+from astound.commands.serve import serve
 from astound.commands.train import train
 from astound.output.terminal import cell
 from engine.errors import AstoundError, printable
@@ -152,7 +154,7 @@ for command in (
     *(maintenance.export, maintenance.import_files),
     *(compare.same, compare.similar, compare.dedup, compare.repeats),
     *(evaluate.calibrate, evaluate.robustness),
-    *(model, train, demo),
+    *(model, train, demo, serve, key),
 ):
     cli.add_command(command)
 

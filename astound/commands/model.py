@@ -16,7 +16,7 @@ from astound.commands.options import (
     echo,
     echo_err,
     format_option,
-    parse_time,
+    time_option,
 )
 from astound.output.terminal import write_json_line, write_record, write_table
 from engine.errors import AstoundError, AudioError, ConfigError, ModelError, printable
@@ -185,7 +185,7 @@ def import_(
 )
 @click.option(
     *("--start", "start_s"),
-    type=parse_time,
+    type=time_option,
     default=0.0,
     metavar="T",
     help="Start at time T: seconds or m:ss.",

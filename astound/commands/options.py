@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ import click
 import astound
 from astound.commands.lists import read_list
 from astound.output.terminal import RECORD_FORMATS, SAFE_CSV, cell
+from engine.validation import parse_time
 
 if TYPE_CHECKING:
     from astound.catalog import Catalog
@@ -26,23 +25,19 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 
 _LIST = click.File("rb")
 
-_TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)", re.ASCII)
 
-
-def parse_time(text: str | float) -> float:
-    """Parse a time in seconds, ``m:ss`` or ``h:mm:ss``; the type of an option.
+def time_option(text: str | float) -> float:
+    """Parse a time as :func:`engine.validation.parse_time`; the type of an option.
 
     Raises
     ------
     click.BadParameter
-        The text is no such time, or minutes or seconds after a colon exceed 59.
+        The text is no time.
     """
-    found = _TIME.fullmatch(str(text).strip())
-    hours, minutes, seconds = map(float, found.groups("0")) if found else (0.0, 0.0, math.nan)
-    is_valid = seconds < (60 if ":" in str(text) else math.inf) and not (hours and minutes >= 60)
-    if not is_valid:
-        raise click.BadParameter(f"invalid time {text!r}: must be seconds, m:ss or h:mm:ss")
-    return hours * 3600 + minutes * 60 + seconds
+    try:
+        return parse_time(str(text))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 @dataclass(frozen=True)

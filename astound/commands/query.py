@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
+import astound
 from astound.commands.options import (
     Function,
     Session,
@@ -18,9 +19,9 @@ from astound.commands.options import (
     expand_folders,
     format_option,
     list_option,
-    parse_time,
     paths_argument,
     read_paths,
+    time_option,
     track_key,
 )
 from astound.output.explanations import EXPLAIN_FORMATS, write_explanation
@@ -47,7 +48,7 @@ def _part_options(function: Function) -> Function:
     )
     function = stream_option(function)
     for name, text in (("end", "Stop at time T."), ("start", "Start at time T: seconds or m:ss.")):
-        option = click.option(f"--{name}", f"{name}_s", type=parse_time, metavar="T", help=text)
+        option = click.option(f"--{name}", f"{name}_s", type=time_option, metavar="T", help=text)
         function = option(function)
     return function
 
@@ -71,6 +72,10 @@ def _require_part(options: Mapping[str, Any]) -> None:
 )  # fmt: skip
 @_min_confidence_option("Minimum confidence of a match; the calibrated threshold by default.")
 @_part_options
+@click.option("--server", metavar="URL", help="Query the catalog of this service instead.")
+@click.option(
+    "--key", envvar="ASTOUND_KEY", metavar="KEY", help="Key of the service; else $ASTOUND_KEY."
+)
 @click.pass_context
 def query(
     ctx: click.Context,
@@ -78,6 +83,8 @@ def query(
     paths: tuple[str, ...],
     list_file: IO[bytes] | None,
     form: str,
+    server: str | None,
+    key: str | None,
     **options: Any,
 ) -> None:
     """Identify clips: files, or folders searched recursively.
@@ -91,7 +98,7 @@ def query(
     options = drop_unset(options)
     _require_part(options)
     failed: list[str] = []
-    with ctx.obj.open() as catalog:
+    with astound.connect(server, key) if server else ctx.obj.open() as catalog:
         results = (identify(catalog, clip, **options) for clip in expand_folders(clips))
         write_results(
             _report_warnings(_report_errors(results, failed, form), form), form, sys.stdout

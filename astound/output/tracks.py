@@ -20,10 +20,9 @@ from astound.output.terminal import (
     write_table,
 )
 from astound.results import track_object
-from engine.records import Track
+from engine.records import Stats, Track
 
 if TYPE_CHECKING:
-    from engine.store.store import Stats
     from indexer.report import IngestReport
 
 _COLUMNS = [field.name for field in fields(Track)]

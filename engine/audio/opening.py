@@ -88,6 +88,21 @@ def as_path(source: Any) -> Iterator[str]:
         yield copy.name
 
 
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Convert errors of a recording to AudioError with its name."""
+    try:
+        yield
+    except AudioError as error:
+        if error.source == name:
+            raise
+        raise AudioError(name, error.reason) from error
+    except OSError as error:
+        raise AudioError(name, error.strerror or str(error)) from error
+    except ValueError as error:  # a zero byte in the path
+        raise AudioError(name, str(error)) from error
+
+
 def needs_copy(path: str | os.PathLike[str]) -> bool:
     """Decide whether only this process can read a path, and only once."""
     return os.fspath(path).startswith(_OWN_PATHS) or _is_pipe(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,9 +13,11 @@ import numpy as np
 from engine.audio import arrays, child, decode
 from engine.audio.decode import Waveform
 from engine.audio.ffmpeg import MAX_RATE, MIN_RATE
-from engine.audio.opening import as_path, name_of
+from engine.audio.opening import as_path, name_of, named
 from engine.audio.report import ReadReport
-from engine.errors import AudioError, ConfigError, SilentAudioError
+from engine.errors import AudioError, AudioTooLongError, ConfigError, SilentAudioError
+
+_BEHIND_S = 1.0  # decoded behind the longest part, to see that a recording goes on
 
 
 class AudioSource:
@@ -31,6 +34,8 @@ class AudioSource:
         Where in the recording the first block begins, in seconds.
     report : ReadReport, optional
         What whoever makes the blocks reports about the recording.
+    max_s : float, optional
+        Where in the recording it must have ended.
 
     Attributes
     ----------
@@ -45,16 +50,28 @@ class AudioSource:
         sample_rate: int,
         start_s: float = 0.0,
         report: ReadReport | None = None,
+        max_s: float | None = None,
     ) -> None:
         self.name, self.sample_rate, self.start_s = name, sample_rate, start_s
+        self.max_s = math.inf if max_s is None else max_s
         self.report = ReadReport() if report is None else report
         self.n_samples = 0
         self._blocks = blocks
 
     def __iter__(self) -> Iterator[Waveform]:
-        """Read the blocks; AudioError if the recording ends before `start_s`."""
+        """Read the blocks.
+
+        Raises
+        ------
+        AudioTooLongError
+            The recording goes on behind `max_s`.
+        AudioError
+            It ends before `start_s`.
+        """
         for block in self._blocks:
             self.n_samples += len(block)
+            if self.start_s + self.duration_s > self.max_s:
+                raise AudioTooLongError(self.name, self.max_s)
             yield block
         if self.start_s and not self.n_samples:
             raise AudioError(self.name, f"it ends before {self.start_s:g} s; use an earlier start")
@@ -86,7 +103,7 @@ class AudioSource:
             raise SilentAudioError(self.name, reason) from error
 
 
-def open_source(
+def open_source(  # noqa: PLR0913 - one for each thing about a recording that may be chosen
     source: Any,
     sample_rate: int,
     *,
@@ -94,6 +111,8 @@ def open_source(
     start_s: float = 0.0,
     end_s: float | None = None,
     stream: int | None = None,
+    name: str | None = None,
+    max_s: float | None = None,
 ) -> AudioSource:
     """Open a file or an array, resampled to one rate.
 
@@ -111,17 +130,22 @@ def open_source(
         The part to read, in seconds.
     stream : int, optional
         Which of a file's sound streams, from 1; by default the one that it marks as the default.
+    name : str, optional
+        Name of a file in results and errors; its path by default.
+    max_s : float, optional
+        Where in the recording the part must have ended; nothing behind it is decoded.
 
     Returns
     -------
     AudioSource
-        A file's name is its path; an array's name is "array". A file is opened, and its errors
-        raised, when the blocks are read.
+        A file is opened, and its errors raised, when the blocks are read.
 
     Raises
     ------
     AudioError
         The array is not audio.
+    AudioTooLongError
+        The part begins behind `max_s`.
     ConfigError
         The part is empty or starts before 0, there can be no such stream, or an array comes without
         `array_rate`.
@@ -133,11 +157,16 @@ def open_source(
     if stream is not None and stream < 1:
         raise ConfigError.invalid("stream", stream, "must be 1 or more")
     report = ReadReport()
-    name = _file_name(source)
-    if name is not None:
+    file_name = _file_name(source)
+    name = name or file_name or "array"
+    if max_s is not None:
+        if start_s >= max_s:
+            raise AudioTooLongError(name, max_s)
+        end_s = min(math.inf if end_s is None else end_s, max_s + _BEHIND_S)
+    if file_name is not None:
         options = {"start_s": start_s, "end_s": end_s, "stream": stream}
         blocks = _decoded(source, name, sample_rate, report, options)
-        return AudioSource(name, blocks, sample_rate, start_s, report)
+        return AudioSource(name, blocks, sample_rate, start_s, report, max_s)
     if array_rate is None:
         raise ConfigError.invalid("sample_rate", None, "must be given for an array, in Hz")
     if not MIN_RATE <= array_rate <= MAX_RATE:
@@ -146,7 +175,7 @@ def open_source(
     end = None if end_s is None else round(end_s * array_rate)
     part = arrays.mono(source, array_rate, report)[round(start_s * array_rate) : end]
     part = decode.resample(part, array_rate, sample_rate)
-    return AudioSource("array", [part], sample_rate, start_s, report)
+    return AudioSource(name, [part], sample_rate, start_s, report, max_s)
 
 
 def _file_name(source: Any) -> str | None:
@@ -167,14 +196,5 @@ def _file_name(source: Any) -> str | None:
 def _decoded(
     source: Any, name: str, sample_rate: int, report: ReadReport, options: dict[str, Any]
 ) -> Iterator[Waveform]:
-    try:
-        with as_path(source) as path:
-            yield from child.blocks(path, sample_rate, report, **options)
-    except AudioError as error:
-        if error.source == name:
-            raise
-        raise AudioError(name, error.reason) from error
-    except OSError as error:
-        raise AudioError(name, error.strerror or str(error)) from error
-    except ValueError as error:  # a zero byte in the path
-        raise AudioError(name, str(error)) from error
+    with named(name), as_path(source) as path:
+        yield from child.blocks(path, sample_rate, report, **options)

@@ -128,6 +128,7 @@ def _prepare_sqlite(engine: Engine, *, foreign_keys: bool) -> None:
         connection.isolation_level = None  # sqlite3 never issues BEGIN IMMEDIATE
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA foreign_keys = {int(foreign_keys)}")
+        connection.create_function("lower", 1, _lower, deterministic=True)
 
     @sa.event.listens_for(engine, "checkout")
     def check(connection: sqlite3.Connection, *_: object) -> None:
@@ -139,6 +140,11 @@ def _prepare_sqlite(engine: Engine, *, foreign_keys: bool) -> None:
         # IMMEDIATE waits for other writers; a deferred transaction would fail after a write of one.
         writing = connection.get_execution_options().get("writing", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+def _lower(value: Any) -> Any:
+    """Return text in lower case, as SQLite does for ASCII letters only."""
+    return value.lower() if isinstance(value, str) else value
 
 
 class _ImmutableConnection(sqlite3.Connection):

@@ -206,6 +206,14 @@ def delete_tracks(connection: Connection, ids: Iterable[int]) -> int:
     return len(unique)
 
 
+def has_word(word: str) -> sa.ColumnElement[bool]:
+    """Return the condition that the tags or the path of a track contain some text in any case."""
+    text = (clean(word) or "").lower()
+    columns = (TrackRow.title, TrackRow.artist, TrackRow.album, TrackRow.path)
+    lowered = (sa.func.lower(sa.type_coerce(column, sa.Text)) for column in columns)
+    return sa.or_(*(column.contains(text, autoescape=True) for column in lowered))
+
+
 def tracks_where(connection: Connection, condition: sa.ColumnElement[bool]) -> list[Track]:
     """Read the tracks that fulfil a condition, ordered by id."""
     shown = sa.not_(MetadataRow.key.startswith(RESERVED_PREFIX))

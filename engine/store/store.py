@@ -16,9 +16,18 @@ import sqlalchemy as sa
 from engine.config import IndexConfig, require_hop
 from engine.errors import ConfigError, SchemaError, StoreError, TrackNotFoundError, printable
 from engine.files import is_path
-from engine.records import NewTrack, Placement, Tags, Track, WrittenShard, require_free_keys
+from engine.records import (
+    NewTrack,
+    Placement,
+    Stats,
+    Tags,
+    Track,
+    WrittenShard,
+    require_free_keys,
+)
 from engine.store import queries
 from engine.store.connection import Connection, Engine, connect, schema, translated
+from engine.store.keys import Keys
 from engine.store.lock import write_lock
 from engine.store.tables import (
     LARGEST_ID,
@@ -40,29 +49,6 @@ _PLACEMENT_COLUMNS = (
     TrackRow.first_clip,
     TrackRow.n_clips,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stats:
-    """Counts of a catalog.
-
-    Parameters
-    ----------
-    n_tracks : int
-    duration_s : float
-        Length of all tracks together.
-    n_segments : int
-        Segments of these tracks.
-    n_shards, n_stored_segments, n_bytes : int
-        Shards, the segments in them including those of deleted tracks, and the size of their files.
-    """
-
-    n_tracks: int
-    duration_s: float
-    n_segments: int
-    n_shards: int
-    n_stored_segments: int
-    n_bytes: int
 
 
 @dataclass(frozen=True)
@@ -118,6 +104,11 @@ class Store:
             engine.dispose()
             raise SchemaError(found, SCHEMA_HEAD)
         return cls(engine)
+
+    @property
+    def keys(self) -> Keys:
+        """The keys of the service."""
+        return Keys(self._engine)
 
     def close(self) -> None:
         """Close all connections."""
@@ -317,6 +308,24 @@ class Store:
             if ids is None:
                 return queries.tracks_where(connection, sa.true())
             return queries.tracks_among(connection, TrackRow.id, {int(i) for i in ids})
+
+    def page(self, words: Sequence[str], after_id: int, max_tracks: int | None) -> list[Track]:
+        """Read the tracks in whose tags or path some words occur, ordered by id.
+
+        Parameters
+        ----------
+        words : sequence of str
+            Each occurs in the title, artist, album or path, in upper or lower case.
+        after_id : int
+            Only tracks with a greater id.
+        max_tracks : int or None
+        """
+        if after_id >= LARGEST_ID:
+            return []
+        condition = sa.and_(TrackRow.id > after_id, *map(queries.has_word, words))
+        chosen = sa.select(TrackRow.id).where(condition).order_by(TrackRow.id).limit(max_tracks)
+        with self._reading() as connection:
+            return queries.tracks_among(connection, TrackRow.id, list(connection.scalars(chosen)))
 
     def find(self, keys: Iterable[int | str]) -> list[Track]:
         """Read tracks by ids and paths, each once and in the order of `keys`.

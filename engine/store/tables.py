@@ -18,7 +18,7 @@ from sqlalchemy.types import TypeDecorator
 
 from engine.files import path_from_text, path_to_text
 
-SCHEMA_HEAD = "0001"
+SCHEMA_HEAD = "0002"
 """Revision of the schema described here; the newest file in ``migrations/versions``."""
 
 LARGEST_ID = 2**31 - 1
@@ -232,6 +232,20 @@ class MetadataRow(Base):
     )
     key: Mapped[str] = mapped_column(primary_key=True)
     value: Mapped[str]
+
+
+class KeyRow(Base):
+    """A key of the service; what it says is stored as a hash only."""
+
+    __tablename__ = "api_keys"
+    # Ids are never reused: a revoked one must not become that of another key.
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    scope: Mapped[str]
+    note: Mapped[str | None]
+    secret_hash: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[datetime]
 
 
 for _table in Base.metadata.tables.values():

@@ -3,7 +3,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from astound.commands.options import parse_time
+from astound.commands.options import time_option
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from astound.commands.options import parse_time
     ],
 )
 def test_time_is_read_in_each_form(text: str, time_s: float) -> None:
-    assert parse_time(text) == time_s
+    assert time_option(text) == time_s
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,6 @@ def test_time_is_read_in_each_form(text: str, time_s: float) -> None:
 )
 def test_bad_time_is_one_sentence(text: str) -> None:
     with pytest.raises(click.BadParameter) as caught:
-        parse_time(text)
+        time_option(text)
     reason = f"invalid time {text!r}: must be seconds, m:ss or h:mm:ss"
     assert caught.value.format_message() == f"Invalid value: {reason}"

@@ -5,13 +5,14 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from engine.audio import decode
+from engine.audio import child, decode
 from engine.audio.source import AudioSource, open_source
-from engine.errors import AudioError, ConfigError, SilentAudioError
+from engine.errors import AudioError, AudioTooLongError, ConfigError, SilentAudioError
 from tests.audio_files import Sound, Tune, Waveform, stereo, write_streams, write_wav
 
 RATE = 8000
@@ -66,6 +67,58 @@ def test_open_source_part_of_a_file(tmp_path: Path, tune: Tune) -> None:
     path = write_wav(tmp_path / "tune.wav", tune(1, 3.0), RATE)
     source = open_source(path, RATE, start_s=1.0, end_s=1.5)
     np.testing.assert_array_equal(source.read(), decode.read(path, RATE)[RATE : RATE * 3 // 2])
+
+
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "max_s", "is_allowed"),
+    [
+        (0.0, None, 3.0, True),
+        (0.0, None, 2.9, False),
+        (1.0, 2.0, 2.0, True),
+        (2.0, None, 2.0, False),
+    ],
+)
+def test_open_source_longer_than_allowed_is_refused(
+    tmp_path: Path, tune: Tune, start_s: float, end_s: float | None, max_s: float, is_allowed: bool
+) -> None:
+    path = write_wav(tmp_path / "tune.wav", tune(1, 3.0), RATE)
+    part: dict[str, Any] = {"start_s": start_s, "end_s": end_s}
+    audio: dict[str, Any]
+    for audio in ({"source": path}, {"source": tune(1, 3.0), "array_rate": RATE}):
+        if is_allowed:
+            plain = open_source(**audio, sample_rate=RATE, **part).read()
+            found = open_source(**audio, sample_rate=RATE, **part, max_s=max_s).read()
+            np.testing.assert_array_equal(found, plain)
+        else:
+            with pytest.raises(AudioTooLongError, match=f"longer than {max_s:g} s"):
+                open_source(**audio, sample_rate=RATE, **part, max_s=max_s).read()
+
+
+def test_open_source_decodes_nothing_behind_the_longest(
+    tmp_path: Path, tune: Tune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_wav(tmp_path / "tune.wav", tune(1, 30.0), RATE)
+    ends_s = []
+
+    def no_blocks(*_: object, end_s: float, **__: object) -> Iterator[Waveform]:
+        ends_s.append(end_s)
+        yield from ()
+
+    monkeypatch.setattr(child, "blocks", no_blocks)
+    open_source(path, RATE, max_s=5.0).read()
+    open_source(path, RATE, max_s=5.0, end_s=4.0).read()
+    assert ends_s == [6.0, 4.0]
+
+
+def test_open_source_name_replaces_the_path(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_bytes(b"not audio")
+    source = open_source(path, RATE, name="clip.wav")
+    with pytest.raises(AudioError) as caught:
+        source.read()
+    assert source.name == "clip.wav"
+    assert str(caught.value).startswith("clip.wav: ")
+    assert "secret" not in str(caught.value)
 
 
 def test_open_source_start_behind_the_end_is_refused(tmp_path: Path, tune: Tune) -> None:

@@ -21,8 +21,16 @@ from engine.errors import (
     StoreError,
     TrackNotFoundError,
 )
-from engine.records import USER_TAGS_KEY, NewTrack, Placement, Rows, Tags, WrittenShard
-from engine.store.store import Stats, Store, StoredShard
+from engine.records import (
+    USER_TAGS_KEY,
+    NewTrack,
+    Placement,
+    Rows,
+    Stats,
+    Tags,
+    WrittenShard,
+)
+from engine.store.store import Store, StoredShard
 from tests.databases import written_shard
 
 
@@ -244,6 +252,39 @@ def test_tracks_are_ordered_and_keep_their_own_metadata(store: Store) -> None:
         (ids[0], {"genre": "g1"}),
         (ids[2], {"genre": "g3"}),
     ]
+
+
+def test_pages_join_to_all_tracks_in_order(store: Store) -> None:
+    ids = add(store, *range(1, 8))
+    found: list[int] = []
+    while page := store.page([], found[-1] if found else 0, 3):
+        assert len(page) <= 3
+        found += [track.id for track in page]
+    assert found == ids
+    assert store.page([], 2**63, None) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["äNNCHEN"], [1]),
+        (["ännchen", "BAND"], [1]),
+        (["title"], [2, 3]),
+        (["title", "band"], []),
+        (["100%"], [1]),
+        (["1%0"], []),
+        (["e_b"], [1]),
+        (["\\"], []),
+        (["/MUSIC/3"], [3]),
+        (["\0"], [1, 2, 3]),
+    ],
+)
+def test_page_has_the_tracks_with_all_words(
+    store: Store, words: list[str], expected: list[int]
+) -> None:
+    add(store, 1, 2, 3)
+    store.update(1, title="Ännchen 100%", artist="The_Band")
+    assert [track.id for track in store.page(words, 0, None)] == expected
 
 
 def test_known_files_give_track_size_and_time(store: Store) -> None:

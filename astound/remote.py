@@ -1,0 +1,280 @@
+"""A catalog behind a service: the same methods and results as those of a local one."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import struct
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from datetime import datetime
+from email.message import Message
+from http.client import HTTPException
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlencode, urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from engine.audio.opening import as_path, name_of, named
+from engine.config import MAX_MATCHES, require
+from engine.errors import AstoundError, AudioError, ServiceError, TrackNotFoundError, rebuild
+from engine.records import Match, QueryResult, Stats, Track
+from engine.validation import to_record
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from astound.catalog import Source
+
+T = TypeVar("T")
+
+_TIMEOUT_S = 600.0
+_MAX_WAIT_S = 120.0  # for a service that is loading or full
+_MAY_PASS = (429, 503)
+_PAGE = 500
+_FLOAT_WAV = 3
+
+
+class RemoteCatalog:
+    """The catalog of a service.
+
+    Parameters
+    ----------
+    url : str
+        Address of the service, such as ``http://127.0.0.1:8765``.
+    key : str, optional
+        One that ``astound key create`` made, if the service needs one.
+
+    Raises
+    ------
+    ConfigError
+        The URL is none of HTTP or HTTPS.
+
+    Notes
+    -----
+    All methods raise :class:`~engine.errors.ServiceError` if the service cannot be reached, or
+    refuses a request for a reason that a local catalog does not have. They wait up to two minutes
+    for a service that is loading or full.
+    """
+
+    def __init__(self, url: str, key: str | None = None) -> None:
+        parts = urlsplit(url)
+        is_valid = parts.scheme in ("http", "https") and bool(parts.netloc)
+        require(is_valid, "url", url, "must begin with http:// or https://")
+        self.url = url.rstrip("/")
+        self._headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._opener = build_opener(_NoRedirects)
+
+    def __enter__(self) -> RemoteCatalog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Do nothing: no connection stays open."""
+
+    def query(  # noqa: PLR0913 - those of a local catalog
+        self,
+        source: Source,
+        sample_rate: int | None = None,
+        *,
+        start_s: float = 0.0,
+        end_s: float | None = None,
+        stream: int | None = None,
+        name: str | None = None,
+        max_matches: int = MAX_MATCHES,
+        min_confidence: float | None = None,
+    ) -> QueryResult:
+        """Find which recordings a clip comes from, and where in them.
+
+        Parameters and errors are those of :meth:`astound.catalog.Catalog.query`; the clip is sent.
+        """
+        options = {
+            "start": start_s or None,
+            "end": end_s,
+            "stream": stream,
+            "max-matches": max_matches,
+            "min-confidence": min_confidence,
+        }
+        with _sendable(source, sample_rate) as (file, own_name):
+            shown = name or own_name
+            try:
+                answer = self._call("POST", "query", options | {"name": shown}, file)
+            except AudioError as error:
+                raise _renamed(error, shown) from error
+        values = _known(QueryResult, answer)
+        values["matches"] = tuple(to_record(Match, _known(Match, one)) for one in values["matches"])
+        return QueryResult(**values | {"query": shown, "warnings": tuple(values["warnings"])})
+
+    def tracks(
+        self, search: str = "", *, after_id: int = 0, max_tracks: int | None = None
+    ) -> list[Track]:
+        """Return all tracks, or some of them, as :meth:`astound.catalog.Catalog.tracks`.
+
+        Their `added_at` is in whole seconds.
+        """
+        found: list[Track] = []
+        cursor: int | None = after_id
+        while cursor is not None and (max_tracks is None or len(found) < max_tracks):
+            limit = _PAGE if max_tracks is None else min(max_tracks - len(found), _PAGE)
+            options = {"search": search, "cursor": cursor, "limit": limit}
+            page = self._call("GET", "tracks", options)
+            found += map(_to_track, page["tracks"])
+            cursor = page["next"]
+        return found
+
+    def track(self, key: int | str) -> Track:
+        """Return a track by id or path; TrackNotFoundError if none.
+
+        A path is one of the machine that serves the catalog.
+        """
+        if isinstance(key, int):
+            return _to_track(self._of_track("GET", key))
+        path = os.path.abspath(key)
+        for track in self.tracks(path):
+            if track.path == path:
+                return track
+        raise TrackNotFoundError(key)
+
+    def delete(self, keys: Iterable[int | str]) -> list[Track]:
+        """Remove tracks, by id or path; removes none if one of them does not exist.
+
+        Returns
+        -------
+        list of Track
+            The removed tracks.
+        """
+        tracks = {track.id: track for track in map(self.track, keys)}
+        for track_id in tracks:
+            self._of_track("DELETE", track_id)
+        return list(tracks.values())
+
+    def update(self, key: int | str, **changes: Any) -> Track:
+        """Change the tags and metadata of a track: title, artist, album, isrc, metadata."""
+        track_id = key if isinstance(key, int) else self.track(key).id
+        return _to_track(self._of_track("PATCH", track_id, changes))
+
+    def stats(self) -> Stats:
+        """Count tracks, seconds, segments and bytes."""
+        return to_record(Stats, _known(Stats, self._call("GET", "stats")))
+
+    # -- requests -----------------------------------------------------------------------------
+
+    def _of_track(self, method: str, track_id: int, changes: object = None) -> dict[str, Any]:
+        content = None if changes is None else io.BytesIO(json.dumps(changes).encode())
+        try:
+            return self._call(method, f"tracks/{track_id}", body=content, kind="application/json")
+        except TrackNotFoundError:
+            raise TrackNotFoundError(track_id) from None
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        options: Mapping[str, Any] | None = None,
+        body: IO[bytes] | None = None,
+        kind: str = "application/octet-stream",
+    ) -> dict[str, Any]:
+        """Send a request, again as long as the service is loading or full; return its answer."""
+        given = {key: value for key, value in (options or {}).items() if value is not None}
+        address = f"{self.url}/v1/{path}?{urlencode(given, errors='backslashreplace')}"
+        headers = self._headers | ({"content-type": kind} if body else {})
+        deadline_s = time.monotonic() + _MAX_WAIT_S
+        while True:
+            if body is not None:
+                headers["content-length"] = str(body.seek(0, io.SEEK_END))
+                body.seek(0)
+            status, answer, about = self._send(Request(address, body, headers, method=method))
+            if status < 300:
+                return answer
+            pause_s = float(about.get("retry-after", 1))
+            if status not in _MAY_PASS or time.monotonic() + pause_s > deadline_s:
+                raise self._to_error(status, answer)
+            time.sleep(pause_s)
+
+    def _send(self, request: Request) -> tuple[int, dict[str, Any], Message]:
+        try:
+            with self._opener.open(request, timeout=_TIMEOUT_S) as response:
+                return response.status, json.load(response), response.headers
+        except HTTPError as error:
+            with error:
+                return error.code, _parsed(error.read()), error.headers
+        except (OSError, HTTPException, ValueError) as error:
+            cause = error.reason if isinstance(error, URLError) else error
+            reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+            reason = " ".join(reason.split())
+            raise ServiceError(self.url, f"cannot be reached ({reason})") from error
+
+    def _to_error(self, status: int, answer: dict[str, Any]) -> AstoundError:
+        code, reason = str(answer.get("code", "")), str(answer.get("detail", ""))
+        result = answer.get("result") or {}
+        error = rebuild(code, reason, duration_s=result.get("duration_s"))
+        return error or ServiceError(self.url, reason or f"answered {status}", code or None)
+
+
+class _NoRedirects(HTTPRedirectHandler):
+    """Follows no redirect: it would take the key along."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Refuse it."""
+
+
+def _renamed(error: AudioError, name: str) -> AudioError:
+    """Give an error of the service the attributes of a local one."""
+    message = str(error)
+    error.source = name
+    error.reason = message.partition(": ")[2] or message
+    return error
+
+
+def _parsed(content: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(content)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _known(kind: type[T], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop the fields that this version does not know."""
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    return {key: value for key, value in values.items() if key in names}
+
+
+def _to_track(values: Mapping[str, Any]) -> Track:
+    added_at = datetime.fromisoformat(values["added_at"])
+    return Track(**_known(Track, values) | {"added_at": added_at})
+
+
+# -- clips ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _sendable(source: Any, sample_rate: int | None) -> Iterator[tuple[IO[bytes], str]]:
+    """Open a clip; yield the file to send, and its name."""
+    if isinstance(source, (str, os.PathLike)) or hasattr(source, "read"):
+        is_path = isinstance(source, (str, os.PathLike))
+        name = os.fsdecode(source) if is_path else name_of(source)
+        with named(name), as_path(source) as path:
+            file = open(path, "rb")  # noqa: SIM115 - closed below
+        with file:
+            yield file, name
+    else:
+        from engine.audio.arrays import mono
+
+        require(sample_rate is not None, "sample_rate", None, "must be given for an array, in Hz")
+        yield io.BytesIO(_wav(mono(source, sample_rate or 0), sample_rate or 0)), "array"
+
+
+def _wav(waveform: NDArray[np.float32], sample_rate: int) -> bytes:
+    """Return a WAV file of float samples, which the module `wave` cannot write."""
+    samples = waveform.astype("<f4").tobytes()
+    form = struct.pack("<HHIIHH", _FLOAT_WAV, 1, sample_rate, 4 * sample_rate, 4, 32)
+    chunks = b"fmt " + struct.pack("<I", len(form)) + form
+    chunks += b"data" + struct.pack("<I", len(samples)) + samples
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks

@@ -1,0 +1,446 @@
+"""The HTTP interface of a catalog.
+
+Handlers call the catalog as the command line does, and return its JSON objects. Errors are
+problems as RFC 9457 describes them, with the stable code of the error.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from numpy.typing import NDArray
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
+from starlette.staticfiles import StaticFiles
+
+import astound
+from astound.batch import identify, to_failure
+from astound.catalog import Catalog
+from astound.results import JsonObject, explanation_object, result_object, track_object
+from astound.service.access import LOOPBACK_HOSTS, BrowserGuard, Gate, require_own_page
+from astound.service.limits import QueryQueue, Upload, make_upload_folder, received
+from astound.service.metrics import CONTENT_TYPE, Metrics
+from astound.service.schemas import (
+    PROBLEM_TYPE,
+    QUERY_EXAMPLE,
+    TRACK_EXAMPLE,
+    ExplainOptions,
+    PageOptions,
+    Problem,
+    QueryOptions,
+    RefusedError,
+    TrackChanges,
+    TrackPage,
+    example,
+)
+from engine.audio import child
+from engine.config import ServiceConfig
+from engine.errors import (
+    AstoundError,
+    AudioError,
+    AudioTooLongError,
+    CatalogBusyError,
+    ConfigError,
+    TrackNotFoundError,
+)
+from engine.records import QueryResult, Stats, Track
+
+log = logging.getLogger(__name__)
+
+PAGE = Path(__file__).with_name("page")
+"""Folder of the page, all of it as it is served."""
+
+# The first class that fits; every other AstoundError is a fault of the catalog.
+_STATUS: tuple[tuple[type[AstoundError], int], ...] = (
+    (AudioTooLongError, 413),
+    (AudioError, 422),
+    (ConfigError, 422),
+    (TrackNotFoundError, 404),
+    (CatalogBusyError, 503),
+)
+# Of errors that FastAPI raises; the code of others is the name of the status.
+_HTTP_CODES = {400: "invalid_request", 413: "body_too_large"}
+_BUSY_S = 2  # until a request is repeated that another writer delays
+_CLIP_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "The clip: the file `file` of a form, or the body itself.",
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                }
+            },
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+_MAX_JSON_BYTES = 64_000
+_NOISE_HZ = 8000
+
+
+class Service:
+    """A catalog that is served.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    config : ServiceConfig
+    is_local : bool
+        Only this machine is served.
+    """
+
+    def __init__(self, catalog: Catalog, config: ServiceConfig, *, is_local: bool) -> None:
+        self.catalog, self.config = catalog, config
+        self.gate = Gate(catalog.keys, is_local=is_local)
+        self.queue = QueryQueue(config)
+        self.metrics = Metrics(lambda: self.queue.n_requests)
+        self.uploads = make_upload_folder(catalog.folder)
+        self.unready: str | None = "loading the model and the index"
+
+    def load(self) -> None:
+        """Load what the first query would wait for; keep the reason if that fails."""
+        try:
+            child.prepare()
+            self.catalog.query(_some_noise(), _NOISE_HZ)
+            self.unready = None
+        except AstoundError as error:
+            self.unready = str(error)
+            log.error("cannot answer queries: %s", error)
+
+    def require_ready(self) -> None:
+        """Refuse a query as long as it cannot be answered."""
+        if self.unready is not None:
+            raise RefusedError(503, "not_ready", self.unready, _BUSY_S)
+
+    @asynccontextmanager
+    async def clip(self, request: Request) -> AsyncIterator[Upload]:
+        """Take a place in the queue for a request, then receive its clip."""
+        self.require_ready()
+        with self.queue.place(request.state.client):
+            async with received(request, self.uploads, self.config) as upload:
+                yield upload
+
+    async def query(self, request: Request, options: QueryOptions) -> QueryResult:
+        """Answer a query; the result of a clip that is not usable audio has an error."""
+        started_s = time.monotonic()
+        async with self.clip(request) as upload:
+            keywords = options.keywords() | self._clip_keywords(upload, options.name)
+            result = await self.queue.run(partial(identify, self.catalog, upload.path, **keywords))
+        self.metrics.count_query(result, time.monotonic() - started_s)
+        return result
+
+    async def explain(self, request: Request, options: ExplainOptions) -> JsonObject:
+        """Explain a query."""
+        async with self.clip(request) as upload:
+            keywords = options.keywords() | self._clip_keywords(upload, options.name)
+            work = partial(self.catalog.explain, upload.path, **keywords)
+            return explanation_object(await self.queue.run(work))
+
+    def _clip_keywords(self, upload: Upload, name: str | None) -> JsonObject:
+        return {"name": name or upload.name, "max_s": self.config.max_clip_s}
+
+    def track_page(self, options: PageOptions) -> JsonObject:
+        """Return the JSON object of some tracks."""
+        tracks = self.catalog.tracks(
+            options.search, after_id=options.cursor, max_tracks=options.limit + 1
+        )
+        shown = tracks[: options.limit]
+        is_last = len(tracks) == len(shown)
+        return {
+            "tracks": [track_object(track) for track in shown],
+            "next": None if is_last else shown[-1].id,
+        }
+
+
+def _own_page(request: Request) -> None:
+    require_own_page(request.method, request.headers)
+
+
+def _some_noise() -> NDArray[np.float32]:
+    return np.random.default_rng(0).uniform(-0.5, 0.5, 3 * _NOISE_HZ).astype(np.float32)
+
+
+# -- routes --------------------------------------------------------------------------------------
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+_bearer = HTTPBearer(
+    auto_error=False, description="Needed once `astound key create` has made a key."
+)
+
+
+def _needs(scope: str) -> Any:
+    """Return the dependency that checks a request's key before its body is read."""
+
+    def check(
+        request: Request,
+        credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+    ) -> None:
+        secret = credentials.credentials if credentials else None
+        key = _service(request).gate.require(scope, secret)
+        host = request.client.host if request.client else ""
+        request.state.client = f"key {key.id}" if key else host
+
+    return Depends(check)
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    content = {"content": {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+    return {
+        status: {"description": "The code names the reason.", "model": Problem} | content
+        for status in statuses
+    }
+
+
+_clips = APIRouter(
+    tags=["clips"],
+    dependencies=[_needs("query")],
+    responses=_problems(400, 401, 403, 408, 413, 422, 429, 503),
+)
+_library = APIRouter(tags=["library"], responses=_problems(401, 403, 404, 422, 503))
+_state = APIRouter(tags=["state"])
+
+
+@_clips.post(
+    "/v1/query",
+    response_model=QueryResult,
+    responses=example(QUERY_EXAMPLE),
+    openapi_extra=_CLIP_BODY,
+)
+async def query(request: Request, options: Annotated[QueryOptions, Query()]) -> Response:
+    """Find which tracks a clip comes from, and where in them.
+
+    A clip that is in no track has the status `no_match`, which is an answer. The fields are those
+    of `astound query --format jsonl`.
+    """
+    result = await _service(request).query(request, options)
+    if result.error is None:
+        return JSONResponse(result_object(result))
+    status = 413 if result.error["code"] == AudioTooLongError.code else 422
+    return _problem(request, status, result.error["code"], result.error["message"], result=result)
+
+
+@_clips.post("/v1/explain", response_model=dict[str, Any], openapi_extra=_CLIP_BODY)
+async def explain(request: Request, options: Annotated[ExplainOptions, Query()]) -> Response:
+    """Explain why a clip did or did not match: the object of `astound explain --format json`."""
+    return JSONResponse(await _service(request).explain(request, options))
+
+
+@_library.get(
+    "/v1/tracks",
+    response_model=TrackPage,
+    responses=example({"tracks": [TRACK_EXAMPLE], "next": 12}),
+    dependencies=[_needs("read")],
+)
+def tracks(request: Request, options: Annotated[PageOptions, Query()]) -> Response:
+    """List tracks in the order of their ids, or those that contain some words."""
+    return JSONResponse(_service(request).track_page(options))
+
+
+@_library.get(
+    "/v1/tracks/{track_id}",
+    response_model=Track,
+    responses=example(TRACK_EXAMPLE),
+    dependencies=[_needs("read")],
+)
+def track(request: Request, track_id: int) -> Response:
+    """Return a track."""
+    return JSONResponse(track_object(_service(request).catalog.track(track_id)))
+
+
+@_library.patch(
+    "/v1/tracks/{track_id}",
+    response_model=Track,
+    dependencies=[_needs("write")],
+    responses=_problems(400, 413),
+    max_body_size=_MAX_JSON_BYTES,
+)
+def update(request: Request, track_id: int, changes: TrackChanges) -> Response:
+    """Change the tags and metadata of a track; what is not named stays."""
+    updated = _service(request).catalog.update(track_id, **changes.keywords())
+    return JSONResponse(track_object(updated))
+
+
+@_library.delete("/v1/tracks/{track_id}", response_model=Track, dependencies=[_needs("write")])
+def delete(request: Request, track_id: int) -> Response:
+    """Remove a track from the catalog, and return it; its file is not touched."""
+    (deleted,) = _service(request).catalog.delete([track_id])
+    return JSONResponse(track_object(deleted))
+
+
+@_library.get("/v1/stats", response_model=Stats, dependencies=[_needs("read")])
+def stats(request: Request) -> Response:
+    """Count tracks, seconds, segments and bytes."""
+    return JSONResponse(asdict(_service(request).catalog.stats()))
+
+
+@_state.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """Answer as long as the service runs."""
+    return {"status": "ok", "version": astound.__version__}
+
+
+@_state.get("/readyz", responses=_problems(503))
+async def readyz(request: Request) -> dict[str, str]:
+    """Answer 200 if queries are answered, else 503 with the reason."""
+    _service(request).require_ready()
+    return {"status": "ready"}
+
+
+@_state.get(
+    "/metrics",
+    response_class=Response,
+    dependencies=[_needs("read")],
+    responses=_problems(401, 403),
+)
+def metrics(request: Request) -> Response:
+    """Return counts and times in the text format of Prometheus."""
+    service = _service(request)
+    text = service.metrics.text(service.catalog.stats())
+    return Response(text, media_type=CONTENT_TYPE)
+
+
+# -- errors --------------------------------------------------------------------------------------
+
+
+def _problem(
+    request: Request,
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    result: QueryResult | None = None,
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    _service(request).metrics.count_refusal(code)
+    content = {
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+    }
+    if result is not None:
+        content["result"] = result_object(result)
+    return JSONResponse(content, status, headers, media_type=PROBLEM_TYPE)
+
+
+def _on_refusal(request: Request, error: RefusedError) -> Response:
+    headers = None if error.retry_after_s is None else {"retry-after": str(error.retry_after_s)}
+    if error.status == 401:
+        headers = {"www-authenticate": "Bearer"}
+    return _problem(request, error.status, error.code, error.reason, headers=headers)
+
+
+def _on_astound_error(request: Request, error: AstoundError) -> Response:
+    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+    headers = {"retry-after": str(_BUSY_S)} if status == 503 else None
+    if status == 500:
+        log.error("%s %s: %s", request.method, request.url.path, error)
+    result = to_failure(error) if isinstance(error, AudioError) else None
+    return _problem(request, status, error.code, str(error), result=result, headers=headers)
+
+
+def _on_invalid_request(request: Request, error: RequestValidationError) -> Response:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"][1:]) or "body"
+    return _problem(request, 422, "invalid_request", f"invalid {where}: {first['msg']}")
+
+
+def _on_http_error(request: Request, error: HTTPException) -> Response:
+    phrase = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+    code = _HTTP_CODES.get(error.status_code, phrase)
+    headers = dict(error.headers or {})
+    return _problem(request, error.status_code, code, str(error.detail), headers=headers)
+
+
+def _on_disconnect(request: Request, error: ClientDisconnect) -> Response:
+    return Response(status_code=400)  # nobody reads it
+
+
+def _on_bug(request: Request, error: Exception) -> Response:
+    number = uuid.uuid4().hex[:12]
+    log.error("error %s in %s %s", number, request.method, request.url.path)  # the server has more
+    return _problem(request, 500, "internal_error", f"a bug in astound; its log has error {number}")
+
+
+_HANDLERS: dict[type[Exception], Callable[[Request, Any], Response]] = {
+    RefusedError: _on_refusal,
+    AstoundError: _on_astound_error,
+    RequestValidationError: _on_invalid_request,
+    HTTPException: _on_http_error,
+    ClientDisconnect: _on_disconnect,
+    Exception: _on_bug,
+}
+
+
+# -- the application -----------------------------------------------------------------------------
+
+
+def create_app(
+    catalog: Catalog,
+    config: ServiceConfig | None = None,
+    *,
+    hosts: Sequence[str] = LOOPBACK_HOSTS,
+    is_local: bool = True,
+) -> FastAPI:
+    """Create the ASGI application that serves a catalog.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        Stays open when the application ends.
+    config : ServiceConfig, optional
+    hosts : sequence of str
+        Values of the header Host that are answered, without ports; "*" is any.
+    is_local : bool
+        Only this machine is served, which needs no key as long as there is none.
+    """
+    service = Service(catalog, config or ServiceConfig(), is_local=is_local)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        loading = threading.Thread(target=service.load, name="load", daemon=True)
+        loading.start()
+        yield
+        service.queue.close()
+
+    app = FastAPI(
+        title="astound",
+        version=astound.__version__,
+        description="Finds which known recording a clip comes from, and where in it.",
+        docs_url=None,  # its page loads scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+        dependencies=[Depends(_own_page)],
+        exception_handlers=_HANDLERS,  # type: ignore[arg-type]
+    )
+    app.state.service = service
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+    app.add_middleware(BrowserGuard)
+    for router in (_clips, _library, _state):
+        app.include_router(router)
+    app.mount("/", StaticFiles(directory=PAGE, html=True))
+    return app

@@ -1,0 +1,89 @@
+// The page: navigation between its views, problems, and the key.
+
+import { html, render, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { storeKey, storedKey } from "./api.js";
+import { Identify } from "./identify.js";
+import { Library } from "./library.js";
+
+const VIEWS = [
+  { hash: "#/", name: "Identify", view: Identify },
+  { hash: "#/library", name: "Library", view: Library },
+];
+
+const KEY_CODES = ["key_needed", "unknown_key", "scope_needed"];
+
+const currentView = () => VIEWS.find((one) => one.hash === location.hash) ?? VIEWS[0];
+
+function App() {
+  const [current, setCurrent] = useState(currentView);
+  const [problem, setProblem] = useState(null); // {error, retry}
+  useEffect(() => {
+    const change = () => {
+      setCurrent(currentView());
+      setProblem(null);
+    };
+    addEventListener("hashchange", change);
+    return () => removeEventListener("hashchange", change);
+  }, []);
+  useEffect(() => {
+    document.title = `${current.name} – astound`;
+  }, [current]);
+
+  const onProblem = (error, retry) => setProblem({ error, retry });
+  const again = () => {
+    setProblem(null);
+    problem.retry?.();
+  };
+  const needsKey = KEY_CODES.includes(problem?.error.code);
+  return html`
+    <a class="skip" href="#main" onClick=${skip}>Skip to content</a>
+    <header>
+      <a class="brand" href="#/"><img src="icon.svg" alt="" width="28" height="28" /> astound</a>
+      <nav aria-label="Views">
+        ${VIEWS.map((one) => html`
+          <a href=${one.hash} aria-current=${one === current ? "page" : null}>${one.name}</a>`)}
+      </nav>
+    </header>
+    <main id="main" tabindex="-1">
+      ${problem && !needsKey && html`
+        <div class="card trouble" role="alert">
+          <p>${problem.error.message}</p>
+          ${problem.retry && html`<button class="plain" onClick=${again}>Try again</button>`}
+          <button class="plain" onClick=${() => setProblem(null)}>Close</button>
+        </div>`}
+      ${needsKey && html`<${KeyDialog} error=${problem.error} onDone=${again} onClose=${() => setProblem(null)} />`}
+      <${current.view} onProblem=${onProblem} />
+    </main>`;
+}
+
+function skip(event) {
+  event.preventDefault();
+  document.getElementById("main").focus();
+}
+
+function KeyDialog({ error, onDone, onClose }) {
+  const dialog = useRef(null);
+  useEffect(() => dialog.current.showModal(), []);
+  const save = (event) => {
+    event.preventDefault();
+    const form = new FormData(event.target);
+    storeKey(form.get("key").trim(), form.get("kept"));
+    onDone();
+  };
+  return html`
+    <dialog ref=${dialog} onClose=${onClose} aria-labelledby="key">
+      <form onSubmit=${save}>
+        <h2 id="key">${storedKey() ? "Another key is needed" : "A key is needed"}</h2>
+        <p>${storedKey() ? `${error.message}.` : "This service answers only those who have a key."}
+          Whoever runs it makes one with <code>astound key create</code>.</p>
+        <label>Key <input name="key" type="password" required autocomplete="current-password" /></label>
+        <label class="check"><input name="kept" type="checkbox" /> Remember it on this device</label>
+        <div class="buttons">
+          <button type="button" class="plain" onClick=${() => dialog.current.close()}>Cancel</button>
+          <button type="submit">Continue</button>
+        </div>
+      </form>
+    </dialog>`;
+}
+
+render(html`<${App} />`, document.body);

@@ -1,0 +1,244 @@
+// Identify: listen through the microphone or take a file, and show the answer.
+
+import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import * as api from "./api.js";
+import { Recorder, microphoneProblem, obstacle } from "./listen.js";
+import { clock, confidence, nameOf, played } from "./text.js";
+
+// When what was recorded so far is queried, in seconds; the last one is the end.
+const QUERY_AT_S = [3, 5, 8, 12, 16];
+const END_S = QUERY_AT_S.at(-1);
+// Several queries of one recording have several chances to be wrong.
+const SURE = 0.97;
+const FILE_END_S = 60;
+
+export function Identify({ onProblem }) {
+  const [state, setState] = useState({ step: "idle" });
+  const [level, setLevel] = useState(0);
+  const work = useRef(null);
+  const stop = () => work.current?.abort();
+  useEffect(() => stop, []);
+
+  async function run(task) {
+    stop();
+    const controller = new AbortController();
+    work.current = controller;
+    const show = (next) => controller.signal.aborted || setState(next);
+    try {
+      show(await task(controller.signal, show));
+    } catch (error) {
+      if (controller.signal.aborted) return;
+      setState({ step: "idle" });
+      if (error instanceof api.Problem) onProblem(error, () => run(task));
+      else setState({ step: "trouble", reason: error.message });
+    }
+  }
+
+  async function listen(signal, show) {
+    show({ step: "asking" });
+    let recorder;
+    try {
+      recorder = await Recorder.start((peak) => setLevel((old) => Math.max(peak, 0.8 * old)));
+    } catch (error) {
+      return { step: "trouble", reason: microphoneProblem(error) };
+    }
+    signal.addEventListener("abort", () => recorder.stop());
+    try {
+      return await whileListening(recorder, signal, show);
+    } finally {
+      recorder.stop();
+      setLevel(0);
+    }
+  }
+
+  async function whileListening(recorder, signal, show) {
+    const ticking = setInterval(() => {
+      show({ step: "listening", seconds: recorder.seconds, isSilent: recorder.hearsNothing });
+    }, 200);
+    try {
+      for (const atS of QUERY_AT_S) {
+        while (recorder.seconds < atS && !signal.aborted) await pause(50);
+        if (signal.aborted) return { step: "idle" };
+        if (recorder.hearsNothing && atS < END_S) continue;
+        const clip = recorder.wav();
+        const result = await api.query(clip, { name: "microphone.wav" }, { signal });
+        const isSure = result.matches[0]?.confidence >= SURE;
+        if (isSure || atS === END_S) return { step: "answer", result, clip, isLive: true };
+      }
+    } finally {
+      clearInterval(ticking);
+    }
+  }
+
+  const take = (file) =>
+    run(async (signal, show) => {
+      show({ step: "sending", name: file.name, share: 0 });
+      const onProgress = (share) => show({ step: "sending", name: file.name, share });
+      const onWait = () => show({ step: "waiting", name: file.name });
+      const parameters = { name: file.name, end: FILE_END_S };
+      const result = await api.query(file, parameters, { signal, onProgress, onWait });
+      return { step: "answer", result, clip: file };
+    });
+
+  const cancel = () => {
+    stop();
+    setState({ step: "idle" });
+  };
+  const isBusy = ["asking", "listening", "sending", "waiting"].includes(state.step);
+  return html`
+    <section class="identify" aria-label="Identify">
+      <h1>What is playing?</h1>
+      <${Microphone} state=${state} level=${level} isBusy=${isBusy}
+        onStart=${() => run(listen)} onStop=${cancel} />
+      <p class="status" role="status">${statusText(state)}</p>
+      ${state.step === "answer" && html`<${Answer} key=${state.result} ...${state} onProblem=${onProblem} />`}
+      ${state.step === "trouble" && html`<p class="card trouble" role="alert">${state.reason}</p>`}
+      ${!isBusy && html`<${FileChooser} onFile=${take} />`}
+    </section>`;
+}
+
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+function statusText(state) {
+  switch (state.step) {
+    case "idle": return obstacle() ? "" : "Plays near you? Press the button.";
+    case "asking": return "Allow the microphone, please.";
+    case "listening":
+      if (state.isSilent && state.seconds > 2) return "Nothing is heard. Is the microphone muted?";
+      return "Listening…";
+    case "sending": return state.share < 1 ? `Sending ${state.name}…` : `Searching for ${state.name}…`;
+    case "waiting": return "The service is busy or still loading. Waiting…";
+    default: return "";
+  }
+}
+
+function Microphone({ state, level, isBusy, onStart, onStop }) {
+  const reason = obstacle();
+  if (reason) return html`<p class="card trouble" role="note">${reason} You can still choose a file.</p>`;
+  const isListening = state.step === "listening" || state.step === "asking";
+  const share = state.step === "listening" ? Math.min(1, state.seconds / END_S) : (state.share ?? 0);
+  return html`
+    <button class="listen ${isListening ? "on" : ""}" onClick=${isBusy ? onStop : onStart}
+      style=${{ "--share": share, "--level": Math.min(1, 2 * Math.sqrt(level)) }}>
+      <svg viewBox="0 0 24 24" aria-hidden="true">
+        ${isBusy
+          ? html`<rect x="7" y="7" width="10" height="10" rx="1.5" />`
+          : html`<path d="M12 3a3 3 0 0 0-3 3v6a3 3 0 0 0 6 0V6a3 3 0 0 0-3-3Zm-6.5 9a6.5 6.5 0 0 0 13 0M12 18.5V21" />`}
+      </svg>
+      <span>${isBusy ? "Stop" : "Listen"}</span>
+    </button>`;
+}
+
+function FileChooser({ onFile }) {
+  const [isOver, setIsOver] = useState(false);
+  useEffect(() => {
+    // Anywhere on the page: a browser would play a file that misses the box.
+    const over = (event) => {
+      event.preventDefault();
+      setIsOver(true);
+    };
+    const leave = (event) => event.relatedTarget || setIsOver(false);
+    const drop = (event) => {
+      event.preventDefault();
+      setIsOver(false);
+      if (event.dataTransfer.files[0]) onFile(event.dataTransfer.files[0]);
+    };
+    const handlers = { dragover: over, dragleave: leave, drop };
+    for (const [name, handler] of Object.entries(handlers)) addEventListener(name, handler);
+    return () => {
+      for (const [name, handler] of Object.entries(handlers)) removeEventListener(name, handler);
+    };
+  });
+  const choose = (event) => {
+    const file = event.target.files[0];
+    event.target.value = ""; // so that the same file can be chosen again
+    if (file) onFile(file);
+  };
+  return html`
+    <label class="drop ${isOver ? "over" : ""}">
+      <input type="file" accept="audio/*,video/*" onChange=${choose} />
+      <span><b>Choose a file</b> or drop one anywhere</span>
+    </label>`;
+}
+
+// -- the answer -------------------------------------------------------------------------------
+
+function Answer({ result, clip, isLive, onProblem }) {
+  const heading = useRef(null);
+  useEffect(() => heading.current?.focus(), [result]);
+  const [best, ...others] = result.matches;
+  if (result.status === "error") {
+    const reason = result.error.message.replace(`${result.query}: `, "");
+    return html`
+      <article class="card trouble">
+        <h2 ref=${heading} tabindex="-1">That did not work</h2>
+        <p>${result.query}: ${reason}.</p>
+      </article>`;
+  }
+  if (!best) {
+    return html`
+      <article class="card">
+        <h2 ref=${heading} tabindex="-1">Not in your library</h2>
+        <p>${Math.round(result.duration_s)} seconds were searched, and no track fits.
+          ${isLive ? " Closer to the music, or at another place in it, it may work." : ""}</p>
+        <${Why} clip=${clip} onProblem=${onProblem} />
+      </article>`;
+  }
+  return html`
+    <article class="card answer">
+      <h2 ref=${heading} tabindex="-1">${nameOf(best)}</h2>
+      ${best.artist && html`<p class="artist">${best.artist}</p>`}
+      <p class="sure">${confidence(best.confidence)}</p>
+      <${Place} match=${best} />
+      ${played(best) && html`<p>${played(best)}</p>`}
+      ${result.warnings.map((text) => html`<p class="muted">${text}</p>`)}
+      <${Why} clip=${clip} onProblem=${onProblem} />
+      ${others.length > 0 && html`
+        <h3>Also in it</h3>
+        <ul class="others">
+          ${others.map((match) => html`
+            <li><b>${nameOf(match)}</b>${match.artist && ` — ${match.artist}`}
+              <span class="muted"> at ${clock(match.query_start_s)} of the clip, ${confidence(match.confidence)}</span>
+            </li>`)}
+        </ul>`}
+    </article>`;
+}
+
+/** Where in the track: in words, and as a bar once the length of the track is known. */
+function Place({ match }) {
+  const [durationS, setDurationS] = useState(null);
+  useEffect(() => {
+    // A key may allow queries only; then there is no bar.
+    api.track(match.track_id).then((track) => setDurationS(track.duration_s), () => {});
+  }, [match.track_id]);
+  const [startS, endS] = [match.reference_start_s, match.reference_end_s];
+  const range = `${clock(startS)} to ${clock(endS)}`;
+  return html`
+    <p class="place">At <b>${clock(startS)}</b>${durationS && html` of ${clock(durationS)}`}
+      <span class="muted"> (${range} was recognised)</span></p>
+    ${durationS && html`
+      <div class="bar" role="img" aria-label=${`${range} of ${clock(durationS)}`}>
+        <i style=${{ left: `${(100 * startS) / durationS}%`, width: `${(100 * (endS - startS)) / durationS}%` }} />
+      </div>`}`;
+}
+
+function Why({ clip, onProblem }) {
+  const [reason, setReason] = useState(null);
+  const ask = async () => {
+    setReason("Finding out…");
+    try {
+      const explanation = await api.explain(clip, { end: FILE_END_S });
+      const nearest = explanation.nearest[0];
+      const isMatch = explanation.status === "match";
+      const closest = nearest && !isMatch ? ` The closest track is “${nameOf(nearest)}”.` : "";
+      setReason(`${sentence(explanation.verdict.reason)}${closest}`);
+    } catch (error) {
+      setReason(null);
+      onProblem(error, ask);
+    }
+  };
+  if (reason) return html`<p class="muted" role="status">${reason}</p>`;
+  return html`<button class="plain" onClick=${ask}>Why?</button>`;
+}
+
+const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;

@@ -1,0 +1,208 @@
+"""What requests and responses contain, beyond the objects of the command line."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from astound.results import JsonObject
+from engine.config import MAX_MATCHES
+from engine.records import QueryResult, Track
+from engine.validation import parse_time
+
+PROBLEM_TYPE = "application/problem+json"
+
+_MAX_PAGE = 500
+
+
+class RefusedError(Exception):
+    """A request that the service does not fulfil.
+
+    Parameters
+    ----------
+    status : int
+        Of the response.
+    code : str
+        Stable name of the reason in snake case.
+    reason : str
+        One sentence.
+    retry_after_s : int, optional
+        When to repeat the request.
+    """
+
+    def __init__(
+        self, status: int, code: str, reason: str, retry_after_s: int | None = None
+    ) -> None:
+        self.status, self.code, self.reason = status, code, reason
+        self.retry_after_s = retry_after_s
+        super().__init__(reason)
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 describes it."""
+
+    title: str = Field(examples=["Not Found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(description="One sentence.", examples=["not in the catalog: 7"])
+    code: str = Field(description="Stable name of the kind of error.", examples=["track_not_found"])
+    result: QueryResult | None = Field(
+        None, description="Of a query whose clip is not usable audio: the object with the error."
+    )
+
+
+_Time = Annotated[
+    float | None,
+    BeforeValidator(lambda text: None if text is None else parse_time(str(text))),
+]
+
+
+class ClipOptions(BaseModel):
+    """What of a clip is read."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    start: _Time = Field(None, description="Start at this time: seconds, m:ss or h:mm:ss.")
+    end: _Time = Field(None, description="Stop at this time.")
+    stream: int | None = Field(None, ge=1, description="Sound stream of the file, from 1.")
+    name: str | None = Field(
+        None,
+        max_length=1000,
+        description="Name of the clip in the answer; that of the file if any.",
+    )
+
+    def keywords(self) -> JsonObject:
+        """Return the keywords of :meth:`astound.catalog.Catalog.query` that were set."""
+        keywords = {"start_s": self.start, "end_s": self.end, "stream": self.stream}
+        return {key: value for key, value in keywords.items() if value is not None}
+
+
+class QueryOptions(ClipOptions):
+    """The options of the command `query`, under their names."""
+
+    max_matches: int = Field(
+        MAX_MATCHES, ge=1, le=1000, alias="max-matches", description="Maximum number of matches."
+    )
+    min_confidence: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        alias="min-confidence",
+        description="Minimum confidence of a match; the calibrated threshold by default.",
+    )
+
+    def keywords(self) -> JsonObject:
+        """Return the keywords of :meth:`astound.catalog.Catalog.query` that were set."""
+        keywords = super().keywords() | {"max_matches": self.max_matches}
+        if self.min_confidence is not None:
+            keywords["min_confidence"] = self.min_confidence
+        return keywords
+
+
+class ExplainOptions(ClipOptions):
+    """The options of the command `explain`, under their names."""
+
+    track: int | None = Field(
+        None, ge=1, description="Id of the track to examine; the best one by default."
+    )
+
+    def keywords(self) -> JsonObject:
+        """Return the keywords of :meth:`astound.catalog.Catalog.explain` that were set."""
+        return super().keywords() | ({} if self.track is None else {"track": self.track})
+
+
+class PageOptions(BaseModel):
+    """Which tracks to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    search: str = Field(
+        "",
+        max_length=200,
+        description="Words that all occur in the title, artist, album or path, in any case.",
+    )
+    cursor: int = Field(0, ge=0, description="`next` of the page before.")
+    limit: int = Field(50, ge=1, le=_MAX_PAGE, description="Maximum number of tracks.")
+
+
+class TrackPage(BaseModel):
+    """Some tracks, in the order of their ids."""
+
+    tracks: list[Track]
+    next: int | None = Field(description="Cursor of the next page; null on the last one.")
+
+
+class TrackChanges(BaseModel):
+    """What to change of a track; null or empty text removes a value."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"title": "Quiet Rain", "metadata": {"mood": "calm"}}]},
+    )
+
+    title: str | None = Field(None, max_length=1000)
+    artist: str | None = Field(None, max_length=1000)
+    album: str | None = Field(None, max_length=1000)
+    isrc: str | None = Field(None, max_length=100)
+    metadata: dict[str, str | None] = Field(default_factory=dict, description="Any other keys.")
+
+    def keywords(self) -> dict[str, Any]:
+        """Return the keywords of :meth:`astound.catalog.Catalog.update` that were set."""
+        given = self.model_dump(exclude_unset=True)
+        metadata = {key: value or "" for key, value in (given.pop("metadata", None) or {}).items()}
+        keywords: dict[str, Any] = {key: value or "" for key, value in given.items()}
+        return keywords | ({"metadata": metadata} if metadata else {})
+
+
+# -- examples ------------------------------------------------------------------------------------
+
+QUERY_EXAMPLE: JsonObject = {
+    "query": "clip.wav",
+    "status": "match",
+    "duration_s": 5.0,
+    "matches": [
+        {
+            "rank": 1,
+            "track_id": 12,
+            "path": "/music/a.ogg",
+            "title": "Quiet Rain",
+            "artist": None,
+            "query_start_s": 0.0,
+            "query_end_s": 5.0,
+            "reference_start_s": 61.52,
+            "reference_end_s": 66.52,
+            "offset_s": 61.52,
+            "score": 0.83,
+            "confidence": 0.998,
+            "votes": 17,
+            "coverage": 0.95,
+            "speed": 1.0,
+            "margin": 0.41,
+            "tempo": 1.0,
+            "pitch": 0.0,
+            "also_at_s": [93.5],
+            "start_error_s": 0.1,
+            "end_error_s": 0.1,
+        }
+    ],
+    "warnings": [],
+    "timings_ms": {"decode": 3.1, "encode": 18.0, "search": 2.2, "align": 1.0},
+}
+TRACK_EXAMPLE: JsonObject = {
+    "id": 12,
+    "path": "/music/a.ogg",
+    "title": "Quiet Rain",
+    "artist": None,
+    "album": None,
+    "isrc": None,
+    "duration_s": 187.2,
+    "content_hash": "9f71c9c7d85642c7c7c5119b406285310ca2c83bc05e2c306a027d21f9b2052f",
+    "n_segments": 373,
+    "added_at": "2026-11-29T15:47:03+00:00",
+    "metadata": {"mood": "calm"},
+}
+
+
+def example(answer: JsonObject) -> dict[int | str, dict[str, Any]]:
+    """Return the description of a successful response with an example."""
+    return {200: {"content": {"application/json": {"example": answer}}}}

@@ -1,0 +1,333 @@
+"""The page in a real browser, with a microphone that plays a file."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import astound
+from astound.catalog import Catalog
+from astound.service.app import create_app
+from engine.records import Track
+from tests.astound.service.conftest import serving
+from tests.audio_files import Waveform, cached_tune, write_wav
+
+pytestmark = pytest.mark.browser
+
+RATE = 48_000
+TUNE_S = 20.0
+TITLES = ["Morning Air", "Brass Engine", "Still Water", "Night Bus"]
+HEARD, HEARD_AT_S = 2, 6.0
+OTHER_NAME = "music.example"
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("music")
+    for seed, title in enumerate(TITLES):
+        write_wav(folder / f"{title}.wav", cached_tune(seed, TUNE_S, RATE), RATE)
+    write_wav(folder / "unknown.wav", cached_tune(99, 6.0, RATE), RATE)
+    write_wav(folder / "known.wav", _part(HEARD, 6.0), RATE)
+    write_wav(folder / "microphone.wav", _noisy(_part(HEARD, TUNE_S - HEARD_AT_S)), RATE)
+    (folder / "text.wav").write_text("no sound")
+    return folder
+
+
+def _part(seed: int, length_s: float) -> Waveform:
+    first = round(HEARD_AT_S * RATE)
+    return cached_tune(seed, TUNE_S, RATE)[first : first + round(length_s * RATE)]
+
+
+def _noisy(waveform: Waveform) -> Waveform:
+    """Add noise 10 dB below the music."""
+    noise = np.random.default_rng(0).standard_normal(len(waveform)).astype(np.float32)
+    mixed = waveform + noise * float(np.sqrt(np.mean(waveform**2) / 10))
+    return (0.8 * mixed / np.abs(mixed).max()).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory, music: Path) -> Path:
+    folder = tmp_path_factory.mktemp("served") / "catalog"
+    with astound.open(folder) as catalog:
+        catalog.add(
+            [music / f"{title}.wav" for title in TITLES],
+            metadata={
+                str(music / f"{title}.wav"): {"title": title, "artist": "The Quiet"}
+                for title in TITLES
+            },
+        )
+    return folder
+
+
+@pytest.fixture
+def catalog(filled: Path) -> Iterator[Catalog]:
+    with astound.open(filled) as opened:
+        yield opened
+
+
+@pytest.fixture
+def url(catalog: Catalog) -> Iterator[str]:
+    """Address of a service that is ready."""
+    with serving(create_app(catalog, hosts=["*"])) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def chromium(music: Path) -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    path = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+    if not Path(path).exists():
+        pytest.skip(f"{path} does not exist")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path,
+            args=[
+                "--no-sandbox",
+                "--use-fake-device-for-media-stream",
+                f"--use-file-for-fake-audio-capture={music / 'microphone.wav'}",
+                f"--host-resolver-rules=MAP {OTHER_NAME} 127.0.0.1",
+            ],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium: Any, url: str) -> Iterator[Open]:
+    """Give open_page(path, host, ...): a page that loads nothing from elsewhere."""
+    contexts, troubles = [], []
+
+    def begin(path: str = "", host: str = "localhost", **options: Any) -> Any:
+        context = chromium.new_context(**({"permissions": ["microphone"]} | options))
+        contexts.append(context)
+        page = context.new_page()
+        base = url.replace("localhost", host)
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("request", lambda one: troubles.extend(_outside(one.url, base)))
+        page.goto(base + path)
+        page.get_by_role("heading", level=1).wait_for()
+        return page
+
+    yield begin
+    for context in contexts:
+        context.close()
+    assert troubles == []
+
+
+def _outside(address: str, base: str) -> list[str]:
+    return [] if address.startswith((base, "about:")) else [address]
+
+
+def answer(page: Any) -> str:
+    """Text of the answer, once it is there."""
+    page.locator("article.card h2").wait_for(timeout=60_000)
+    return str(page.locator("article.card").inner_text())
+
+
+# -- identify ------------------------------------------------------------------------------------
+
+
+def test_microphone_finds_the_track_and_the_place(open_page: Open, url: str) -> None:
+    page = open_page()
+    answers: list[dict[str, Any]] = []
+    page.on("response", lambda one: answers.extend([one.json()] if "query" in one.url else []))
+    page.get_by_role("button", name="Listen").click()
+    page.get_by_role("button", name="Stop").wait_for()
+    text = answer(page)
+    assert TITLES[HEARD] in text
+    assert "The Quiet" in text
+    assert re.search(r"(Certain|Very sure) \(", text)
+    assert abs(answers[-1]["matches"][0]["offset_s"] - HEARD_AT_S) < 0.5
+    page.locator(".bar").wait_for()
+    page.get_by_role("button", name="Listen").wait_for()  # it stopped by itself
+    assert page.evaluate("document.activeElement.tagName") == "H2"
+
+
+def test_listening_can_be_stopped(open_page: Open) -> None:
+    page = open_page()
+    page.get_by_role("button", name="Listen").click()
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("button", name="Listen").wait_for()
+    assert page.locator("article.card").count() == 0
+
+
+def test_refused_microphone_is_explained(open_page: Open) -> None:
+    page = open_page(permissions=[])
+    page.get_by_role("button", name="Listen").click()
+    alert = page.get_by_role("alert")
+    alert.wait_for()
+    assert "allow the microphone" in alert.inner_text()
+    assert page.locator("input[type=file]").count() == 1
+
+
+def test_microphone_without_https_is_explained_before_it_is_tried(open_page: Open) -> None:
+    page = open_page(host=OTHER_NAME)
+    assert "only over HTTPS" in page.get_by_role("note").inner_text()
+    assert page.get_by_role("button", name="Listen").count() == 0
+    assert page.locator("input[type=file]").count() == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("known.wav", TITLES[HEARD]),
+        ("unknown.wav", "Not in your library"),
+        ("text.wav", "That did not work"),
+    ],
+)
+def test_file_is_identified(open_page: Open, music: Path, file: str, expected: str) -> None:
+    page = open_page()
+    page.locator("input[type=file]").set_input_files(music / file)
+    assert expected in answer(page)
+
+
+def test_dropped_file_is_identified_and_explained(open_page: Open, music: Path) -> None:
+    page = open_page()
+    content = list((music / "known.wav").read_bytes())
+    page.evaluate(
+        """bytes => {
+            const data = new DataTransfer();
+            data.items.add(new File([new Uint8Array(bytes)], "dropped.wav"));
+            const about = {dataTransfer: data, bubbles: true, cancelable: true};
+            document.body.dispatchEvent(new DragEvent("drop", about));
+        }""",
+        content,
+    )
+    assert TITLES[HEARD] in answer(page)
+    page.get_by_role("button", name="Why?").click()
+    page.get_by_text("reaches the threshold").wait_for()
+
+
+# -- library -------------------------------------------------------------------------------------
+
+
+def titles(page: Any) -> list[str]:
+    page.locator(".tracks li").first.wait_for()
+    return [str(text) for text in page.locator(".tracks b").all_inner_texts()]
+
+
+def test_library_is_searched(open_page: Open) -> None:
+    page = open_page("#/library")
+    assert sorted(titles(page)) == sorted(TITLES)
+    page.get_by_role("searchbox").fill("quiet WATER")
+    page.get_by_text("1 track found").wait_for()
+    assert titles(page) == ["Still Water"]
+    page.get_by_role("searchbox").fill("nothing at all")
+    page.get_by_text("No track has").wait_for()
+
+
+def test_track_is_edited(open_page: Open, catalog: Catalog) -> None:
+    page = open_page("#/library")
+    page.get_by_role("button", name="Edit Morning Air").click()
+    page.get_by_label("Title").fill("Evening Air")
+    page.get_by_label("Artist").fill("")
+    page.get_by_role("button", name="Note something else").click()
+    assert page.get_by_label("Title").input_value() == "Evening Air"
+    page.get_by_label("Key").fill("mood")
+    page.get_by_label("Value").fill("calm")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Edit Evening Air").wait_for()
+    (changed,) = catalog.tracks("Evening")
+    assert (changed.artist, changed.metadata) == (None, {"mood": "calm"})
+    page.get_by_role("button", name="Edit Evening Air").click()
+    page.get_by_label("Title").fill("Morning Air")
+    page.get_by_label("Artist").fill("The Quiet")
+    page.get_by_label("Value").fill("")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Edit Morning Air").wait_for()
+    assert catalog.track(changed.id).metadata == {}
+
+
+def test_deleted_track_can_be_restored(open_page: Open, catalog: Catalog) -> None:
+    page = open_page("#/library")
+    page.get_by_role("button", name="Delete Still Water").click()
+    page.get_by_text("Deleted “Still Water”").wait_for()
+    assert "Still Water" not in titles(page)
+    page.keyboard.press("Enter")  # Undo has the focus
+    page.get_by_role("button", name="Delete Still Water").wait_for()
+    page.goto("about:blank")
+    assert len(catalog.tracks()) == len(TITLES)
+
+
+def test_track_is_deleted_when_the_page_is_left(
+    open_page: Open, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deleted: list[int] = []
+    track = catalog.tracks("Night")[0]
+
+    def delete(ids: list[int]) -> list[Track]:
+        deleted.extend(ids)
+        return [track]
+
+    monkeypatch.setattr(catalog, "delete", delete)
+    page = open_page("#/library")
+    page.get_by_role("button", name="Delete Night Bus").click()
+    page.get_by_text("Deleted").wait_for()
+    page.goto("about:blank")
+    deadline_s = time.monotonic() + 10
+    while not deleted and time.monotonic() < deadline_s:
+        page.wait_for_timeout(50)
+    assert deleted == [track.id]
+
+
+# -- everybody -----------------------------------------------------------------------------------
+
+
+def test_keyboard_reaches_everything(open_page: Open) -> None:
+    page = open_page()
+    reached = []
+    for _ in range(6):
+        page.keyboard.press("Tab")
+        reached.append(
+            page.evaluate(
+                "(document.activeElement.innerText || document.activeElement.type).trim()"
+            )
+        )
+    assert reached == ["Skip to content", "astound", "Identify", "Library", "Listen", "file"]
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Stop").wait_for()
+    assert TITLES[HEARD] in answer(page)
+
+
+@pytest.mark.parametrize("path", ["", "#/library"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_phone_of_360_pixels_shows_everything(open_page: Open, path: str, scheme: str) -> None:
+    size = {"width": 360, "height": 740}
+    page = open_page(path, viewport=size, color_scheme=scheme)
+    page.wait_for_timeout(300)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    red = int(re.findall(r"\d+", ground)[0])
+    assert (red < 128) is (scheme == "dark")
+
+
+def test_key_is_asked_for_and_kept_for_the_visit(
+    open_page: Open, catalog: Catalog, music: Path
+) -> None:
+    key, secret = catalog.keys.create("write")
+    try:
+        page = open_page("#/library")
+        field = page.get_by_role("textbox", name="Key")
+        field.fill("wrong")
+        page.get_by_role("button", name="Continue").click()
+        page.get_by_text("unknown or was revoked").wait_for()
+        field.fill(secret)
+        page.get_by_role("button", name="Continue").click()
+        assert len(titles(page)) == len(TITLES)
+        page.reload()
+        assert len(titles(page)) == len(TITLES)
+        page.get_by_role("link", name="Identify").click()
+        page.locator("input[type=file]").set_input_files(music / "known.wav")
+        assert TITLES[HEARD] in answer(page)
+    finally:
+        catalog.keys.revoke([key.id])
