@@ -159,7 +159,7 @@ def held(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> Iterator[threadin
 
     def wait(source: object, *arguments: object, **options: object) -> object:
         if isinstance(source, str):
-            assert go_on.wait(60)
+            assert go_on.wait(10)
         return query(source, *arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(catalog, "query", wait)
