@@ -365,7 +365,8 @@ def _on_astound_error(request: Request, error: AstoundError) -> Response:
 
 def _on_invalid_request(request: Request, error: RequestValidationError) -> Response:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"][1:]) or "body"
+    names = [part for part in first["loc"][1:] if isinstance(part, str)]  # a number is a position
+    where = ".".join(names) or "body"
     return _problem(request, 422, "invalid_request", f"invalid {where}: {first['msg']}")
 
 

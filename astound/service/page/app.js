@@ -63,6 +63,7 @@ function skip(event) {
 
 function KeyDialog({ error, onDone, onClose }) {
   const dialog = useRef(null);
+  const reason = error.message[0].toUpperCase() + error.message.slice(1);
   useEffect(() => dialog.current.showModal(), []);
   const save = (event) => {
     event.preventDefault();
@@ -74,8 +75,8 @@ function KeyDialog({ error, onDone, onClose }) {
     <dialog ref=${dialog} onClose=${onClose} aria-labelledby="key">
       <form onSubmit=${save}>
         <h2 id="key">${storedKey() ? "Another key is needed" : "A key is needed"}</h2>
-        <p>${storedKey() ? `${error.message}.` : "This service answers only those who have a key."}
-          Whoever runs it makes one with <code>astound key create</code>.</p>
+        <p>${storedKey() ? `${reason}.` : "This service answers only those who have a key."}
+          ${" "}Whoever runs it makes one with <code>astound key create</code>.</p>
         <label>Key <input name="key" type="password" required autocomplete="current-password" /></label>
         <label class="check"><input name="kept" type="checkbox" /> Remember it on this device</label>
         <div class="buttons">

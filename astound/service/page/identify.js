@@ -93,7 +93,7 @@ export function Identify({ onProblem }) {
       <p class="status" role="status">${statusText(state)}</p>
       ${state.step === "answer" && html`<${Answer} key=${state.result} ...${state} onProblem=${onProblem} />`}
       ${state.step === "trouble" && html`<p class="card trouble" role="alert">${state.reason}</p>`}
-      ${!isBusy && html`<${FileChooser} onFile=${take} />`}
+      <${FileChooser} isBusy=${isBusy} onFile=${take} />
     </section>`;
 }
 
@@ -129,10 +129,11 @@ function Microphone({ state, level, isBusy, onStart, onStop }) {
     </button>`;
 }
 
-function FileChooser({ onFile }) {
+function FileChooser({ isBusy, onFile }) {
   const [isOver, setIsOver] = useState(false);
   useEffect(() => {
-    // Anywhere on the page: a browser would play a file that misses the box.
+    // Anywhere on the page, and at any time: a browser would play a file that misses the box. A
+    // file that is dropped while another is searched takes its place.
     const over = (event) => {
       event.preventDefault();
       setIsOver(true);
@@ -154,6 +155,7 @@ function FileChooser({ onFile }) {
     event.target.value = ""; // so that the same file can be chosen again
     if (file) onFile(file);
   };
+  if (isBusy) return null;
   return html`
     <label class="drop ${isOver ? "over" : ""}">
       <input type="file" accept="audio/*,video/*" onChange=${choose} />

@@ -20,7 +20,9 @@ def test_key_is_created_listed_and_revoked(home: Path, run: Run) -> None:
     assert csv.splitlines()[0] == "id,scope,note,created_at"
     assert secret not in table + csv
     assert run("key", "revoke", 1, 2).exit_code == 1
-    assert run("key", "revoke", 1).exit_code == 0
+    run("key", "create", "--scope", "read")
+    assert run("key", "revoke", 1).stderr == ""
+    assert "no key is left" in run("key", "revoke", 2).stderr
     assert json.loads(run("key", "list", "--format", "json").stdout) == []
 
 

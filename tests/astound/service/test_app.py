@@ -248,6 +248,13 @@ def test_unknown_paths_and_methods_are_problems(client: TestClient) -> None:
     assert problem(client.put("/v1/stats")) == (405, "method_not_allowed")
 
 
+def test_damaged_json_is_a_fault_of_the_body(client: TestClient) -> None:
+    headers = {"content-type": "application/json"}
+    answer = client.patch("/v1/tracks/1", content=b'{"title', headers=headers)
+    assert problem(answer) == (422, "invalid_request")
+    assert answer.json()["detail"].startswith("invalid body: ")
+
+
 def test_busy_catalog_is_to_be_retried(
     client: TestClient, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

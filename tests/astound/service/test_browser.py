@@ -190,21 +190,34 @@ def test_file_is_identified(open_page: Open, music: Path, file: str, expected: s
     assert expected in answer(page)
 
 
+def drop(page: Any, *paths: Path) -> None:
+    """Drop files on the page, each when the page has been drawn after the one before."""
+    page.evaluate(
+        """async files => {
+            for (const bytes of files) {
+                const data = new DataTransfer();
+                data.items.add(new File([new Uint8Array(bytes)], "dropped.wav"));
+                const about = {dataTransfer: data, bubbles: true, cancelable: true};
+                document.body.dispatchEvent(new DragEvent("drop", about));
+                await new Promise(drawn => setTimeout(drawn, 60));
+            }
+        }""",
+        [list(path.read_bytes()) for path in paths],
+    )
+
+
 def test_dropped_file_is_identified_and_explained(open_page: Open, music: Path) -> None:
     page = open_page()
-    content = list((music / "known.wav").read_bytes())
-    page.evaluate(
-        """bytes => {
-            const data = new DataTransfer();
-            data.items.add(new File([new Uint8Array(bytes)], "dropped.wav"));
-            const about = {dataTransfer: data, bubbles: true, cancelable: true};
-            document.body.dispatchEvent(new DragEvent("drop", about));
-        }""",
-        content,
-    )
+    drop(page, music / "known.wav")
     assert TITLES[HEARD] in answer(page)
     page.get_by_role("button", name="Why?").click()
     page.get_by_text("reaches the threshold").wait_for()
+
+
+def test_file_dropped_during_a_search_takes_its_place(open_page: Open, music: Path) -> None:
+    page = open_page()
+    drop(page, music / "unknown.wav", music / "known.wav")
+    assert TITLES[HEARD] in answer(page)
 
 
 # -- library -------------------------------------------------------------------------------------
@@ -320,7 +333,7 @@ def test_key_is_asked_for_and_kept_for_the_visit(
         field = page.get_by_role("textbox", name="Key")
         field.fill("wrong")
         page.get_by_role("button", name="Continue").click()
-        page.get_by_text("unknown or was revoked").wait_for()
+        page.get_by_text("The key is unknown or was revoked. Whoever").wait_for()
         field.fill(secret)
         page.get_by_role("button", name="Continue").click()
         assert len(titles(page)) == len(TITLES)
