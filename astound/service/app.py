@@ -423,7 +423,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        loading = threading.Thread(target=service.load, name="load", daemon=True)
+        # Not a daemon: the interpreter must not end while native code of the model runs.
+        loading = threading.Thread(target=service.load, name="load")
         loading.start()
         yield
         service.queue.close()

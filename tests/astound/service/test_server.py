@@ -88,11 +88,13 @@ def test_sigterm_answers_what_runs_and_exits_with_0(
     assert list((home / "catalog" / "uploads").iterdir()) == []
 
 
+@pytest.mark.parametrize("loading_s", [0.0, 0.4])
 def test_interrupt_exits_as_every_command(
-    serve: Callable[..., tuple[subprocess.Popen[str], str]],
+    serve: Callable[..., tuple[subprocess.Popen[str], str]], loading_s: float
 ) -> None:
     process, url = serve("--root-path", "/music")
     assert url.endswith("/music/")
+    time.sleep(loading_s)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
 
