@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,14 +19,18 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from engine.audio.opening import as_path, name_of, named
 from engine.config import MAX_MATCHES, require
-from engine.errors import AstoundError, AudioError, ServiceError, TrackNotFoundError, rebuild
+from engine.errors import (
+    AstoundError,
+    AudioError,
+    ConfigError,
+    ServiceError,
+    TrackNotFoundError,
+    rebuild,
+)
 from engine.records import Match, QueryResult, Stats, Track
 from engine.validation import to_record
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from astound.catalog import Source
 
 T = TypeVar("T")
@@ -36,7 +39,6 @@ _TIMEOUT_S = 600.0
 _MAX_WAIT_S = 120.0  # for a service that is loading or full
 _MAY_PASS = (429, 503)
 _PAGE = 500
-_FLOAT_WAV = 3
 
 
 class RemoteCatalog:
@@ -265,16 +267,8 @@ def _sendable(source: Any, sample_rate: int | None) -> Iterator[tuple[IO[bytes],
         with file:
             yield file, name
     else:
-        from engine.audio.arrays import mono
+        from engine.audio.arrays import mono, to_wav
 
-        require(sample_rate is not None, "sample_rate", None, "must be given for an array, in Hz")
-        yield io.BytesIO(_wav(mono(source, sample_rate or 0), sample_rate or 0)), "array"
-
-
-def _wav(waveform: NDArray[np.float32], sample_rate: int) -> bytes:
-    """Return a WAV file of float samples, which the module `wave` cannot write."""
-    samples = waveform.astype("<f4").tobytes()
-    form = struct.pack("<HHIIHH", _FLOAT_WAV, 1, sample_rate, 4 * sample_rate, 4, 32)
-    chunks = b"fmt " + struct.pack("<I", len(form)) + form
-    chunks += b"data" + struct.pack("<I", len(samples)) + samples
-    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks
+        if sample_rate is None:
+            raise ConfigError.invalid("sample_rate", None, "must be given for an array, in Hz")
+        yield to_wav(mono(source, sample_rate), sample_rate), "array"

@@ -145,24 +145,6 @@ class SpectrogramConfig:
         )
         return round(frames)
 
-    def hop_within(self, hop_s: float, whole_s: float) -> float:
-        """Find the longest hop of whole frames, at most `hop_s`, that divides `whole_s`.
-
-        Parameters
-        ----------
-        hop_s, whole_s : float
-            Seconds; `whole_s` must be a whole number of frames.
-
-        Returns
-        -------
-        float
-            Seconds.
-        """
-        whole = self.frames_per_hop(whole_s)
-        frame_s = self.hop_length / self.sample_rate
-        longest = max(int(hop_s / frame_s + 1e-6), 1)
-        return frame_s * max(n for n in range(1, min(longest, whole) + 1) if whole % n == 0)
-
 
 @dataclass(frozen=True, kw_only=True)
 class ASTConfig:
@@ -326,6 +308,31 @@ class Recipe:
         """Sixteen hex digits that identify this recipe."""
         canonical = json.dumps(dataclasses.asdict(self), sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def hop_within(self, hop_s: float, whole_s: float) -> float:
+        """Find the longest hop that is supported, at most `hop_s`, and divides `whole_s`.
+
+        A hop is supported if it divides that of the clip head, or is a multiple of it.
+
+        Parameters
+        ----------
+        hop_s, whole_s : float
+            Seconds; `whole_s` must be a whole number of frames.
+
+        Returns
+        -------
+        float
+            Seconds.
+        """
+        config = self.spectrogram
+        frame_s = config.hop_length / config.sample_rate
+        whole, clip = map(config.frames_per_hop, (whole_s, self.clip.segment_hop_s))
+        longest = min(max(int(hop_s / frame_s + 1e-6), 1), whole)
+        return frame_s * max(
+            hop
+            for hop in range(1, longest + 1)
+            if whole % hop == 0 and (clip % hop == 0 or hop % clip == 0)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to a nested dict for JSON."""

@@ -6,7 +6,8 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,17 +91,24 @@ def serve(
         server_header=False,
         timeout_graceful_shutdown=_DRAIN_S,
     )
-    with listening(address) as listener:
+    with listening(address) as listener, _signals():
         scheme = "https" if address.tls_cert else "http"
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         on_start(f"{scheme}://{shown}:{port}{address.root_path}/")
-        # uvicorn drains on SIGTERM, and then raises it again for the handler before.
-        before = signal.signal(signal.SIGTERM, lambda *_: None)
-        try:
-            uvicorn.Server(settings).run(sockets=[listener])
-        finally:
-            signal.signal(signal.SIGTERM, before)
+        uvicorn.Server(settings).run(sockets=[listener])
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Handle what uvicorn raises again after it has drained; a shell may have SIGINT ignored."""
+    handlers = {signal.SIGTERM: lambda *_: None, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def require_protection(host: str, catalog: Catalog) -> None:

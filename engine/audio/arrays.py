@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -93,3 +95,21 @@ def _full_scale(array: NDArray[np.signedinteger[Any]]) -> float:
         return float(2 ** (8 * array.dtype.itemsize - 1))
     peak = max(abs(int(array.min())), abs(int(array.max())))
     return float(2 ** (next(bits for bits in _WIDTHS if peak <= 2 ** (bits - 1)) - 1))
+
+
+def to_wav(waveform: Waveform, sample_rate: int) -> io.BytesIO:
+    """Write a waveform as a WAV file of float samples, which changes none.
+
+    Parameters
+    ----------
+    waveform : float32 array of shape (n_samples,)
+    sample_rate : int
+    """
+    file = io.BytesIO()
+    frame = av.AudioFrame.from_ndarray(waveform[None], "flt", "mono")
+    frame.sample_rate = sample_rate
+    with av.open(file, "w", format="wav") as container:
+        stream = container.add_stream("pcm_f32le", rate=sample_rate, layout="mono")
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return file

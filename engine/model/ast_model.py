@@ -499,8 +499,8 @@ class ASTModel(TrainableModel):
         return self._fingerprinter().fingerprint(blocks, segment_hop_s, source)  # type: ignore[arg-type]
 
     def hop_within(self, hop_s: float, whole_s: float) -> float:
-        """Find the longest possible hop; see :meth:`SpectrogramConfig.hop_within`."""
-        return self._recipe.spectrogram.hop_within(hop_s, whole_s)
+        """Find the longest possible hop; see :meth:`Recipe.hop_within`."""
+        return self._recipe.hop_within(hop_s, whole_s)
 
     def compute_similarity(self, first: Fingerprint, second: Fingerprint) -> float:
         """Compute how much two recordings share; see :func:`engine.compare.passages.similarity`."""

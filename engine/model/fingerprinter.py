@@ -120,8 +120,8 @@ class Fingerprinter:
         return self.recipe.to_dict()
 
     def hop_within(self, hop_s: float, whole_s: float) -> float:
-        """Find the longest possible hop; see :meth:`SpectrogramConfig.hop_within`."""
-        return self.recipe.spectrogram.hop_within(hop_s, whole_s)
+        """Find the longest possible hop; see :meth:`Recipe.hop_within`."""
+        return self.recipe.hop_within(hop_s, whole_s)
 
     def fingerprint(
         self, blocks: Iterable[Waveform], segment_hop_s: float, source: str = "array"

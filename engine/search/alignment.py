@@ -152,11 +152,11 @@ def rescore_seeds(
     straight = scorer.rank(diagonals)
     n = config.max_tracks - 1
     chance = straight[n].evidence if len(straight) > n else 0.0
-    tilted = [one for one in scorer.tilt(straight)[: config.n_tilted] if one.line.slope != 1.0]
-    by_chance = min(tilted, key=_evidence).evidence if len(tilted) == config.n_tilted else 0.0
+    lines = scorer.tilt(straight)[: config.n_tilted]
+    by_chance = min(lines, key=_evidence).evidence if len(lines) == config.n_tilted else 0.0
     least = min(_MIN_TILTED_LEAD * by_chance, _MAX_CHANCE_LEAD * chance)
-    chosen = promising(straight, n) + [one for one in tilted if one.evidence > least]
-    return [scorer.candidate(one) for one in chosen]
+    tilted = [one for one in lines if one.line.slope != 1.0 and one.evidence > least]
+    return [scorer.candidate(one) for one in promising(straight, n) + tilted]
 
 
 def promising(ranked: Sequence[_Evident], n: int) -> list[_Evident]:

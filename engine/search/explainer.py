@@ -40,8 +40,8 @@ class Explainer:
     clip: Clip
     answer: Sequence[Candidate]
     found: Sequence[Candidate]
-    _played: dict[float, Fingerprint] = field(default_factory=dict)
-    _traces: dict[Candidate, Trace] = field(default_factory=dict)
+    _played: dict[float, Fingerprint] = field(default_factory=dict, init=False)
+    _traces: dict[Candidate, Trace] = field(default_factory=dict, init=False)
 
     @property
     def fingerprint(self) -> Fingerprint:

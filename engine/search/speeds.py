@@ -172,10 +172,12 @@ class SpeedSearch:
         self, waveform: Waveform, speeds: Iterable[float], n_segments: int
     ) -> dict[float, float]:
         """Mean lead of the nearest neighbours at each speed that is not silent."""
-        search, reference_hop_s = self.context.search, self.context.reference_hop_s
-        hop_s = len(waveform) / self.fingerprinter.sample_rate / n_segments
-        n_reference_hops = int(hop_s / reference_hop_s)
-        hop_s = n_reference_hops * reference_hop_s or self._hop_s(max(hop_s, _MIN_CHOOSING_HOP_S))
+        search = self.context.search
+        length_s = len(waveform) / self.fingerprinter.sample_rate
+        hop_s = max(length_s / n_segments, _MIN_CHOOSING_HOP_S)
+        n_reference_hops = max(int(hop_s / self.context.reference_hop_s), 1)
+        whole_s = n_reference_hops * self.context.reference_hop_s
+        hop_s = self.fingerprinter.hop_within(hop_s, whole_s)
         vectors = {}
         with self.context.stopwatch.step("encode"):
             for speed in speeds:

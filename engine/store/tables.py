@@ -235,7 +235,7 @@ class MetadataRow(Base):
 
 
 class KeyRow(Base):
-    """A key of the service; what it says is stored as a hash only."""
+    """A key of the service; its secret is stored as a hash only."""
 
     __tablename__ = "api_keys"
     # Ids are never reused: a revoked one must not become that of another key.

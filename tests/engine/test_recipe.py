@@ -162,3 +162,16 @@ def test_recipe_unknown_setting_is_refused_by_its_full_name(
     with pytest.raises(ConfigError, match="choose from") as caught:
         Recipe.from_dict(values)
     assert caught.value.key == key
+
+
+@pytest.mark.parametrize(
+    ("hop_s", "whole_s", "found_s"),
+    [
+        (0.1, 0.5, 0.1), (0.4, 0.5, 0.25), (9.0, 0.5, 0.5), (1e-9, 0.5, 0.0125),
+        (0.9, 0.75, 0.25), (5.0, 2.0, 2.0), (1.6, 1.5, 1.5), (1.25, 1.25, 0.25),
+    ],
+)  # fmt: skip
+def test_hop_within_is_one_that_the_clip_head_supports(
+    hop_s: float, whole_s: float, found_s: float
+) -> None:
+    assert Recipe().hop_within(hop_s, whole_s) == pytest.approx(found_s)

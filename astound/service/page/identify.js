@@ -53,13 +53,13 @@ export function Identify({ onProblem }) {
 
   async function whileListening(recorder, signal, show) {
     const ticking = setInterval(() => {
-      show({ step: "listening", seconds: recorder.seconds, isSilent: recorder.hearsNothing });
+      show({ step: "listening", seconds: recorder.seconds, isSilent: recorder.isSilent });
     }, 200);
     try {
       for (const atS of QUERY_AT_S) {
         while (recorder.seconds < atS && !signal.aborted) await pause(50);
         if (signal.aborted) return { step: "idle" };
-        if (recorder.hearsNothing && atS < END_S) continue;
+        if (recorder.isSilent && atS < END_S) continue;
         const clip = recorder.wav();
         const result = await api.query(clip, { name: "microphone.wav" }, { signal });
         const isSure = result.matches[0]?.confidence >= SURE;
@@ -104,7 +104,7 @@ function statusText(state) {
     case "idle": return obstacle() ? "" : "Plays near you? Press the button.";
     case "asking": return "Allow the microphone, please.";
     case "listening":
-      if (state.isSilent && state.seconds > 2) return "Nothing is heard. Is the microphone muted?";
+      if (state.isSilent && state.seconds > 2) return "No sound arrives. Is the microphone muted?";
       return "Listening…";
     case "sending": return state.share < 1 ? `Sending ${state.name}…` : `Searching for ${state.name}…`;
     case "waiting": return "The service is busy or still loading. Waiting…";

@@ -69,7 +69,7 @@ export class Recorder {
     return this.nSamples / this.context.sampleRate;
   }
 
-  get hearsNothing() {
+  get isSilent() {
     return this.peak < LEVEL_OF_NOTHING;
   }
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.browser
 RATE = 48_000
 TUNE_S = 20.0
 TITLES = ["Morning Air", "Brass Engine", "Still Water", "Night Bus"]
-HEARD, HEARD_AT_S = 2, 6.0
+PLAYED, PLAYED_AT_S = 2, 6.0
 OTHER_NAME = "music.example"
 
 Open = Callable[..., Any]
@@ -36,14 +36,14 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, title in enumerate(TITLES):
         write_wav(folder / f"{title}.wav", cached_tune(seed, TUNE_S, RATE), RATE)
     write_wav(folder / "unknown.wav", cached_tune(99, 6.0, RATE), RATE)
-    write_wav(folder / "known.wav", _part(HEARD, 6.0), RATE)
-    write_wav(folder / "microphone.wav", _noisy(_part(HEARD, TUNE_S - HEARD_AT_S)), RATE)
+    write_wav(folder / "known.wav", _part(PLAYED, 6.0), RATE)
+    write_wav(folder / "microphone.wav", _noisy(_part(PLAYED, TUNE_S - PLAYED_AT_S)), RATE)
     (folder / "text.wav").write_text("no sound")
     return folder
 
 
 def _part(seed: int, length_s: float) -> Waveform:
-    first = round(HEARD_AT_S * RATE)
+    first = round(PLAYED_AT_S * RATE)
     return cached_tune(seed, TUNE_S, RATE)[first : first + round(length_s * RATE)]
 
 
@@ -143,10 +143,10 @@ def test_microphone_finds_the_track_and_the_place(open_page: Open, url: str) -> 
     page.get_by_role("button", name="Listen").click()
     page.get_by_role("button", name="Stop").wait_for()
     text = answer(page)
-    assert TITLES[HEARD] in text
+    assert TITLES[PLAYED] in text
     assert "The Quiet" in text
     assert re.search(r"(Certain|Very sure) \(", text)
-    assert abs(answers[-1]["matches"][0]["offset_s"] - HEARD_AT_S) < 0.5
+    assert abs(answers[-1]["matches"][0]["offset_s"] - PLAYED_AT_S) < 0.5
     page.locator(".bar").wait_for()
     page.get_by_role("button", name="Listen").wait_for()  # it stopped by itself
     assert page.evaluate("document.activeElement.tagName") == "H2"
@@ -179,7 +179,7 @@ def test_microphone_without_https_is_explained_before_it_is_tried(open_page: Ope
 @pytest.mark.parametrize(
     ("file", "expected"),
     [
-        ("known.wav", TITLES[HEARD]),
+        ("known.wav", TITLES[PLAYED]),
         ("unknown.wav", "Not in your library"),
         ("text.wav", "That did not work"),
     ],
@@ -209,7 +209,7 @@ def drop(page: Any, *paths: Path) -> None:
 def test_dropped_file_is_identified_and_explained(open_page: Open, music: Path) -> None:
     page = open_page()
     drop(page, music / "known.wav")
-    assert TITLES[HEARD] in answer(page)
+    assert TITLES[PLAYED] in answer(page)
     page.get_by_role("button", name="Why?").click()
     page.get_by_text("reaches the threshold").wait_for()
 
@@ -217,7 +217,7 @@ def test_dropped_file_is_identified_and_explained(open_page: Open, music: Path) 
 def test_file_dropped_during_a_search_takes_its_place(open_page: Open, music: Path) -> None:
     page = open_page()
     drop(page, music / "unknown.wav", music / "known.wav")
-    assert TITLES[HEARD] in answer(page)
+    assert TITLES[PLAYED] in answer(page)
 
 
 # -- library -------------------------------------------------------------------------------------
@@ -309,7 +309,7 @@ def test_keyboard_reaches_everything(open_page: Open) -> None:
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Stop").wait_for()
-    assert TITLES[HEARD] in answer(page)
+    assert TITLES[PLAYED] in answer(page)
 
 
 @pytest.mark.parametrize("path", ["", "#/library"])
@@ -341,6 +341,6 @@ def test_key_is_asked_for_and_kept_for_the_visit(
         assert len(titles(page)) == len(TITLES)
         page.get_by_role("link", name="Identify").click()
         page.locator("input[type=file]").set_input_files(music / "known.wav")
-        assert TITLES[HEARD] in answer(page)
+        assert TITLES[PLAYED] in answer(page)
     finally:
         catalog.keys.revoke([key.id])

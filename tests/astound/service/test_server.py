@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -89,10 +90,16 @@ def test_sigterm_answers_what_runs_and_exits_with_0(
 
 
 @pytest.mark.parametrize("loading_s", [0.0, 0.4])
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])
 def test_interrupt_exits_as_every_command(
-    serve: Callable[..., tuple[subprocess.Popen[str], str]], loading_s: float
+    serve: Callable[..., tuple[subprocess.Popen[str], str]], loading_s: float, handler: Any
 ) -> None:
-    process, url = serve("--root-path", "/music")
+    """Shells start a program with SIGINT ignored if it runs in the background of a script."""
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        process, url = serve("--root-path", "/music")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert url.endswith("/music/")
     time.sleep(loading_s)
     process.send_signal(signal.SIGINT)

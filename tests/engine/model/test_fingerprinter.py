@@ -113,7 +113,7 @@ def test_fingerprint_at_a_multiple_of_the_clip_hop_has_clips_with_gaps(
     padded[np.arange(len(padded)) % n_hops != 0] = 0
     absent = np.asarray(~padded.any(axis=1))[None]
     expected = fingerprinter.encoder.embed_clips(padded[None], absent)
-    assert worst_cosine(coarse.clip_embeddings[:1], expected) > 0.99
+    assert worst_cosine(coarse.clip_embeddings[:1], expected) > 0.9999
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -107,3 +108,12 @@ def candidates(
     tracks = reader(catalog)
     found = alignment.rescore(diagonals, query, query.embeddings, hits, tracks, config)
     return with_margins(found, query.duration_s, tracks)
+
+
+def seeds(query: Fingerprint, catalog: Catalog, n_seeds: int) -> list[Candidate]:
+    hits = nearest(query, catalog)
+    diagonals = vote(hits, TICKS_PER_HOP, CONFIG.max_candidates)
+    config = replace(CONFIG, max_tracks=n_seeds + 1, n_tilted=3)
+    return alignment.rescore_seeds(
+        diagonals, query, query.embeddings, hits, reader(catalog), config
+    )

@@ -22,6 +22,7 @@ from tests.engine.search.synthetic import (
     normalised,
     query_at_tempo,
     query_of,
+    seeds,
     unit,
 )
 
@@ -229,6 +230,32 @@ def test_steep_line_is_found(
     best = candidates(query, catalog)[0]
     assert best.track_id == 7
     assert best.speed == pytest.approx(speed, abs=0.05)
+
+
+@pytest.mark.parametrize("speed", [0.55, 1.0, 1.6])
+def test_right_line_is_a_seed(
+    catalog: dict[int, Vectors], rng: np.random.Generator, speed: float
+) -> None:
+    found = seeds(query_at_tempo(catalog[7], 47.3, speed, 73, rng), catalog, n_seeds=4)
+    assert any(one.track_id == 7 and one.speed == pytest.approx(speed, abs=0.05) for one in found)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_tilted_lines_of_unknown_music_are_no_seeds(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+
+    def drifting(n_segments: int) -> Vectors:
+        """Segments that change slowly: tilting a line by chance brings some evidence."""
+        corners = unit(rng, n_segments // 8 + 2)
+        at = np.linspace(0, len(corners) - 1.01, n_segments)
+        first, share = at.astype(int), (at % 1)[:, None]
+        between = corners[first] * (1 - share) + corners[first + 1] * share
+        return normalised(between + 0.3 * unit(rng, n_segments))
+
+    tracks = {track: drifting(200) for track in range(8)}
+    found = seeds(query_of(drifting(73)), tracks, n_seeds=4)
+    assert found
+    assert {one.speed for one in found} == {1.0}
 
 
 def test_direction_of_a_reversed_track_is_negative(

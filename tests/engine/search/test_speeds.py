@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -130,6 +131,22 @@ def test_no_other_speeds_add_nothing(speed_search: SpeedSearch) -> None:
     waveform = sped(1, 2 ** (1 / 12))
     plain = at_own_speed(speed_search, waveform)
     assert off.extend(plain, waveform) == plain
+
+
+@pytest.mark.parametrize("reference_hop_s", [0.125, 0.25, 0.5])
+@pytest.mark.parametrize("length_s", [1.2, 3.0, 5.0])
+def test_catalog_may_have_any_hop(
+    tmp_path: Path, speed_search: SpeedSearch, reference_hop_s: float, length_s: float
+) -> None:
+    shards, fingerprinter = LocalStorage(tmp_path), speed_search.fingerprinter
+    prints = [fingerprinter.fingerprint([cached_tune(SEEDS[0], TUNE_S)], reference_hop_s)]
+    placements = write_shard(shards, prints).placements([1])
+    index = Index(shards, placements, fingerprinter.recipe_id)
+    context = replace(speed_search.context, index=index, reference_hop_s=reference_hop_s)
+    found = replace(speed_search, context=context).extend(
+        [], sped(1, 2 ** (2 / 12), end_s=2.0 + length_s)
+    )
+    assert [one.track_id for one in found] == [1]
 
 
 def test_silent_query_adds_nothing(speed_search: SpeedSearch) -> None:
