@@ -23,6 +23,9 @@ from engine.validation import parse_json, to_record
 
 N_FEATURES = 8
 FALSE_ACCEPT_RATE = 0.01
+MAX_DIRECTION = 0.3
+"""Direction that wrong tracks hardly ever exceed: more of it is no better sign."""
+
 SHIPPED_CALIBRATION = Path(__file__).parents[1] / "weights" / "calibration.json"
 
 # Calibrations of older catalogs have no weight for the last feature.
@@ -31,8 +34,6 @@ _MIN_AUDIBLE_S = 0.1
 # Evidence of the best wrong tracks in a catalog of a hundred thousand segments, for a query of one
 # second, and its power of the length.
 _CHANCE, _CHANCE_POWER = 0.6, -0.46
-# Direction that wrong tracks hardly ever exceed: more of it is no better sign.
-_MAX_DIRECTION = 0.3
 # Distance of a score to 1 below which differences are due to rounding.
 _MIN_DISTANCE = 0.02
 
@@ -179,7 +180,7 @@ def features(candidates: Sequence[Candidate], audible_s: Sequence[float]) -> NDA
             np.log(length_s),
             closeness,
             resampled,
-            np.array([min(one.direction, _MAX_DIRECTION) for one in candidates]),
+            np.array([min(one.direction, MAX_DIRECTION) for one in candidates]),
         ],
         axis=1,
     )

@@ -16,7 +16,7 @@ import numpy as np
 
 from engine.records import Candidate, Fingerprint
 from engine.search.alignment import promising
-from engine.search.calibration import Calibration
+from engine.search.calibration import MAX_DIRECTION, Calibration
 from engine.search.candidates import find_candidates, find_seeds
 from engine.search.context import SearchContext
 from engine.search.decoder import NO_LINE, stretches
@@ -34,8 +34,9 @@ _SAME_PLACE_S = 0.6
 # its middle, a shorter one with what surrounds it.
 _MIN_SHARED, _MAX_JUDGED_S, _MIN_JUDGED_S = 0.8, 16.0, 1.0
 _MIN_COVERED = 0.5
-# A window has as many chances of a wrong answer as so many whole recordings of its length.
-_N_CHANCES = 2
+# A window has as many chances of a wrong answer as so many whole recordings of its length, and more
+# of one that agrees as well backwards.
+_N_CHANCES, _N_CHANCES_BACKWARDS = 2, 5
 
 
 class PassageFinder:
@@ -233,7 +234,9 @@ class PassageFinder:
         if window != self._whole_window and candidate.margin < 0:
             doubt = 1.0  # other music agrees better with this very stretch
         n_windows = self.n_segments / (window[1] - window[0])
-        n_chances = 1 if window == self._whole_window else n_windows * _N_CHANCES
+        is_backwards = candidate.direction < MAX_DIRECTION
+        n_chances = n_windows * (_N_CHANCES_BACKWARDS if is_backwards else _N_CHANCES)
+        n_chances = 1 if window == self._whole_window else n_chances
         return replace(candidate, confidence=max(1 - doubt * n_chances, 0.0), audible_s=audible_s)
 
 
