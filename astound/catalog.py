@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain, islice
@@ -50,6 +50,7 @@ from engine.records import (
     Track,
     require_free_keys,
 )
+from engine.store.jobs import Jobs
 from engine.store.keys import Keys
 from indexer.report import IngestReport
 
@@ -495,6 +496,7 @@ class Catalog:
         start_s: float = 0.0,
         end_s: float | None = None,
         stream: int | None = None,
+        name: str | None = None,
         min_confidence: float | None = None,
         config: ScanConfig | None = None,
         on_entry: Callable[[Entry], None] = lambda entry: None,
@@ -511,6 +513,8 @@ class Catalog:
             The part of the recording to scan, in seconds.
         stream : int, optional
             Which of a file's sound streams, from 1; the default one by default.
+        name : str, optional
+            Name of a file in the timeline and in errors; its path by default.
         min_confidence : float, optional
             In [0, 1]; `config.min_confidence` by default.
         config : ScanConfig, optional
@@ -529,7 +533,8 @@ class Catalog:
         AudioError
             The recording cannot be read, or the part is shorter than a segment.
         """
-        recording = self._open(source, sample_rate, start_s=start_s, end_s=end_s, stream=stream)
+        part = {"start_s": start_s, "end_s": end_s, "stream": stream}
+        recording = self._open(source, sample_rate, **part, name=name)
         entries = []
         for entry in self.follow(
             recording,
@@ -729,6 +734,10 @@ class Catalog:
         """
         return self._storage.find([key])[0]
 
+    def taken_paths(self, paths: Sequence[str]) -> set[str]:
+        """Return those of some absolute paths that tracks have."""
+        return self._store.taken_paths(paths)
+
     def delete(self, keys: Iterable[int | str]) -> list[Track]:
         """Remove tracks, by id or path; removes none if one of them does not exist.
 
@@ -772,6 +781,11 @@ class Catalog:
     def keys(self) -> Keys:
         """The keys of the service; without any, only this machine is served."""
         return self._store.keys
+
+    @property
+    def jobs(self) -> Jobs:
+        """The jobs of the service."""
+        return self._store.jobs
 
     # -- maintenance ----------------------------------------------------------------------------
 

@@ -244,6 +244,16 @@ class KeyNotFoundError(StoreError):
         super().__init__(f"no key {key_id}; `astound key list` shows all keys")
 
 
+class JobNotFoundError(StoreError):
+    """The service has no job with this id."""
+
+    code = "job_not_found"
+
+    def __init__(self, job_id: int) -> None:
+        self.job_id = job_id
+        super().__init__(f"no job {job_id}; `GET /v1/jobs` lists the last ones")
+
+
 class DuplicateTrackError(StoreError):
     """The catalog already contains the same audio."""
 

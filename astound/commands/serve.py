@@ -11,6 +11,7 @@ from astound.commands.options import Session, echo_err
 from engine.config import ServiceConfig
 from engine.errors import AstoundError
 
+_FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -40,9 +41,25 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     "--max-length", type=click.FloatRange(0, min_open=True), metavar="S",
     default=ServiceConfig.max_clip_s, show_default=True, help="Longest clip in seconds.",
 )  # fmt: skip
+@click.option(
+    "--media", type=_FOLDER, metavar="DIR",
+    help="Folder of this machine whose recordings clients may add and scan.",
+)  # fmt: skip
+@click.option(
+    "--max-job-upload", type=click.FloatRange(0, min_open=True), metavar="MB",
+    default=ServiceConfig.max_job_upload_bytes / 1e6, show_default=True,
+    help="Most megabytes of the recordings of a job.",
+)  # fmt: skip
 @click.pass_obj
 def serve(
-    session: Session, /, jobs: int | None, max_upload: float, max_length: float, **address: Any
+    session: Session,
+    /,
+    jobs: int | None,
+    max_upload: float,
+    max_length: float,
+    media: Path | None,
+    max_job_upload: float,
+    **address: Any,
 ) -> None:
     """Serve the catalog over HTTP, until SIGTERM or Ctrl-C."""
     try:
@@ -52,7 +69,11 @@ def serve(
         reason = "the service needs FastAPI and uvicorn: pip install 'astound[serve]'"
         raise AstoundError(reason) from error
     config = ServiceConfig(
-        n_jobs=jobs, max_upload_bytes=round(max_upload * 1e6), max_clip_s=max_length
+        n_jobs=jobs,
+        max_upload_bytes=round(max_upload * 1e6),
+        max_clip_s=max_length,
+        media=media,
+        max_job_upload_bytes=round(max_job_upload * 1e6),
     )
     where = Address(**address)
     with session.open() as catalog:

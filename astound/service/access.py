@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from astound.service.schemas import RefusedError
-from engine.records import SCOPES, ServiceKey
+from engine.records import ServiceKey
 from engine.store.keys import Keys
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
@@ -78,10 +81,31 @@ class Gate:
         key = self._keys.find(secret)
         if key is None:
             raise RefusedError(401, "unknown_key", "the key is unknown or was revoked")
-        if SCOPES.index(key.scope) < SCOPES.index(scope):
+        if not key.allows(scope):
             reason = f"the key has the scope {key.scope}; {scope} is needed"
             raise RefusedError(403, "scope_needed", reason)
         return key
+
+
+_bearer = HTTPBearer(
+    auto_error=False, description="Needed once `astound key create` has made a key."
+)
+
+
+def needs(scope: str) -> Any:
+    """Return the dependency that checks a request's key before its body is read."""
+
+    def check(
+        request: Request,
+        credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+    ) -> None:
+        secret = credentials.credentials if credentials else None
+        gate: Gate = request.app.state.service.gate
+        request.state.key = key = gate.require(scope, secret)
+        host = request.client.host if request.client else ""
+        request.state.client = f"key {key.id}" if key else host
+
+    return Depends(check)
 
 
 class BrowserGuard:

@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, Security
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -34,7 +33,9 @@ from astound.batch import identify, to_failure
 from astound.catalog import Catalog
 from astound.results import JsonObject, explanation_object, result_object, track_object
 from astound.service.access import LOOPBACK_HOSTS, BrowserGuard, Gate, require_own_page
-from astound.service.limits import QueryQueue, Upload, make_upload_folder, received
+from astound.service.access import needs as _needs
+from astound.service.jobs import JobService, job_routes
+from astound.service.limits import QueryQueue
 from astound.service.metrics import CONTENT_TYPE, Metrics
 from astound.service.schemas import (
     PROBLEM_TYPE,
@@ -42,13 +43,14 @@ from astound.service.schemas import (
     TRACK_EXAMPLE,
     ExplainOptions,
     PageOptions,
-    Problem,
     QueryOptions,
     RefusedError,
     TrackChanges,
     TrackPage,
     example,
 )
+from astound.service.schemas import problems as _problems
+from astound.service.uploads import Upload, make_upload_folder, received
 from engine.audio import child
 from engine.config import ServiceConfig
 from engine.errors import (
@@ -57,6 +59,7 @@ from engine.errors import (
     AudioTooLongError,
     CatalogBusyError,
     ConfigError,
+    JobNotFoundError,
     TrackNotFoundError,
 )
 from engine.records import QueryResult, Stats, Track
@@ -72,6 +75,7 @@ _STATUS: tuple[tuple[type[AstoundError], int], ...] = (
     (AudioError, 422),
     (ConfigError, 422),
     (TrackNotFoundError, 404),
+    (JobNotFoundError, 404),
     (CatalogBusyError, 503),
 )
 # Of errors that FastAPI raises; the code of others is the name of the status.
@@ -114,6 +118,7 @@ class Service:
         self.queue = QueryQueue(config)
         self.metrics = Metrics(lambda: self.queue.n_requests)
         self.uploads = make_upload_folder(catalog.folder)
+        self.jobs = JobService(catalog, config, _problem_object)
         self.unready: str | None = "loading the model and the index"
 
     def load(self) -> None:
@@ -185,34 +190,6 @@ def _some_noise() -> NDArray[np.float32]:
 def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
-
-
-_bearer = HTTPBearer(
-    auto_error=False, description="Needed once `astound key create` has made a key."
-)
-
-
-def _needs(scope: str) -> Any:
-    """Return the dependency that checks a request's key before its body is read."""
-
-    def check(
-        request: Request,
-        credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
-    ) -> None:
-        secret = credentials.credentials if credentials else None
-        key = _service(request).gate.require(scope, secret)
-        host = request.client.host if request.client else ""
-        request.state.client = f"key {key.id}" if key else host
-
-    return Depends(check)
-
-
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    content = {"content": {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
-    return {
-        status: {"description": "The code names the reason.", "model": Problem} | content
-        for status in statuses
-    }
 
 
 _clips = APIRouter(
@@ -336,15 +313,23 @@ def _problem(
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
     _service(request).metrics.count_refusal(code)
-    content = {
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        "code": code,
-    }
+    content = _problem_content(status, code, detail)
     if result is not None:
         content["result"] = result_object(result)
     return JSONResponse(content, status, headers, media_type=PROBLEM_TYPE)
+
+
+def _problem_content(status: int, code: str, detail: str) -> JsonObject:
+    title = HTTPStatus(status).phrase
+    return {"title": title, "status": status, "detail": detail, "code": code}
+
+
+def _status_of(error: AstoundError) -> int:
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def _problem_object(error: AstoundError) -> JsonObject:
+    return _problem_content(_status_of(error), error.code, str(error))
 
 
 def _on_refusal(request: Request, error: RefusedError) -> Response:
@@ -355,7 +340,7 @@ def _on_refusal(request: Request, error: RefusedError) -> Response:
 
 
 def _on_astound_error(request: Request, error: AstoundError) -> Response:
-    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+    status = _status_of(error)
     headers = {"retry-after": str(_BUSY_S)} if status == 503 else None
     if status == 500:
         log.error("%s %s: %s", request.method, request.url.path, error)
@@ -426,7 +411,9 @@ def create_app(
         # Not a daemon: the interpreter must not end while native code of the model runs.
         loading = threading.Thread(target=service.load, name="load")
         loading.start()
+        service.jobs.worker.start()
         yield
+        service.jobs.close()
         service.queue.close()
 
     app = FastAPI(
@@ -442,7 +429,7 @@ def create_app(
     app.state.service = service
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     app.add_middleware(BrowserGuard)
-    for router in (_clips, _library, _state):
+    for router in (_clips, _library, job_routes, _state):
         app.include_router(router)
     app.mount("/", StaticFiles(directory=PAGE, html=True))
     return app

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from astound.results import JsonObject
-from engine.config import MAX_MATCHES
-from engine.records import QueryResult, Track
+from engine.config import MAX_MATCHES, DedupConfig
+from engine.records import JobKind, JobStatus, QueryResult, Track
 from engine.validation import parse_time
 
 PROBLEM_TYPE = "application/problem+json"
@@ -154,6 +154,142 @@ class TrackChanges(BaseModel):
         return keywords | ({"metadata": metadata} if metadata else {})
 
 
+# -- jobs ----------------------------------------------------------------------------------------
+
+
+class IngestPaths(BaseModel):
+    """What to ingest of the files below the media folder."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"paths": ["new"]}]})
+
+    paths: list[str] = Field(
+        min_length=1, max_length=1000, description="Files, or folders searched recursively."
+    )
+
+
+class IngestOptions(BaseModel):
+    """How an upload is stored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str | None = Field(
+        None, max_length=1000, description="Name of a file that is the whole body."
+    )
+
+
+class ScanPath(BaseModel):
+    """What to scan of the files below the media folder."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"path": "mix.mp3"}]})
+
+    path: str
+
+
+class ScanOptions(ClipOptions):
+    """The options of the command `scan`, under their names."""
+
+    min_confidence: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        alias="min-confidence",
+        description="Minimum confidence of an entry, in place of the default.",
+    )
+
+    def keywords(self) -> JsonObject:
+        """Return the keywords of :meth:`astound.catalog.Catalog.scan` that were set."""
+        keywords = super().keywords()
+        given = {"name": self.name, "min_confidence": self.min_confidence}
+        return keywords | {key: value for key, value in given.items() if value is not None}
+
+
+class DedupOptions(BaseModel):
+    """The options of the command `dedup`, under their names."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    min_length: float = Field(
+        DedupConfig.min_length_s,
+        ge=2,
+        alias="min-length",
+        allow_inf_nan=False,
+        description="Minimum length of a passage in seconds.",
+    )
+    full_only: bool = Field(
+        False, alias="full-only", description="Find full duplicates only; much faster."
+    )
+
+    def keywords(self) -> JsonObject:
+        """Return the fields of :class:`engine.config.DedupConfig`."""
+        return {"min_length_s": self.min_length, "full_only": self.full_only}
+
+
+class CompactOptions(BaseModel):
+    """The options of the command `compact`, under their names."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    storage: Literal["full", "compact"] | None = Field(
+        None, description="Store exact vectors, or codes only; unchanged by default."
+    )
+
+    def keywords(self) -> JsonObject:
+        """Return the storage as :meth:`astound.catalog.Catalog.compact` names it."""
+        if self.storage is None:
+            return {}
+        return {"storage": "codes" if self.storage == "compact" else "full"}
+
+
+class JobPageOptions(BaseModel):
+    """Which jobs to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: list[JobStatus] = Field([], description="Only jobs with one of these.")
+    cursor: int | None = Field(None, ge=1, description="`next` of the page before.")
+    limit: int = Field(50, ge=1, le=_MAX_PAGE, description="Maximum number of jobs.")
+
+
+class JobProgress(BaseModel):
+    """How far a job is."""
+
+    done: float
+    total: float | None = Field(description="Null if it is unknown.")
+    unit: str = Field(description="`files`, `seconds`, `tracks`, `segments` or `shards`.")
+    message: str = Field(description="What it waits for, or empty.")
+
+
+class JobState(BaseModel):
+    """A job without its result."""
+
+    id: int = Field(description="Later jobs have greater ones.")
+    kind: JobKind
+    status: JobStatus
+    created_at: str
+    started_at: str | None
+    cancelled_at: str | None = Field(description="A job that runs stops soon after it.")
+    finished_at: str | None
+    key_id: int | None = Field(description="The key that was used; null if none was needed.")
+    options: dict[str, Any]
+    progress: JobProgress | None = Field(description="Null before it has begun.")
+    error: dict[str, Any] | None = Field(description="The problem because of which it failed.")
+
+
+class JobDescription(JobState):
+    """A job."""
+
+    result: dict[str, Any] | None = Field(
+        description="Null until it has ended; that of a scan grows while it runs."
+    )
+
+
+class JobPage(BaseModel):
+    """Some jobs, the newest first."""
+
+    jobs: list[JobState]
+    next: int | None = Field(description="Cursor of the next page; null on the last one.")
+
+
 # -- examples ------------------------------------------------------------------------------------
 
 QUERY_EXAMPLE: JsonObject = {
@@ -203,6 +339,31 @@ TRACK_EXAMPLE: JsonObject = {
 }
 
 
-def example(answer: JsonObject) -> dict[int | str, dict[str, Any]]:
+JOB_EXAMPLE: JsonObject = {
+    "id": 3,
+    "kind": "ingest",
+    "status": "running",
+    "created_at": "2026-11-29T15:47:03+00:00",
+    "started_at": "2026-11-29T15:47:03+00:00",
+    "cancelled_at": None,
+    "finished_at": None,
+    "key_id": None,
+    "options": {"paths": ["/music/new"]},
+    "progress": {"done": 17, "total": 240, "unit": "files", "message": ""},
+    "error": None,
+    "result": None,
+}
+
+
+def example(answer: JsonObject, status: int = 200) -> dict[int | str, dict[str, Any]]:
     """Return the description of a successful response with an example."""
-    return {200: {"content": {"application/json": {"example": answer}}}}
+    return {status: {"content": {"application/json": {"example": answer}}}}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the descriptions of responses that are problems."""
+    content = {"content": {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+    return {
+        status: {"description": "The code names the reason.", "model": Problem} | content
+        for status in statuses
+    }

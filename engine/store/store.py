@@ -27,6 +27,7 @@ from engine.records import (
 )
 from engine.store import queries
 from engine.store.connection import Connection, Engine, connect, schema, translated
+from engine.store.jobs import Jobs
 from engine.store.keys import Keys
 from engine.store.lock import write_lock
 from engine.store.tables import (
@@ -109,6 +110,11 @@ class Store:
     def keys(self) -> Keys:
         """The keys of the service."""
         return Keys(self._engine)
+
+    @property
+    def jobs(self) -> Jobs:
+        """The jobs of the service."""
+        return Jobs(self._engine)
 
     def close(self) -> None:
         """Close all connections."""

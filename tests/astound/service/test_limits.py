@@ -13,8 +13,8 @@ import pytest
 from starlette.requests import Request
 
 from astound.catalog import Catalog
-from astound.service.limits import make_upload_folder, received
 from astound.service.schemas import RefusedError
+from astound.service.uploads import make_upload_folder, received
 from engine.config import ServiceConfig
 from engine.errors import ConfigError
 from tests.astound.commands.conftest import RATE
