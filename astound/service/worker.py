@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import threading
 import time
 import uuid
@@ -27,7 +25,6 @@ T = TypeVar("T")
 _POLL_S = 2.0  # of a queue in which other processes put jobs, and of locks that others hold
 _REPORT_EVERY_S = 0.5
 _RETRY_S = 1.0
-_NICENESS = 10
 
 
 class _ServiceEndsError(Exception):
@@ -97,9 +94,6 @@ class Worker:
     # -- the thread ------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        if sys.platform == "linux":  # there, threads have priorities of their own
-            with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         before = ""
         while not self.is_stopping:
             try:

@@ -132,6 +132,7 @@ class Jobs:
         now = _now()
         queued, running = _where(job_id, "queued"), _where(job_id, "running")
         with translated(self._engine), self._writer.begin() as connection:
+            _read(connection, job_id, with_result=False)
             connection.execute(queued.values(status="cancelled", cancelled_at=now, finished_at=now))
             connection.execute(
                 running.where(JobRow.cancelled_at.is_(None)).values(cancelled_at=now)
@@ -177,10 +178,17 @@ class Jobs:
     def start_next(self) -> Job | None:
         """Start the oldest job of the queue, and return it; None if the queue is empty."""
         oldest = sa.select(sa.func.min(JobRow.id)).where(JobRow.status == "queued")
+        values: dict[str, Any] = {
+            "status": "running",
+            "started_at": _now(),
+            "progress": None,
+            "result": None,
+        }
+        values["n_starts"] = JobRow.n_starts + 1
         start = (
             sa.update(JobRow)
             .where(JobRow.id == oldest.scalar_subquery(), JobRow.status == "queued")
-            .values(status="running", started_at=_now(), n_starts=JobRow.n_starts + 1, result=None)
+            .values(values)
             .returning(*_STATE)
         )
         with translated(self._engine), self._writer.begin() as connection:
