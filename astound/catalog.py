@@ -35,9 +35,11 @@ from engine.errors import (
     RecipeMismatchError,
     SilentAudioError,
     StoreError,
+    TrackFileError,
     TrackNotFoundError,
     printable,
 )
+from engine.files import require_regular
 from engine.records import (
     Candidate,
     Cluster,
@@ -728,6 +730,33 @@ class Catalog:
         Links do not matter: it is found by any path that leads to its file.
         """
         return self._storage.find([key])[0]
+
+    def audio_file(self, key: int | str) -> Path:
+        """Return the file of a track if it still is what was added.
+
+        Raises
+        ------
+        TrackNotFoundError
+            No track has this id or path.
+        TrackFileError
+            It is gone, cannot be read, or has changed since it was added.
+        """
+        track_id = self.track(key).id
+        noted = self._store.new_tracks([track_id]).get(track_id)
+        if noted is None:  # removed meanwhile
+            raise TrackNotFoundError(key)
+        path = Path(noted.path)
+        try:
+            require_regular(path)
+            with open(path, "rb") as file:
+                found = os.fstat(file.fileno())
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise TrackFileError(track_id, path, reason) from error
+        if (found.st_size, found.st_mtime_ns) != (noted.n_bytes, noted.modified_ns):
+            reason = "has changed since it was added; `astound add` it again"
+            raise TrackFileError(track_id, path, reason)
+        return path
 
     def delete(self, keys: Iterable[int | str]) -> list[Track]:
         """Remove tracks, by id or path; removes none if one of them does not exist.

@@ -275,6 +275,8 @@ class ServiceConfig:
         Longest clip; nothing behind it is decoded.
     max_pause_s : float
         Longest pause while a body is received.
+    share_audio : bool
+        Also send the files of tracks.
     """
 
     n_jobs: int | None = None
@@ -283,6 +285,7 @@ class ServiceConfig:
     max_upload_bytes: int = 500_000_000
     max_clip_s: float = 600.0
     max_pause_s: float = 30.0
+    share_audio: bool = False
 
     def __post_init__(self) -> None:
         require(self.n_jobs is None or self.n_jobs > 0, "n_jobs", self.n_jobs, "must be positive")

@@ -113,6 +113,7 @@ ERROR_CODES = {
     *(
         "audio_too_long",
         "audio_too_short",
+        "audio_unavailable",
         "catalog_busy",
         "damaged_shard",
         "duplicate_track",

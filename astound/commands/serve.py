@@ -40,9 +40,18 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     "--max-length", type=click.FloatRange(0, min_open=True), metavar="S",
     default=ServiceConfig.max_clip_s, show_default=True, help="Longest clip in seconds.",
 )  # fmt: skip
+@click.option(
+    "--share-audio", is_flag=True, help="Also send the files of tracks, to listen to them."
+)
 @click.pass_obj
 def serve(
-    session: Session, /, jobs: int | None, max_upload: float, max_length: float, **address: Any
+    session: Session,
+    /,
+    jobs: int | None,
+    max_upload: float,
+    max_length: float,
+    share_audio: bool,
+    **address: Any,
 ) -> None:
     """Serve the catalog over HTTP, until SIGTERM or Ctrl-C."""
     try:
@@ -52,7 +61,10 @@ def serve(
         reason = "the service needs FastAPI and uvicorn: pip install 'astound[serve]'"
         raise AstoundError(reason) from error
     config = ServiceConfig(
-        n_jobs=jobs, max_upload_bytes=round(max_upload * 1e6), max_clip_s=max_length
+        n_jobs=jobs,
+        max_upload_bytes=round(max_upload * 1e6),
+        max_clip_s=max_length,
+        share_audio=share_audio,
     )
     where = Address(**address)
     with session.open() as catalog:

@@ -19,7 +19,8 @@ _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-        "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "img-src 'self'; media-src 'self' blob:; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
     ),
     "cache-control": "no-cache",
     "cross-origin-opener-policy": "same-origin",

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -36,19 +36,23 @@ from astound.results import JsonObject, explanation_object, result_object, track
 from astound.service.access import LOOPBACK_HOSTS, BrowserGuard, Gate, require_own_page
 from astound.service.limits import QueryQueue, Upload, make_upload_folder, received
 from astound.service.metrics import CONTENT_TYPE, Metrics
+from astound.service.recordings import audio_response
 from astound.service.schemas import (
     PROBLEM_TYPE,
     QUERY_EXAMPLE,
     TRACK_EXAMPLE,
     ExplainOptions,
     PageOptions,
+    PeakOptions,
     Problem,
     QueryOptions,
     RefusedError,
     TrackChanges,
     TrackPage,
+    TrackPeaks,
     example,
 )
+from astound.service.waveforms import Waveforms
 from engine.audio import child
 from engine.config import ServiceConfig
 from engine.errors import (
@@ -57,6 +61,7 @@ from engine.errors import (
     AudioTooLongError,
     CatalogBusyError,
     ConfigError,
+    TrackFileError,
     TrackNotFoundError,
 )
 from engine.records import QueryResult, Stats, Track
@@ -72,6 +77,7 @@ _STATUS: tuple[tuple[type[AstoundError], int], ...] = (
     (AudioError, 422),
     (ConfigError, 422),
     (TrackNotFoundError, 404),
+    (TrackFileError, 404),
     (CatalogBusyError, 503),
 )
 # Of errors that FastAPI raises; the code of others is the name of the status.
@@ -112,6 +118,7 @@ class Service:
         self.catalog, self.config = catalog, config
         self.gate = Gate(catalog.keys, is_local=is_local)
         self.queue = QueryQueue(config)
+        self.waveforms, self.drawing = Waveforms(catalog), QueryQueue(replace(config, n_jobs=1))
         self.metrics = Metrics(lambda: self.queue.n_requests)
         self.uploads = make_upload_folder(catalog.folder)
         self.unready: str | None = "loading the model and the index"
@@ -157,6 +164,24 @@ class Service:
 
     def _clip_keywords(self, upload: Upload, name: str | None) -> JsonObject:
         return {"name": name or upload.name, "max_s": self.config.max_clip_s}
+
+    async def peaks(self, request: Request, track_id: int, n_bins: int) -> JsonObject:
+        """Return the JSON object of a track's waveform."""
+        with self.drawing.place(request.state.client):
+            work = partial(self.waveforms.peaks, track_id, n_bins)
+            peaks, duration_s = await self.drawing.run(work)
+        return {
+            "track_id": track_id,
+            "duration_s": duration_s,
+            "peaks": peaks,
+            "shares_audio": self.config.share_audio,
+        }
+
+    def close(self) -> None:
+        """Wait for the requests that run."""
+        self.waveforms.close()
+        self.drawing.close()
+        self.queue.close()
 
     def track_page(self, options: PageOptions) -> JsonObject:
         """Return the JSON object of some tracks."""
@@ -269,6 +294,34 @@ def tracks(request: Request, options: Annotated[PageOptions, Query()]) -> Respon
 def track(request: Request, track_id: int) -> Response:
     """Return a track."""
     return JSONResponse(track_object(_service(request).catalog.track(track_id)))
+
+
+@_library.get(
+    "/v1/tracks/{track_id}/peaks",
+    response_model=TrackPeaks,
+    dependencies=[_needs("read")],
+    responses=_problems(429),
+)
+async def peaks(
+    request: Request, track_id: int, options: Annotated[PeakOptions, Query()]
+) -> Response:
+    """Return the waveform of a track for drawing it, decoded from its file."""
+    return JSONResponse(await _service(request).peaks(request, track_id, options.n_bins))
+
+
+@_library.get(
+    "/v1/tracks/{track_id}/audio",
+    response_class=Response,
+    dependencies=[_needs("read")],
+    responses=_problems(416),
+)
+def audio(request: Request, track_id: int) -> Response:
+    """Return the file of a track, or ranges of it, if the service shares audio."""
+    service = _service(request)
+    if not service.config.share_audio:
+        reason = "the service does not send audio; start it with --share-audio"
+        raise RefusedError(404, "audio_not_shared", reason)
+    return audio_response(service.catalog.audio_file(track_id), request.headers.get("range"))
 
 
 @_library.patch(
@@ -427,7 +480,7 @@ def create_app(
         loading = threading.Thread(target=service.load, name="load")
         loading.start()
         yield
-        service.queue.close()
+        service.close()
 
     app = FastAPI(
         title="astound",

@@ -64,9 +64,9 @@ class QueryQueue:
             The queue, or the client's part of it, is full.
         """
         if self.n_requests >= self._n_most:
-            raise RefusedError(503, "overloaded", "too many queries at once", _RETRY_AFTER_S)
+            raise RefusedError(503, "overloaded", "too many requests at once", _RETRY_AFTER_S)
         if self._clients[client] >= self._n_most_per_client:
-            reason = f"more than {self._n_most_per_client} queries of one client at once"
+            reason = f"more than {self._n_most_per_client} requests of one client at once"
             raise RefusedError(429, "too_many_requests", reason, _RETRY_AFTER_S)
         self._clients[client] += 1
         try:

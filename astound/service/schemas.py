@@ -13,6 +13,9 @@ from engine.validation import parse_time
 
 PROBLEM_TYPE = "application/problem+json"
 
+MAX_BINS = 4000
+"""Maximum number of parts of a waveform."""
+
 _MAX_PAGE = 500
 
 
@@ -130,6 +133,27 @@ class TrackPage(BaseModel):
 
     tracks: list[Track]
     next: int | None = Field(description="Cursor of the next page; null on the last one.")
+
+
+class PeakOptions(BaseModel):
+    """How finely to draw a waveform."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    n_bins: int = Field(
+        800, ge=1, le=MAX_BINS, description="Number of equal parts of the track.", alias="n-bins"
+    )
+
+
+class TrackPeaks(BaseModel):
+    """The waveform of a track, for drawing it."""
+
+    track_id: int
+    duration_s: float
+    peaks: list[float] = Field(
+        description="Largest absolute sample of each part, as a share of the largest one of all."
+    )
+    shares_audio: bool = Field(description="Whether `/v1/tracks/{id}/audio` is answered.")
 
 
 class TrackChanges(BaseModel):

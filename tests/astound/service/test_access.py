@@ -16,6 +16,8 @@ NEEDED = {
     ("POST", "/v1/explain"): "query",
     ("GET", "/v1/tracks"): "read",
     ("GET", "/v1/tracks/1"): "read",
+    ("GET", "/v1/tracks/1/peaks"): "read",
+    ("GET", "/v1/tracks/1/audio"): "read",
     ("GET", "/v1/stats"): "read",
     ("GET", "/metrics"): "read",
     ("PATCH", "/v1/tracks/1"): "write",
