@@ -39,6 +39,7 @@ _TIMEOUT_S = 600.0
 _MAX_WAIT_S = 120.0  # for a service that is loading or full
 _MAY_PASS = (429, 503)
 _PAGE = 500
+_JSON = "application/json"
 
 
 class RemoteCatalog:
@@ -151,10 +152,11 @@ class RemoteCatalog:
         list of Track
             The removed tracks.
         """
-        tracks = {track.id: track for track in map(self.track, keys)}
-        for track_id in tracks:
-            self._of_track("DELETE", track_id)
-        return list(tracks.values())
+        ids = self._ids(keys)
+        if not ids:
+            return []
+        answer = self._call("POST", "tracks/delete", body=_as_json({"ids": ids}), kind=_JSON)
+        return [_to_track(values) for values in answer["tracks"]]
 
     def update(self, key: int | str, **changes: Any) -> Track:
         """Change the tags and metadata of a track: title, artist, album, isrc, metadata."""
@@ -165,14 +167,24 @@ class RemoteCatalog:
         """Count tracks, seconds, segments and bytes."""
         return to_record(Stats, _known(Stats, self._call("GET", "stats")))
 
+    def _ids(self, keys: Iterable[int | str]) -> list[int]:
+        """Return the ids of tracks; TrackNotFoundError names all paths without one."""
+        found: dict[int, None] = {}
+        missing: list[int | str] = []
+        for key in keys:
+            try:
+                found[key if isinstance(key, int) else self.track(key).id] = None
+            except TrackNotFoundError:
+                missing.append(key)
+        if missing:
+            raise TrackNotFoundError(*missing)
+        return list(found)
+
     # -- requests -----------------------------------------------------------------------------
 
     def _of_track(self, method: str, track_id: int, changes: object = None) -> dict[str, Any]:
-        content = None if changes is None else io.BytesIO(json.dumps(changes).encode())
-        try:
-            return self._call(method, f"tracks/{track_id}", body=content, kind="application/json")
-        except TrackNotFoundError:
-            raise TrackNotFoundError(track_id) from None
+        content = None if changes is None else _as_json(changes)
+        return self._call(method, f"tracks/{track_id}", body=content, kind=_JSON)
 
     def _call(
         self,
@@ -214,6 +226,8 @@ class RemoteCatalog:
 
     def _to_error(self, status: int, answer: dict[str, Any]) -> AstoundError:
         code, reason = str(answer.get("code", "")), str(answer.get("detail", ""))
+        if code == TrackNotFoundError.code and (tracks := answer.get("tracks")):
+            return TrackNotFoundError(*tracks)
         result = answer.get("result") or {}
         error = rebuild(code, reason, duration_s=result.get("duration_s"))
         return error or ServiceError(self.url, reason or f"answered {status}", code or None)
@@ -232,6 +246,10 @@ def _renamed(error: AudioError, name: str) -> AudioError:
     error.source = name
     error.reason = message.partition(": ")[2] or message
     return error
+
+
+def _as_json(content: object) -> IO[bytes]:
+    return io.BytesIO(json.dumps(content).encode())
 
 
 def _parsed(content: bytes) -> dict[str, Any]:

@@ -25,16 +25,17 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.routing import BaseRoute, Match, Mount
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 import astound
 from astound.batch import identify, to_failure
 from astound.catalog import Catalog
 from astound.results import JsonObject, explanation_object, result_object, track_object
 from astound.service.access import LOOPBACK_HOSTS, BrowserGuard, Gate, require_own_page
-from astound.service.limits import QueryQueue, Upload, make_upload_folder, received
+from astound.service.limits import JsonRoute, QueryQueue, Upload, make_upload_folder, received
 from astound.service.metrics import CONTENT_TYPE, Metrics
 from astound.service.recordings import audio_response
 from astound.service.schemas import (
@@ -48,6 +49,8 @@ from astound.service.schemas import (
     QueryOptions,
     RefusedError,
     TrackChanges,
+    TrackIds,
+    TrackList,
     TrackPage,
     TrackPeaks,
     example,
@@ -82,6 +85,7 @@ _STATUS: tuple[tuple[type[AstoundError], int], ...] = (
 )
 # Of errors that FastAPI raises; the code of others is the name of the status.
 _HTTP_CODES = {400: "invalid_request", 413: "body_too_large"}
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _BUSY_S = 2  # until a request is repeated that another writer delays
 _CLIP_BODY = {
     "requestBody": {
@@ -99,7 +103,6 @@ _CLIP_BODY = {
         },
     }
 }
-_MAX_JSON_BYTES = 64_000
 _NOISE_HZ = 8000
 
 
@@ -151,7 +154,8 @@ class Service:
         started_s = time.monotonic()
         async with self.clip(request) as upload:
             keywords = options.keywords() | self._clip_keywords(upload, options.name)
-            result = await self.queue.run(partial(identify, self.catalog, upload.path, **keywords))
+            work = partial(identify, self.catalog, upload.path, **keywords)
+            result = await self.queue.run(work, request)
         self.metrics.count_query(result, time.monotonic() - started_s)
         return result
 
@@ -160,7 +164,7 @@ class Service:
         async with self.clip(request) as upload:
             keywords = options.keywords() | self._clip_keywords(upload, options.name)
             work = partial(self.catalog.explain, upload.path, **keywords)
-            return explanation_object(await self.queue.run(work))
+            return explanation_object(await self.queue.run(work, request))
 
     def _clip_keywords(self, upload: Upload, name: str | None) -> JsonObject:
         return {"name": name or upload.name, "max_s": self.config.max_clip_s}
@@ -169,7 +173,7 @@ class Service:
         """Return the JSON object of a track's waveform."""
         with self.drawing.place(request.state.client):
             work = partial(self.waveforms.peaks, track_id, n_bins)
-            peaks, duration_s = await self.drawing.run(work)
+            peaks, duration_s = await self.drawing.run(work, request)
         return {
             "track_id": track_id,
             "duration_s": duration_s,
@@ -245,7 +249,9 @@ _clips = APIRouter(
     dependencies=[_needs("query")],
     responses=_problems(400, 401, 403, 408, 413, 422, 429, 503),
 )
-_library = APIRouter(tags=["library"], responses=_problems(401, 403, 404, 422, 503))
+_library = APIRouter(
+    route_class=JsonRoute, tags=["library"], responses=_problems(401, 403, 404, 422, 503)
+)
 _state = APIRouter(tags=["state"])
 
 
@@ -329,7 +335,6 @@ def audio(request: Request, track_id: int) -> Response:
     response_model=Track,
     dependencies=[_needs("write")],
     responses=_problems(400, 413),
-    max_body_size=_MAX_JSON_BYTES,
 )
 def update(request: Request, track_id: int, changes: TrackChanges) -> Response:
     """Change the tags and metadata of a track; what is not named stays."""
@@ -342,6 +347,18 @@ def delete(request: Request, track_id: int) -> Response:
     """Remove a track from the catalog, and return it; its file is not touched."""
     (deleted,) = _service(request).catalog.delete([track_id])
     return JSONResponse(track_object(deleted))
+
+
+@_library.post(
+    "/v1/tracks/delete",
+    response_model=TrackList,
+    dependencies=[_needs("write")],
+    responses=_problems(400, 413),
+)
+def delete_some(request: Request, chosen: TrackIds) -> Response:
+    """Remove tracks from the catalog, and return them; none if one of them does not exist."""
+    deleted = _service(request).catalog.delete(chosen.ids)
+    return JSONResponse({"tracks": [track_object(track) for track in deleted]})
 
 
 @_library.get("/v1/stats", response_model=Stats, dependencies=[_needs("read")])
@@ -387,9 +404,10 @@ def _problem(
     *,
     result: QueryResult | None = None,
     headers: dict[str, str] | None = None,
+    **more: Any,
 ) -> JSONResponse:
     _service(request).metrics.count_refusal(code)
-    content = {
+    content = more | {
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
@@ -413,7 +431,8 @@ def _on_astound_error(request: Request, error: AstoundError) -> Response:
     if status == 500:
         log.error("%s %s: %s", request.method, request.url.path, error)
     result = to_failure(error) if isinstance(error, AudioError) else None
-    return _problem(request, status, error.code, str(error), result=result, headers=headers)
+    more = {"tracks": list(error.tracks)} if isinstance(error, TrackNotFoundError) else {}
+    return _problem(request, status, error.code, str(error), result=result, headers=headers, **more)
 
 
 def _on_invalid_request(request: Request, error: RequestValidationError) -> Response:
@@ -426,8 +445,18 @@ def _on_invalid_request(request: Request, error: RequestValidationError) -> Resp
 def _on_http_error(request: Request, error: HTTPException) -> Response:
     phrase = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
     code = _HTTP_CODES.get(error.status_code, phrase)
-    headers = dict(error.headers or {})
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    if error.status_code == 405:  # a route names its own method only
+        headers["allow"] = ", ".join(_allowed(request))
     return _problem(request, error.status_code, code, str(error.detail), headers=headers)
+
+
+def _allowed(request: Request) -> list[str]:
+    def is_allowed(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return [method for method in _METHODS if is_allowed(method)]
 
 
 def _on_disconnect(request: Request, error: ClientDisconnect) -> Response:
@@ -493,9 +522,29 @@ def create_app(
         exception_handlers=_HANDLERS,  # type: ignore[arg-type]
     )
     app.state.service = service
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
-    app.add_middleware(BrowserGuard)
+    app.add_middleware(BrowserGuard, hosts=hosts, on_refusal=_on_refusal)
     for router in (_clips, _library, _state):
         app.include_router(router)
-    app.mount("/", StaticFiles(directory=PAGE, html=True))
+    app.router.routes.append(_Page(list(app.routes)))
     return app
+
+
+class _Page(Mount):
+    """The files of the page, wherever there is no other route.
+
+    Parameters
+    ----------
+    others : list of BaseRoute
+    """
+
+    def __init__(self, others: list[BaseRoute]) -> None:
+        super().__init__("/", StaticFiles(directory=PAGE, html=True))
+        self._others = others
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Match what no other route does, with whatever method."""
+        if any(route.matches(scope)[0] is not Match.NONE for route in self._others):
+            return Match.NONE, {}
+        match, child_scope = super().matches(scope)
+        is_read = scope.get("method") in ("GET", "HEAD")
+        return (match if is_read else Match.PARTIAL), child_scope

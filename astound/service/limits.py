@@ -7,16 +7,20 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
+from fastapi.routing import APIRoute
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.requests import Request
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Message, Receive
 
 from astound.service.schemas import RefusedError
 from engine.config import ServiceConfig
@@ -27,6 +31,7 @@ T = TypeVar("T")
 UPLOADS = "uploads"
 """Folder of the clips that are being received, in that of the catalog."""
 
+_MAX_JSON_BYTES = 64_000
 _RETRY_AFTER_S = 1
 _LEFT_AFTER_S = 24 * 3600
 _MULTIPART = b"multipart/form-data"
@@ -76,13 +81,41 @@ class QueryQueue:
             if not self._clients[client]:
                 del self._clients[client]
 
-    async def run(self, function: Callable[[], T]) -> T:
-        """Call a function in one of the threads."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, function)
+    async def run(self, function: Callable[[], T], request: Request) -> T:
+        """Call a function in one of the threads.
+
+        Parameters
+        ----------
+        function : callable
+        request : Request
+            Whose body has been read, if it is needed.
+
+        Raises
+        ------
+        ClientDisconnect
+            The client has gone before a thread was free; the function was not called.
+        """
+        work = self._pool.submit(function)
+        result = asyncio.wrap_future(work)
+        leaving = asyncio.create_task(_departure(request))
+        try:
+            await asyncio.wait((result, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if not result.done() and work.cancel():
+                raise ClientDisconnect
+            return await result
+        finally:
+            leaving.cancel()
+            work.cancel()
 
     def close(self) -> None:
-        """Wait for the queries that run."""
-        self._pool.shutdown()
+        """Wait for the functions that run; those that wait are not called."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+async def _departure(request: Request) -> None:
+    """Wait until the client has gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 @dataclass(frozen=True)
@@ -99,6 +132,34 @@ class Upload:
 
     path: str
     name: str
+
+
+class JsonRoute(APIRoute):
+    """A route whose body is JSON, which may have 64 kB."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the handler of a request."""
+        handle = super().get_route_handler()
+
+        async def limited(request: Request) -> Response:
+            return await handle(Request(request.scope, _limited(request.receive)))
+
+        return limited
+
+
+def _limited(receive: Receive) -> Receive:
+    n_bytes = 0
+
+    async def limited() -> Message:
+        nonlocal n_bytes
+        message = await receive()
+        n_bytes += len(message.get("body", b""))
+        if n_bytes > _MAX_JSON_BYTES:
+            reason = f"larger than {_MAX_JSON_BYTES / 1e3:g} kB; send less at once"
+            raise HTTPException(413, reason)  # of its kind, FastAPI passes on no other
+        return message
+
+    return limited
 
 
 def make_upload_folder(catalog: Path) -> Path | None:

@@ -49,6 +49,9 @@ class Problem(BaseModel):
     status: int = Field(examples=[404])
     detail: str = Field(description="One sentence.", examples=["not in the catalog: 7"])
     code: str = Field(description="Stable name of the kind of error.", examples=["track_not_found"])
+    tracks: list[int] | None = Field(
+        None, description="Of `track_not_found`: the ids that do not exist."
+    )
     result: QueryResult | None = Field(
         None, description="Of a query whose clip is not usable audio: the object with the error."
     )
@@ -154,6 +157,20 @@ class TrackPeaks(BaseModel):
         description="Largest absolute sample of each part, as a share of the largest one of all."
     )
     shares_audio: bool = Field(description="Whether `/v1/tracks/{id}/audio` is answered.")
+
+
+class TrackIds(BaseModel):
+    """Some tracks."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"ids": [1, 2]}]})
+
+    ids: list[Annotated[int, Field(strict=True)]] = Field(min_length=1, max_length=5000)
+
+
+class TrackList(BaseModel):
+    """Some tracks, in the order of the request."""
+
+    tracks: list[Track]
 
 
 class TrackChanges(BaseModel):

@@ -19,7 +19,7 @@ from astound.service.app import create_app
 from engine.config import ServiceConfig
 from engine.errors import ConfigError, printable
 
-_DRAIN_S = 30
+_DRAIN_S = 8  # for requests that run; service managers wait 10 s and more before they kill
 _N_PENDING = 512  # connections that wait to be accepted
 
 

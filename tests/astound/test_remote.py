@@ -151,10 +151,14 @@ def test_tracks_are_changed_and_removed(remote: RemoteCatalog, catalog: Catalog)
         with pytest.raises(TrackNotFoundError) as caught:
             remote.track(key)
         assert caught.value.tracks == (key,)
-    with pytest.raises(TrackNotFoundError):
-        remote.delete([1, 99])
-    assert whole_seconds(catalog.track(1)) == changed
-    assert remote.delete([1]) == [changed]
+    for keys in ([1, 99, 98], ["/no", 1, "/such"]):
+        with pytest.raises(TrackNotFoundError) as caught:
+            remote.delete(keys)
+        assert caught.value.tracks == tuple(key for key in keys if key != 1)
+        assert whole_seconds(catalog.track(1)) == changed
+    other = whole_seconds(catalog.track(3))
+    assert remote.delete([]) == []
+    assert remote.delete([1, other.path, 3]) == [changed, other]
     with pytest.raises(TrackNotFoundError):
         catalog.track(1)
 

@@ -1,24 +1,28 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from starlette.requests import Request
 
 from astound.catalog import Catalog
+from astound.service.app import create_app
 from astound.service.limits import make_upload_folder, received
 from astound.service.schemas import RefusedError
 from engine.config import ServiceConfig
 from engine.errors import ConfigError
 from tests.astound.commands.conftest import RATE
-from tests.astound.service.conftest import problem, start
+from tests.astound.service.conftest import problem, serving, start
 from tests.audio_files import cached_tune, write_wav
 
 
@@ -195,6 +199,44 @@ def test_queries_beyond_the_queue_are_refused_at_once(
         assert [one.result().status_code for one in accepted] == [200] * 3
         assert "astound_queue 0.0" in client.get("/metrics").text
         assert client.post("/v1/query", content=clip).status_code == 200
+
+
+def test_query_whose_client_has_gone_is_not_answered(
+    catalog: Catalog, held: threading.Event, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    query = catalog.query
+
+    def noted(source: object, *arguments: object, **options: Any) -> object:
+        asked.append(options.get("name", "noise"))
+        return query(source, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(catalog, "query", noted)
+    clip = (home / "known.wav").read_bytes()
+    app = create_app(catalog, ServiceConfig(n_jobs=1))
+    with serving(app) as address:
+        queue = app.state.service.queue
+        first = post(address, "first", clip)
+        while "first" not in asked:
+            time.sleep(0.01)
+        second, third = post(address, "second", clip), post(address, "third", clip)
+        while queue.n_requests < 3:
+            time.sleep(0.01)
+        second.close()
+        while queue.n_requests > 2:
+            time.sleep(0.01)
+        held.set()
+        assert [json.load(one.getresponse())["status"] for one in (first, third)] == ["match"] * 2
+        first.close()
+        third.close()
+    assert [name for name in asked if name != "noise"] == ["first", "third"]
+
+
+def post(address: str, name: str, content: bytes) -> HTTPConnection:
+    """Send a query; its answer is still to be read."""
+    connection = HTTPConnection(urlsplit(address).netloc)
+    connection.request("POST", f"/v1/query?name={name}", content)
+    return connection
 
 
 def test_clip_beyond_the_longest_is_refused(catalog: Catalog, home: Path) -> None:
