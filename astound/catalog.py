@@ -17,6 +17,7 @@ from astound.results import (
     to_explanation,
     to_matches,
     to_similar_tracks,
+    track_version,
 )
 from astound.storage import CatalogStorage
 from engine.config import (
@@ -35,6 +36,7 @@ from engine.errors import (
     RecipeMismatchError,
     SilentAudioError,
     StoreError,
+    TrackChangedError,
     TrackFileError,
     TrackNotFoundError,
     printable,
@@ -758,8 +760,14 @@ class Catalog:
             raise TrackFileError(track_id, path, reason)
         return path
 
-    def delete(self, keys: Iterable[int | str]) -> list[Track]:
+    def delete(self, keys: Iterable[int | str], *, expected: Iterable[Track] = ()) -> list[Track]:
         """Remove tracks, by id or path; removes none if one of them does not exist.
+
+        Parameters
+        ----------
+        keys : iterable of int or str
+        expected : iterable of Track
+            Those of them that must still be as they are here.
 
         Returns
         -------
@@ -770,28 +778,45 @@ class Catalog:
         ------
         TrackNotFoundError
             Lists all ids and paths that do not exist.
+        TrackChangedError
+            One of `expected` has been changed.
         """
         with self._store.write_lock():
             tracks = self._storage.find(keys)
+            self._require_unchanged(expected)
             self._store.delete(track.id for track in tracks)
         return tracks
 
-    def update(self, key: int | str, **changes: Any) -> Track:
+    def update(self, key: int | str, *, expected: Track | None = None, **changes: Any) -> Track:
         """Change the tags and metadata of a track.
 
         Parameters
         ----------
         key : int or str
             Id or path.
+        expected : Track, optional
+            The track must still be as it is here.
         changes
             title, artist, album, isrc, path, or metadata (a mapping; an empty value removes a key).
+
+        Raises
+        ------
+        TrackNotFoundError
+        TrackChangedError
+            It is not as `expected`.
         """
         with self._store.write_lock():
             track_id = self._storage.find([key])[0].id
+            self._require_unchanged([expected] if expected else [])
             if changes.get("path"):
                 changes["path"] = os.path.abspath(changes["path"])
             self._store.update(track_id, **changes)
         return self._store.track(track_id)
+
+    def _require_unchanged(self, expected: Iterable[Track]) -> None:
+        for track in expected:
+            if track_version(self._store.track(track.id)) != track_version(track):
+                raise TrackChangedError(track.id)
 
     def stats(self) -> Stats:
         """Count tracks, seconds, segments and bytes."""

@@ -17,6 +17,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
+from astound.results import track_version
 from engine.audio.opening import as_path, name_of, named
 from engine.config import MAX_MATCHES, require
 from engine.errors import (
@@ -158,10 +159,13 @@ class RemoteCatalog:
         answer = self._call("POST", "tracks/delete", body=_as_json({"ids": ids}), kind=_JSON)
         return [_to_track(values) for values in answer["tracks"]]
 
-    def update(self, key: int | str, **changes: Any) -> Track:
-        """Change the tags and metadata of a track: title, artist, album, isrc, metadata."""
+    def update(self, key: int | str, *, expected: Track | None = None, **changes: Any) -> Track:
+        """Change the tags and metadata of a track: title, artist, album, isrc, metadata.
+
+        Other parameters and errors are those of :meth:`astound.catalog.Catalog.update`.
+        """
         track_id = key if isinstance(key, int) else self.track(key).id
-        return _to_track(self._of_track("PATCH", track_id, changes))
+        return _to_track(self._of_track("PATCH", track_id, changes, expected))
 
     def stats(self) -> Stats:
         """Count tracks, seconds, segments and bytes."""
@@ -182,9 +186,13 @@ class RemoteCatalog:
 
     # -- requests -----------------------------------------------------------------------------
 
-    def _of_track(self, method: str, track_id: int, changes: object = None) -> dict[str, Any]:
+    def _of_track(
+        self, method: str, track_id: int, changes: object = None, expected: Track | None = None
+    ) -> dict[str, Any]:
         content = None if changes is None else _as_json(changes)
-        return self._call(method, f"tracks/{track_id}", body=content, kind=_JSON)
+        headers = {"if-match": f'"{track_version(expected)}"'} if expected else {}
+        path = f"tracks/{track_id}"
+        return self._call(method, path, body=content, kind=_JSON, headers=headers)
 
     def _call(
         self,
@@ -193,17 +201,18 @@ class RemoteCatalog:
         options: Mapping[str, Any] | None = None,
         body: IO[bytes] | None = None,
         kind: str = "application/octet-stream",
+        headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         """Send a request, again as long as the service is loading or full; return its answer."""
         given = {key: value for key, value in (options or {}).items() if value is not None}
         address = f"{self.url}/v1/{path}?{urlencode(given, errors='backslashreplace')}"
-        headers = self._headers | ({"content-type": kind} if body else {})
+        sent = {**self._headers, **(headers or {})} | ({"content-type": kind} if body else {})
         deadline_s = time.monotonic() + _MAX_WAIT_S
         while True:
             if body is not None:
-                headers["content-length"] = str(body.seek(0, io.SEEK_END))
+                sent["content-length"] = str(body.seek(0, io.SEEK_END))
                 body.seek(0)
-            status, answer, about = self._send(Request(address, body, headers, method=method))
+            status, answer, about = self._send(Request(address, body, sent, method=method))
             if status < 300:
                 return answer
             pause_s = float(about.get("retry-after", 1))

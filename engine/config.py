@@ -275,6 +275,8 @@ class ServiceConfig:
         Longest clip; nothing behind it is decoded.
     max_pause_s : float
         Longest pause while a body is received.
+    max_rate : float or None
+        Requests of one client per minute; any number by default.
     share_audio : bool
         Also send the files of tracks.
     """
@@ -285,9 +287,12 @@ class ServiceConfig:
     max_upload_bytes: int = 500_000_000
     max_clip_s: float = 600.0
     max_pause_s: float = 30.0
+    max_rate: float | None = None
     share_audio: bool = False
 
     def __post_init__(self) -> None:
+        rate = self.max_rate
+        require(rate is None or rate > 0, "max_rate", rate, "must be positive")
         require(self.n_jobs is None or self.n_jobs > 0, "n_jobs", self.n_jobs, "must be positive")
         require(self.max_waiting >= 0, "max_waiting", self.max_waiting, "must be 0 or more")
         for key in ("max_per_client", "max_upload_bytes", "max_clip_s", "max_pause_s"):

@@ -125,6 +125,7 @@ ERROR_CODES = {
         "service_error",
         "silent_audio",
         "store_error",
+        "track_changed",
         "track_not_found",
         "unreadable_audio",
     ),

@@ -41,6 +41,10 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     default=ServiceConfig.max_clip_s, show_default=True, help="Longest clip in seconds.",
 )  # fmt: skip
 @click.option(
+    "--max-rate", type=click.FloatRange(0, min_open=True), metavar="N",
+    help="Requests of one client per minute.",
+)  # fmt: skip
+@click.option(
     "--share-audio", is_flag=True, help="Also send the files of tracks, to listen to them."
 )
 @click.pass_obj
@@ -50,6 +54,7 @@ def serve(
     jobs: int | None,
     max_upload: float,
     max_length: float,
+    max_rate: float | None,
     share_audio: bool,
     **address: Any,
 ) -> None:
@@ -64,6 +69,7 @@ def serve(
         n_jobs=jobs,
         max_upload_bytes=round(max_upload * 1e6),
         max_clip_s=max_length,
+        max_rate=max_rate,
         share_audio=share_audio,
     )
     where = Address(**address)

@@ -13,13 +13,13 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
-from functools import partial
+from functools import partial, wraps
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, Security
+from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -33,11 +33,25 @@ from starlette.types import Scope
 import astound
 from astound.batch import identify, to_failure
 from astound.catalog import Catalog
-from astound.results import JsonObject, explanation_object, result_object, track_object
+from astound.results import (
+    JsonObject,
+    explanation_object,
+    result_object,
+    track_object,
+    track_version,
+)
 from astound.service.access import LOOPBACK_HOSTS, BrowserGuard, Gate, require_own_page
-from astound.service.limits import JsonRoute, QueryQueue, Upload, make_upload_folder, received
+from astound.service.limits import (
+    JsonRoute,
+    QueryQueue,
+    RateLimit,
+    Upload,
+    make_upload_folder,
+    received,
+)
 from astound.service.metrics import CONTENT_TYPE, Metrics
 from astound.service.recordings import audio_response
+from astound.service.repeats import FirstAnswers
 from astound.service.schemas import (
     PROBLEM_TYPE,
     QUERY_EXAMPLE,
@@ -64,6 +78,7 @@ from engine.errors import (
     AudioTooLongError,
     CatalogBusyError,
     ConfigError,
+    TrackChangedError,
     TrackFileError,
     TrackNotFoundError,
 )
@@ -81,6 +96,7 @@ _STATUS: tuple[tuple[type[AstoundError], int], ...] = (
     (ConfigError, 422),
     (TrackNotFoundError, 404),
     (TrackFileError, 404),
+    (TrackChangedError, 412),
     (CatalogBusyError, 503),
 )
 # Of errors that FastAPI raises; the code of others is the name of the status.
@@ -122,6 +138,7 @@ class Service:
         self.gate = Gate(catalog.keys, is_local=is_local)
         self.queue = QueryQueue(config)
         self.waveforms, self.drawing = Waveforms(catalog), QueryQueue(replace(config, n_jobs=1))
+        self.rate, self.first_answers = RateLimit(config.max_rate), FirstAnswers()
         self.metrics = Metrics(lambda: self.queue.n_requests)
         self.uploads = make_upload_folder(catalog.folder)
         self.unready: str | None = "loading the model and the index"
@@ -229,11 +246,60 @@ def _needs(scope: str) -> Any:
         credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
     ) -> None:
         secret = credentials.credentials if credentials else None
-        key = _service(request).gate.require(scope, secret)
+        service = _service(request)
+        key = service.gate.require(scope, secret)
         host = request.client.host if request.client else ""
         request.state.client = f"key {key.id}" if key else host
+        service.rate.count(request.state.client)
 
     return Depends(check)
+
+
+def _repeatable(
+    idempotency_key: Annotated[
+        str | None,
+        Header(max_length=200, description="A repetition with the same key is not done again."),
+    ] = None,
+) -> None:
+    """Describe the header; :func:`_once` reads it."""
+
+
+def _once(endpoint: Callable[..., Response]) -> Callable[..., Response]:
+    """Give a request that is repeated with the same Idempotency-Key its first answer."""
+
+    @wraps(endpoint)
+    def answer(request: Request, **given: Any) -> Response:
+        key = request.headers.get("idempotency-key")
+        work = partial(endpoint, request, **given)
+        if key is None:
+            return work()
+        body = [getattr(value, "model_fields_set", None) for value in given.values()]
+        content = f"{request.method} {request.url.path} {given} {body}"
+        return _service(request).first_answers.once((request.state.client, key), content, work)
+
+    return answer
+
+
+_writes = [_needs("write"), Depends(_repeatable)]
+_IfMatch = Annotated[
+    str | None,
+    Header(description="The `ETag` of the track; 412 if it has been changed since it was read."),
+]
+
+
+def _with_version(track: Track) -> Response:
+    return JSONResponse(track_object(track), headers={"etag": f'"{track_version(track)}"'})
+
+
+def _expected(catalog: Catalog, track_id: int, if_match: str | None) -> Track | None:
+    """Return a track if it is one that the header If-Match names; None without the header."""
+    if if_match is None:
+        return None
+    track = catalog.track(track_id)
+    tags = [tag.strip() for tag in if_match.split(",")]
+    if "*" not in tags and f'"{track_version(track)}"' not in tags:
+        raise TrackChangedError(track_id)
+    return track
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -299,7 +365,7 @@ def tracks(request: Request, options: Annotated[PageOptions, Query()]) -> Respon
 )
 def track(request: Request, track_id: int) -> Response:
     """Return a track."""
-    return JSONResponse(track_object(_service(request).catalog.track(track_id)))
+    return _with_version(_service(request).catalog.track(track_id))
 
 
 @_library.get(
@@ -333,28 +399,41 @@ def audio(request: Request, track_id: int) -> Response:
 @_library.patch(
     "/v1/tracks/{track_id}",
     response_model=Track,
-    dependencies=[_needs("write")],
-    responses=_problems(400, 413),
+    dependencies=_writes,
+    responses=_problems(400, 412, 413),
 )
-def update(request: Request, track_id: int, changes: TrackChanges) -> Response:
+@_once
+def update(
+    request: Request, track_id: int, changes: TrackChanges, if_match: _IfMatch = None
+) -> Response:
     """Change the tags and metadata of a track; what is not named stays."""
-    updated = _service(request).catalog.update(track_id, **changes.keywords())
-    return JSONResponse(track_object(updated))
+    catalog = _service(request).catalog
+    expected = _expected(catalog, track_id, if_match)
+    return _with_version(catalog.update(track_id, expected=expected, **changes.keywords()))
 
 
-@_library.delete("/v1/tracks/{track_id}", response_model=Track, dependencies=[_needs("write")])
-def delete(request: Request, track_id: int) -> Response:
+@_library.delete(
+    "/v1/tracks/{track_id}",
+    response_model=Track,
+    dependencies=_writes,
+    responses=_problems(412),
+)
+@_once
+def delete(request: Request, track_id: int, if_match: _IfMatch = None) -> Response:
     """Remove a track from the catalog, and return it; its file is not touched."""
-    (deleted,) = _service(request).catalog.delete([track_id])
+    catalog = _service(request).catalog
+    expected = _expected(catalog, track_id, if_match)
+    (deleted,) = catalog.delete([track_id], expected=[expected] if expected else [])
     return JSONResponse(track_object(deleted))
 
 
 @_library.post(
     "/v1/tracks/delete",
     response_model=TrackList,
-    dependencies=[_needs("write")],
+    dependencies=_writes,
     responses=_problems(400, 413),
 )
+@_once
 def delete_some(request: Request, chosen: TrackIds) -> Response:
     """Remove tracks from the catalog, and return them; none if one of them does not exist."""
     deleted = _service(request).catalog.delete(chosen.ids)

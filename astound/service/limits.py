@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -38,6 +40,7 @@ _MULTIPART = b"multipart/form-data"
 _UNNAMED = "upload"
 _PIECE_BYTES = 1 << 19  # each is written in a thread, and changing to it takes time
 _MAX_NAME = 1000
+_MAX_CLIENTS = 10_000  # from then on, those that may send a full minute's worth are dropped
 
 
 class QueryQueue:
@@ -116,6 +119,43 @@ async def _departure(request: Request) -> None:
     """Wait until the client has gone."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+class RateLimit:
+    """Bounds the requests of each client per minute; a minute's worth may come at once.
+
+    Parameters
+    ----------
+    per_minute : float or None
+        Any number if None.
+    clock_s : callable
+        Returns a time in seconds.
+    """
+
+    def __init__(
+        self, per_minute: float | None, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._pause_s = 60.0 / per_minute if per_minute else 0.0
+        self._burst_s = max(60.0 - self._pause_s, 0.0)
+        self._clock_s = clock_s
+        self._free_s: dict[str, float] = {}  # when all requests so far are paid for
+        self._lock = threading.Lock()
+
+    def count(self, client: str) -> None:
+        """Count a request; RefusedError if there were too many."""
+        if not self._pause_s:
+            return
+        now_s = self._clock_s()
+        with self._lock:
+            if len(self._free_s) >= _MAX_CLIENTS:
+                self._free_s = {key: at for key, at in self._free_s.items() if at > now_s}
+            free_s = max(self._free_s.get(client, now_s), now_s)
+            wait_s = free_s - now_s - self._burst_s
+            if wait_s <= 0:
+                self._free_s[client] = free_s + self._pause_s
+                return
+        reason = f"more than {60 / self._pause_s:g} requests of one client in a minute"
+        raise RefusedError(429, "rate_exceeded", reason, math.ceil(wait_s))
 
 
 @dataclass(frozen=True)

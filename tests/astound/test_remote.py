@@ -25,6 +25,7 @@ from engine.errors import (
     ConfigError,
     ServiceError,
     SilentAudioError,
+    TrackChangedError,
     TrackNotFoundError,
 )
 from engine.records import QueryResult, Track
@@ -156,6 +157,12 @@ def test_tracks_are_changed_and_removed(remote: RemoteCatalog, catalog: Catalog)
             remote.delete(keys)
         assert caught.value.tracks == tuple(key for key in keys if key != 1)
         assert whole_seconds(catalog.track(1)) == changed
+    remote.update(1, expected=changed, title="Newer")
+    with pytest.raises(TrackChangedError) as refused:
+        remote.update(1, expected=changed, title="Newest")
+    assert refused.value.code == "track_changed"
+    changed = remote.track(1)
+    assert changed.title == "Newer"
     other = whole_seconds(catalog.track(3))
     assert remote.delete([]) == []
     assert remote.delete([1, other.path, 3]) == [changed, other]

@@ -164,6 +164,24 @@ def test_track_is_changed_and_removed(client: TestClient, catalog: Catalog) -> N
     assert [track.id for track in catalog.tracks()] == [1, 3, 4]
 
 
+def test_track_that_was_changed_meanwhile_stays(client: TestClient, catalog: Catalog) -> None:
+    read = client.get("/v1/tracks/1").headers["etag"]
+    changed = client.patch("/v1/tracks/1", json={"title": "One"}, headers={"if-match": read})
+    assert changed.status_code == 200
+    for method, body in (("PATCH", {"title": "Two"}), ("DELETE", None)):
+        refused = client.request(method, "/v1/tracks/1", json=body, headers={"if-match": read})
+        assert problem(refused) == (412, "track_changed")
+        assert catalog.track(1).title == "One"
+    current = changed.headers["etag"]
+    assert client.get("/v1/tracks/1").headers["etag"] == current != read
+    either = client.patch(
+        "/v1/tracks/1", json={"title": "Two"}, headers={"if-match": f"{read}, {current}"}
+    )
+    assert either.status_code == 200
+    assert client.delete("/v1/tracks/1", headers={"if-match": "*"}).status_code == 200
+    assert problem(client.delete("/v1/tracks/1", headers={"if-match": "*"}))[0] == 404
+
+
 def test_several_tracks_are_removed_all_or_none(client: TestClient, catalog: Catalog) -> None:
     refused = client.post("/v1/tracks/delete", json={"ids": [1, 99, 2, 98]})
     assert problem(refused) == (404, "track_not_found")

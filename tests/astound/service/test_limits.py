@@ -17,7 +17,7 @@ from starlette.requests import Request
 
 from astound.catalog import Catalog
 from astound.service.app import create_app
-from astound.service.limits import make_upload_folder, received
+from astound.service.limits import RateLimit, make_upload_folder, received
 from astound.service.schemas import RefusedError
 from engine.config import ServiceConfig
 from engine.errors import ConfigError
@@ -239,6 +239,50 @@ def post(address: str, name: str, content: bytes) -> HTTPConnection:
     return connection
 
 
+def test_requests_of_a_minute_are_bounded_for_each_client() -> None:
+    now_s = 1000.0
+    rate = RateLimit(30, lambda: now_s)
+    for client in ("a", "b"):
+        for _ in range(30):
+            rate.count(client)
+        with pytest.raises(RefusedError) as caught:
+            rate.count(client)
+        assert (caught.value.status, caught.value.retry_after_s) == (429, 2)
+    now_s += 2.0
+    rate.count("a")
+    with pytest.raises(RefusedError):
+        rate.count("a")
+    now_s += 600.0
+    for _ in range(30):
+        rate.count("a")
+    RateLimit(None).count("a")
+    slow = RateLimit(0.5, lambda: now_s)
+    slow.count("a")
+    with pytest.raises(RefusedError) as caught:
+        slow.count("a")
+    assert caught.value.retry_after_s == 120
+
+
+def test_clients_whose_minute_is_over_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("astound.service.limits._MAX_CLIENTS", 3)
+    now_s = 0.0
+    rate = RateLimit(60, lambda: now_s)
+    for number in range(9):
+        now_s = 2.0 * number
+        rate.count(str(number))
+    assert len(rate._free_s) <= 3
+
+
+def test_too_many_requests_in_a_minute_are_refused(catalog: Catalog) -> None:
+    with start(catalog, ServiceConfig(max_rate=2)) as client:
+        statuses = [client.get("/v1/stats").status_code for _ in range(3)]
+        assert statuses == [200, 200, 429]
+        refused = client.post("/v1/query", content=b"x")
+        assert problem(refused) == (429, "rate_exceeded")
+        assert int(refused.headers["retry-after"]) > 0
+        assert client.get("/healthz").status_code == 200
+
+
 def test_clip_beyond_the_longest_is_refused(catalog: Catalog, home: Path) -> None:
     write_wav(home / "long.wav", cached_tune(1, 12.0), RATE)
     clip = (home / "long.wav").read_bytes()
@@ -254,7 +298,13 @@ def test_clip_beyond_the_longest_is_refused(catalog: Catalog, home: Path) -> Non
 
 @pytest.mark.parametrize(
     "values",
-    [{"n_jobs": 0}, {"max_waiting": -1}, {"max_upload_bytes": 0}, {"max_clip_s": 0.0}],
+    [
+        {"n_jobs": 0},
+        {"max_waiting": -1},
+        {"max_upload_bytes": 0},
+        {"max_clip_s": 0.0},
+        {"max_rate": 0.0},
+    ],
 )
 def test_wrong_settings_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=f"invalid {next(iter(values))}"):
