@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from astound.backup import BackupReport
     from engine.audio.source import AudioSource
     from engine.protocol import AudioFingerprinter
     from engine.search.calibration import Calibration
@@ -950,6 +951,41 @@ class Catalog:
                 self._store, self._shards, config or IndexConfig(), storage, self._gpu
             )
             return compaction.run(on_progress)
+
+    def backup(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        on_progress: OnProgress = _ignore_progress,
+    ) -> BackupReport:
+        """Copy the catalog as it is at one moment, while others may use and change it.
+
+        The copy is a catalog. The files of tracks, which stay where they are, are not in it.
+
+        Parameters
+        ----------
+        folder : path-like
+            A new or empty folder, or an earlier backup of this catalog, which is brought up to
+            date.
+        on_progress : callable, optional
+            Called with the number of shards copied and in total.
+
+        Returns
+        -------
+        BackupReport
+
+        Raises
+        ------
+        ConfigError
+            The folder contains something else.
+        StoreError
+            The database is on a server, a shard is missing, or the copy cannot be written.
+        CatalogBusyError
+            Another backup writes to the folder.
+        """
+        from astound.backup import Backup
+
+        return Backup(self._storage, Path(folder), on_progress).run()
 
     # -- exchange without audio -----------------------------------------------------------------
 

@@ -152,7 +152,8 @@ def test_tracks_are_changed_and_removed(remote: RemoteCatalog, catalog: Catalog)
         with pytest.raises(TrackNotFoundError) as caught:
             remote.track(key)
         assert caught.value.tracks == (key,)
-    for keys in ([1, 99, 98], ["/no", 1, "/such"]):
+    several: list[list[int | str]] = [[1, 99, 98], ["/no", 1, "/such"]]
+    for keys in several:
         with pytest.raises(TrackNotFoundError) as caught:
             remote.delete(keys)
         assert caught.value.tracks == tuple(key for key in keys if key != 1)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -13,7 +14,7 @@ from tests.astound.service.conftest import problem
 
 
 def test_repeated_writes_are_done_once(client: TestClient, catalog: Catalog) -> None:
-    def send(method: str, path: str, key: str, **content: object) -> Response:
+    def send(method: str, path: str, key: str, **content: Any) -> Any:
         return client.request(method, path, headers={"idempotency-key": key}, **content)
 
     changed = send("PATCH", "/v1/tracks/1", "a", json={"title": "New"})
