@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -268,6 +270,12 @@ def track_object(track: Track) -> JsonObject:
         "added_at": track.added_at.isoformat(timespec="seconds"),
         "metadata": dict(track.metadata),
     }
+
+
+def track_version(track: Track) -> str:
+    """Return a short hash of what is noted about a track; any change gives another one."""
+    content = json.dumps(track_object(track), sort_keys=True)
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def key_object(key: ServiceKey) -> JsonObject:

@@ -282,6 +282,10 @@ class ServiceConfig:
         Largest body of a job: the recordings to ingest, or the one to scan.
     max_waiting_jobs : int
         Jobs that wait or run at a time; further ones are refused.
+    max_rate : float or None
+        Requests of one client per minute; any number by default.
+    share_audio : bool
+        Also send the files of tracks.
     """
 
     n_jobs: int | None = None
@@ -293,8 +297,12 @@ class ServiceConfig:
     media: Path | None = None
     max_job_upload_bytes: int = 2_000_000_000
     max_waiting_jobs: int = 100
+    max_rate: float | None = None
+    share_audio: bool = False
 
     def __post_init__(self) -> None:
+        rate = self.max_rate
+        require(rate is None or rate > 0, "max_rate", rate, "must be positive")
         require(self.n_jobs is None or self.n_jobs > 0, "n_jobs", self.n_jobs, "must be positive")
         require(self.max_waiting >= 0, "max_waiting", self.max_waiting, "must be 0 or more")
         for key in (

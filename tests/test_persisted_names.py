@@ -117,6 +117,7 @@ ERROR_CODES = {
     *(
         "audio_too_long",
         "audio_too_short",
+        "audio_unavailable",
         "catalog_busy",
         "damaged_shard",
         "duplicate_track",
@@ -129,6 +130,7 @@ ERROR_CODES = {
         "service_error",
         "silent_audio",
         "store_error",
+        "track_changed",
         "track_not_found",
         "unreadable_audio",
     ),

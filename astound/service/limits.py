@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Message, Receive
 
 from astound.service.schemas import RefusedError
 from engine.config import ServiceConfig
 
 T = TypeVar("T")
 
+_MAX_JSON_BYTES = 64_000
+_MAX_CLIENTS = 10_000  # from then on, those that may send a full minute's worth are dropped
 _RETRY_AFTER_S = 1
 
 
@@ -46,9 +57,9 @@ class QueryQueue:
             The queue, or the client's part of it, is full.
         """
         if self.n_requests >= self._n_most:
-            raise RefusedError(503, "overloaded", "too many queries at once", _RETRY_AFTER_S)
+            raise RefusedError(503, "overloaded", "too many requests at once", _RETRY_AFTER_S)
         if self._clients[client] >= self._n_most_per_client:
-            reason = f"more than {self._n_most_per_client} queries of one client at once"
+            reason = f"more than {self._n_most_per_client} requests of one client at once"
             raise RefusedError(429, "too_many_requests", reason, _RETRY_AFTER_S)
         self._clients[client] += 1
         try:
@@ -58,10 +69,103 @@ class QueryQueue:
             if not self._clients[client]:
                 del self._clients[client]
 
-    async def run(self, function: Callable[[], T]) -> T:
-        """Call a function in one of the threads."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, function)
+    async def run(self, function: Callable[[], T], request: Request) -> T:
+        """Call a function in one of the threads.
+
+        Parameters
+        ----------
+        function : callable
+        request : Request
+            Whose body has been read, if it is needed.
+
+        Raises
+        ------
+        ClientDisconnect
+            The client has gone before a thread was free; the function was not called.
+        """
+        work = self._pool.submit(function)
+        result = asyncio.wrap_future(work)
+        leaving = asyncio.create_task(_departure(request))
+        try:
+            await asyncio.wait((result, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if not result.done() and work.cancel():
+                raise ClientDisconnect
+            return await result
+        finally:
+            leaving.cancel()
+            work.cancel()
 
     def close(self) -> None:
-        """Wait for the queries that run."""
-        self._pool.shutdown()
+        """Wait for the functions that run; those that wait are not called."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+async def _departure(request: Request) -> None:
+    """Wait until the client has gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+class RateLimit:
+    """Bounds the requests of each client per minute; a minute's worth may come at once.
+
+    Parameters
+    ----------
+    per_minute : float or None
+        Any number if None.
+    clock_s : callable
+        Returns a time in seconds.
+    """
+
+    def __init__(
+        self, per_minute: float | None, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._pause_s = 60.0 / per_minute if per_minute else 0.0
+        self._burst_s = max(60.0 - self._pause_s, 0.0)
+        self._clock_s = clock_s
+        self._free_s: dict[str, float] = {}  # when all requests so far are paid for
+        self._lock = threading.Lock()
+
+    def count(self, client: str) -> None:
+        """Count a request; RefusedError if there were too many."""
+        if not self._pause_s:
+            return
+        now_s = self._clock_s()
+        with self._lock:
+            if len(self._free_s) >= _MAX_CLIENTS:
+                self._free_s = {key: at for key, at in self._free_s.items() if at > now_s}
+            free_s = max(self._free_s.get(client, now_s), now_s)
+            wait_s = free_s - now_s - self._burst_s
+            if wait_s <= 0:
+                self._free_s[client] = free_s + self._pause_s
+                return
+        reason = f"more than {60 / self._pause_s:g} requests of one client in a minute"
+        raise RefusedError(429, "rate_exceeded", reason, math.ceil(wait_s))
+
+
+class JsonRoute(APIRoute):
+    """A route whose body is JSON, which may have 64 kB."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the handler of a request."""
+        handle = super().get_route_handler()
+
+        async def limited(request: Request) -> Response:
+            return await handle(Request(request.scope, _limited(request.receive)))
+
+        return limited
+
+
+def _limited(receive: Receive) -> Receive:
+    n_bytes = 0
+
+    async def limited() -> Message:
+        nonlocal n_bytes
+        message = await receive()
+        n_bytes += len(message.get("body", b""))
+        if n_bytes > _MAX_JSON_BYTES:
+            reason = f"larger than {_MAX_JSON_BYTES / 1e3:g} kB; send less at once"
+            raise HTTPException(413, reason)  # of its kind, FastAPI passes on no other
+        return message
+
+    return limited

@@ -13,6 +13,9 @@ from engine.validation import parse_time
 
 PROBLEM_TYPE = "application/problem+json"
 
+MAX_BINS = 4000
+"""Maximum number of parts of a waveform."""
+
 _MAX_PAGE = 500
 
 
@@ -46,6 +49,9 @@ class Problem(BaseModel):
     status: int = Field(examples=[404])
     detail: str = Field(description="One sentence.", examples=["not in the catalog: 7"])
     code: str = Field(description="Stable name of the kind of error.", examples=["track_not_found"])
+    tracks: list[int] | None = Field(
+        None, description="Of `track_not_found`: the ids that do not exist."
+    )
     result: QueryResult | None = Field(
         None, description="Of a query whose clip is not usable audio: the object with the error."
     )
@@ -130,6 +136,41 @@ class TrackPage(BaseModel):
 
     tracks: list[Track]
     next: int | None = Field(description="Cursor of the next page; null on the last one.")
+
+
+class PeakOptions(BaseModel):
+    """How finely to draw a waveform."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    n_bins: int = Field(
+        800, ge=1, le=MAX_BINS, description="Number of equal parts of the track.", alias="n-bins"
+    )
+
+
+class TrackPeaks(BaseModel):
+    """The waveform of a track, for drawing it."""
+
+    track_id: int
+    duration_s: float
+    peaks: list[float] = Field(
+        description="Largest absolute sample of each part, as a share of the largest one of all."
+    )
+    shares_audio: bool = Field(description="Whether `/v1/tracks/{id}/audio` is answered.")
+
+
+class TrackIds(BaseModel):
+    """Some tracks."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"ids": [1, 2]}]})
+
+    ids: list[Annotated[int, Field(strict=True)]] = Field(min_length=1, max_length=5000)
+
+
+class TrackList(BaseModel):
+    """Some tracks, in the order of the request."""
+
+    tracks: list[Track]
 
 
 class TrackChanges(BaseModel):

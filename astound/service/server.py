@@ -21,7 +21,7 @@ from astound.service.worker import Worker
 from engine.config import ServiceConfig
 from engine.errors import ConfigError, printable
 
-_DRAIN_S = 30
+_DRAIN_S = 8  # for requests that run; service managers wait 10 s and more before they kill
 _EXIT_INTERRUPTED = 130  # as every command
 _N_PENDING = 512  # connections that wait to be accepted
 

@@ -17,6 +17,8 @@ NEEDED = {
     ("POST", "/v1/explain"): "query",
     ("GET", "/v1/tracks"): "read",
     ("GET", "/v1/tracks/1"): "read",
+    ("GET", "/v1/tracks/1/peaks"): "read",
+    ("GET", "/v1/tracks/1/audio"): "read",
     ("GET", "/v1/stats"): "read",
     ("GET", "/metrics"): "read",
     ("PATCH", "/v1/tracks/1"): "write",
@@ -30,6 +32,7 @@ NEEDED = {
     ("GET", "/v1/jobs/1"): "query",
     ("GET", "/v1/jobs/1/events"): "query",
     ("DELETE", "/v1/jobs/1"): "query",
+    ("POST", "/v1/tracks/delete"): "write",
 }
 OPEN = {"/healthz", "/readyz", "/openapi.json"}
 
@@ -39,7 +42,7 @@ def header(secret: str) -> dict[str, str]:
 
 
 def request(client: TestClient, method: str, path: str, headers: dict[str, str]) -> int:
-    body: object = {} if method == "PATCH" else None
+    body: object = {} if method == "PATCH" or "delete" in path else None
     return client.request(method, path, headers=headers, json=body).status_code
 
 

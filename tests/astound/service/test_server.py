@@ -89,6 +89,19 @@ def test_sigterm_answers_what_runs_and_exits_with_0(home: Path, serve: Serve) ->
     assert list((home / "catalog" / "uploads").iterdir()) == []
 
 
+@pytest.mark.slow
+def test_sigterm_does_not_wait_for_a_client_that_sends_nothing_more(
+    serve: Callable[..., tuple[subprocess.Popen[str], str]],
+) -> None:
+    process, url = serve()
+    wait_until_ready(url)
+    with socket.create_connection(("127.0.0.1", int(url.rstrip("/").rpartition(":")[2]))) as sender:
+        sender.sendall(b"POST /v1/query HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\nx")
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
 @pytest.mark.parametrize("loading_s", [0.0, 0.4])
 @pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])
 def test_interrupt_exits_as_every_command(serve: Serve, loading_s: float, handler: Any) -> None:
