@@ -7,15 +7,14 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import fields
 from datetime import datetime
 from email.message import Message
-from http.client import HTTPException
+from functools import partial
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import IO, TYPE_CHECKING, Any, TypeVar
-from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from astound.results import track_version
 from engine.audio.opening import as_path, name_of, named
@@ -67,11 +66,16 @@ class RemoteCatalog:
 
     def __init__(self, url: str, key: str | None = None) -> None:
         parts = urlsplit(url)
-        is_valid = parts.scheme in ("http", "https") and bool(parts.netloc)
+        host = parts.hostname or ""
+        is_valid = parts.scheme in ("http", "https") and bool(host)
         require(is_valid, "url", url, "must begin with http:// or https://")
-        self.url = url.rstrip("/")
+        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        try:
+            self._connect = partial(kind, host, parts.port, timeout=_TIMEOUT_S)
+        except ValueError as error:
+            raise ConfigError.invalid("url", url, "must have a port from 0 to 65535") from error
+        self.url, self._path = url.rstrip("/"), parts.path.rstrip("/")
         self._headers = {"authorization": f"Bearer {key}"} if key else {}
-        self._opener = build_opener(_NoRedirects)
 
     def __enter__(self) -> RemoteCatalog:
         return self
@@ -205,14 +209,14 @@ class RemoteCatalog:
     ) -> dict[str, Any]:
         """Send a request, again as long as the service is loading or full; return its answer."""
         given = {key: value for key, value in (options or {}).items() if value is not None}
-        address = f"{self.url}/v1/{path}?{urlencode(given, errors='backslashreplace')}"
+        target = f"{self._path}/v1/{path}?{urlencode(given, errors='backslashreplace')}"
         sent = {**self._headers, **(headers or {})} | ({"content-type": kind} if body else {})
         deadline_s = time.monotonic() + _MAX_WAIT_S
         while True:
             if body is not None:
                 sent["content-length"] = str(body.seek(0, io.SEEK_END))
                 body.seek(0)
-            status, answer, about = self._send(Request(address, body, sent, method=method))
+            status, answer, about = self._send(method, target, body, sent)
             if status < 300:
                 return answer
             pause_s = float(about.get("retry-after", 1))
@@ -220,16 +224,21 @@ class RemoteCatalog:
                 raise self._to_error(status, answer)
             time.sleep(pause_s)
 
-    def _send(self, request: Request) -> tuple[int, dict[str, Any], Message]:
+    def _send(
+        self, method: str, target: str, body: IO[bytes] | None, headers: Mapping[str, str]
+    ) -> tuple[int, dict[str, Any], Message]:
         try:
-            with self._opener.open(request, timeout=_TIMEOUT_S) as response:
-                return response.status, json.load(response), response.headers
-        except HTTPError as error:
-            with error:
-                return error.code, _parsed(error.read()), error.headers
+            with closing(self._connect()) as connection:
+                # A refusal may come before all of the body is sent.
+                with suppress(BrokenPipeError, ConnectionResetError):
+                    connection.request(method, target, body, headers)
+                response = connection.getresponse()
+                answer = _parsed(response.read())
+                if response.status < 300 and not answer:
+                    raise ValueError("its answer is no JSON object")
+                return response.status, answer, response.headers
         except (OSError, HTTPException, ValueError) as error:
-            cause = error.reason if isinstance(error, URLError) else error
-            reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             reason = " ".join(reason.split())
             raise ServiceError(self.url, f"cannot be reached ({reason})") from error
 
@@ -240,13 +249,6 @@ class RemoteCatalog:
         result = answer.get("result") or {}
         error = rebuild(code, reason, duration_s=result.get("duration_s"))
         return error or ServiceError(self.url, reason or f"answered {status}", code or None)
-
-
-class _NoRedirects(HTTPRedirectHandler):
-    """Follows no redirect: it would take the key along."""
-
-    def redirect_request(self, *_: object) -> None:
-        """Refuse it."""
 
 
 def _renamed(error: AudioError, name: str) -> AudioError:

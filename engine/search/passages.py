@@ -34,6 +34,8 @@ _SAME_PLACE_S = 0.6
 # its middle, a shorter one with what surrounds it.
 _MIN_SHARED, _MAX_JUDGED_S, _MIN_JUDGED_S = 0.8, 16.0, 1.0
 _MIN_COVERED = 0.5
+# A window has as many chances of a wrong answer as so many whole recordings of its length.
+_N_CHANCES = 2
 
 
 class PassageFinder:
@@ -231,8 +233,8 @@ class PassageFinder:
         if window != self._whole_window and candidate.margin < 0:
             doubt = 1.0  # other music agrees better with this very stretch
         n_windows = self.n_segments / (window[1] - window[0])
-        n_windows *= 1 if window == self._whole_window else _N_SEEDS
-        return replace(candidate, confidence=max(1 - doubt * n_windows, 0.0), audible_s=audible_s)
+        n_chances = 1 if window == self._whole_window else n_windows * _N_CHANCES
+        return replace(candidate, confidence=max(1 - doubt * n_chances, 0.0), audible_s=audible_s)
 
 
 def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:

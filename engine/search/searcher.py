@@ -98,11 +98,20 @@ class Searcher:
         found = finder.find()
         if not self.calibration.accepted(found) and self._may_have_missed:
             found = ranked([*self._fallback_search(clip.fingerprint), *found])
+        found = [self._tuned(one, clip) for one in found]
         for rest in finder.unexplained(found):
             start_s, end_s = finder.span_s(rest)
             if end_s - start_s >= _MIN_SPEED_SEARCH_S or not self.calibration.accepted(found):
                 found = ranked([*found, *self._at_other_speeds(clip, finder, rest)])
         return found
+
+    def _tuned(self, candidate: Candidate, clip: Clip) -> Candidate:
+        is_sure = bool(self.calibration.accepted([candidate]))
+        return self._speed_search.tune(candidate, clip.waveform) if is_sure else candidate
+
+    @property
+    def _speed_search(self) -> SpeedSearch:
+        return SpeedSearch(self.fingerprinter, self.context)
 
     @property
     def _may_have_missed(self) -> bool:
@@ -115,7 +124,7 @@ class Searcher:
         rate = self.fingerprinter.sample_rate
         start_s, end_s = finder.span_s(stretch)
         n_pieces = max(math.ceil((end_s - start_s) / self.context.search.speeds_s - 0.1), 1)
-        speed_search = SpeedSearch(self.fingerprinter, self.context)
+        speed_search = self._speed_search
         for piece in pairwise(np.linspace(*stretch, n_pieces + 1).round().astype(int).tolist()):
             start_s, end_s = finder.span_s(piece)
             waveform = clip.waveform[round(start_s * rate) : round(end_s * rate)]

@@ -35,13 +35,18 @@ _CHOOSING_S = 20.0
 _MIN_CHOOSING_HOP_S = 0.25
 _N_SCREENING_SEGMENTS, _N_SCREENED, _N_CHOOSING_SEGMENTS = 4, 4, 20
 # The pitch between the steps is interpolated from this many semitones to either side of the chosen
-# one, and is at most so many such steps away; docs/measurements.md#search.
-_PITCH_STEP, _MAX_PITCH_STEPS = 0.5, 1.5
+# one, and is at most so many such steps away; then again around it; docs/measurements.md#search.
+_PITCH_STEP, _MAX_PITCH_STEPS, _N_PITCH_ROUNDS = 0.5, 1.5, 2
 _PITCH_S = 8.0
 # Standard error of the speed that follows from the pitch.
-_SPEED_ERROR = 0.004
+_SPEED_ERROR = 0.002
 # It takes three more encodings, so it is done for clear leads only.
 _CLEAR_LEAD = 0.25
+# A short passage is tuned if it agrees less than music at its own speed does, is transposed by so
+# many semitones at least, and no tempo explains its slope. That must reduce the squared angle
+# between query and track by some share; docs/measurements.md#search.
+_MAX_TUNED_S, _TUNED_SCORE, _MIN_PITCH, _MAX_TILT, _MIN_GAIN = 20.0, 0.98, 0.07, 0.03, 0.1
+_MARGIN_S = 1.0
 
 
 def fingerprint_at_speed(
@@ -120,7 +125,8 @@ class SpeedSearch:
                 best[one.track_id] = one
         ranked = with_margins(best.values(), len(waveform) / rate, self.context.tracks)
         if ranked and ranked[0].resampled != 1.0 and _has_clear_lead(ranked[0]):
-            ranked[0] = _at_pitch(ranked[0], self._pitch(ranked[0], beginning))
+            for _ in range(_N_PITCH_ROUNDS):
+                ranked[0] = _at_pitch(ranked[0], self._pitch(ranked[0], beginning)[0])
         return ranked
 
     def follow(self, candidate: Candidate, waveform: Waveform) -> Candidate:
@@ -157,6 +163,38 @@ class SpeedSearch:
             start_error_s=placed.start_error_s * speed,
             end_error_s=placed.end_error_s * speed,
         )
+
+    def tune(self, candidate: Candidate, waveform: Waveform) -> Candidate:
+        """Correct the speed of a passage by its pitch, which is more precise than a short line.
+
+        Parameters
+        ----------
+        candidate : Candidate
+            Found without a change of speed.
+        waveform : float32 array of shape (n_samples,)
+
+        Returns
+        -------
+        Candidate
+            As it was if it is long or at its own speed, or if only the tempo was changed.
+        """
+        length_s = candidate.query_end_s - candidate.query_start_s
+        is_exact = candidate.score >= _TUNED_SCORE
+        if is_exact or length_s > _MAX_TUNED_S or not self.context.search.speeds:
+            return candidate
+        pitch, score = self._pitch(candidate, waveform)
+        tilt = candidate.speed / 2 ** (pitch / 12)
+        is_tempo = candidate.speed != 1.0 and abs(math.log(tilt)) > _MAX_TILT
+        if is_tempo or abs(pitch) < _MIN_PITCH:
+            return candidate
+        tuned = _at_pitch(replace(candidate, resampled=1 / candidate.speed), pitch)
+        pitch, tuned_score = self._pitch(tuned, waveform)
+        if _squared_angle(tuned_score) > (1 - _MIN_GAIN) * _squared_angle(score):
+            return candidate
+        tuned = _at_pitch(tuned, pitch)
+        rate, start_s = self.fingerprinter.sample_rate, max(tuned.query_start_s - _MARGIN_S, 0.0)
+        part = waveform[round(start_s * rate) : round((tuned.query_end_s + _MARGIN_S) * rate)]
+        return self.follow(tuned.later(-start_s), part).later(start_s)
 
     def _best_speed(self, waveform: Waveform) -> float | None:
         """Speed at which the nearest neighbours stand out most, None if all of it is silent.
@@ -230,26 +268,28 @@ class SpeedSearch:
             pitch=-12 * math.log2(speed),
         )
 
-    def _pitch(self, candidate: Candidate, waveform: Waveform) -> float:
-        """Pitch between the steps at which the query resembles the track most."""
-        factors = [2 ** (step * _PITCH_STEP / 12) for step in (-1, 0, 1)]
-        scores = [self._score(candidate, waveform, candidate.resampled * one) for one in factors]
+    def _pitch(self, candidate: Candidate, waveform: Waveform) -> tuple[float, float]:
+        """Pitch between the steps of most resemblance, and the mean cosine at the own one."""
+        pitches = [candidate.pitch - step * _PITCH_STEP for step in (-1, 0, 1)]
+        scores = [self._score(_at_pitch(candidate, one), waveform) for one in pitches]
         # Squared angles, unlike cosines, lie on a parabola far from its top as well.
-        angles = np.arccos(np.clip(scores, -1, 1))
-        steps = np.clip(parabola_vertex(-(angles**2), 1), -_MAX_PITCH_STEPS, _MAX_PITCH_STEPS)
-        return candidate.pitch - float(steps) * _PITCH_STEP
+        vertex = parabola_vertex(np.array([-_squared_angle(one) for one in scores]), 1)
+        steps = float(np.clip(vertex, -_MAX_PITCH_STEPS, _MAX_PITCH_STEPS))
+        return candidate.pitch - steps * _PITCH_STEP, scores[1]
 
-    def _score(self, candidate: Candidate, waveform: Waveform, speed: float) -> float:
-        """Mean cosine along the line of a candidate with the query played at a speed."""
+    def _score(self, candidate: Candidate, waveform: Waveform) -> float:
+        """Mean cosine along a candidate's line with the query played at its speed; 0 if silent."""
         rate, start_s = self.fingerprinter.sample_rate, candidate.query_start_s
-        part = waveform[round(start_s * rate) : round((start_s + _PITCH_S) * rate)]
-        offset_s = candidate.offset_s + candidate.speed * start_s
+        end_s = min(start_s + _PITCH_S, candidate.query_end_s)
+        part = waveform[round(start_s * rate) : round(end_s * rate)]
         with self.context.stopwatch.step("encode"):
-            hop_s = self._hop_s(_MIN_CHOOSING_HOP_S)
-            fingerprint = fingerprint_at_speed(self.fingerprinter, part, speed, hop_s)
+            hop_s, speed = self._hop_s(_MIN_CHOOSING_HOP_S), candidate.resampled
+            try:
+                fingerprint = fingerprint_at_speed(self.fingerprinter, part, speed, hop_s)
+            except SilentAudioError:
+                return 0.0
         with self.context.stopwatch.step("align"):
-            moved = replace(candidate, offset_s=offset_s, resampled=speed)
-            return mean_cosine(moved, fingerprint, self.context.tracks)
+            return mean_cosine(candidate.later(-start_s), fingerprint, self.context.tracks)
 
 
 def _at_pitch(candidate: Candidate, pitch: float) -> Candidate:
@@ -264,6 +304,10 @@ def _at_pitch(candidate: Candidate, pitch: float) -> Candidate:
     middle_s = (candidate.query_start_s + candidate.query_end_s) / 2
     offset_s = candidate.offset_s + (candidate.speed - speed) * middle_s
     return replace(candidate, pitch=pitch, speed=speed, resampled=resampled, offset_s=offset_s)
+
+
+def _squared_angle(cosine: float) -> float:
+    return math.acos(min(max(cosine, -1.0), 1.0)) ** 2
 
 
 def _has_clear_lead(candidate: Candidate) -> bool:

@@ -241,6 +241,30 @@ def test_other_servers_are_one_sentence(answer: bytes) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_wrong_port_is_refused() -> None:
+    with pytest.raises(ConfigError, match="port from 0 to 65535"):
+        astound.connect("http://localhost:99999")
+
+
+def test_refusal_before_the_clip_is_sent_is_read() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def refuse() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(
+                    b'HTTP/1.1 413 Large\r\ncontent-length: 22\r\n\r\n{"detail":"too large"}'
+                )
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        with pytest.raises(ServiceError, match="too large"):
+            astound.connect(f"http://127.0.0.1:{server.getsockname()[1]}").query(
+                io.BytesIO(bytes(20_000_000))
+            )
+        thread.join()
+
+
 # -- the command line ----------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -219,6 +220,17 @@ def test_unknown_sound_beside_a_passage_does_not_make_it_less_sure(
     check(found, pieces)
     assert found[0].confidence == pytest.approx(alone.confidence, abs=0.02)
     assert found[0].audible_s <= 1.6 * known_s
+
+
+def test_doubt_grows_with_the_number_of_windows_that_a_wrong_answer_may_come_of(
+    tracks: Tracks, context: SearchContext, rng: np.random.Generator
+) -> None:
+    doubt = 0.01
+    always = replace(CURVE, weights=(math.log(1 / doubt - 1), *[0.0] * 7))
+    pieces = [Piece(UNKNOWN, 36.0), Piece(2, 8.0, 31.2), Piece(UNKNOWN, 36.0)]
+    found = PassageFinder(recording(pieces, tracks, rng), context, always).find()
+    best = max((one for one in found if one.track_id == 2), key=lambda one: one.margin)
+    assert 1 - best.confidence == pytest.approx(2 * doubt * 80 / 8, rel=0.25)
 
 
 def test_unknown_sound_has_no_passage(tracks: Tracks, context: SearchContext) -> None:

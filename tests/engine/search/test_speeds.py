@@ -73,12 +73,14 @@ def test_changed_speed_is_found_with_the_times_of_the_query(
     assert best.query_end_s <= len(waveform) / RATE
 
 
-def test_speed_between_the_steps_is_measured_with_the_pitch(speed_search: SpeedSearch) -> None:
-    semitones = 0.85
+@pytest.mark.parametrize("semitones", [-1.4, 0.85, 2.6])
+def test_speed_between_the_steps_is_measured_with_the_pitch(
+    speed_search: SpeedSearch, semitones: float
+) -> None:
     waveform = sped(1, 2 ** (semitones / 12))
     best = speed_search.extend(at_own_speed(speed_search, waveform), waveform)[0]
     assert best.track_id == 1
-    assert best.pitch == pytest.approx(semitones, abs=0.1)
+    assert best.pitch == pytest.approx(semitones, abs=0.07)
     assert best.speed == pytest.approx(2 ** (best.pitch / 12))
     assert best.resampled == pytest.approx(1 / best.speed)
     middle_s = (best.query_start_s + best.query_end_s) / 2
@@ -182,3 +184,73 @@ def test_speed_is_chosen_by_the_first_seconds(
     assert all(np.isclose(one, screened, atol=0.01).any() for one in chosen)
     assert max(hops_s[n_speeds : n_speeds + 4]) <= 1.0
     assert np.isclose(whole, [28 / speed for speed in SEARCH.speeds], atol=0.01).any()
+
+
+# -- small changes of speed ------------------------------------------------------------------------
+
+
+def passage(
+    speed_search: SpeedSearch, waveform: Waveform, speed: float = 1.0, score: float = 0.9
+) -> Candidate:
+    """The straight or tilted line of track 1 from its second 2 on."""
+    best = at_own_speed(speed_search, waveform)[0]
+    assert best.track_id == 1
+    middle_s = len(waveform) / RATE / 2
+    return replace(
+        best,
+        speed=speed,
+        offset_s=best.offset_s + (best.speed - speed) * middle_s,
+        query_start_s=0.0,
+        query_end_s=2 * middle_s,
+        score=score,
+    )
+
+
+@pytest.mark.parametrize("speed", [0.97, 0.985, 1.015, 1.03])
+@pytest.mark.parametrize("said", [1.0, None])
+def test_small_change_of_speed_is_measured_with_the_pitch(
+    speed_search: SpeedSearch, speed: float, said: float | None
+) -> None:
+    waveform = sped(1, speed)
+    found = passage(speed_search, waveform, speed=said or speed * 1.01)
+    tuned = speed_search.tune(found, waveform)
+    assert tuned.speed == pytest.approx(speed, rel=0.005)
+    assert tuned.pitch == pytest.approx(12 * np.log2(speed), abs=0.08)
+    assert tuned.offset_s == pytest.approx(2.0, abs=0.05)
+    assert (tuned.track_id, tuned.confidence) == (found.track_id, found.confidence)
+    assert tuned.query_end_s == pytest.approx(len(waveform) / RATE, abs=0.2)
+
+
+def test_passage_is_tuned_where_it_lies_in_a_recording(speed_search: SpeedSearch) -> None:
+    waveform = sped(1, 1.02)
+    before = cached_tune(9, TUNE_S)[: 6 * RATE]
+    found = passage(speed_search, waveform)
+    later = speed_search.tune(found.later(6.0), np.concatenate([before, waveform]))
+    assert later.speed == pytest.approx(1.02, rel=0.005)
+    assert later.offset_s + 6 * later.speed == pytest.approx(2.0, abs=0.1)
+    assert later.query_start_s == pytest.approx(6.0, abs=0.3)
+    assert later.score == pytest.approx(speed_search.tune(found, waveform).score, abs=0.02)
+
+
+def test_passage_at_its_own_speed_is_not_tuned_in_noise(speed_search: SpeedSearch) -> None:
+    clip = sped(1, 1.0)
+    noise = np.random.default_rng(1).normal(0, float(np.abs(clip).mean()), len(clip))
+    waveform = (clip + noise).astype(np.float32)
+    found = passage(speed_search, waveform)
+    assert speed_search.tune(found, waveform) is found
+
+
+def test_changed_tempo_is_not_tuned(speed_search: SpeedSearch) -> None:
+    waveform = sped(1, 1.02)  # its pitch says so, but the line says 20 % faster
+    found = passage(speed_search, waveform, speed=1.2)
+    assert speed_search.tune(found, waveform) is found
+
+
+def test_exact_long_and_silent_passages_are_not_tuned(speed_search: SpeedSearch) -> None:
+    waveform = sped(1, 1.02)
+    found = passage(speed_search, waveform)
+    exact, long = replace(found, score=0.99), replace(found, query_end_s=30.0)
+    for one in (exact, long):
+        assert speed_search.tune(one, waveform) is one
+    assert speed_search.tune(found, np.zeros_like(waveform)) is found
+    assert with_settings(speed_search, speeds=()).tune(found, waveform) is found
