@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from engine.records import (
     Timeline,
     Track,
 )
+from engine.validation import to_record
 
 if TYPE_CHECKING:
     import numpy as np
@@ -387,6 +388,12 @@ def timeline_object(timeline: Timeline) -> JsonObject:
         "warnings": list(timeline.warnings),
     }
     return made | ({"error": dict(timeline.error)} if timeline.error else {})
+
+
+def to_timeline(made: JsonObject) -> Timeline:
+    """Return the timeline that :func:`timeline_object` made an object of."""
+    names = {field.name for field in fields(Timeline)}
+    return to_record(Timeline, {key: value for key, value in made.items() if key in names})
 
 
 def explanation_object(explanation: Explanation) -> JsonObject:

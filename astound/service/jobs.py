@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import json
 import time
 from collections import Counter
@@ -13,12 +14,13 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import BaseModel, ValidationError
 
 from astound.catalog import Catalog
-from astound.results import JsonObject, job_object
+from astound.output.timelines import write_timelines
+from astound.results import JsonObject, job_object, to_timeline
 from astound.service.access import needs
 from astound.service.files import JobFiles
 from astound.service.schemas import (
@@ -33,6 +35,7 @@ from astound.service.schemas import (
     RefusedError,
     ScanOptions,
     ScanPath,
+    TimelineOptions,
     example,
     problems,
 )
@@ -351,6 +354,24 @@ def job(request: Request, job_id: int) -> Response:
     """Return a job."""
     found = _jobs(request).find(request, job_id, "read", with_result=True)
     return JSONResponse(job_object(found))
+
+
+@job_routes.get(
+    "/jobs/{job_id}/timeline",
+    response_class=PlainTextResponse,
+    responses=problems(404),
+    dependencies=[needs("query")],
+)
+def timeline(
+    request: Request, job_id: int, options: Annotated[TimelineOptions, Query()]
+) -> Response:
+    """Return what a scan has found as `astound scan --format` writes it."""
+    found = _jobs(request).find(request, job_id, "read", with_result=True)
+    if found.kind != "scan" or not found.result:
+        raise RefusedError(404, "no_timeline", f"job {job_id} has no timeline: scan a recording")
+    text = io.StringIO(newline="")
+    write_timelines([to_timeline(dict(found.result))], options.format, text)
+    return PlainTextResponse(text.getvalue())
 
 
 @job_routes.delete("/jobs/{job_id}", **_FOUND)

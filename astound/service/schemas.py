@@ -244,6 +244,16 @@ class ScanOptions(ClipOptions):
         return keywords | {key: value for key, value in given.items() if value is not None}
 
 
+class TimelineOptions(BaseModel):
+    """How to write a timeline."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal["csv", "cue", "audacity"] = Field(
+        "csv", description="A format of the command `scan`."
+    )
+
+
 class DedupOptions(BaseModel):
     """The options of the command `dedup`, under their names."""
 

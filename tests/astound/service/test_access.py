@@ -31,6 +31,7 @@ NEEDED = {
     ("GET", "/v1/jobs"): "query",
     ("GET", "/v1/jobs/1"): "query",
     ("GET", "/v1/jobs/1/events"): "query",
+    ("GET", "/v1/jobs/1/timeline"): "query",
     ("DELETE", "/v1/jobs/1"): "query",
     ("POST", "/v1/tracks/delete"): "write",
 }
