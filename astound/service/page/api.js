@@ -142,7 +142,7 @@ export function createJob(kind, given, options = {}) {
   return patiently(send, options);
 }
 
-export const jobs = () => call("GET", "v1/jobs?limit=100").then((page) => page.jobs);
+export const jobs = () => patiently(() => call("GET", "v1/jobs?limit=100")).then((page) => page.jobs);
 export const job = (id) => patiently(() => call("GET", `v1/jobs/${id}`));
 export const cancelJob = (id) => call("DELETE", `v1/jobs/${id}`);
 export const timeline = (id, format) => download(`v1/jobs/${id}/timeline?format=${format}`);

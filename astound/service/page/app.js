@@ -16,6 +16,7 @@ const VIEWS = [
   { path: "duplicates", name: "Duplicates", view: Duplicates, within: "library" },
 ];
 
+const LASTING = [403, 404, 413, 422]; // the same request gets them again
 const KEY_CODES = ["key_needed", "unknown_key", "scope_needed"];
 
 /** The view that the address names, and the part of it behind the view's name. */
@@ -39,7 +40,7 @@ function App() {
     document.title = `${current.name} – astound`;
   }, [current]);
 
-  const onProblem = (error, retry) => setProblem({ error, retry });
+  const onProblem = (error, retry) => setProblem(error && { error, retry });
   const again = () => {
     setProblem(null);
     problem.retry?.();
@@ -58,7 +59,7 @@ function App() {
       ${problem && !needsKey && html`
         <div class="card trouble" role="alert">
           <p>${problem.error.message}</p>
-          ${problem.retry && html`<button class="plain" onClick=${again}>Try again</button>`}
+          ${problem.retry && !LASTING.includes(problem.error.status) && html`<button class="plain" onClick=${again}>Try again</button>`}
           <button class="plain" onClick=${() => setProblem(null)}>Close</button>
         </div>`}
       ${needsKey && html`<${KeyDialog} error=${problem.error} onDone=${again} onClose=${() => setProblem(null)} />`}

@@ -101,6 +101,7 @@ export function useSending(kind, { onJob, onProblem }) {
     work.current = controller;
     const { signal } = controller;
     const left = batches(files);
+    onProblem(null);
     const nAll = files.length;
     let nSent = 0;
     try {
@@ -119,9 +120,11 @@ export function useSending(kind, { onJob, onProblem }) {
     setSending(null);
   }
 
-  const name = (path) =>
+  const name = (path) => {
+    onProblem(null);
     api.createJob(kind, kind === "scan" ? { path } : { paths: [path] })
       .then(onJob, (error) => onProblem(error, () => name(path)));
+  };
 
   return { sending, send, name, stop: () => work.current?.abort() };
 }

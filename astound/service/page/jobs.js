@@ -38,7 +38,7 @@ async function watch(id, setJob, signal) {
   await api.follow(id, (state) => {
     if (state.kind === "scan" && Date.now() > nextMs) {
       nextMs = Date.now() + PARTS_EVERY_MS;
-      load();
+      load().catch(() => {});
     } else if (!api.hasEnded(state)) {
       setJob((old) => ({ ...old, ...state }));
     }

@@ -14,8 +14,8 @@ const FORMATS = [
 ];
 
 export function Recordings({ part, onProblem }) {
-  const open = (job) => {
-    location.hash = `#/recordings/${job.id}`;
+  const open = (job) => { // unless another view was opened meanwhile
+    if (location.hash === "#/recordings") location.hash = `#/recordings/${job.id}`;
   };
   const { sending, send, name, stop } = useSending("scan", { onJob: open, onProblem });
   const id = /^\d+$/.test(part) ? Number(part) : null;

@@ -152,11 +152,16 @@ def test_scan_is_that_of_the_command_line(client: TestClient, media: Path, run: 
     assert expected["n_entries"] == 2
     params = {"start": "1", "min-confidence": "0.5"}
     named = client.post("/v1/scan", params=params, json={"path": "mix.wav"})
-    assert finished(client, named)["result"] == expected
+    job = finished(client, named)
+    assert job["result"] == expected
+    for form in ("csv", "cue", "audacity"):
+        written = run("scan", media / "mix.wav", "--format", form, *flags).stdout
+        text = client.get(f"/v1/jobs/{job['id']}/timeline", params={"format": form}).text
+        assert text.splitlines() == written.splitlines()
     expected["recording"] = "mix.wav"
     content = (media / "mix.wav").read_bytes()
-    form = client.post("/v1/scan", params=params, files={"file": ("a/mix.wav", content)})
-    assert finished(client, form)["result"] == expected
+    sent = client.post("/v1/scan", params=params, files={"file": ("a/mix.wav", content)})
+    assert finished(client, sent)["result"] == expected
     assert list((media.parent / "catalog" / "uploads").iterdir()) == []
 
 
@@ -175,7 +180,9 @@ def test_dedup_is_that_of_the_command_line(client: TestClient, media: Path, run:
     assert len(expected["duplicates"]) == len(expected["clusters"]) == 1
     job = finished(client, client.post("/v1/dedup", params={"min-length": "5"}))
     assert job["result"] == expected | {"clusters": json.loads(json.dumps(expected["clusters"]))}
-    assert finished(client, client.post("/v1/dedup?full-only=true"))["status"] == "done"
+    full = finished(client, client.post("/v1/dedup?full-only=true"))
+    assert full["status"] == "done"
+    assert problem(client.get(f"/v1/jobs/{full['id']}/timeline")) == (404, "no_timeline")
 
 
 def test_compact_and_verify(client: TestClient, catalog: Catalog) -> None:
