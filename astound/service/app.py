@@ -437,7 +437,7 @@ async def readyz(request: Request) -> dict[str, str]:
 def metrics(request: Request) -> Response:
     """Return counts and times in the text format of Prometheus."""
     service = _service(request)
-    text = service.metrics.text(service.catalog.stats())
+    text = service.metrics.text(service.catalog.stats(), service.jobs.table.open_jobs())
     return Response(text, media_type=CONTENT_TYPE)
 
 

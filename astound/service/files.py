@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,15 +107,25 @@ class JobFiles:
             (self._uploads / upload).rename(kept)
         return sorted(str(path) for path in kept.iterdir())
 
-    def discard(self, upload: str, taken: Iterable[str] = ()) -> None:
-        """Delete the uploads of a job, except for some paths."""
-        kept = set(taken)
-        for folder in (self._uploads / upload, self._recordings / upload):
-            with suppress(OSError):
-                for path in folder.iterdir():
-                    if str(path) not in kept:
-                        path.unlink()
-                folder.rmdir()  # fails if a file is left
+    def discard(self, upload: str, taken: Callable[[list[str]], Collection[str]]) -> None:
+        """Delete the uploads of a job, except for files of tracks.
+
+        Parameters
+        ----------
+        upload : str
+        taken : callable
+            Returns those of some absolute paths that tracks have.
+        """
+        folders = (self._uploads / upload, self._recordings / upload)
+        files = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
+        kept = taken([str(path) for path in files])
+        with suppress(OSError):
+            for path in files:
+                if str(path) not in kept:
+                    path.unlink()
+        for folder in folders:
+            with suppress(OSError):  # a file is left, or there is none
+                folder.rmdir()
 
     def sweep(self, needed: Iterable[str]) -> None:
         """Delete old uploads that no job needs, which a killed service left."""

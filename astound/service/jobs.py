@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -151,7 +152,8 @@ class JobService:
                 made = {"files": names} | options
                 return await self._create(request, kind, made, upload=folder.name)
             except BaseException:
-                await asyncio.shield(asyncio.to_thread(self.files.discard, folder.name))
+                discard = partial(self.files.discard, folder.name, lambda paths: ())
+                await asyncio.shield(asyncio.to_thread(discard))
                 raise
 
     async def _create(

@@ -87,9 +87,14 @@ class Worker:
     def cancel(self, job_id: int) -> Job:
         """Cancel a job as :meth:`engine.store.jobs.Jobs.cancel`."""
         job = self._jobs.cancel(job_id)
-        if job.has_ended and job.started_at is None and job.upload is not None:
-            self._files.discard(job.upload)
+        if job.has_ended and job.started_at is None:
+            self._clean_up(job)
         return job
+
+    def _clean_up(self, job: Job) -> None:
+        """Delete the uploads of a job that has ended, except for those that are tracks now."""
+        if job.upload is not None:
+            self._files.discard(job.upload, self._catalog.taken_paths)
 
     # -- the thread ------------------------------------------------------------------------------
 
@@ -109,8 +114,12 @@ class Worker:
 
     def _work(self) -> None:
         reason = f"the service ended {MAX_STARTS} times while the job ran"
+        left = self._jobs.open_jobs()
         self._jobs.recover(self._to_problem(AstoundError(reason)))
-        self._files.sweep(job.upload for job in self._jobs.open_jobs() if job.upload)
+        for one in left:
+            if self._jobs.get(one.id).has_ended:
+                self._clean_up(one)
+        self._files.sweep(one.upload for one in left if one.upload)
         while True:
             self._wake.clear()
             if self.is_stopping:
@@ -119,7 +128,9 @@ class Worker:
             if job is None:
                 self._wake.wait(_POLL_S)
             else:
-                _Run(job, self._catalog, self._files, self._stopping).execute(self._to_problem)
+                run = _Run(job, self._catalog, self._files, self._stopping)
+                if run.execute(self._to_problem):
+                    self._clean_up(job)
 
 
 class _Run:
@@ -135,8 +146,8 @@ class _Run:
         self._has_found = False
         self._reported_s = 0.0
 
-    def execute(self, to_problem: Callable[[AstoundError], JsonObject]) -> None:
-        """Do what the job says, and store what became of it."""
+    def execute(self, to_problem: Callable[[AstoundError], JsonObject]) -> bool:
+        """Do what the job says, store what became of it, and return whether it has ended."""
         status: JobStatus = "done"
         result: JsonObject | None = None
         error: JsonObject | None = None
@@ -144,7 +155,7 @@ class _Run:
             result = TASKS[self.job.kind](self)
         except _ServiceEndsError:
             self._jobs.put_back(self.job.id)
-            return
+            return False
         except _CancelledError:
             status, result = "cancelled", self.found()
         except AstoundError as raised:
@@ -155,7 +166,7 @@ class _Run:
             bug = AstoundError(f"a bug in astound; its log has error {number}")
             status, result, error = "failed", self.found(), to_problem(bug)
         self._jobs.finish(self.job.id, status, progress=self._progress, result=result, error=error)
-        self._clean_up()
+        return True
 
     def report(
         self, done: float, total: float | None, unit: str, *, has_found: bool = False
@@ -190,15 +201,6 @@ class _Run:
         self._reported_s = time.monotonic()
         if not go_on:
             raise _CancelledError
-
-    def _clean_up(self) -> None:
-        """Delete the uploads, except for those that are tracks now."""
-        upload = self.job.upload
-        if upload is None:
-            return
-        is_kept = self.job.kind == "ingest"
-        paths = self.files.keep(upload) if is_kept else []
-        self.files.discard(upload, self.catalog.taken_paths(paths))
 
 
 _NO_PROGRESS: JsonObject = {"done": 0, "total": None, "unit": "", "message": ""}

@@ -226,6 +226,7 @@ def test_jobs_are_listed_in_pages(client: TestClient, catalog: Catalog) -> None:
         waiting = wait_for(client, made[0], "running")
         while "another process" not in str(waiting["progress"]):
             waiting = client.get(f"/v1/jobs/{made[0]}").json()
+        assert 'astound_jobs{status="queued"} 2.0' in client.get("/metrics").text
         first = client.get("/v1/jobs", params={"limit": 2}).json()
         second = client.get("/v1/jobs", params={"limit": 2, "cursor": first["next"]}).json()
         assert [job["id"] for job in first["jobs"] + second["jobs"]] == made[::-1]
@@ -272,6 +273,27 @@ def test_cancelled_ingest_keeps_what_is_complete(
     wait_until(lambda: len(list((catalog.folder / "recordings").glob("*/*"))) == 3)
     assert client.delete(f"/v1/jobs/{job_id}").json() == job
     assert finished(client, post_paths(client, "new"))["status"] == "done"
+
+
+@pytest.mark.parametrize("is_running", [False, True])
+def test_job_that_is_cancelled_after_a_restart_keeps_the_files_of_its_tracks(
+    catalog: Catalog, media: Path, is_running: bool
+) -> None:
+    folder = catalog.folder / "recordings" / "u"
+    folder.mkdir(parents=True)
+    for seed in (10, 11):
+        shutil.copy(media / "new" / f"{seed}.wav", folder)
+    catalog.add(folder / "10.wav")
+    job = catalog.jobs.create("ingest", {"files": ["10.wav", "11.wav"]}, upload="u")
+    if is_running:  # and the service was killed after that
+        catalog.jobs.start_next()
+        catalog.jobs.cancel(job.id)
+        with start(catalog) as client:
+            assert wait_for(client, job.id)["status"] == "cancelled"
+    else:
+        with catalog.jobs.lock(), start(catalog) as client:  # another service executes jobs
+            assert client.delete(f"/v1/jobs/{job.id}").json()["status"] == "cancelled"
+    assert [path.name for path in folder.iterdir()] == ["10.wav"]
 
 
 def test_bug_in_a_job_does_not_stop_the_others(
