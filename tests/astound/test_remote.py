@@ -162,6 +162,10 @@ def test_tracks_are_changed_and_removed(remote: RemoteCatalog, catalog: Catalog)
     with pytest.raises(TrackChangedError) as refused:
         remote.update(1, expected=changed, title="Newest")
     assert refused.value.code == "track_changed"
+    with pytest.raises(TrackChangedError):  # a local catalog compares under its write lock
+        catalog.update(1, expected=changed, title="Newest")
+    with pytest.raises(TrackChangedError):
+        catalog.delete([1], expected=[changed])
     changed = remote.track(1)
     assert changed.title == "Newer"
     other = whole_seconds(catalog.track(3))
