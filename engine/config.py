@@ -217,7 +217,8 @@ class DedupConfig:
     Parameters
     ----------
     min_length_s : float
-        Length of the shortest passage that makes two tracks duplicates in part.
+        Length of the shortest passage that makes two tracks duplicates in part. Their other
+        passages are found from :data:`MIN_SHARED_S` on.
     full_only : bool
         Find full duplicates only, which takes far fewer searches.
     max_speed_change : float

@@ -22,7 +22,7 @@ from engine.compare.passages import (
     reference_span,
     shared_s,
 )
-from engine.config import DedupConfig
+from engine.config import MIN_SHARED_S, DedupConfig
 from engine.protocol import VectorIndex
 from engine.records import (
     NO_ADDRESS,
@@ -127,14 +127,18 @@ class DuplicateFinder:
 
     @property
     def _min_match_length(self) -> int:
-        """Segments within the shortest passage, wherever it lies between the stored ones."""
-        return max(int((self.config.min_length_s - self.segment_s) / self.segment_hop_s), 1)
+        return self._n_within(self.config.min_length_s)
+
+    def _n_within(self, length_s: float) -> int:
+        """Segments within a passage, wherever it lies between the stored ones."""
+        return max(int((length_s - self.segment_s) / self.segment_hop_s), 1)
 
     def _compare(self, first_id: int, second_id: int) -> Duplicate | None:
         first, second = self._fingerprint(first_id), self._fingerprint(second_id)
-        found = passages(first, second, self._min_match_length)
+        shortest_s = min(MIN_SHARED_S, self.config.min_length_s)
+        found = passages(first, second, self._n_within(shortest_s))
         found = [passage for passage in found if self._is_accepted(passage)]
-        if not found:
+        if not any(self._is_long(passage) for passage in found):
             return None
         best = max(found, key=lambda one: one.score * length_s(query_span(one)))
         kind: DuplicateKind = "full" if _is_copy(best) else "version"
@@ -158,6 +162,9 @@ class DuplicateFinder:
         min_score = np.interp(length_s(query_span(passage)), _LENGTHS_S, _MIN_SCORES)
         is_near = abs(passage.speed - 1) <= self.config.max_speed_change
         return bool(is_near and passage.score >= min_score)
+
+    def _is_long(self, passage: Passage) -> bool:
+        return length_s(query_span(passage)) >= self._min_match_length * self.segment_hop_s
 
     def _fingerprint(self, track_id: int) -> Fingerprint:
         stored = self.index.vectors(track_id, 0, self.index.n_positions(track_id))

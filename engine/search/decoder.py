@@ -32,7 +32,9 @@ class Stretch(NamedTuple):
     last: int
 
 
-def log_likelihoods(cosines: Floats, level: float, hop_s: float, chance: float = CHANCE) -> Floats:
+def log_likelihoods(
+    cosines: Floats, level: float, hop_s: float, chance: float | Floats = CHANCE
+) -> Floats:
     """Compute how much more likely each cosine is on a line than beside it.
 
     Parameters
@@ -43,7 +45,7 @@ def log_likelihoods(cosines: Floats, level: float, hop_s: float, chance: float =
         Mean cosine on the line.
     hop_s : float
         Distance of the segments, which are not independent of each other.
-    chance : float
+    chance : float or float64 array like `cosines`
         Mean cosine beside the line; below the level.
 
     Returns

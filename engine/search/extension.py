@@ -30,6 +30,9 @@ _MAX_PASSES = 16
 _TAKEN = -100.0
 # A passage that begins or ends this near to the end of a track begins or ends there.
 _NEAR_EDGE_S = 0.9
+# The best cosines beside a line are averaged over this time to trim a passage. What is trimmed is
+# so much less likely on the line.
+_BESIDE_S, _MIN_TRIMMED = 2.0, 1.0
 # Expected errors of borders: at the ends of the recording, and in it if there is no doubt which
 # segments agree. They hold in this share of cases.
 _EDGE_ERROR_S, _BORDER_ERROR_S, _MAX_ERROR_S, _CERTAINTY = 0.1, 0.3, 5.0, 0.9
@@ -215,8 +218,23 @@ class Extender:
 
     def _fitted(self, passage: Alignment, stretch: Stretch, cosines: Floats) -> Alignment:
         _, first, last = stretch
+        first, last = self._trimmed(passage, first, last, cosines)
         line = self._settled(passage.line, first, last)
         return measured(replace(passage, line=line), first, last, cosines[first:last])
+
+    def _trimmed(
+        self, passage: Alignment, first: int, last: int, cosines: Floats
+    ) -> tuple[int, int]:
+        """Drop ends that agree as well beside the line: speech of the same voice, for one."""
+        beside = self.tracer.cosines_beside(passage.line, first, last)
+        best = np.where(np.isfinite(beside), beside, CHANCE).max(axis=1)
+        window = np.ones(min(max(round(_BESIDE_S / self.hop_s), 1), last - first))
+        near = np.convolve(best, window, "same") / np.convolve(np.ones_like(best), window, "same")
+        chance = np.clip(near, passage.level_beside, passage.upper_level)
+        scores = log_likelihoods(cosines[first:last], passage.upper_level, self.hop_s, chance)
+        n_before, n_after = _worst_prefix(scores), _worst_prefix(scores[::-1])
+        is_long = (last - first - n_before - n_after) * self.hop_s >= _MIN_PASSAGE_S
+        return (first + n_before, last - n_after) if is_long else (first, last)
 
     def _settled(self, line: Line, first: int, last: int) -> Line:
         """Fit a line to the inside of a passage, where segments contain nothing else."""
@@ -294,6 +312,12 @@ class Extender:
 def _is_same(line: Line, seed: Line) -> bool:
     is_near = line.distance_s(seed, seed.query_s) < _SAME_LINE_S
     return is_near and abs(line.speed - seed.speed) < _SAME_SPEED
+
+
+def _worst_prefix(scores: Floats) -> int:
+    """Length of the beginning with the least sum, 0 if that is not clearly negative."""
+    sums = np.cumsum(scores)
+    return int(sums.argmin()) + 1 if sums.min(initial=0.0) < -_MIN_TRIMMED else 0
 
 
 def measured(alignment: Alignment, first: int, last: int, cosines: Floats) -> Alignment:

@@ -100,18 +100,29 @@ class LineTracer:
 
         It is at least that of unrelated music, and higher in music made of loops and in speech.
         """
-        vectors, at = self.query.embeddings[first:last], self._positions(line, first, last)
-        beside = np.rint(at[:, None] + _CHANCE_SHIFTS_S / self.tracks.hop_s).astype(np.int64)
-        lowest, stored = self._stored(line, beside)
-        if not len(stored):
-            return CHANCE
-        columns = beside - lowest
-        cosines = np.einsum("nd,nkd->nk", vectors, stored[columns.clip(0, len(stored) - 1)])
-        counts = (columns >= 0) & (columns < len(stored))
-        counts[np.logical_not(vectors.any(axis=1))] = False
-        sums, n_counted = (cosines * counts).sum(axis=0), counts.sum(axis=0)
-        means = sums[n_counted > 0] / n_counted[n_counted > 0]
+        cosines = self.cosines_beside(line, first, last)
+        counted = cosines[:, ~np.isnan(cosines).all(axis=0)]
+        means = np.nanmean(counted, axis=0)
         return max(float(np.median(means)), CHANCE) if len(means) else CHANCE
+
+    def cosines_beside(self, line: Line, first: int, last: int) -> Floats:
+        """Compute the cosines of the segments first..last some seconds beside a line.
+
+        Returns
+        -------
+        float64 array of shape (last - first, n_shifts)
+            NaN where a segment is silent, and outside of the track.
+        """
+        vectors, at = self.query.embeddings[first:last], self._positions(line, first, last)
+        places = np.rint(at[:, None] + _CHANCE_SHIFTS_S / self.tracks.hop_s).astype(np.int64)
+        lowest, stored = self._stored(line, places)
+        if not len(stored):
+            return np.full(places.shape, np.nan)
+        columns = places - lowest
+        cosines = np.einsum("nd,nkd->nk", vectors, stored[columns.clip(0, len(stored) - 1)])
+        cosines[(columns < 0) | (columns >= len(stored))] = np.nan
+        cosines[np.logical_not(vectors.any(axis=1))] = np.nan
+        return np.asarray(cosines, np.float64)
 
     def extent(self, line: Line) -> tuple[float, float]:
         """Return where the stored segments of the track begin and end in the query, in seconds."""

@@ -152,6 +152,14 @@ def test_passage_shorter_than_min_length_is_none(tmp_path: Path) -> None:
     assert _found(_finder(tmp_path, tracks, min_length_s=8.0))
 
 
+def test_shorter_passages_of_a_duplicate_are_found_too(tmp_path: Path) -> None:
+    music = _music(1)
+    edit = np.concatenate([music[70:84], _music(2, 8), music[20:60]])  # 7 s and 20 s of it
+    found = _found(_finder(tmp_path, {1: music, 2: edit}))
+    starts_s = [one.query_start_s for one in found[1, 2].passages]
+    assert starts_s == pytest.approx([20 * HOP_S, 70 * HOP_S], abs=0.6)
+
+
 def test_silence_at_the_ends_and_inside_does_not_count(tmp_path: Path) -> None:
     music = _music(1)
     music[40:60] = 0

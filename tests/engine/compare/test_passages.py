@@ -411,3 +411,16 @@ def test_shared_and_merged_spans() -> None:
     assert shared_s((0, 4), (3, 9)) == 1
     assert shared_s((0, 4), (4, 9)) == shared_s((0, 4), (6, 9)) == 0
     assert merge_spans([(5, 6), (0, 2), (1, 4), (4, 4.5)]) == [(0, 4.5), (5, 6)]
+
+
+@pytest.mark.parametrize("n_voice", [8, 16])
+def test_passage_does_not_reach_into_speech_of_one_voice(n_voice: int) -> None:
+    music, voice = _unit(1, 24), np.repeat(_unit(2, 1), n_voice, axis=0)
+    spoken = [_noisy(voice, seed, 0.45) for seed in range(4)]  # a cosine of 0.83 with each other
+    one, other = (
+        _made(np.concatenate([_unit(seed, 12), spoken[2 * seed - 8], music, spoken[2 * seed - 7]]))
+        for seed in (4, 5)
+    )
+    longest = max(passages(one, other), key=lambda found: found.score)
+    first = 12 + n_voice
+    assert _rows(longest) == pytest.approx((first, first + 23, first, first + 23), abs=2.0)
