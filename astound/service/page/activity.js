@@ -56,7 +56,7 @@ function JobRow({ job, onProblem }) {
       <div class="what">
         <b>${KINDS[job.kind]}</b>
         ${about && html`<span class="muted">${about}</span>`}
-        <small class="muted">${day(job.created_at)} · ${progressText(job)}</small>
+        <small class="muted">${day(job.created_at)}${api.hasEnded(job) && ` · ${progressText(job)}`}</small>
         ${job.error && html`<small class="error">${job.error.detail}</small>`}
       </div>
       ${job.kind === "scan" && html`<a href=${`#/recordings/${job.id}`} aria-label=${`Open ${about}`}>Open</a>`}
@@ -114,7 +114,7 @@ function Figures({ stats }) {
         values=${rows.map((row) => row.meanS)} />
       <${Figure} name="Refused" value=${nRefused} about="requests" values=${rows.map((row) => row.nRefused)} />
     </dl>
-    <p class="muted"><small>Since the service started; the charts show what happened while this view was open, three seconds a bar.</small></p>`;
+    <p class="muted"><small>Since the service started; the charts show what happened while this view was open: a bar is three seconds.</small></p>`;
 }
 
 function Figure({ name, value, about, values }) {

@@ -150,7 +150,7 @@ def open_page(chromium: Any, url: str) -> Iterator[Open]:
 
 
 def _outside(address: str, base: str) -> list[str]:
-    return [] if address.startswith((base, "about:")) else [address]
+    return [] if address.startswith((base, f"blob:{base}", "about:")) else [address]
 
 
 def answer(page: Any) -> str:
@@ -355,7 +355,7 @@ def test_track_is_deleted_when_the_page_is_left(
     deleted: list[int] = []
     track = catalog.tracks("Night")[0]
 
-    def delete(ids: list[int]) -> list[Track]:
+    def delete(ids: list[int], **_: Any) -> list[Track]:
         deleted.extend(ids)
         return [track]
 
