@@ -471,7 +471,7 @@ def test_jobs_go_on_after_a_kill_and_after_sigterm(
     with catalog._store.write_lock():
         process, url = serve()
         upload = posted(f"{url}v1/ingest?name=ten.wav", new)["id"]
-        queued = posted(f"{url}v1/verify")["id"]
+        queued = posted(f"{url}v1/scan?name=clip.wav", clip)["id"]
         wait_until(lambda: is_waiting(url, upload))
         process.kill()
         process.wait()
@@ -504,7 +504,8 @@ def test_jobs_go_on_after_a_kill_and_after_sigterm(
         assert not catalog.jobs.get(upload).has_ended
 
     _, url = serve()
-    wait_until(lambda: read(f"{url}v1/jobs/{queued}")["status"] == "done")
+    wait_until(lambda: catalog.jobs.get(queued).has_ended)
+    assert catalog.jobs.get(queued).status == "done"
     result = read(f"{url}v1/jobs/{upload}")["result"]
     assert names(result["added"]) == ["ten.wav"]
     assert Path(catalog.track(result["added"][0]["track_id"]).path).read_bytes() == new
