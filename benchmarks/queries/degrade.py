@@ -10,7 +10,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import av
 import numpy as np
@@ -18,6 +18,7 @@ import soxr
 from numpy.typing import NDArray
 from scipy import signal
 
+from engine.audio import decode
 from engine.errors import AudioError
 
 Waveform = NDArray[np.float32]
@@ -245,24 +246,11 @@ def change_speed(factor: float) -> Step:
 
 def change_tempo(factor: float) -> Step:
     """Multiply the tempo by `factor` at the same pitch (FFmpeg's atempo, a WSOLA)."""
-    return partial(_change_tempo, factor)
 
+    def step(waveform: Waveform, rate: int, rng: Generator) -> Waveform:
+        return decode.change_tempo(waveform, rate, factor)
 
-def _change_tempo(factor: float, waveform: Waveform, rate: int, rng: Generator) -> Waveform:
-    graph = av.filter.Graph()
-    source = graph.add_abuffer(
-        sample_rate=rate, format="flt", layout="mono", time_base=Fraction(1, rate)
-    )
-    graph.link_nodes(source, graph.add("atempo", f"{factor:.9f}"), graph.add("abuffersink"))
-    graph.configure()
-    graph.push(_frame(waveform, rate))
-    graph.push(None)
-    parts = []
-    while True:
-        try:
-            parts.append(graph.pull().to_ndarray()[0])
-        except (av.error.EOFError, av.error.BlockingIOError):
-            return np.concatenate(parts)
+    return step
 
 
 def change_pitch(semitones: float) -> Step:

@@ -38,15 +38,17 @@ _N_SCREENING_SEGMENTS, _N_SCREENED, _N_CHOOSING_SEGMENTS = 4, 4, 20
 # one, and is at most so many such steps away; then again around it; docs/measurements.md#search.
 _PITCH_STEP, _MAX_PITCH_STEPS, _N_PITCH_ROUNDS = 0.5, 1.5, 2
 _PITCH_S = 8.0
-# Standard error of the speed that follows from the pitch.
-_SPEED_ERROR = 0.002
+# Standard error of the speed that follows from the pitch, and of a tempo that a line has; that is
+# large, because the line at the tempo of the track is better.
+_SPEED_ERROR, _TEMPO_ERROR = 0.002, 0.02
 # It takes three more encodings, so it is done for clear leads only.
 _CLEAR_LEAD = 0.25
 # A short passage is tuned if it agrees less than music at its own speed does, is transposed by so
 # many semitones at least, and no tempo explains its slope. That must reduce the squared angle
-# between query and track by some share; docs/measurements.md#search.
+# between query and track by some share. A larger change of the slope is one of the tempo: music is
+# not found at another pitch without transposing it; docs/measurements.md#search.
 _MAX_TUNED_S, _TUNED_SCORE, _MIN_PITCH, _MAX_TILT, _MIN_GAIN = 20.0, 0.98, 0.07, 0.03, 0.1
-_MARGIN_S = 1.0
+_MAX_SPEED_CHANGE, _MARGIN_S = 0.07, 1.0
 
 
 def fingerprint_at_speed(
@@ -146,6 +148,27 @@ class SpeedSearch:
         with self.context.stopwatch.step("encode"):
             hop_s = self._hop_s(self.context.search.query_hop_s)
             query = fingerprint_at_speed(self.fingerprinter, waveform, speed, hop_s)
+        return self._followed(candidate, query, speed, waveform, _SPEED_ERROR)
+
+    def _follow_at_tempo(self, candidate: Candidate, waveform: Waveform) -> Candidate:
+        """Give a candidate the place of its passage, by the query at the tempo of the track."""
+        rate = self.fingerprinter.sample_rate
+        tempo = float(np.clip(1 / candidate.speed, *decode.TEMPO_RANGE))
+        with self.context.stopwatch.step("encode"):
+            hop_s = self._hop_s(self.context.search.query_hop_s)
+            played = decode.change_tempo(waveform, rate, tempo)
+            query = self.fingerprinter.fingerprint([played], hop_s)
+        return self._followed(candidate, query, tempo, waveform, _TEMPO_ERROR)
+
+    def _followed(
+        self,
+        candidate: Candidate,
+        query: Fingerprint,
+        speed: float,
+        waveform: Waveform,
+        speed_error: float,
+    ) -> Candidate:
+        """Follow a candidate in a query that is played `speed` times as fast as the waveform."""
         with self.context.stopwatch.step("align"):
             played = replace(
                 candidate,
@@ -153,7 +176,7 @@ class SpeedSearch:
                 query_end_s=candidate.query_end_s / speed,
                 speed=candidate.speed * speed,
             )
-            placed = follow(played, query, self.context.tracks, _SPEED_ERROR)
+            placed = follow(played, query, self.context.tracks, speed_error)
         end_s = min(placed.query_end_s * speed, len(waveform) / self.fingerprinter.sample_rate)
         return replace(
             placed,
@@ -165,7 +188,10 @@ class SpeedSearch:
         )
 
     def tune(self, candidate: Candidate, waveform: Waveform) -> Candidate:
-        """Correct the speed of a passage by its pitch, which is more precise than a short line.
+        """Measure the speed of a short passage again, more precisely than by its line.
+
+        A small change of speed is measured by the pitch, a change of the tempo by the query at the
+        tempo of the track.
 
         Parameters
         ----------
@@ -176,25 +202,32 @@ class SpeedSearch:
         Returns
         -------
         Candidate
-            As it was if it is long or at its own speed, or if only the tempo was changed.
+            As it was if it is long or at its own speed.
         """
         length_s = candidate.query_end_s - candidate.query_start_s
         is_exact = candidate.score >= _TUNED_SCORE
         if is_exact or length_s > _MAX_TUNED_S or not self.context.search.speeds:
             return candidate
+        rate, start_s = self.fingerprinter.sample_rate, max(candidate.query_start_s - _MARGIN_S, 0)
+        part = waveform[round(start_s * rate) : round((candidate.query_end_s + _MARGIN_S) * rate)]
+        here = candidate.later(-start_s)
+        if abs(math.log(candidate.speed)) > _MAX_SPEED_CHANGE:
+            return self._follow_at_tempo(here, part).later(start_s)
+        tuned = self._transposed(here, part)
+        return candidate if tuned is None else self.follow(tuned, part).later(start_s)
+
+    def _transposed(self, candidate: Candidate, waveform: Waveform) -> Candidate | None:
+        """Set the pitch of a candidate, and the speed with it, if that is clearly better."""
         pitch, score = self._pitch(candidate, waveform)
         tilt = candidate.speed / 2 ** (pitch / 12)
         is_tempo = candidate.speed != 1.0 and abs(math.log(tilt)) > _MAX_TILT
         if is_tempo or abs(pitch) < _MIN_PITCH:
-            return candidate
+            return None
         tuned = _at_pitch(replace(candidate, resampled=1 / candidate.speed), pitch)
         pitch, tuned_score = self._pitch(tuned, waveform)
         if _squared_angle(tuned_score) > (1 - _MIN_GAIN) * _squared_angle(score):
-            return candidate
-        tuned = _at_pitch(tuned, pitch)
-        rate, start_s = self.fingerprinter.sample_rate, max(tuned.query_start_s - _MARGIN_S, 0.0)
-        part = waveform[round(start_s * rate) : round((tuned.query_end_s + _MARGIN_S) * rate)]
-        return self.follow(tuned.later(-start_s), part).later(start_s)
+            return None
+        return _at_pitch(tuned, pitch)
 
     def _best_speed(self, waveform: Waveform) -> float | None:
         """Speed at which the nearest neighbours stand out most, None if all of it is silent.

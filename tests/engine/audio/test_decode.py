@@ -288,3 +288,15 @@ def test_read_many_channels_is_their_mean(tmp_path: Path, tune: Tune) -> None:
     channels = np.stack([music, -music, music, music, 0 * music, music], axis=1)
     soundfile.write(tmp_path / "surround.wav", channels, RATE)
     np.testing.assert_allclose(decode.read(tmp_path / "surround.wav", RATE), music / 2, atol=1e-4)
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.8, 1.25, 2.0])
+def test_changed_tempo_keeps_the_pitch(factor: float) -> None:
+    rate, hz = 8000, 440.0
+    tone = np.sin(2 * np.pi * hz * np.arange(4 * rate) / rate).astype(np.float32)
+    changed = decode.change_tempo(tone, rate, factor)
+    assert changed.dtype == np.float32
+    assert len(changed) / rate == pytest.approx(4 / factor, abs=0.1)
+    middle = changed[len(changed) // 4 : -len(changed) // 4]
+    loudest = np.abs(np.fft.rfft(middle * np.hanning(len(middle)))).argmax()
+    assert loudest * rate / len(middle) == pytest.approx(hz, abs=2.0)

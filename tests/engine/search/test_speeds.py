@@ -240,9 +240,22 @@ def test_passage_at_its_own_speed_is_not_tuned_in_noise(speed_search: SpeedSearc
     assert speed_search.tune(found, waveform) is found
 
 
-def test_changed_tempo_is_not_tuned(speed_search: SpeedSearch) -> None:
-    waveform = sped(1, 1.02)  # its pitch says so, but the line says 20 % faster
-    found = passage(speed_search, waveform, speed=1.2)
+@pytest.mark.parametrize("tempo", [0.7, 1.4])
+def test_changed_tempo_is_measured_at_the_tempo_of_the_track(
+    speed_search: SpeedSearch, tempo: float
+) -> None:
+    waveform = decode.change_tempo(sped(1, 1.0, 0.0, 8.0), RATE, tempo)
+    found = passage(speed_search, sped(1, 1.0, 0.0, 8.0))
+    line = replace(found, speed=tempo * 1.02, offset_s=0.0, query_end_s=8.0 / tempo)
+    tuned = speed_search.tune(line, waveform)
+    assert tuned.speed == pytest.approx(tempo, rel=0.013)
+    assert tuned.pitch == 0.0
+    assert tuned.offset_s + tuned.speed * 4.0 / tempo == pytest.approx(4.0, abs=0.05)
+
+
+def test_small_change_of_the_tempo_is_not_one_of_the_pitch(speed_search: SpeedSearch) -> None:
+    waveform = sped(1, 1.02)  # its pitch says so, but the line says 6 % faster
+    found = passage(speed_search, waveform, speed=1.06)
     assert speed_search.tune(found, waveform) is found
 
 
