@@ -388,6 +388,25 @@ class _EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
 
+_EVENT = {
+    "type": "object",
+    "required": ["id", "event", "data"],
+    "properties": {
+        "id": {"type": "string"},
+        "event": {"type": "string", "enum": ["progress", "end"]},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/JobState"},
+        },
+    },
+}
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {_EventStream.media_type: {"schema": _EVENT}}},
+    204: {"description": "It has ended, and the client knows."},
+}
+
+
 def _observed(request: Request, job_id: int) -> Job:
     return _jobs(request).find(request, job_id, "read", with_result=False)
 
@@ -395,7 +414,7 @@ def _observed(request: Request, job_id: int) -> Job:
 @job_routes.get(
     "/jobs/{job_id}/events",
     response_class=_EventStream,
-    responses=problems(404) | {204: {"description": "It has ended, and the client knows."}},
+    responses=problems(404) | _EVENTS,
     dependencies=[needs("query")],
 )
 async def events(

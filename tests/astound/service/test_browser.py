@@ -414,6 +414,23 @@ def outcome(page: Any) -> str:
     return str(page.locator(".outcome").inner_text())
 
 
+def test_many_files_are_sent_in_parts(open_page: Open, tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.wav" for number in range(101)]
+    for file in files:
+        file.write_text("no sound")
+    page = open_page("#/library")
+    requests: list[Any] = []
+    page.route("**/v1/ingest", lambda route: requests.append(route))
+    page.locator("input[type=file]").set_input_files(files)
+    for share in ("0", "0.99"):
+        wait_for(page, lambda: bool(requests))
+        bar = page.get_by_role("progressbar", name="Sending 101 files")
+        assert bar.get_attribute("value").startswith(share)
+        requests.pop().continue_()
+    for text in ("100 files could not be added", "1 file could not be added"):
+        page.locator(".outcome", has_text=text).wait_for(timeout=60_000)
+
+
 @pytest.mark.usefixtures("restored")
 def test_file_dropped_on_the_library_is_added(open_page: Open, music: Path) -> None:
     page = open_page("#/library")
