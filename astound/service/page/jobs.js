@@ -3,7 +3,7 @@
 import { html, useEffect, useState } from "./vendor/htm-preact.js";
 import * as api from "./api.js";
 
-const PARTS_EVERY_MS = 2000;
+const PARTS_EVERY_MS = 1000; // that is how often the timeline of a scan grows
 
 export const KINDS = {
   ingest: "Add music", scan: "Scan a recording", dedup: "Find duplicates",
@@ -28,21 +28,29 @@ export function useJob(id, onProblem) {
 }
 
 async function watch(id, setJob, signal) {
-  let nextMs = 0;
   const load = async () => {
     const job = await api.job(id);
-    if (!signal.aborted) setJob(job);
+    // An earlier answer may arrive after a later one.
+    if (!signal.aborted) setJob((old) => (old && api.hasEnded(old) ? old : job));
     return job;
   };
   if (api.hasEnded(await load())) return;
-  await api.follow(id, (state) => {
-    if (state.kind === "scan" && Date.now() > nextMs) {
-      nextMs = Date.now() + PARTS_EVERY_MS;
+  let timer = null;
+  const loadSoon = () => {
+    timer ??= setTimeout(() => {
+      timer = null;
       load().catch(() => {});
-    } else if (!api.hasEnded(state)) {
+    }, PARTS_EVERY_MS);
+  };
+  try {
+    await api.follow(id, (state) => {
+      if (api.hasEnded(state)) return;
       setJob((old) => ({ ...old, ...state }));
-    }
-  }, signal);
+      if (state.kind === "scan") loadSoon();
+    }, signal);
+  } finally {
+    clearTimeout(timer);
+  }
   await load();
 }
 

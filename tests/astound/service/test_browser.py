@@ -484,6 +484,30 @@ def test_recording_becomes_a_timeline(
     page.get_by_text("Save as").wait_for()
 
 
+def test_timeline_is_shown_as_it_is_found(
+    open_page: Open, catalog: Catalog, music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    scan = catalog.scan
+
+    def held_scan(path: str, *, on_entry: Any, on_progress: Any, **options: Any) -> Any:
+        timeline = scan(path, **options)
+        on_entry(timeline.entries[0])
+        on_progress(10.0)
+        assert go_on.wait(60)
+        return timeline
+
+    monkeypatch.setattr(catalog, "scan", held_scan)
+    page = open_page("#/recordings")
+    page.locator("input[type=file]").set_input_files(music / "mix.wav")
+    page.get_by_text("so far").wait_for(timeout=60_000)
+    assert page.get_by_role("button", name=f"{TITLES[0]} The Quiet").count() == 1
+    assert page.get_by_role("button", name="Cancel: Scan a recording").count() == 1
+    go_on.set()
+    page.get_by_role("button", name=f"{TITLES[1]} The Quiet").wait_for(timeout=60_000)
+    assert page.get_by_text("so far").count() == 0
+
+
 def test_recording_that_is_no_audio_is_explained(open_page: Open, music: Path) -> None:
     page = open_page("#/recordings")
     page.locator("input[type=file]").set_input_files(music / "text.wav")
