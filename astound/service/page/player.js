@@ -18,7 +18,13 @@ export async function play(id, atS) {
     audio.src = address;
   }
   audio.currentTime = atS;
-  await audio.play();
+  try {
+    await audio.play();
+  } catch (error) {
+    if (error.name === "AbortError") return; // it was stopped meanwhile
+    stop();
+    throw new Error("This browser cannot play the file.", { cause: error });
+  }
 }
 
 export function stop() {

@@ -32,6 +32,8 @@ TITLES = ["Morning Air", "Brass Engine", "Still Water", "Night Bus"]
 PLAYED, PLAYED_AT_S = 2, 6.0
 OTHER_NAME = "music.example"
 
+PEAKS = {"track_id": 1, "duration_s": TUNE_S, "peaks": [0.5] * 300, "shares_audio": True}
+
 Open = Callable[..., Any]
 
 
@@ -261,13 +263,19 @@ def test_place_is_played_from_where_it_was_found(open_page: Open, music: Path) -
     page = open_page()
     page.locator("input[type=file]").set_input_files(music / "known.wav")
     page.get_by_role("button", name="Play Still Water from 0:06").click()
-    page.get_by_role("button", name="Pause Still Water").wait_for()
-    slider = page.get_by_role("slider", name="Position in Still Water")
-    wait_for(page, lambda: int(slider.get_attribute("aria-valuenow")) in (7, 8))
+    slider = plays(page, "Still Water", 7)
     slider.press("ArrowRight")
     wait_for(page, lambda: int(slider.get_attribute("aria-valuenow")) >= 12)
     page.get_by_role("button", name="Pause Still Water").click()
     page.get_by_role("button", name="Play Still Water").wait_for()
+
+
+def plays(page: Any, title: str, at_s: int) -> Any:
+    """Wait until a track plays and has reached a second; return its slider."""
+    page.get_by_role("button", name=f"Pause {title}").wait_for()
+    slider = page.get_by_role("slider", name=f"Position in {title}")
+    wait_for(page, lambda: int(slider.get_attribute("aria-valuenow")) in (at_s, at_s + 1))
+    return slider
 
 
 def wait_for(page: Any, is_so: Callable[[], bool]) -> None:
@@ -284,6 +292,19 @@ def test_nothing_is_played_where_audio_is_not_shared(open_page: Open, music: Pat
     page.locator(".wave svg").wait_for()
     assert page.get_by_role("button", name="Play").count() == 0
     assert page.get_by_role("slider").count() == 0
+
+
+def test_file_that_the_browser_cannot_play_is_explained(
+    open_page: Open, music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = music / "text.wav"
+    monkeypatch.setattr(Catalog, "audio_file", lambda _catalog, _id: other)
+    page = open_page()
+    page.route("**/peaks*", lambda route: route.fulfill(json=PEAKS))
+    page.locator("input[type=file]").set_input_files(music / "known.wav")
+    page.get_by_role("button", name="Play Still Water").click()
+    assert "cannot play the file" in page.get_by_role("alert").inner_text()
+    page.get_by_role("button", name="Play Still Water").wait_for()
 
 
 def test_place_is_a_bar_where_the_file_is_gone(open_page: Open, music: Path) -> None:
@@ -477,7 +498,7 @@ def test_recording_becomes_a_timeline(
         assert download.value.suggested_filename.startswith("mix.")
     entry = page.get_by_role("button", name=f"{TITLES[1]} The Quiet")
     entry.press("Enter")
-    page.get_by_role("button", name=f"Pause {TITLES[1]}").wait_for()
+    plays(page, TITLES[1], 7)
     assert entry.get_attribute("aria-expanded") == "true"
     page.get_by_role("link", name="All recordings").click()
     page.get_by_role("link", name="mix.wav").first.click()
@@ -610,6 +631,6 @@ def test_key_is_asked_for_and_kept_for_the_visit(
         page.locator("input[type=file]").set_input_files(music / "known.wav")
         assert TITLES[PLAYED] in answer(page)
         page.get_by_role("button", name="Play Still Water").click()
-        page.get_by_role("button", name="Pause Still Water").wait_for()
+        plays(page, "Still Water", 7)
     finally:
         catalog.keys.revoke([key.id])
