@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain, islice
@@ -17,6 +17,7 @@ from astound.results import (
     to_explanation,
     to_matches,
     to_similar_tracks,
+    track_version,
 )
 from astound.storage import CatalogStorage
 from engine.config import (
@@ -35,9 +36,12 @@ from engine.errors import (
     RecipeMismatchError,
     SilentAudioError,
     StoreError,
+    TrackChangedError,
+    TrackFileError,
     TrackNotFoundError,
     printable,
 )
+from engine.files import require_regular
 from engine.records import (
     Candidate,
     Cluster,
@@ -50,6 +54,7 @@ from engine.records import (
     Track,
     require_free_keys,
 )
+from engine.store.jobs import Jobs
 from engine.store.keys import Keys
 from indexer.report import IngestReport
 
@@ -57,6 +62,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from astound.backup import BackupReport
     from engine.audio.source import AudioSource
     from engine.protocol import AudioFingerprinter
     from engine.search.calibration import Calibration
@@ -495,6 +501,7 @@ class Catalog:
         start_s: float = 0.0,
         end_s: float | None = None,
         stream: int | None = None,
+        name: str | None = None,
         min_confidence: float | None = None,
         config: ScanConfig | None = None,
         on_entry: Callable[[Entry], None] = lambda entry: None,
@@ -511,6 +518,8 @@ class Catalog:
             The part of the recording to scan, in seconds.
         stream : int, optional
             Which of a file's sound streams, from 1; the default one by default.
+        name : str, optional
+            Name of a file in the timeline and in errors; its path by default.
         min_confidence : float, optional
             In [0, 1]; `config.min_confidence` by default.
         config : ScanConfig, optional
@@ -529,7 +538,8 @@ class Catalog:
         AudioError
             The recording cannot be read, or the part is shorter than a segment.
         """
-        recording = self._open(source, sample_rate, start_s=start_s, end_s=end_s, stream=stream)
+        part = {"start_s": start_s, "end_s": end_s, "stream": stream}
+        recording = self._open(source, sample_rate, **part, name=name)
         entries = []
         for entry in self.follow(
             recording,
@@ -729,8 +739,45 @@ class Catalog:
         """
         return self._storage.find([key])[0]
 
-    def delete(self, keys: Iterable[int | str]) -> list[Track]:
+    def taken_paths(self, paths: Sequence[str]) -> set[str]:
+        """Return those of some absolute paths that tracks have."""
+        return self._store.taken_paths(paths)
+
+    def audio_file(self, key: int | str) -> Path:
+        """Return the file of a track if it still is what was added.
+
+        Raises
+        ------
+        TrackNotFoundError
+            No track has this id or path.
+        TrackFileError
+            It is gone, cannot be read, or has changed since it was added.
+        """
+        track_id = self.track(key).id
+        noted = self._store.new_tracks([track_id]).get(track_id)
+        if noted is None:  # removed meanwhile
+            raise TrackNotFoundError(key)
+        path = Path(noted.path)
+        try:
+            require_regular(path)
+            with open(path, "rb") as file:
+                found = os.fstat(file.fileno())
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise TrackFileError(track_id, path, reason) from error
+        if (found.st_size, found.st_mtime_ns) != (noted.n_bytes, noted.modified_ns):
+            reason = "has changed since it was added; `astound add` it again"
+            raise TrackFileError(track_id, path, reason)
+        return path
+
+    def delete(self, keys: Iterable[int | str], *, expected: Iterable[Track] = ()) -> list[Track]:
         """Remove tracks, by id or path; removes none if one of them does not exist.
+
+        Parameters
+        ----------
+        keys : iterable of int or str
+        expected : iterable of Track
+            Those of them that must still be as they are here.
 
         Returns
         -------
@@ -741,28 +788,45 @@ class Catalog:
         ------
         TrackNotFoundError
             Lists all ids and paths that do not exist.
+        TrackChangedError
+            One of `expected` has been changed.
         """
         with self._store.write_lock():
             tracks = self._storage.find(keys)
+            self._require_unchanged(expected)
             self._store.delete(track.id for track in tracks)
         return tracks
 
-    def update(self, key: int | str, **changes: Any) -> Track:
+    def update(self, key: int | str, *, expected: Track | None = None, **changes: Any) -> Track:
         """Change the tags and metadata of a track.
 
         Parameters
         ----------
         key : int or str
             Id or path.
+        expected : Track, optional
+            The track must still be as it is here.
         changes
             title, artist, album, isrc, path, or metadata (a mapping; an empty value removes a key).
+
+        Raises
+        ------
+        TrackNotFoundError
+        TrackChangedError
+            It is not as `expected`.
         """
         with self._store.write_lock():
             track_id = self._storage.find([key])[0].id
+            self._require_unchanged([expected] if expected else [])
             if changes.get("path"):
                 changes["path"] = os.path.abspath(changes["path"])
             self._store.update(track_id, **changes)
         return self._store.track(track_id)
+
+    def _require_unchanged(self, expected: Iterable[Track]) -> None:
+        for track in expected:
+            if track_version(self._store.track(track.id)) != track_version(track):
+                raise TrackChangedError(track.id)
 
     def stats(self) -> Stats:
         """Count tracks, seconds, segments and bytes."""
@@ -772,6 +836,11 @@ class Catalog:
     def keys(self) -> Keys:
         """The keys of the service; without any, only this machine is served."""
         return self._store.keys
+
+    @property
+    def jobs(self) -> Jobs:
+        """The jobs of the service."""
+        return self._store.jobs
 
     # -- maintenance ----------------------------------------------------------------------------
 
@@ -896,6 +965,41 @@ class Catalog:
                 self._store, self._shards, config or IndexConfig(), storage, self._gpu
             )
             return compaction.run(on_progress)
+
+    def backup(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        on_progress: OnProgress = _ignore_progress,
+    ) -> BackupReport:
+        """Copy the catalog as it is at one moment, while others may use and change it.
+
+        The copy is a catalog. The files of tracks, which stay where they are, are not in it.
+
+        Parameters
+        ----------
+        folder : path-like
+            A new or empty folder, or an earlier backup of this catalog, which is brought up to
+            date.
+        on_progress : callable, optional
+            Called with the number of shards copied and in total.
+
+        Returns
+        -------
+        BackupReport
+
+        Raises
+        ------
+        ConfigError
+            The folder contains something else.
+        StoreError
+            The database is on a server, a shard is missing, or the copy cannot be written.
+        CatalogBusyError
+            Another backup writes to the folder.
+        """
+        from astound.backup import Backup
+
+        return Backup(self._storage, Path(folder), on_progress).run()
 
     # -- exchange without audio -----------------------------------------------------------------
 

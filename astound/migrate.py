@@ -5,15 +5,13 @@ Every command does this, so a current database costs one query and no import of 
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import migrations
 from engine.errors import SchemaError, StoreError
 from engine.files import atomic_write
-from engine.store.connection import Connection, Engine, connect, schema, translated
+from engine.store.connection import Connection, Engine, connect, copy_file, schema, translated
 from engine.store.tables import SCHEMA_HEAD
 
 if TYPE_CHECKING:
@@ -93,13 +91,8 @@ def _require_known(found: str, config: Config) -> None:
 def _back_up(engine: Engine) -> None:
     if engine.dialect.name != "sqlite":
         return
-    file = str(engine.url.database)
-    with (
-        atomic_write(Path(f"{file}.before-{SCHEMA_HEAD}")) as partial,
-        closing(sqlite3.connect(file)) as source,
-        closing(sqlite3.connect(partial)) as copy,
-    ):
-        source.backup(copy)
+    with atomic_write(Path(f"{engine.url.database}.before-{SCHEMA_HEAD}")) as partial:
+        copy_file(engine, partial)
 
 
 def _check_references(connection: Connection) -> None:

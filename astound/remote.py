@@ -16,6 +16,7 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
+from astound.results import track_version
 from engine.audio.opening import as_path, name_of, named
 from engine.config import MAX_MATCHES, require
 from engine.errors import (
@@ -38,6 +39,7 @@ _TIMEOUT_S = 600.0
 _MAX_WAIT_S = 120.0  # for a service that is loading or full
 _MAY_PASS = (429, 503)
 _PAGE = 500
+_JSON = "application/json"
 
 
 class RemoteCatalog:
@@ -155,28 +157,46 @@ class RemoteCatalog:
         list of Track
             The removed tracks.
         """
-        tracks = {track.id: track for track in map(self.track, keys)}
-        for track_id in tracks:
-            self._of_track("DELETE", track_id)
-        return list(tracks.values())
+        ids = self._ids(keys)
+        if not ids:
+            return []
+        answer = self._call("POST", "tracks/delete", body=_as_json({"ids": ids}), kind=_JSON)
+        return [_to_track(values) for values in answer["tracks"]]
 
-    def update(self, key: int | str, **changes: Any) -> Track:
-        """Change the tags and metadata of a track: title, artist, album, isrc, metadata."""
+    def update(self, key: int | str, *, expected: Track | None = None, **changes: Any) -> Track:
+        """Change the tags and metadata of a track: title, artist, album, isrc, metadata.
+
+        Other parameters and errors are those of :meth:`astound.catalog.Catalog.update`.
+        """
         track_id = key if isinstance(key, int) else self.track(key).id
-        return _to_track(self._of_track("PATCH", track_id, changes))
+        return _to_track(self._of_track("PATCH", track_id, changes, expected))
 
     def stats(self) -> Stats:
         """Count tracks, seconds, segments and bytes."""
         return to_record(Stats, _known(Stats, self._call("GET", "stats")))
 
+    def _ids(self, keys: Iterable[int | str]) -> list[int]:
+        """Return the ids of tracks; TrackNotFoundError names all paths without one."""
+        found: dict[int, None] = {}
+        missing: list[int | str] = []
+        for key in keys:
+            try:
+                found[key if isinstance(key, int) else self.track(key).id] = None
+            except TrackNotFoundError:
+                missing.append(key)
+        if missing:
+            raise TrackNotFoundError(*missing)
+        return list(found)
+
     # -- requests -----------------------------------------------------------------------------
 
-    def _of_track(self, method: str, track_id: int, changes: object = None) -> dict[str, Any]:
-        content = None if changes is None else io.BytesIO(json.dumps(changes).encode())
-        try:
-            return self._call(method, f"tracks/{track_id}", body=content, kind="application/json")
-        except TrackNotFoundError:
-            raise TrackNotFoundError(track_id) from None
+    def _of_track(
+        self, method: str, track_id: int, changes: object = None, expected: Track | None = None
+    ) -> dict[str, Any]:
+        content = None if changes is None else _as_json(changes)
+        headers = {"if-match": f'"{track_version(expected)}"'} if expected else {}
+        path = f"tracks/{track_id}"
+        return self._call(method, path, body=content, kind=_JSON, headers=headers)
 
     def _call(
         self,
@@ -185,17 +205,18 @@ class RemoteCatalog:
         options: Mapping[str, Any] | None = None,
         body: IO[bytes] | None = None,
         kind: str = "application/octet-stream",
+        headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         """Send a request, again as long as the service is loading or full; return its answer."""
         given = {key: value for key, value in (options or {}).items() if value is not None}
         target = f"{self._path}/v1/{path}?{urlencode(given, errors='backslashreplace')}"
-        headers = self._headers | ({"content-type": kind} if body else {})
+        sent = {**self._headers, **(headers or {})} | ({"content-type": kind} if body else {})
         deadline_s = time.monotonic() + _MAX_WAIT_S
         while True:
             if body is not None:
-                headers["content-length"] = str(body.seek(0, io.SEEK_END))
+                sent["content-length"] = str(body.seek(0, io.SEEK_END))
                 body.seek(0)
-            status, answer, about = self._send(method, target, body, headers)
+            status, answer, about = self._send(method, target, body, sent)
             if status < 300:
                 return answer
             pause_s = float(about.get("retry-after", 1))
@@ -223,6 +244,8 @@ class RemoteCatalog:
 
     def _to_error(self, status: int, answer: dict[str, Any]) -> AstoundError:
         code, reason = str(answer.get("code", "")), str(answer.get("detail", ""))
+        if code == TrackNotFoundError.code and (tracks := answer.get("tracks")):
+            return TrackNotFoundError(*tracks)
         result = answer.get("result") or {}
         error = rebuild(code, reason, duration_s=result.get("duration_s"))
         return error or ServiceError(self.url, reason or f"answered {status}", code or None)
@@ -234,6 +257,10 @@ def _renamed(error: AudioError, name: str) -> AudioError:
     error.source = name
     error.reason = message.partition(": ")[2] or message
     return error
+
+
+def _as_json(content: object) -> IO[bytes]:
+    return io.BytesIO(json.dumps(content).encode())
 
 
 def _parsed(content: bytes) -> dict[str, Any]:

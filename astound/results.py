@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import printable
 from engine.records import (
     Candidate,
+    Cluster,
+    Duplicate,
     Entry,
+    Job,
     Match,
     QueryResult,
     ServiceKey,
@@ -19,6 +24,7 @@ from engine.records import (
     Timeline,
     Track,
 )
+from engine.validation import to_record
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
     )
     from engine.search.plane import PassageEnd
     from engine.store.store import Store
+    from indexer.report import IngestReport
 
 JsonObject = dict[str, Any]
 
@@ -250,6 +257,10 @@ def to_similar_tracks(scores: Sequence[tuple[int, float]], store: Store) -> list
 
 def record_object(record: Match | Entry | ServiceKey | SimilarTrack | Track) -> JsonObject:
     """Return the fields of a record; text that is not valid UTF-8, such as a path, is escaped."""
+    return _printable_fields(record)
+
+
+def _printable_fields(record: Any) -> JsonObject:
     fields = asdict(record).items()
     return {key: printable(value) if isinstance(value, str) else value for key, value in fields}
 
@@ -262,9 +273,88 @@ def track_object(track: Track) -> JsonObject:
     }
 
 
+def track_version(track: Track) -> str:
+    """Return a short hash of what is noted about a track; any change gives another one."""
+    content = json.dumps(track_object(track), sort_keys=True)
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
 def key_object(key: ServiceKey) -> JsonObject:
     """Return the JSON object of a key of the service."""
     return record_object(key) | {"created_at": key.created_at.isoformat(timespec="seconds")}
+
+
+def job_object(job: Job, *, with_result: bool = True) -> JsonObject:
+    """Return the JSON object of a job of the service."""
+    times = ("created_at", "started_at", "cancelled_at", "finished_at")
+    fields = {key: value for key, value in vars(job).items() if key != "upload"}
+    for key in times:
+        fields[key] = fields[key] and fields[key].isoformat(timespec="seconds")
+    if not with_result:
+        del fields["result"]
+    return fields
+
+
+def report_object(report: IngestReport) -> JsonObject:
+    """Return the JSON object of the report of an ingest."""
+    lists: dict[str, Sequence[Any]] = {"added": report.added, "skipped": report.skipped}
+    lists |= {"failed": report.failed, "warned": report.warned}
+    counts = {f"n_{key}": len(records) for key, records in lists.items()}
+    return (
+        {"n_files": report.n_files}
+        | counts
+        | {"audio_s": round(report.audio_s, 3), "elapsed_s": round(report.elapsed_s, 3)}
+        | {key: [_printable_fields(record) for record in lists[key]] for key in lists}
+    )
+
+
+def duplicates_object(
+    duplicates: Sequence[Duplicate], clusters: Sequence[Cluster], tracks: Mapping[int, Track]
+) -> JsonObject:
+    """Return the JSON object of pairs of duplicates and clusters of full duplicates.
+
+    Parameters
+    ----------
+    duplicates : sequence of Duplicate
+    clusters : sequence of Cluster
+    tracks : mapping
+        Their tracks by id.
+    """
+    keepers = {cluster.keeper_id: cluster.keeper_id for cluster in clusters}
+    keepers |= {id_: cluster.keeper_id for cluster in clusters for id_ in cluster.other_ids}
+    return {
+        "duplicates": [_duplicate_object(pair, tracks, keepers) for pair in duplicates],
+        "clusters": [asdict(cluster) for cluster in clusters],
+    }
+
+
+def _duplicate_object(
+    pair: Duplicate, tracks: Mapping[int, Track], keepers: Mapping[int, int]
+) -> JsonObject:
+    passages = [
+        {
+            "first_start_s": passage.query_start_s,
+            "first_end_s": passage.query_end_s,
+            "second_start_s": passage.reference_start_s,
+            "second_end_s": passage.reference_end_s,
+            "score": passage.score,
+            "speed": passage.speed,
+        }
+        for passage in pair.passages
+    ]
+    return {
+        "kind": pair.kind,
+        "first_id": pair.first_id,
+        "first_path": printable(tracks[pair.first_id].path),
+        "second_id": pair.second_id,
+        "second_path": printable(tracks[pair.second_id].path),
+        "first_share": round(pair.first_share, 3),
+        "second_share": round(pair.second_share, 3),
+        "keeper_id": keepers[pair.first_id] if pair.kind == "full" else None,
+        "passages": [
+            {key: round(value, 4) for key, value in passage.items()} for passage in passages
+        ],
+    }
 
 
 def result_object(result: QueryResult) -> JsonObject:
@@ -298,6 +388,12 @@ def timeline_object(timeline: Timeline) -> JsonObject:
         "warnings": list(timeline.warnings),
     }
     return made | ({"error": dict(timeline.error)} if timeline.error else {})
+
+
+def to_timeline(made: JsonObject) -> Timeline:
+    """Return the timeline that :func:`timeline_object` made an object of."""
+    names = {field.name for field in fields(Timeline)}
+    return to_record(Timeline, {key: value for key, value in made.items() if key in names})
 
 
 def explanation_object(explanation: Explanation) -> JsonObject:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from engine.errors import ConfigError
@@ -276,6 +277,16 @@ class ServiceConfig:
         Longest clip; nothing behind it is decoded.
     max_pause_s : float
         Longest pause while a body is received.
+    media : Path or None
+        Folder whose files jobs may name; none by default.
+    max_job_upload_bytes : int
+        Largest body of a job: the recordings to ingest, or the one to scan.
+    max_waiting_jobs : int
+        Jobs that wait or run at a time; further ones are refused.
+    max_rate : float or None
+        Requests of one client per minute; any number by default.
+    share_audio : bool
+        Also send the files of tracks.
     """
 
     n_jobs: int | None = None
@@ -284,11 +295,25 @@ class ServiceConfig:
     max_upload_bytes: int = 500_000_000
     max_clip_s: float = 600.0
     max_pause_s: float = 30.0
+    media: Path | None = None
+    max_job_upload_bytes: int = 2_000_000_000
+    max_waiting_jobs: int = 100
+    max_rate: float | None = None
+    share_audio: bool = False
 
     def __post_init__(self) -> None:
+        rate = self.max_rate
+        require(rate is None or rate > 0, "max_rate", rate, "must be positive")
         require(self.n_jobs is None or self.n_jobs > 0, "n_jobs", self.n_jobs, "must be positive")
         require(self.max_waiting >= 0, "max_waiting", self.max_waiting, "must be 0 or more")
-        for key in ("max_per_client", "max_upload_bytes", "max_clip_s", "max_pause_s"):
+        for key in (
+            "max_per_client",
+            "max_upload_bytes",
+            "max_clip_s",
+            "max_pause_s",
+            "max_job_upload_bytes",
+            "max_waiting_jobs",
+        ):
             require(getattr(self, key) > 0, key, getattr(self, key), "must be positive")
 
     @property

@@ -234,6 +234,33 @@ class TrackNotFoundError(StoreError):
         super().__init__(f"not in the catalog: {names}; `astound list` shows all tracks")
 
 
+class TrackChangedError(StoreError):
+    """A track is not what the caller expects; somebody has changed it meanwhile."""
+
+    code = "track_changed"
+
+    def __init__(self, track_id: int) -> None:
+        self.track_id = track_id
+        super().__init__(f"track {track_id} has been changed meanwhile; read it again")
+
+
+class TrackFileError(StoreError):
+    """The file of a track is gone, cannot be read, or is not what was added.
+
+    Parameters
+    ----------
+    track_id : int
+    path : path-like
+    reason : str
+    """
+
+    code = "audio_unavailable"
+
+    def __init__(self, track_id: int, path: str | os.PathLike[str], reason: str) -> None:
+        self.track_id, self.path, self.reason = track_id, path, reason
+        super().__init__(f"track {track_id}: {printable(path)}: {reason}")
+
+
 class KeyNotFoundError(StoreError):
     """The service has no key with this id."""
 
@@ -242,6 +269,16 @@ class KeyNotFoundError(StoreError):
     def __init__(self, key_id: int) -> None:
         self.key_id = key_id
         super().__init__(f"no key {key_id}; `astound key list` shows all keys")
+
+
+class JobNotFoundError(StoreError):
+    """The service has no job with this id."""
+
+    code = "job_not_found"
+
+    def __init__(self, job_id: int) -> None:
+        self.job_id = job_id
+        super().__init__(f"no job {job_id}; `GET /v1/jobs` lists the last ones")
 
 
 class DuplicateTrackError(StoreError):

@@ -33,6 +33,12 @@ USER_TAGS_KEY = f"{RESERVED_PREFIX}user_tags"
 SCOPES = ("query", "read", "write", "admin")
 """What a key of the service allows; each scope includes those before it."""
 
+JobKind = Literal["ingest", "scan", "dedup", "compact", "verify"]
+JobStatus = Literal["queued", "running", "done", "failed", "cancelled"]
+
+ENDED: tuple[JobStatus, ...] = ("done", "failed", "cancelled")
+"""Statuses of a job that do not change any more."""
+
 POSITION_BITS = 24
 NO_ADDRESS = -1
 
@@ -542,6 +548,58 @@ class ServiceKey:
     scope: str
     note: str | None
     created_at: datetime
+
+    def allows(self, scope: str) -> bool:
+        """Return whether its scope includes another."""
+        return SCOPES.index(self.scope) >= SCOPES.index(scope)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Work that the service does beside the queries; its fields are those of its JSON.
+
+    Parameters
+    ----------
+    id : int
+        Later jobs have greater ones.
+    kind : {"ingest", "scan", "dedup", "compact", "verify"}
+    status : {"queued", "running", "done", "failed", "cancelled"}
+    created_at : datetime
+    started_at, cancelled_at, finished_at : datetime or None
+        A running job that was cancelled stops soon; its status is then "cancelled".
+    key_id : int or None
+        Id of the key that was used; None if none was needed.
+    options : mapping
+        What to do.
+    progress : mapping or None
+        done and total (numbers; the total may be None), unit, and message (a sentence or "").
+    result : mapping or None
+        Depends on the kind. That of a scan which runs, or of what was cancelled or failed, is what
+        there was until then.
+    error : mapping or None
+        Why it failed: title, status, detail and code.
+    upload : str or None
+        Name of the folder of its uploads.
+    """
+
+    id: int
+    kind: JobKind
+    status: JobStatus
+    created_at: datetime
+    started_at: datetime | None = None
+    cancelled_at: datetime | None = None
+    finished_at: datetime | None = None
+    key_id: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    progress: Mapping[str, Any] | None = None
+    result: Mapping[str, Any] | None = None
+    error: Mapping[str, Any] | None = None
+    upload: str | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing of it changes any more."""
+        return self.status in ENDED
 
 
 DuplicateKind = Literal["full", "version", "part"]

@@ -116,6 +116,7 @@ class Ingest:
                 self._report.failed.append(found)
             else:
                 files.append(found)
+        self._report.n_files_done = len(self._report.failed)
         self._report.n_files = len(files) + len(self._report.failed)
         self._report.n_bytes = sum(file.n_bytes for file in files)
         return files
@@ -125,6 +126,7 @@ class Ingest:
         untouched = stored == [file.n_bytes, file.modified_ns]
         if untouched:
             self._report.skipped.append(Skipped(file.path, track_id))
+            self._report.n_files_done += 1
             self._report.n_bytes_done += file.n_bytes
         return untouched
 
@@ -235,6 +237,7 @@ class Ingest:
         self._report.failed.append(Failure(file.path, reason))
 
     def _finish(self, file: FoundFile) -> None:
+        self._report.n_files_done += 1
         self._report.n_bytes_done += file.n_bytes
         self._report.elapsed_s = time.monotonic() - self._began
         if self._writer.is_due:

@@ -52,8 +52,8 @@ class IngestReport:
     elapsed_s : float
     n_files, n_bytes : int
         Number and size of all files.
-    n_bytes_done : int
-        Size of the files that are done.
+    n_files_done, n_bytes_done : int
+        Number and size of the files that are done; some may not be committed yet.
     """
 
     added: list[Added] = field(default_factory=list)
@@ -64,6 +64,7 @@ class IngestReport:
     elapsed_s: float = 0.0
     n_files: int = 0
     n_bytes: int = 0
+    n_files_done: int = 0
     n_bytes_done: int = 0
 
     @property

@@ -75,7 +75,7 @@ CALIBRATION = """
 
 CATALOG_FILES = {"astound.toml", "catalog.db", "shards"}
 CATALOG_SETTINGS = {"database"}
-SCHEMA = "0002"
+SCHEMA = "0003"
 TABLES = {
     "settings": "key value",
     "shards": "id name n_segments n_clips n_bytes recipe_id created_at",
@@ -85,6 +85,10 @@ TABLES = {
     """,
     "track_metadata": "track_id key value",
     "api_keys": "id scope note secret_hash created_at",
+    "jobs": """
+        id kind status key_id options upload n_starts progress result error created_at started_at
+        cancelled_at finished_at
+    """,
 }
 DATABASE_SETTINGS = {"recipe", "recipe_id", "segment_hop_s", "n_changes"}
 SHARD_FORMAT = ("astound shard", 4)
@@ -113,6 +117,7 @@ ERROR_CODES = {
     *(
         "audio_too_long",
         "audio_too_short",
+        "audio_unavailable",
         "catalog_busy",
         "damaged_shard",
         "duplicate_track",
@@ -120,10 +125,12 @@ ERROR_CODES = {
     ),
     *("invalid_config", "invalid_model", "newer_shard", "recipe_mismatch", "schema_mismatch"),
     *(
+        "job_not_found",
         "key_not_found",
         "service_error",
         "silent_audio",
         "store_error",
+        "track_changed",
         "track_not_found",
         "unreadable_audio",
     ),

@@ -150,7 +150,7 @@ for command in (
     add,
     *(query.query, query.scan, query.explain),
     *(tracks.list_tracks, tracks.show, tracks.stats, tracks.delete, tracks.update),
-    *(maintenance.verify, maintenance.compact, maintenance.merge),
+    *(maintenance.verify, maintenance.compact, maintenance.backup, maintenance.merge),
     *(maintenance.export, maintenance.import_files),
     *(compare.same, compare.similar, compare.dedup, compare.repeats),
     *(evaluate.calibrate, evaluate.robustness),

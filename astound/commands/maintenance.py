@@ -1,4 +1,4 @@
-"""The commands that work on a catalog as a whole: verify, compact, merge, export, import."""
+"""The commands on a catalog as a whole: verify, compact, backup, merge, export, import."""
 
 from __future__ import annotations
 
@@ -82,6 +82,23 @@ def compact(session: Session, storage: Storage | None) -> None:
         f"shards {report.n_shards_before} → {report.n_shards}, "
         f"{report.n_bytes_before / 1e6:.1f} → {report.n_bytes / 1e6:.1f} MB, "
         f"dropped {report.n_dropped} segments of deleted tracks"
+    )
+
+
+@click.command(epilog="Example: astound backup /mnt/disk/catalog")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER")
+@click.pass_obj
+def backup(session: Session, folder: Path) -> None:
+    """Copy the catalog to a folder, or bring an earlier copy there up to date.
+
+    The catalog may be served and changed meanwhile. The copy is a catalog itself; it does not
+    contain the audio.
+    """
+    with session.open() as catalog, progress_bar("copying") as show:
+        report = catalog.backup(folder, on_progress=show)
+    echo(
+        f"{report.n_tracks} tracks in {report.n_shards} shards, of which {report.n_copied} were "
+        f"copied ({report.n_bytes / 1e6:.1f} MB)"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from astound.commands.options import Session, echo_err
 from engine.config import ServiceConfig
 from engine.errors import AstoundError
 
+_FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -30,20 +32,36 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 )  # fmt: skip
 @click.option("--tls-cert", type=_FILE, metavar="FILE", help="Certificate chain (PEM), for HTTPS.")
 @click.option("--tls-key", type=_FILE, metavar="FILE", help="Its private key (PEM).")
-@click.option("--jobs", type=click.IntRange(1), metavar="N", help="Answer N queries at a time.")
+@click.option(
+    "--jobs", "n_jobs", type=click.IntRange(1), metavar="N", help="Answer N queries at a time."
+)
 @click.option(
     "--max-upload", type=click.FloatRange(0, min_open=True), metavar="MB",
     default=ServiceConfig.max_upload_bytes / 1e6, show_default=True,
     help="Largest clip in megabytes.",
 )  # fmt: skip
 @click.option(
-    "--max-length", type=click.FloatRange(0, min_open=True), metavar="S",
+    "--max-length", "max_clip_s", type=click.FloatRange(0, min_open=True), metavar="S",
     default=ServiceConfig.max_clip_s, show_default=True, help="Longest clip in seconds.",
 )  # fmt: skip
+@click.option(
+    "--media", type=_FOLDER, metavar="DIR",
+    help="Folder of this machine whose recordings clients may add and scan.",
+)  # fmt: skip
+@click.option(
+    "--max-job-upload", type=click.FloatRange(0, min_open=True), metavar="MB",
+    default=ServiceConfig.max_job_upload_bytes / 1e6, show_default=True,
+    help="Most megabytes of the recordings of a job.",
+)  # fmt: skip
+@click.option(
+    "--max-rate", type=click.FloatRange(0, min_open=True), metavar="N",
+    help="Requests of one client per minute.",
+)  # fmt: skip
+@click.option(
+    "--share-audio", is_flag=True, help="Also send the files of tracks, to listen to them."
+)
 @click.pass_obj
-def serve(
-    session: Session, /, jobs: int | None, max_upload: float, max_length: float, **address: Any
-) -> None:
+def serve(session: Session, /, max_upload: float, max_job_upload: float, **options: Any) -> None:
     """Serve the catalog over HTTP, until SIGTERM or Ctrl-C."""
     try:
         from astound.service.server import Address
@@ -51,9 +69,11 @@ def serve(
     except ModuleNotFoundError as error:
         reason = "the service needs FastAPI and uvicorn: pip install 'astound[serve]'"
         raise AstoundError(reason) from error
+    where = Address(**{field.name: options.pop(field.name) for field in fields(Address)})
     config = ServiceConfig(
-        n_jobs=jobs, max_upload_bytes=round(max_upload * 1e6), max_clip_s=max_length
+        max_upload_bytes=round(max_upload * 1e6),
+        max_job_upload_bytes=round(max_job_upload * 1e6),
+        **options,
     )
-    where = Address(**address)
     with session.open() as catalog:
         run(catalog, where, config, on_start=lambda url: echo_err(f"serving {url}"))

@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 from typing import IO, TYPE_CHECKING
 
 from astound.output.terminal import Row, clock, label, span, write_csv, write_json, write_table
-from astound.results import record_object
+from astound.results import duplicates_object, record_object
 from engine.compare.passages import query_span, reference_span
 from engine.errors import printable
 from engine.records import Cluster, Duplicate, Passage, Repeat, SimilarTrack, Track
@@ -104,39 +104,12 @@ def write_duplicates(
     if form == "table":
         _write_duplicate_tables(duplicates, clusters, tracks, out)
         return
-    keepers = {cluster.keeper_id: cluster.keeper_id for cluster in clusters}
-    keepers |= {id_: cluster.keeper_id for cluster in clusters for id_ in cluster.other_ids}
-    pairs = [(_pair_row(pair, tracks, keepers), _passage_rows(pair)) for pair in duplicates]
+    made = duplicates_object(duplicates, clusters, tracks)
     if form == "json":
-        rows = [row | {"passages": passages} for row, passages in pairs]
-        write_json({"duplicates": rows, "clusters": [asdict(one) for one in clusters]}, out)
+        write_json(made, out)
     else:
-        flat = (row | passage for row, passages in pairs for passage in passages)
+        flat = (pair | passage for pair in made["duplicates"] for passage in pair.pop("passages"))
         write_csv([*_PAIR_COLUMNS, *_PASSAGE_COLUMNS], flat, out)
-
-
-def _pair_row(pair: Duplicate, tracks: Mapping[int, Track], keepers: Mapping[int, int]) -> Row:
-    return {
-        "kind": pair.kind,
-        "first_id": pair.first_id,
-        "first_path": printable(tracks[pair.first_id].path),
-        "second_id": pair.second_id,
-        "second_path": printable(tracks[pair.second_id].path),
-        "first_share": round(pair.first_share, 3),
-        "second_share": round(pair.second_share, 3),
-        "keeper_id": keepers[pair.first_id] if pair.kind == "full" else None,
-    }
-
-
-def _passage_rows(pair: Duplicate) -> list[Row]:
-    rows = (
-        (*query_span(passage), *reference_span(passage), passage.score, passage.speed)
-        for passage in pair.passages
-    )
-    return [
-        {key: round(value, 4) for key, value in zip(_PASSAGE_COLUMNS, row, strict=True)}
-        for row in rows
-    ]
 
 
 def _write_duplicate_tables(

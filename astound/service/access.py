@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
+from fastapi import Depends, Request, Response, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from astound.service.schemas import RefusedError
-from engine.records import SCOPES, ServiceKey
+from engine.records import ServiceKey
 from engine.store.keys import Keys
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
@@ -19,7 +22,8 @@ _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-        "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "img-src 'self'; media-src 'self' blob:; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
     ),
     "cache-control": "no-cache",
     "cross-origin-opener-policy": "same-origin",
@@ -78,22 +82,53 @@ class Gate:
         key = self._keys.find(secret)
         if key is None:
             raise RefusedError(401, "unknown_key", "the key is unknown or was revoked")
-        if SCOPES.index(key.scope) < SCOPES.index(scope):
+        if not key.allows(scope):
             reason = f"the key has the scope {key.scope}; {scope} is needed"
             raise RefusedError(403, "scope_needed", reason)
         return key
 
 
+_bearer = HTTPBearer(
+    auto_error=False, description="Needed once `astound key create` has made a key."
+)
+
+
+def needs(scope: str) -> Any:
+    """Return the dependency that checks a request's key before its body is read."""
+
+    def check(
+        request: Request,
+        credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+    ) -> None:
+        secret = credentials.credentials if credentials else None
+        service = request.app.state.service
+        request.state.key = key = service.gate.require(scope, secret)
+        host = request.client.host if request.client else ""
+        request.state.client = f"key {key.id}" if key else host
+        service.rate.count(request.state.client)
+
+    return Depends(check)
+
+
 class BrowserGuard:
-    """Middleware that adds headers for browsers, and refuses changes by pages of other sites.
+    """Middleware that adds headers for browsers, and answers under known host names only.
 
     Parameters
     ----------
     app : ASGI application
+    hosts : sequence of str
+        Values of the header Host without ports; "*" is any, "*.a.b" any below a.b.
+    on_refusal : callable
+        Makes the response to a request under another name.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: Sequence[str],
+        on_refusal: Callable[[Request, RefusedError], Response],
+    ) -> None:
+        self.app, self._hosts, self._on_refusal = app, hosts, on_refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
@@ -108,7 +143,20 @@ class BrowserGuard:
                     headers.setdefault(name, value)
             await send(message)
 
-        await self.app(scope, receive, send_with_headers)
+        app, host = self.app, Headers(scope=scope).get("host", "")
+        if not _is_served(host, self._hosts):
+            reason = f"invalid host {host!r}: must be one of this service; see --allowed-host"
+            app = self._on_refusal(Request(scope), RefusedError(400, "unknown_host", reason))
+        await app(scope, receive, send_with_headers)
+
+
+def _is_served(host: str, hosts: Sequence[str]) -> bool:
+    bracket = host.find("]") + 1  # colons before it are those of an address
+    name = (host[:bracket] + host[bracket:].partition(":")[0]).lower()
+    return any(
+        known in ("*", name) or (known.startswith("*.") and name.endswith(known[1:]))
+        for known in map(str.lower, hosts)
+    )
 
 
 def require_own_page(method: str, headers: Headers) -> None:

@@ -12,43 +12,59 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, replace
+from functools import partial, wraps
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, Security
+from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.routing import BaseRoute, Match, Mount
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 import astound
 from astound.batch import identify, to_failure
 from astound.catalog import Catalog
-from astound.results import JsonObject, explanation_object, result_object, track_object
+from astound.results import (
+    JsonObject,
+    explanation_object,
+    result_object,
+    track_object,
+    track_version,
+)
 from astound.service.access import LOOPBACK_HOSTS, BrowserGuard, Gate, require_own_page
-from astound.service.limits import QueryQueue, Upload, make_upload_folder, received
+from astound.service.access import needs as _needs
+from astound.service.jobs import JobService, job_routes
+from astound.service.limits import JsonRoute, QueryQueue, RateLimit
 from astound.service.metrics import CONTENT_TYPE, Metrics
+from astound.service.recordings import audio_response
+from astound.service.repeats import FirstAnswers
 from astound.service.schemas import (
     PROBLEM_TYPE,
     QUERY_EXAMPLE,
     TRACK_EXAMPLE,
     ExplainOptions,
     PageOptions,
-    Problem,
+    PeakOptions,
     QueryOptions,
     RefusedError,
     TrackChanges,
+    TrackIds,
+    TrackList,
     TrackPage,
+    TrackPeaks,
     example,
 )
+from astound.service.schemas import problems as _problems
+from astound.service.uploads import Upload, make_upload_folder, received
+from astound.service.waveforms import Waveforms
 from engine.audio import child
 from engine.config import ServiceConfig
 from engine.errors import (
@@ -57,6 +73,9 @@ from engine.errors import (
     AudioTooLongError,
     CatalogBusyError,
     ConfigError,
+    JobNotFoundError,
+    TrackChangedError,
+    TrackFileError,
     TrackNotFoundError,
 )
 from engine.records import QueryResult, Stats, Track
@@ -72,10 +91,14 @@ _STATUS: tuple[tuple[type[AstoundError], int], ...] = (
     (AudioError, 422),
     (ConfigError, 422),
     (TrackNotFoundError, 404),
+    (JobNotFoundError, 404),
+    (TrackFileError, 404),
+    (TrackChangedError, 412),
     (CatalogBusyError, 503),
 )
 # Of errors that FastAPI raises; the code of others is the name of the status.
 _HTTP_CODES = {400: "invalid_request", 413: "body_too_large"}
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _BUSY_S = 2  # until a request is repeated that another writer delays
 _CLIP_BODY = {
     "requestBody": {
@@ -93,7 +116,6 @@ _CLIP_BODY = {
         },
     }
 }
-_MAX_JSON_BYTES = 64_000
 _NOISE_HZ = 8000
 
 
@@ -112,8 +134,11 @@ class Service:
         self.catalog, self.config = catalog, config
         self.gate = Gate(catalog.keys, is_local=is_local)
         self.queue = QueryQueue(config)
+        self.waveforms, self.drawing = Waveforms(catalog), QueryQueue(replace(config, n_jobs=1))
+        self.rate, self.first_answers = RateLimit(config.max_rate), FirstAnswers()
         self.metrics = Metrics(lambda: self.queue.n_requests)
         self.uploads = make_upload_folder(catalog.folder)
+        self.jobs = JobService(catalog, config, _problem_object)
         self.unready: str | None = "loading the model and the index"
 
     def load(self) -> None:
@@ -144,7 +169,8 @@ class Service:
         started_s = time.monotonic()
         async with self.clip(request) as upload:
             keywords = options.keywords() | self._clip_keywords(upload, options.name)
-            result = await self.queue.run(partial(identify, self.catalog, upload.path, **keywords))
+            work = partial(identify, self.catalog, upload.path, **keywords)
+            result = await self.queue.run(work, request)
         self.metrics.count_query(result, time.monotonic() - started_s)
         return result
 
@@ -153,10 +179,29 @@ class Service:
         async with self.clip(request) as upload:
             keywords = options.keywords() | self._clip_keywords(upload, options.name)
             work = partial(self.catalog.explain, upload.path, **keywords)
-            return explanation_object(await self.queue.run(work))
+            return explanation_object(await self.queue.run(work, request))
 
     def _clip_keywords(self, upload: Upload, name: str | None) -> JsonObject:
         return {"name": name or upload.name, "max_s": self.config.max_clip_s}
+
+    async def peaks(self, request: Request, track_id: int, n_bins: int) -> JsonObject:
+        """Return the JSON object of a track's waveform."""
+        with self.drawing.place(request.state.client):
+            work = partial(self.waveforms.peaks, track_id, n_bins)
+            peaks, duration_s = await self.drawing.run(work, request)
+        return {
+            "track_id": track_id,
+            "duration_s": duration_s,
+            "peaks": peaks,
+            "shares_audio": self.config.share_audio,
+        }
+
+    def close(self) -> None:
+        """Wait for the requests that run."""
+        self.jobs.close()
+        self.waveforms.close()
+        self.drawing.close()
+        self.queue.close()
 
     def track_page(self, options: PageOptions) -> JsonObject:
         """Return the JSON object of some tracks."""
@@ -187,32 +232,51 @@ def _service(request: Request) -> Service:
     return service
 
 
-_bearer = HTTPBearer(
-    auto_error=False, description="Needed once `astound key create` has made a key."
-)
+def _repeatable(
+    idempotency_key: Annotated[
+        str | None,
+        Header(max_length=200, description="A repetition with the same key is not done again."),
+    ] = None,
+) -> None:
+    """Describe the header; :func:`_once` reads it."""
 
 
-def _needs(scope: str) -> Any:
-    """Return the dependency that checks a request's key before its body is read."""
+def _once(endpoint: Callable[..., Response]) -> Callable[..., Response]:
+    """Give a request that is repeated with the same Idempotency-Key its first answer."""
 
-    def check(
-        request: Request,
-        credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
-    ) -> None:
-        secret = credentials.credentials if credentials else None
-        key = _service(request).gate.require(scope, secret)
-        host = request.client.host if request.client else ""
-        request.state.client = f"key {key.id}" if key else host
+    @wraps(endpoint)
+    def answer(request: Request, **given: Any) -> Response:
+        key = request.headers.get("idempotency-key")
+        work = partial(endpoint, request, **given)
+        if key is None:
+            return work()
+        body = [getattr(value, "model_fields_set", None) for value in given.values()]
+        content = f"{request.method} {request.url.path} {given} {body}"
+        return _service(request).first_answers.once((request.state.client, key), content, work)
 
-    return Depends(check)
+    return answer
 
 
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    content = {"content": {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
-    return {
-        status: {"description": "The code names the reason.", "model": Problem} | content
-        for status in statuses
-    }
+_writes = [_needs("write"), Depends(_repeatable)]
+_IfMatch = Annotated[
+    str | None,
+    Header(description="The `ETag` of the track; 412 if it has been changed since it was read."),
+]
+
+
+def _with_version(track: Track) -> Response:
+    return JSONResponse(track_object(track), headers={"etag": f'"{track_version(track)}"'})
+
+
+def _expected(catalog: Catalog, track_id: int, if_match: str | None) -> Track | None:
+    """Return a track if it is one that the header If-Match names; None without the header."""
+    if if_match is None:
+        return None
+    track = catalog.track(track_id)
+    tags = [tag.strip() for tag in if_match.split(",")]
+    if "*" not in tags and f'"{track_version(track)}"' not in tags:
+        raise TrackChangedError(track_id)
+    return track
 
 
 _clips = APIRouter(
@@ -220,7 +284,9 @@ _clips = APIRouter(
     dependencies=[_needs("query")],
     responses=_problems(400, 401, 403, 408, 413, 422, 429, 503),
 )
-_library = APIRouter(tags=["library"], responses=_problems(401, 403, 404, 422, 503))
+_library = APIRouter(
+    route_class=JsonRoute, tags=["library"], responses=_problems(401, 403, 404, 422, 503)
+)
 _state = APIRouter(tags=["state"])
 
 
@@ -268,27 +334,79 @@ def tracks(request: Request, options: Annotated[PageOptions, Query()]) -> Respon
 )
 def track(request: Request, track_id: int) -> Response:
     """Return a track."""
-    return JSONResponse(track_object(_service(request).catalog.track(track_id)))
+    return _with_version(_service(request).catalog.track(track_id))
+
+
+@_library.get(
+    "/v1/tracks/{track_id}/peaks",
+    response_model=TrackPeaks,
+    dependencies=[_needs("read")],
+    responses=_problems(429),
+)
+async def peaks(
+    request: Request, track_id: int, options: Annotated[PeakOptions, Query()]
+) -> Response:
+    """Return the waveform of a track for drawing it, decoded from its file."""
+    return JSONResponse(await _service(request).peaks(request, track_id, options.n_bins))
+
+
+@_library.get(
+    "/v1/tracks/{track_id}/audio",
+    response_class=Response,
+    dependencies=[_needs("read")],
+    responses=_problems(416),
+)
+def audio(request: Request, track_id: int) -> Response:
+    """Return the file of a track, or ranges of it, if the service shares audio."""
+    service = _service(request)
+    if not service.config.share_audio:
+        reason = "the service does not send audio; start it with --share-audio"
+        raise RefusedError(404, "audio_not_shared", reason)
+    return audio_response(service.catalog.audio_file(track_id), request.headers.get("range"))
 
 
 @_library.patch(
     "/v1/tracks/{track_id}",
     response_model=Track,
-    dependencies=[_needs("write")],
-    responses=_problems(400, 413),
-    max_body_size=_MAX_JSON_BYTES,
+    dependencies=_writes,
+    responses=_problems(400, 412, 413),
 )
-def update(request: Request, track_id: int, changes: TrackChanges) -> Response:
+@_once
+def update(
+    request: Request, track_id: int, changes: TrackChanges, if_match: _IfMatch = None
+) -> Response:
     """Change the tags and metadata of a track; what is not named stays."""
-    updated = _service(request).catalog.update(track_id, **changes.keywords())
-    return JSONResponse(track_object(updated))
+    catalog = _service(request).catalog
+    expected = _expected(catalog, track_id, if_match)
+    return _with_version(catalog.update(track_id, expected=expected, **changes.keywords()))
 
 
-@_library.delete("/v1/tracks/{track_id}", response_model=Track, dependencies=[_needs("write")])
-def delete(request: Request, track_id: int) -> Response:
+@_library.delete(
+    "/v1/tracks/{track_id}",
+    response_model=Track,
+    dependencies=_writes,
+    responses=_problems(412),
+)
+@_once
+def delete(request: Request, track_id: int, if_match: _IfMatch = None) -> Response:
     """Remove a track from the catalog, and return it; its file is not touched."""
-    (deleted,) = _service(request).catalog.delete([track_id])
+    catalog = _service(request).catalog
+    expected = _expected(catalog, track_id, if_match)
+    (deleted,) = catalog.delete([track_id], expected=[expected] if expected else [])
     return JSONResponse(track_object(deleted))
+
+
+@_library.post(
+    "/v1/tracks/delete",
+    response_model=TrackList,
+    dependencies=_writes,
+    responses=_problems(400, 413),
+)
+@_once
+def delete_some(request: Request, chosen: TrackIds) -> Response:
+    """Remove tracks from the catalog, and return them; none if one of them does not exist."""
+    deleted = _service(request).catalog.delete(chosen.ids)
+    return JSONResponse({"tracks": [track_object(track) for track in deleted]})
 
 
 @_library.get("/v1/stats", response_model=Stats, dependencies=[_needs("read")])
@@ -319,7 +437,7 @@ async def readyz(request: Request) -> dict[str, str]:
 def metrics(request: Request) -> Response:
     """Return counts and times in the text format of Prometheus."""
     service = _service(request)
-    text = service.metrics.text(service.catalog.stats())
+    text = service.metrics.text(service.catalog.stats(), service.jobs.table.open_jobs())
     return Response(text, media_type=CONTENT_TYPE)
 
 
@@ -334,17 +452,26 @@ def _problem(
     *,
     result: QueryResult | None = None,
     headers: dict[str, str] | None = None,
+    **more: Any,
 ) -> JSONResponse:
     _service(request).metrics.count_refusal(code)
-    content = {
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        "code": code,
-    }
+    content = more | _problem_content(status, code, detail)
     if result is not None:
         content["result"] = result_object(result)
     return JSONResponse(content, status, headers, media_type=PROBLEM_TYPE)
+
+
+def _problem_content(status: int, code: str, detail: str) -> JsonObject:
+    title = HTTPStatus(status).phrase
+    return {"title": title, "status": status, "detail": detail, "code": code}
+
+
+def _status_of(error: AstoundError) -> int:
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def _problem_object(error: AstoundError) -> JsonObject:
+    return _problem_content(_status_of(error), error.code, str(error))
 
 
 def _on_refusal(request: Request, error: RefusedError) -> Response:
@@ -355,12 +482,13 @@ def _on_refusal(request: Request, error: RefusedError) -> Response:
 
 
 def _on_astound_error(request: Request, error: AstoundError) -> Response:
-    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+    status = _status_of(error)
     headers = {"retry-after": str(_BUSY_S)} if status == 503 else None
     if status == 500:
         log.error("%s %s: %s", request.method, request.url.path, error)
     result = to_failure(error) if isinstance(error, AudioError) else None
-    return _problem(request, status, error.code, str(error), result=result, headers=headers)
+    more = {"tracks": list(error.tracks)} if isinstance(error, TrackNotFoundError) else {}
+    return _problem(request, status, error.code, str(error), result=result, headers=headers, **more)
 
 
 def _on_invalid_request(request: Request, error: RequestValidationError) -> Response:
@@ -373,8 +501,18 @@ def _on_invalid_request(request: Request, error: RequestValidationError) -> Resp
 def _on_http_error(request: Request, error: HTTPException) -> Response:
     phrase = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
     code = _HTTP_CODES.get(error.status_code, phrase)
-    headers = dict(error.headers or {})
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    if error.status_code == 405:  # a route names its own method only
+        headers["allow"] = ", ".join(_allowed(request))
     return _problem(request, error.status_code, code, str(error.detail), headers=headers)
+
+
+def _allowed(request: Request) -> list[str]:
+    def is_allowed(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return [method for method in _METHODS if is_allowed(method)]
 
 
 def _on_disconnect(request: Request, error: ClientDisconnect) -> Response:
@@ -426,8 +564,9 @@ def create_app(
         # Not a daemon: the interpreter must not end while native code of the model runs.
         loading = threading.Thread(target=service.load, name="load")
         loading.start()
+        service.jobs.worker.start()
         yield
-        service.queue.close()
+        service.close()
 
     app = FastAPI(
         title="astound",
@@ -440,9 +579,29 @@ def create_app(
         exception_handlers=_HANDLERS,  # type: ignore[arg-type]
     )
     app.state.service = service
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
-    app.add_middleware(BrowserGuard)
-    for router in (_clips, _library, _state):
+    app.add_middleware(BrowserGuard, hosts=hosts, on_refusal=_on_refusal)
+    for router in (_clips, _library, job_routes, _state):
         app.include_router(router)
-    app.mount("/", StaticFiles(directory=PAGE, html=True))
+    app.router.routes.append(_Page(list(app.routes)))
     return app
+
+
+class _Page(Mount):
+    """The files of the page, wherever there is no other route.
+
+    Parameters
+    ----------
+    others : list of BaseRoute
+    """
+
+    def __init__(self, others: list[BaseRoute]) -> None:
+        super().__init__("/", StaticFiles(directory=PAGE, html=True))
+        self._others = others
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Match what no other route does, with whatever method."""
+        if any(route.matches(scope)[0] is not Match.NONE for route in self._others):
+            return Match.NONE, {}
+        match, child_scope = super().matches(scope)
+        is_read = scope.get("method") in ("GET", "HEAD")
+        return (match if is_read else Match.PARTIAL), child_scope

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from engine.records import QueryResult, Stats
+from engine.records import Job, QueryResult, Stats
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -40,6 +40,7 @@ class Metrics:
         )
         queue = Gauge("astound_queue", "Queries running or waiting.", registry=registry)
         queue.set_function(n_requests)
+        self._jobs = Gauge("astound_jobs", "Jobs by their status.", ["status"], registry=registry)
         self._tracks = Gauge("astound_tracks", "Tracks in the catalog.", registry=registry)
         self._track_seconds = Gauge(
             "astound_track_seconds", "Seconds of all tracks.", registry=registry
@@ -58,8 +59,10 @@ class Metrics:
         """Count a request that was refused."""
         self._refusals.labels(code).inc()
 
-    def text(self, stats: Stats) -> bytes:
-        """Return all metrics, with the size of the catalog."""
+    def text(self, stats: Stats, jobs: Sequence[Job]) -> bytes:
+        """Return all metrics, with the size of the catalog and the jobs that have not ended."""
+        for status in ("queued", "running"):
+            self._jobs.labels(status).set(sum(job.status == status for job in jobs))
         self._tracks.set(stats.n_tracks)
         self._track_seconds.set(stats.duration_s)
         self._segments.set(stats.n_segments)

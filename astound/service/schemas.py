@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from astound.results import JsonObject
-from engine.config import MAX_MATCHES
-from engine.records import QueryResult, Track
+from engine.config import MAX_MATCHES, DedupConfig
+from engine.records import JobKind, JobStatus, QueryResult, Track
 from engine.validation import parse_time
 
 PROBLEM_TYPE = "application/problem+json"
+
+MAX_BINS = 4000
+"""Maximum number of parts of a waveform."""
 
 _MAX_PAGE = 500
 
@@ -46,6 +49,9 @@ class Problem(BaseModel):
     status: int = Field(examples=[404])
     detail: str = Field(description="One sentence.", examples=["not in the catalog: 7"])
     code: str = Field(description="Stable name of the kind of error.", examples=["track_not_found"])
+    tracks: list[int] | None = Field(
+        None, description="Of `track_not_found`: the ids that do not exist."
+    )
     result: QueryResult | None = Field(
         None, description="Of a query whose clip is not usable audio: the object with the error."
     )
@@ -132,6 +138,41 @@ class TrackPage(BaseModel):
     next: int | None = Field(description="Cursor of the next page; null on the last one.")
 
 
+class PeakOptions(BaseModel):
+    """How finely to draw a waveform."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    n_bins: int = Field(
+        800, ge=1, le=MAX_BINS, description="Number of equal parts of the track.", alias="n-bins"
+    )
+
+
+class TrackPeaks(BaseModel):
+    """The waveform of a track, for drawing it."""
+
+    track_id: int
+    duration_s: float
+    peaks: list[float] = Field(
+        description="Largest absolute sample of each part, as a share of the largest one of all."
+    )
+    shares_audio: bool = Field(description="Whether `/v1/tracks/{id}/audio` is answered.")
+
+
+class TrackIds(BaseModel):
+    """Some tracks."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"ids": [1, 2]}]})
+
+    ids: list[Annotated[int, Field(strict=True)]] = Field(min_length=1, max_length=5000)
+
+
+class TrackList(BaseModel):
+    """Some tracks, in the order of the request."""
+
+    tracks: list[Track]
+
+
 class TrackChanges(BaseModel):
     """What to change of a track; null or empty text removes a value."""
 
@@ -152,6 +193,152 @@ class TrackChanges(BaseModel):
         metadata = {key: value or "" for key, value in (given.pop("metadata", None) or {}).items()}
         keywords: dict[str, Any] = {key: value or "" for key, value in given.items()}
         return keywords | ({"metadata": metadata} if metadata else {})
+
+
+# -- jobs ----------------------------------------------------------------------------------------
+
+
+class IngestPaths(BaseModel):
+    """What to ingest of the files below the media folder."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"paths": ["new"]}]})
+
+    paths: list[str] = Field(
+        min_length=1, max_length=1000, description="Files, or folders searched recursively."
+    )
+
+
+class IngestOptions(BaseModel):
+    """How an upload is stored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str | None = Field(
+        None, max_length=1000, description="Name of a file that is the whole body."
+    )
+
+
+class ScanPath(BaseModel):
+    """What to scan of the files below the media folder."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"path": "mix.mp3"}]})
+
+    path: str
+
+
+class ScanOptions(ClipOptions):
+    """The options of the command `scan`, under their names."""
+
+    min_confidence: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        alias="min-confidence",
+        description="Minimum confidence of an entry, in place of the default.",
+    )
+
+    def keywords(self) -> JsonObject:
+        """Return the keywords of :meth:`astound.catalog.Catalog.scan` that were set."""
+        keywords = super().keywords()
+        given = {"name": self.name, "min_confidence": self.min_confidence}
+        return keywords | {key: value for key, value in given.items() if value is not None}
+
+
+class TimelineOptions(BaseModel):
+    """How to write a timeline."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal["csv", "cue", "audacity"] = Field(
+        "csv", description="A format of the command `scan`."
+    )
+
+
+class DedupOptions(BaseModel):
+    """The options of the command `dedup`, under their names."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    min_length: float = Field(
+        DedupConfig.min_length_s,
+        ge=2,
+        alias="min-length",
+        allow_inf_nan=False,
+        description="Minimum length of a passage in seconds.",
+    )
+    full_only: bool = Field(
+        False, alias="full-only", description="Find full duplicates only; much faster."
+    )
+
+    def keywords(self) -> JsonObject:
+        """Return the fields of :class:`engine.config.DedupConfig`."""
+        return {"min_length_s": self.min_length, "full_only": self.full_only}
+
+
+class CompactOptions(BaseModel):
+    """The options of the command `compact`, under their names."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    storage: Literal["full", "compact"] | None = Field(
+        None, description="Store exact vectors, or codes only; unchanged by default."
+    )
+
+    def keywords(self) -> JsonObject:
+        """Return the storage as :meth:`astound.catalog.Catalog.compact` names it."""
+        if self.storage is None:
+            return {}
+        return {"storage": "codes" if self.storage == "compact" else "full"}
+
+
+class JobPageOptions(BaseModel):
+    """Which jobs to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: list[JobStatus] = Field([], description="Only jobs with one of these.")
+    cursor: int | None = Field(None, ge=1, description="`next` of the page before.")
+    limit: int = Field(50, ge=1, le=_MAX_PAGE, description="Maximum number of jobs.")
+
+
+class JobProgress(BaseModel):
+    """How far a job is."""
+
+    done: float
+    total: float | None = Field(description="Null if it is unknown.")
+    unit: str = Field(description="`files`, `seconds`, `tracks`, `segments` or `shards`.")
+    message: str = Field(description="What it waits for, or empty.")
+
+
+class JobState(BaseModel):
+    """A job without its result."""
+
+    id: int = Field(description="Later jobs have greater ones.")
+    kind: JobKind
+    status: JobStatus
+    created_at: str
+    started_at: str | None
+    cancelled_at: str | None = Field(description="A job that runs stops soon after it.")
+    finished_at: str | None
+    key_id: int | None = Field(description="The key that was used; null if none was needed.")
+    options: dict[str, Any]
+    progress: JobProgress | None = Field(description="Null before it has begun.")
+    error: dict[str, Any] | None = Field(description="The problem because of which it failed.")
+
+
+class JobDescription(JobState):
+    """A job."""
+
+    result: dict[str, Any] | None = Field(
+        description="Null until it has ended; that of a scan grows while it runs."
+    )
+
+
+class JobPage(BaseModel):
+    """Some jobs, the newest first."""
+
+    jobs: list[JobState]
+    next: int | None = Field(description="Cursor of the next page; null on the last one.")
 
 
 # -- examples ------------------------------------------------------------------------------------
@@ -203,6 +390,31 @@ TRACK_EXAMPLE: JsonObject = {
 }
 
 
-def example(answer: JsonObject) -> dict[int | str, dict[str, Any]]:
+JOB_EXAMPLE: JsonObject = {
+    "id": 3,
+    "kind": "ingest",
+    "status": "running",
+    "created_at": "2026-11-29T15:47:03+00:00",
+    "started_at": "2026-11-29T15:47:03+00:00",
+    "cancelled_at": None,
+    "finished_at": None,
+    "key_id": None,
+    "options": {"paths": ["/music/new"]},
+    "progress": {"done": 17, "total": 240, "unit": "files", "message": ""},
+    "error": None,
+    "result": None,
+}
+
+
+def example(answer: JsonObject, status: int = 200) -> dict[int | str, dict[str, Any]]:
     """Return the description of a successful response with an example."""
-    return {200: {"content": {"application/json": {"example": answer}}}}
+    return {status: {"content": {"application/json": {"example": answer}}}}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the descriptions of responses that are problems."""
+    content = {"content": {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+    return {
+        status: {"description": "The code names the reason.", "model": Problem} | content
+        for status in statuses
+    }

@@ -10,16 +10,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
 from astound.catalog import Catalog
 from astound.service.access import is_loopback, served_hosts
 from astound.service.app import create_app
+from astound.service.worker import Worker
 from engine.config import ServiceConfig
 from engine.errors import ConfigError, printable
 
-_DRAIN_S = 30
+_DRAIN_S = 8  # for requests that run; service managers wait 10 s and more before they kill
+_EXIT_INTERRUPTED = 130  # as every command
 _N_PENDING = 512  # connections that wait to be accepted
 
 
@@ -96,7 +99,36 @@ def serve(
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         on_start(f"{scheme}://{shown}:{port}{address.root_path}/")
-        uvicorn.Server(settings).run(sockets=[listener])
+        with _leaving(app.state.service.jobs.worker):
+            Server(settings).run(sockets=[listener])
+
+
+class Server(uvicorn.Server):
+    """A server whose streams of events end when it shuts down: it waits for all connections."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no connections any more, and wait for requests that run."""
+        app: Any = self.config.app
+        app.state.service.jobs.worker.stop()
+        await super().shutdown(sockets)
+
+
+@contextmanager
+def _leaving(worker: Worker) -> Iterator[None]:
+    """End the process in the end even if a job is at something that takes long.
+
+    That is safe: a job goes on at the next start even if the service is killed.
+    """
+    code = 1
+    try:
+        yield
+        code = 0
+    except KeyboardInterrupt:
+        code = _EXIT_INTERRUPTED
+        raise
+    finally:
+        if worker.is_alive:
+            os._exit(code)
 
 
 @contextmanager

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
@@ -16,7 +16,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlc
 from engine.errors import CatalogBusyError, StoreError, printable
 from engine.store.tables import InvalidRowError
 
-__all__ = ["Connection", "Engine", "connect", "name", "schema", "translated"]
+__all__ = ["Connection", "Engine", "connect", "copy_file", "name", "schema", "translated"]
 
 _DRIVERS = {
     "sqlite": "sqlite",
@@ -68,6 +68,33 @@ def schema(connection: Connection) -> str | None:
         sa.text("SELECT version_num FROM alembic_version ORDER BY version_num")
     )
     return ", ".join(map(str, found)) or None  # a damaged one may contain NULL
+
+
+def copy_file(engine: Engine, target: Path) -> None:
+    """Copy an SQLite database as it is at one moment, whoever writes to it.
+
+    Parameters
+    ----------
+    engine : Engine
+    target : Path
+        Replaced in one transaction if it is a database.
+
+    Raises
+    ------
+    StoreError
+        The database is not an SQLite file, or one of the two cannot be used.
+    """
+    if engine.dialect.name != "sqlite":
+        raise StoreError(f"database {name(engine.url)}: on a server; copy it with `pg_dump`")
+    try:
+        with (
+            translated(engine),
+            closing(sqlite3.connect(target)) as copy,
+            closing(engine.raw_connection()) as connection,
+        ):
+            cast(sqlite3.Connection, connection.driver_connection).backup(copy)
+    except sqlite3.Error as error:
+        raise StoreError(f"{printable(target)}: cannot copy the database ({error})") from error
 
 
 @contextmanager

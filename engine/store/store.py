@@ -26,7 +26,8 @@ from engine.records import (
     require_free_keys,
 )
 from engine.store import queries
-from engine.store.connection import Connection, Engine, connect, schema, translated
+from engine.store.connection import Connection, Engine, connect, copy_file, schema, translated
+from engine.store.jobs import Jobs
 from engine.store.keys import Keys
 from engine.store.lock import write_lock
 from engine.store.tables import (
@@ -109,6 +110,21 @@ class Store:
     def keys(self) -> Keys:
         """The keys of the service."""
         return Keys(self._engine)
+
+    @property
+    def jobs(self) -> Jobs:
+        """The jobs of the service."""
+        return Jobs(self._engine)
+
+    def copy_to(self, path: Path) -> None:
+        """Copy the database as it is at one moment to an SQLite file, or replace the one there.
+
+        Raises
+        ------
+        StoreError
+            The database is on a server, or the file cannot be written.
+        """
+        copy_file(self._engine, path)
 
     def close(self) -> None:
         """Close all connections."""

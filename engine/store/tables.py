@@ -6,6 +6,7 @@ A vector is searched as long as its track has a row.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from sqlalchemy.types import TypeDecorator
 
 from engine.files import path_from_text, path_to_text
 
-SCHEMA_HEAD = "0002"
+SCHEMA_HEAD = "0003"
 """Revision of the schema described here; the newest file in ``migrations/versions``."""
 
 LARGEST_ID = 2**31 - 1
@@ -167,6 +168,25 @@ class PathText(Words):
         return path_from_text(super().process_result_value(value, dialect))
 
 
+class JsonText(_Checked):
+    """A JSON object, as text without any character that a database does not store."""
+
+    impl = Text
+    cache_ok = True
+    requirement = "a JSON object"
+
+    def process_bind_param(self, value: dict[str, Any] | None, dialect: Dialect) -> str | None:
+        """Convert an object to text before it is written."""
+        return None if value is None else json.dumps(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> dict[str, Any]:
+        """Convert the text back; refuse anything but an object."""
+        found = json.loads(value)
+        if not isinstance(found, dict):
+            raise TypeError
+        return found
+
+
 class Base(DeclarativeBase):
     """Base of all tables."""
 
@@ -246,6 +266,29 @@ class KeyRow(Base):
     note: Mapped[str | None]
     secret_hash: Mapped[str] = mapped_column(unique=True)
     created_at: Mapped[datetime]
+
+
+class JobRow(Base):
+    """A job of the service."""
+
+    __tablename__ = "jobs"
+    # Ids are never reused: a client may wait for one that was deleted.
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    kind: Mapped[str]
+    status: Mapped[str] = mapped_column(index=True)
+    key_id: Mapped[int | None] = mapped_column(RowId)
+    options: Mapped[dict[str, Any]] = mapped_column(JsonText)
+    upload: Mapped[str | None]
+    n_starts: Mapped[int]
+    progress: Mapped[dict[str, Any] | None] = mapped_column(JsonText)
+    result: Mapped[dict[str, Any] | None] = mapped_column(JsonText)
+    error: Mapped[dict[str, Any] | None] = mapped_column(JsonText)
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    cancelled_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
 
 
 for _table in Base.metadata.tables.values():

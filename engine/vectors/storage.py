@@ -124,10 +124,17 @@ class LocalStorage:
     def create(self) -> Iterator[tuple[str, Path]]:
         """Write a new shard; see :meth:`ShardStorage.create`."""
         name = uuid.uuid4().hex
+        with self.write(name) as partial:
+            yield name, partial
+
+    @contextmanager
+    def write(self, name: str) -> Iterator[Path]:
+        """Write a shard with a given name; yield the folder to write to, as :meth:`create`."""
         partial = self.folder / f"{PARTIAL_PREFIX}{name}"
+        shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
         try:
             partial.mkdir(parents=True)
-            yield name, partial
+            yield partial
             for path in (*partial.iterdir(), partial):
                 sync(path)
             partial.rename(self.path(name))

@@ -25,6 +25,7 @@ from engine.errors import (
     ConfigError,
     ServiceError,
     SilentAudioError,
+    TrackChangedError,
     TrackNotFoundError,
 )
 from engine.records import QueryResult, Track
@@ -151,10 +152,25 @@ def test_tracks_are_changed_and_removed(remote: RemoteCatalog, catalog: Catalog)
         with pytest.raises(TrackNotFoundError) as caught:
             remote.track(key)
         assert caught.value.tracks == (key,)
-    with pytest.raises(TrackNotFoundError):
-        remote.delete([1, 99])
-    assert whole_seconds(catalog.track(1)) == changed
-    assert remote.delete([1]) == [changed]
+    several: list[list[int | str]] = [[1, 99, 98], ["/no", 1, "/such"]]
+    for keys in several:
+        with pytest.raises(TrackNotFoundError) as caught:
+            remote.delete(keys)
+        assert caught.value.tracks == tuple(key for key in keys if key != 1)
+        assert whole_seconds(catalog.track(1)) == changed
+    remote.update(1, expected=changed, title="Newer")
+    with pytest.raises(TrackChangedError) as refused:
+        remote.update(1, expected=changed, title="Newest")
+    assert refused.value.code == "track_changed"
+    with pytest.raises(TrackChangedError):  # a local catalog compares under its write lock
+        catalog.update(1, expected=changed, title="Newest")
+    with pytest.raises(TrackChangedError):
+        catalog.delete([1], expected=[changed])
+    changed = remote.track(1)
+    assert changed.title == "Newer"
+    other = whole_seconds(catalog.track(3))
+    assert remote.delete([]) == []
+    assert remote.delete([1, other.path, 3]) == [changed, other]
     with pytest.raises(TrackNotFoundError):
         catalog.track(1)
 

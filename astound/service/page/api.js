@@ -68,13 +68,13 @@ async function call(method, path, { body, signal, keepalive } = {}) {
   return answer;
 }
 
-/** Send a clip; fetch cannot report the progress of an upload. */
-function upload(path, clip, { signal, onProgress = () => {} }) {
+/** Send a clip or a form; fetch cannot report the progress of an upload. */
+function upload(path, body, { signal, onProgress = () => {} } = {}) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("POST", path);
     for (const [name, value] of Object.entries(headers())) request.setRequestHeader(name, value);
-    request.setRequestHeader("content-type", "application/octet-stream");
+    if (!(body instanceof FormData)) request.setRequestHeader("content-type", "application/octet-stream");
     request.responseType = "json";
     request.upload.onprogress = (event) => onProgress(event.loaded / event.total);
     request.onload = () =>
@@ -82,7 +82,7 @@ function upload(path, clip, { signal, onProgress = () => {} }) {
     request.onerror = () => reject(new Problem(0, null));
     request.onabort = () => reject(new DOMException("stopped", "AbortError"));
     signal?.addEventListener("abort", () => request.abort());
-    request.send(clip);
+    request.send(body);
   });
 }
 
@@ -99,7 +99,7 @@ export async function query(clip, parameters, options = {}) {
 
 export function explain(clip, parameters) {
   const path = `v1/explain?${new URLSearchParams(parameters)}`;
-  return patiently(() => upload(path, clip, {}));
+  return patiently(() => upload(path, clip));
 }
 
 export const tracks = (parameters, signal) =>
@@ -111,3 +111,71 @@ export const update = (id, changes) =>
 export const remove = (id) => patiently(() => call("DELETE", `v1/tracks/${id}`));
 /** Delete a track while the page is being closed. */
 export const removeAtLast = (id) => call("DELETE", `v1/tracks/${id}`, { keepalive: true });
+export const peaks = (id, nBins, signal) =>
+  patiently(() => call("GET", `v1/tracks/${id}/peaks?n-bins=${nBins}`, { signal }), { signal });
+
+/** Address of the audio of a track, which an audio element can load; it sends no key. */
+export async function audioAddress(id) {
+  const path = `v1/tracks/${id}/audio`;
+  if (!storedKey()) return path;
+  return URL.createObjectURL(await download(path));
+}
+
+async function download(path) {
+  const response = await fetch(path, { headers: headers() }).catch(() => null);
+  if (!response?.ok) throw new Problem(response?.status ?? 0, await response?.json().catch(() => null));
+  return response.blob();
+}
+
+export async function metrics() {
+  return (await download("metrics")).text();
+}
+
+// -- jobs ---------------------------------------------------------------------------------------
+
+/** Create a job; `given` is a form with files, an object with paths, or nothing. */
+export function createJob(kind, given, options = {}) {
+  const path = `v1/${kind}`;
+  const send = given instanceof FormData
+    ? () => upload(path, given, options)
+    : () => call("POST", path, { body: given, signal: options.signal });
+  return patiently(send, options);
+}
+
+export const jobs = () => patiently(() => call("GET", "v1/jobs?limit=100")).then((page) => page.jobs);
+export const job = (id) => patiently(() => call("GET", `v1/jobs/${id}`));
+export const cancelJob = (id) => call("DELETE", `v1/jobs/${id}`);
+export const timeline = (id, format) => download(`v1/jobs/${id}/timeline?format=${format}`);
+
+export const hasEnded = (job) => ["done", "failed", "cancelled"].includes(job.status);
+
+/** Call `onChange` with the state of a job, without its result, until it has ended. */
+export async function follow(id, onChange, signal) {
+  let state = null;
+  while (!state || !hasEnded(state)) {
+    try {
+      const response = await fetch(`v1/jobs/${id}/events`, { headers: headers(), signal });
+      if (!response.ok) throw new Problem(response.status, await response.json().catch(() => null));
+      await readEvents(response.body, (data) => onChange((state = data)));
+    } catch (error) {
+      const mayPass = !(error instanceof Problem) || [429, 503].includes(error.status);
+      if (error.name === "AbortError" || !mayPass) throw error;
+    }
+    if (!state || !hasEnded(state)) await wait(RETRY_MS, signal);
+  }
+}
+
+async function readEvents(stream, onData) {
+  const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const events = (rest + value).split("\n\n");
+    rest = events.pop();
+    for (const event of events) {
+      const data = event.split("\n").find((line) => line.startsWith("data: "));
+      if (data) onData(JSON.parse(data.slice(6)));
+    }
+  }
+}

@@ -2,24 +2,35 @@
 
 import { html, render, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { storeKey, storedKey } from "./api.js";
+import { Activity } from "./activity.js";
+import { Duplicates } from "./duplicates.js";
 import { Identify } from "./identify.js";
 import { Library } from "./library.js";
+import { Recordings } from "./recordings.js";
 
 const VIEWS = [
-  { hash: "#/", name: "Identify", view: Identify },
-  { hash: "#/library", name: "Library", view: Library },
+  { path: "", name: "Identify", view: Identify },
+  { path: "library", name: "Library", view: Library },
+  { path: "recordings", name: "Recordings", view: Recordings },
+  { path: "activity", name: "Activity", view: Activity },
+  { path: "duplicates", name: "Duplicates", view: Duplicates, within: "library" },
 ];
 
+const LASTING = [403, 404, 413, 422]; // the same request gets them again
 const KEY_CODES = ["key_needed", "unknown_key", "scope_needed"];
 
-const currentView = () => VIEWS.find((one) => one.hash === location.hash) ?? VIEWS[0];
+/** The view that the address names, and the part of it behind the view's name. */
+function place() {
+  const [path, part = ""] = location.hash.slice(2).split("/");
+  return { current: VIEWS.find((one) => one.path === path) ?? VIEWS[0], part };
+}
 
 function App() {
-  const [current, setCurrent] = useState(currentView);
+  const [{ current, part }, setPlace] = useState(place);
   const [problem, setProblem] = useState(null); // {error, retry}
   useEffect(() => {
     const change = () => {
-      setCurrent(currentView());
+      setPlace(place());
       setProblem(null);
     };
     addEventListener("hashchange", change);
@@ -29,7 +40,7 @@ function App() {
     document.title = `${current.name} – astound`;
   }, [current]);
 
-  const onProblem = (error, retry) => setProblem({ error, retry });
+  const onProblem = (error, retry) => setProblem(error && { error, retry });
   const again = () => {
     setProblem(null);
     problem.retry?.();
@@ -40,19 +51,19 @@ function App() {
     <header>
       <a class="brand" href="#/"><img src="icon.svg" alt="" width="28" height="28" /> astound</a>
       <nav aria-label="Views">
-        ${VIEWS.map((one) => html`
-          <a href=${one.hash} aria-current=${one === current ? "page" : null}>${one.name}</a>`)}
+        ${VIEWS.filter((one) => !one.within).map((one) => html`
+          <a href=${`#/${one.path}`} aria-current=${one.path === (current.within ?? current.path) ? "page" : null}>${one.name}</a>`)}
       </nav>
     </header>
     <main id="main" tabindex="-1">
       ${problem && !needsKey && html`
         <div class="card trouble" role="alert">
           <p>${problem.error.message}</p>
-          ${problem.retry && html`<button class="plain" onClick=${again}>Try again</button>`}
+          ${problem.retry && !LASTING.includes(problem.error.status) && html`<button class="plain" onClick=${again}>Try again</button>`}
           <button class="plain" onClick=${() => setProblem(null)}>Close</button>
         </div>`}
       ${needsKey && html`<${KeyDialog} error=${problem.error} onDone=${again} onClose=${() => setProblem(null)} />`}
-      <${current.view} onProblem=${onProblem} />
+      <${current.view} part=${part} onProblem=${onProblem} />
     </main>`;
 }
 

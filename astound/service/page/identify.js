@@ -2,7 +2,9 @@
 
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import * as api from "./api.js";
+import { FileChooser } from "./files.js";
 import { Recorder, microphoneProblem, obstacle } from "./listen.js";
+import { Bar, TrackPlace } from "./place.js";
 import { clock, confidence, nameOf, played } from "./text.js";
 
 // When what was recorded so far is queried, in seconds; the last one is the end.
@@ -93,7 +95,7 @@ export function Identify({ onProblem }) {
       <p class="status" role="status">${statusText(state)}</p>
       ${state.step === "answer" && html`<${Answer} key=${state.result} ...${state} onProblem=${onProblem} />`}
       ${state.step === "trouble" && html`<p class="card trouble" role="alert">${state.reason}</p>`}
-      <${FileChooser} isBusy=${isBusy} onFile=${take} />
+      <${FileChooser} label=${isBusy ? null : "Choose a file"} onFiles=${([file]) => take(file)} />
     </section>`;
 }
 
@@ -129,46 +131,11 @@ function Microphone({ state, level, isBusy, onStart, onStop }) {
     </button>`;
 }
 
-function FileChooser({ isBusy, onFile }) {
-  const [isOver, setIsOver] = useState(false);
-  useEffect(() => {
-    // Anywhere on the page, and at any time: a browser would play a file that misses the box. A
-    // file that is dropped while another is searched takes its place.
-    const over = (event) => {
-      event.preventDefault();
-      setIsOver(true);
-    };
-    const leave = (event) => event.relatedTarget || setIsOver(false);
-    const drop = (event) => {
-      event.preventDefault();
-      setIsOver(false);
-      if (event.dataTransfer.files[0]) onFile(event.dataTransfer.files[0]);
-    };
-    const handlers = { dragover: over, dragleave: leave, drop };
-    for (const [name, handler] of Object.entries(handlers)) addEventListener(name, handler);
-    return () => {
-      for (const [name, handler] of Object.entries(handlers)) removeEventListener(name, handler);
-    };
-  });
-  const choose = (event) => {
-    const file = event.target.files[0];
-    event.target.value = ""; // so that the same file can be chosen again
-    if (file) onFile(file);
-  };
-  if (isBusy) return null;
-  return html`
-    <label class="drop ${isOver ? "over" : ""}">
-      <input type="file" accept="audio/*,video/*" onChange=${choose} />
-      <span><b>Choose a file</b> or drop one anywhere</span>
-    </label>`;
-}
-
 // -- the answer -------------------------------------------------------------------------------
 
 function Answer({ result, clip, isLive, onProblem }) {
   const heading = useRef(null);
   useEffect(() => heading.current?.focus(), [result]);
-  const [best, ...others] = result.matches;
   if (result.status === "error") {
     const reason = result.error.message.replace(`${result.query}: `, "");
     return html`
@@ -177,7 +144,7 @@ function Answer({ result, clip, isLive, onProblem }) {
         <p>${result.query}: ${reason}.</p>
       </article>`;
   }
-  if (!best) {
+  if (!result.matches.length) {
     return html`
       <article class="card">
         <h2 ref=${heading} tabindex="-1">Not in your library</h2>
@@ -188,40 +155,36 @@ function Answer({ result, clip, isLive, onProblem }) {
   }
   return html`
     <article class="card answer">
-      <h2 ref=${heading} tabindex="-1">${nameOf(best)}</h2>
-      ${best.artist && html`<p class="artist">${best.artist}</p>`}
-      <p class="sure">${confidence(best.confidence)}</p>
-      <${Place} match=${best} />
-      ${played(best) && html`<p>${played(best)}</p>`}
+      ${result.matches.map((match, i) => html`
+        <${Found} key=${match.rank} match=${match} result=${result} heading=${i ? null : heading} onProblem=${onProblem} />`)}
       ${result.warnings.map((text) => html`<p class="muted">${text}</p>`)}
       <${Why} clip=${clip} onProblem=${onProblem} />
-      ${others.length > 0 && html`
-        <h3>Also in it</h3>
-        <ul class="others">
-          ${others.map((match) => html`
-            <li><b>${nameOf(match)}</b>${match.artist && ` — ${match.artist}`}
-              <span class="muted"> at ${clock(match.query_start_s)} of the clip, ${confidence(match.confidence)}</span>
-            </li>`)}
-        </ul>`}
     </article>`;
 }
 
-/** Where in the track: in words, and as a bar once the length of the track is known. */
-function Place({ match }) {
-  const [durationS, setDurationS] = useState(null);
-  useEffect(() => {
-    // A key may allow queries only; then there is no bar.
-    api.track(match.track_id).then((track) => setDurationS(track.duration_s), () => {});
-  }, [match.track_id]);
-  const [startS, endS] = [match.reference_start_s, match.reference_end_s];
+/** A match: what it is, where in the track, and where in the clip if there is more in it. */
+function Found({ match, result, heading, onProblem }) {
+  const parts = [{ startS: match.reference_start_s, endS: match.reference_end_s }];
+  const name = nameOf(match);
+  return html`
+    <section class="found" aria-label=${name}>
+      <h2 ref=${heading} tabindex="-1">${name}</h2>
+      ${match.artist && html`<p class="artist">${match.artist}</p>`}
+      <p class="sure">${confidence(match.confidence)}</p>
+      ${result.matches.length > 1 && html`<${ClipPlace} match=${match} durationS=${result.duration_s} />`}
+      <p class="place">At <b>${clock(match.reference_start_s)}</b> of the track
+        <span class="muted"> (${clock(match.reference_start_s)} to ${clock(match.reference_end_s)} was recognised)</span></p>
+      <${TrackPlace} track=${{ id: match.track_id, name }} parts=${parts} onProblem=${onProblem} />
+      ${played(match) && html`<p>${played(match)}</p>`}
+    </section>`;
+}
+
+function ClipPlace({ match, durationS }) {
+  const [startS, endS] = [match.query_start_s, match.query_end_s];
   const range = `${clock(startS)} to ${clock(endS)}`;
   return html`
-    <p class="place">At <b>${clock(startS)}</b>${durationS && html` of ${clock(durationS)}`}
-      <span class="muted"> (${range} was recognised)</span></p>
-    ${durationS && html`
-      <div class="bar" role="img" aria-label=${`${range} of ${clock(durationS)}`}>
-        <i style=${{ left: `${(100 * startS) / durationS}%`, width: `${(100 * (endS - startS)) / durationS}%` }} />
-      </div>`}`;
+    <p class="place">In the clip from <b>${clock(startS)}</b> to <b>${clock(endS)}</b></p>
+    <${Bar} parts=${[{ startS, endS }]} durationS=${durationS} label=${`${range} of the clip`} />`;
 }
 
 function Why({ clip, onProblem }) {

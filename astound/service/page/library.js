@@ -1,12 +1,14 @@
-// Library: search and browse the tracks, edit what is noted, delete with undo.
+// Library: search and browse the tracks, add some, edit what is noted, delete with undo.
 
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import * as api from "./api.js";
+import { useDeletion, Toasts } from "./deletion.js";
+import { FileChooser, PathForm, Sending, useSending } from "./files.js";
+import { Progress, useJob } from "./jobs.js";
 import { clock, counted, fileName, length, nameOf } from "./text.js";
 
 const PAGE = 50;
 const TYPING_MS = 200;
-const UNDO_MS = 10_000;
 const TAGS = ["title", "artist", "album", "isrc"];
 const LABELS = { title: "Title", artist: "Artist", album: "Album", isrc: "ISRC" };
 
@@ -42,6 +44,10 @@ export function Library({ onProblem }) {
     setEdited(null);
   }
 
+  const refresh = () => {
+    reload();
+    load({ search });
+  };
   const hidden = new Set(deleted.map((track) => track.id));
   const shown = (list?.tracks ?? []).filter((track) => !hidden.has(track.id));
   return html`
@@ -50,8 +56,10 @@ export function Library({ onProblem }) {
       <div class="tools">
         <input type="search" placeholder="Search title, artist, album or file" aria-label="Search"
           value=${search} onInput=${(event) => setSearch(event.target.value)} />
-        <p class="muted" role="status">${stats && summary(stats, list, shown)}</p>
+        <div class="summary"><p class="muted" role="status">${stats && summary(stats, list, shown)}</p>
+          <a href="#/duplicates">Find duplicates</a></div>
       </div>
+      <${Adding} onAdded=${refresh} onProblem=${onProblem} />
       ${list && !shown.length && html`<${Nothing} search=${list.search} isEmpty=${stats?.n_tracks === 0} />`}
       <ul class="tracks">
         ${shown.map((track) => html`
@@ -62,10 +70,7 @@ export function Library({ onProblem }) {
         <${More} onMore=${() => load({ search: list.search, cursor: list.next, before: list.tracks })} />`}
       ${edited && html`
         <${Editor} track=${edited} onSaved=${replace} onClose=${() => setEdited(null)} onProblem=${onProblem} />`}
-      <div class="toasts" role="status">
-        ${deleted.map((track) => html`
-          <${Toast} key=${track.id} track=${track} onUndo=${() => deletion.undo(track)} />`)}
-      </div>
+      <${Toasts} deleted=${deleted} deletion=${deletion} />
     </section>`;
 }
 
@@ -78,9 +83,60 @@ function Nothing({ search, isEmpty }) {
   if (search) return html`<p class="card">No track has “${search}” in its tags or its path.</p>`;
   if (!isEmpty) return null;
   return html`
-    <p class="card">Your library is empty. On the computer that runs astound, this adds a folder of music:
+    <p class="card">Your library is empty. Add some music above. On the computer that runs astound, this adds a folder:
       <code>astound add ~/Music</code></p>`;
 }
+
+// -- adding -----------------------------------------------------------------------------------
+
+function Adding({ onAdded, onProblem }) {
+  const [ids, setIds] = useState([]); // of jobs
+  const add = (job) => setIds((old) => (old.includes(job.id) ? old : [...old, job.id]));
+  const { sending, send, name, stop } = useSending("ingest", { onJob: add, onProblem });
+  useEffect(() => {
+    api.jobs().then((jobs) => {
+      jobs.filter((job) => job.kind === "ingest" && !api.hasEnded(job)).reverse().forEach(add);
+    }, () => {});
+  }, []);
+  return html`
+    <section class="adding" aria-label="Add music">
+      <${FileChooser} label=${sending ? null : "Add music: choose files"} several onFiles=${send} />
+      <${PathForm} hint="Folder or file" verb="Add" onPath=${name} />
+      <${Sending} sending=${sending} onStop=${stop} />
+      ${ids.map((id) => html`
+        <${Ingest} key=${id} id=${id} onAdded=${onAdded} onProblem=${onProblem}
+          onClose=${() => setIds((old) => old.filter((one) => one !== id))} />`)}
+    </section>`;
+}
+
+function Ingest({ id, onAdded, onClose, onProblem }) {
+  const job = useJob(id, onProblem);
+  const hasEnded = job && api.hasEnded(job);
+  useEffect(() => {
+    if (hasEnded) onAdded();
+  }, [hasEnded]);
+  if (!job) return null;
+  if (!hasEnded) return html`<div class="card"><${Progress} job=${job} name="Add music" onProblem=${onProblem} /></div>`;
+  const { added = [], skipped = [], failed = [], warned = [] } = job.result ?? {};
+  const isBad = job.status === "failed" || failed.length > 0;
+  return html`
+    <div class="card outcome ${isBad ? "trouble" : ""}" role="status">
+      <p><b>${job.status === "done" ? "" : `${job.status === "failed" ? "Failed" : "Cancelled"}. `}${counted(added.length, "track")} added.</b>
+        ${skipped.length > 0 && ` ${counted(skipped.length, "file")} already in the library.`}
+        ${failed.length > 0 && ` ${counted(failed.length, "file")} could not be added:`}</p>
+      ${job.error && html`<p>${job.error.detail}</p>`}
+      <${Reasons} records=${failed} /><${Reasons} records=${warned} />
+      <button class="plain" onClick=${onClose}>Close</button>
+    </div>`;
+}
+
+function Reasons({ records }) {
+  if (!records.length) return null;
+  return html`
+    <ul class="reasons">${records.map(({ path, reason }) => html`<li><b>${fileName(path)}</b>: ${reason}</li>`)}</ul>`;
+}
+
+// -- the tracks -------------------------------------------------------------------------------
 
 function Row({ track, onEdit, onDelete }) {
   const name = nameOf(track);
@@ -107,66 +163,6 @@ function More({ onMore }) {
     return () => observer.disconnect();
   });
   return html`<button ref=${button} class="more" onClick=${onMore}>Show more</button>`;
-}
-
-// -- deletion ---------------------------------------------------------------------------------
-
-/** Tracks that are deleted once they can no longer be restored, or when the page is left. */
-function useDeletion(onProblem) {
-  const [deleted, setDeleted] = useState([]);
-  const timers = useRef(new Map());
-  const forget = (track) => {
-    clearTimeout(timers.current.get(track.id));
-    timers.current.delete(track.id);
-  };
-  const show = (track) => setDeleted((old) => old.filter((one) => one.id !== track.id));
-
-  async function finish(track) {
-    forget(track);
-    try {
-      await api.remove(track.id);
-      setDeleted((old) => old.map((one) => (one.id === track.id ? { ...one, isGone: true } : one)));
-    } catch (error) {
-      if (error.code === "track_not_found") return;
-      show(track);
-      onProblem(error, () => finish(track));
-    }
-  }
-
-  useEffect(() => {
-    const finishAll = () => {
-      for (const id of timers.current.keys()) api.removeAtLast(id).catch(() => {});
-      timers.current.forEach(clearTimeout);
-      timers.current.clear();
-    };
-    addEventListener("pagehide", finishAll);
-    return () => {
-      removeEventListener("pagehide", finishAll);
-      finishAll();
-    };
-  }, []);
-
-  return [deleted, {
-    begin(track) {
-      timers.current.set(track.id, setTimeout(() => finish(track), UNDO_MS));
-      setDeleted((old) => [...old, track]);
-    },
-    undo(track) {
-      forget(track);
-      show(track);
-    },
-  }];
-}
-
-function Toast({ track, onUndo }) {
-  const button = useRef(null);
-  useEffect(() => button.current?.focus(), []);
-  if (track.isGone) return null;
-  return html`
-    <div class="toast">
-      <span>Deleted “${nameOf(track)}”. Its file stays.</span>
-      <button ref=${button} onClick=${onUndo}>Undo</button>
-    </div>`;
 }
 
 // -- editing ----------------------------------------------------------------------------------

@@ -30,7 +30,10 @@ export function length(seconds) {
   return `${(seconds / 3600).toFixed(1)} hours`;
 }
 
-export const counted = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
+export const counted = (n, word, many = `${word}s`) => `${n.toLocaleString("en")} ${n === 1 ? word : many}`;
+
+export const day = (time) =>
+  new Date(time).toLocaleString("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 
 /** Tempo and pitch of a match that differ from the track's; "" if they do not. */
 export function played(match) {
@@ -43,4 +46,9 @@ export function played(match) {
     parts.push(`${Math.abs(match.pitch)} semitones ${match.pitch > 0 ? "higher" : "lower"}`);
   }
   return parts.length ? `Played ${parts.join(" and ")} than the track.` : "";
+}
+
+export function bytes(n) {
+  if (n < 1e6) return `${Math.ceil(n / 1e3)} kB`;
+  return n < 1e9 ? `${(n / 1e6).toFixed(1)} MB` : `${(n / 1e9).toFixed(1)} GB`;
 }

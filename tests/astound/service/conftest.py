@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 import astound
 from astound.catalog import Catalog
 from astound.service.app import create_app
+from astound.service.server import Server
 from engine.config import ServiceConfig
 from tests.astound.commands.conftest import home, library, run
 
@@ -52,7 +53,7 @@ class _ReadyClient(TestClient):
 @contextmanager
 def serving(app: FastAPI) -> Iterator[str]:
     """Serve an application on this machine until the block ends; yield its address when ready."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    server = Server(uvicorn.Config(app, port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from contextlib import AbstractContextManager
 
 import pytest
@@ -16,10 +17,23 @@ NEEDED = {
     ("POST", "/v1/explain"): "query",
     ("GET", "/v1/tracks"): "read",
     ("GET", "/v1/tracks/1"): "read",
+    ("GET", "/v1/tracks/1/peaks"): "read",
+    ("GET", "/v1/tracks/1/audio"): "read",
     ("GET", "/v1/stats"): "read",
     ("GET", "/metrics"): "read",
     ("PATCH", "/v1/tracks/1"): "write",
     ("DELETE", "/v1/tracks/1"): "write",
+    ("POST", "/v1/scan"): "query",
+    ("POST", "/v1/ingest"): "write",
+    ("POST", "/v1/dedup"): "read",
+    ("POST", "/v1/compact"): "admin",
+    ("POST", "/v1/verify"): "admin",
+    ("GET", "/v1/jobs"): "query",
+    ("GET", "/v1/jobs/1"): "query",
+    ("GET", "/v1/jobs/1/events"): "query",
+    ("GET", "/v1/jobs/1/timeline"): "query",
+    ("DELETE", "/v1/jobs/1"): "query",
+    ("POST", "/v1/tracks/delete"): "write",
 }
 OPEN = {"/healthz", "/readyz", "/openapi.json"}
 
@@ -29,14 +43,14 @@ def header(secret: str) -> dict[str, str]:
 
 
 def request(client: TestClient, method: str, path: str, headers: dict[str, str]) -> int:
-    body: object = {} if method == "PATCH" else None
+    body: object = {} if method == "PATCH" or "delete" in path else None
     return client.request(method, path, headers=headers, json=body).status_code
 
 
 def test_every_path_has_a_scope(client: TestClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     described = {
-        (method.upper(), path.replace("{track_id}", "1")): about
+        (method.upper(), re.sub(r"{\w+_id}", "1", path)): about
         for path, methods in paths.items()
         for method, about in methods.items()
         if path not in OPEN

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +17,9 @@ import pytest
 
 import astound
 from astound.catalog import Catalog
+from astound.output.timelines import write_timelines
 from astound.service.app import create_app
+from engine.config import ServiceConfig
 from engine.records import Track
 from tests.astound.service.conftest import serving
 from tests.audio_files import Waveform, cached_tune, write_wav
@@ -26,6 +31,8 @@ TUNE_S = 20.0
 TITLES = ["Morning Air", "Brass Engine", "Still Water", "Night Bus"]
 PLAYED, PLAYED_AT_S = 2, 6.0
 OTHER_NAME = "music.example"
+
+PEAKS = {"track_id": 1, "duration_s": TUNE_S, "peaks": [0.5] * 300, "shares_audio": True}
 
 Open = Callable[..., Any]
 
@@ -39,6 +46,13 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_wav(folder / "known.wav", _part(PLAYED, 6.0), RATE)
     write_wav(folder / "microphone.wav", _noisy(_part(PLAYED, TUNE_S - PLAYED_AT_S)), RATE)
     (folder / "text.wav").write_text("no sound")
+    (folder / "new").mkdir()
+    write_wav(folder / "new" / "Paper Boats.wav", cached_tune(20, TUNE_S, RATE), RATE)
+    shutil.copy(folder / "text.wav", folder / "new")
+    first, second = _part(0, 7.0), _part(1, 7.0)
+    write_wav(folder / "two songs.wav", np.concatenate([first, second]), RATE)
+    silence = np.zeros(round(6.0 * RATE), dtype=np.float32)
+    write_wav(folder / "mix.wav", np.concatenate([first, silence, second]), RATE)
     return folder
 
 
@@ -75,10 +89,24 @@ def catalog(filled: Path) -> Iterator[Catalog]:
 
 
 @pytest.fixture
-def url(catalog: Catalog) -> Iterator[str]:
+def config(music: Path) -> ServiceConfig:
+    return ServiceConfig(media=music, share_audio=True)
+
+
+@pytest.fixture
+def url(catalog: Catalog, config: ServiceConfig) -> Iterator[str]:
     """Address of a service that is ready."""
-    with serving(create_app(catalog, hosts=["*"])) as address:
+    with serving(create_app(catalog, config, hosts=["*"])) as address:
         yield address
+
+
+@pytest.fixture
+def restored(catalog: Catalog, url: str) -> Iterator[None]:
+    """Remove the tracks that a test adds."""
+    before = {track.id for track in catalog.tracks()}
+    yield
+    if added := {track.id for track in catalog.tracks()} - before:
+        catalog.delete(sorted(added))
 
 
 @pytest.fixture(scope="module")
@@ -124,12 +152,12 @@ def open_page(chromium: Any, url: str) -> Iterator[Open]:
 
 
 def _outside(address: str, base: str) -> list[str]:
-    return [] if address.startswith((base, "about:")) else [address]
+    return [] if address.startswith((base, f"blob:{base}", "about:")) else [address]
 
 
 def answer(page: Any) -> str:
     """Text of the answer, once it is there."""
-    page.locator("article.card h2").wait_for(timeout=60_000)
+    page.locator("article.card h2").first.wait_for(timeout=60_000)
     return str(page.locator("article.card").inner_text())
 
 
@@ -147,7 +175,7 @@ def test_microphone_finds_the_track_and_the_place(open_page: Open, url: str) -> 
     assert "The Quiet" in text
     assert re.search(r"(Certain|Very sure) \(", text)
     assert abs(answers[-1]["matches"][0]["offset_s"] - PLAYED_AT_S) < 0.5
-    page.locator(".bar").wait_for()
+    page.locator(".wave svg").wait_for()
     page.get_by_role("button", name="Listen").wait_for()  # it stopped by itself
     assert page.evaluate("document.activeElement.tagName") == "H2"
 
@@ -220,6 +248,77 @@ def test_file_dropped_during_a_search_takes_its_place(open_page: Open, music: Pa
     assert TITLES[PLAYED] in answer(page)
 
 
+def test_each_song_of_a_clip_has_its_places(open_page: Open, music: Path) -> None:
+    page = open_page()
+    page.locator("input[type=file]").set_input_files(music / "two songs.wav")
+    answer(page)
+    for title, in_clip in ((TITLES[0], r"0:00 to 0:0[67]"), (TITLES[1], r"0:0[67] to 0:14")):
+        found = page.get_by_role("region", name=title, exact=True)
+        clip = found.get_by_role("img", name=re.compile("of the clip"))
+        assert re.match(in_clip, clip.get_attribute("aria-label"))
+        found.get_by_role("img", name=re.compile(r"0:0[67] to 0:1[34] of 0:20")).wait_for()
+
+
+def test_place_is_played_from_where_it_was_found(open_page: Open, music: Path) -> None:
+    page = open_page()
+    page.locator("input[type=file]").set_input_files(music / "known.wav")
+    page.get_by_role("button", name="Play Still Water from 0:06").click()
+    slider = plays(page, "Still Water", 7)
+    slider.press("ArrowRight")
+    wait_for(page, lambda: int(slider.get_attribute("aria-valuenow")) >= 12)
+    page.get_by_role("button", name="Pause Still Water").click()
+    page.get_by_role("button", name="Play Still Water").wait_for()
+
+
+def plays(page: Any, title: str, at_s: int) -> Any:
+    """Wait until a track plays and has reached a second; return its slider."""
+    page.get_by_role("button", name=f"Pause {title}").wait_for()
+    slider = page.get_by_role("slider", name=f"Position in {title}")
+    wait_for(page, lambda: int(slider.get_attribute("aria-valuenow")) in (at_s, at_s + 1))
+    return slider
+
+
+def wait_for(page: Any, is_so: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < deadline_s
+        page.wait_for_timeout(50)
+
+
+@pytest.mark.parametrize("config", [ServiceConfig()], ids=["not shared"])
+def test_nothing_is_played_where_audio_is_not_shared(open_page: Open, music: Path) -> None:
+    page = open_page()
+    page.locator("input[type=file]").set_input_files(music / "known.wav")
+    page.locator(".wave svg").wait_for()
+    assert page.get_by_role("button", name="Play").count() == 0
+    assert page.get_by_role("slider").count() == 0
+
+
+def test_file_that_the_browser_cannot_play_is_explained(
+    open_page: Open, music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = music / "text.wav"
+    monkeypatch.setattr(Catalog, "audio_file", lambda _catalog, _id: other)
+    page = open_page()
+    page.route("**/peaks*", lambda route: route.fulfill(json=PEAKS))
+    page.locator("input[type=file]").set_input_files(music / "known.wav")
+    page.get_by_role("button", name="Play Still Water").click()
+    assert "cannot play the file" in page.get_by_role("alert").inner_text()
+    page.get_by_role("button", name="Play Still Water").wait_for()
+
+
+def test_place_is_a_bar_where_the_file_is_gone(open_page: Open, music: Path) -> None:
+    page = open_page()
+    file = music / f"{TITLES[PLAYED]}.wav"
+    file.rename(music / "moved")
+    try:
+        page.locator("input[type=file]").set_input_files(music / "known.wav")
+        page.locator(".bar").wait_for()
+        assert "of 0:20" in page.locator(".bar").get_attribute("aria-label")
+    finally:
+        (music / "moved").rename(file)
+
+
 # -- library -------------------------------------------------------------------------------------
 
 
@@ -277,7 +376,7 @@ def test_track_is_deleted_when_the_page_is_left(
     deleted: list[int] = []
     track = catalog.tracks("Night")[0]
 
-    def delete(ids: list[int]) -> list[Track]:
+    def delete(ids: list[int], **_: Any) -> list[Track]:
         deleted.extend(ids)
         return [track]
 
@@ -292,27 +391,216 @@ def test_track_is_deleted_when_the_page_is_left(
     assert deleted == [track.id]
 
 
+# -- jobs ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def held(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Let jobs that add music wait until the event is set."""
+    go_on = threading.Event()
+    add = catalog.add
+
+    def wait(*arguments: Any, **options: Any) -> Any:
+        assert go_on.wait(60)
+        return add(*arguments, **options)
+
+    monkeypatch.setattr(catalog, "add", wait)
+    yield go_on
+    go_on.set()
+
+
+@pytest.mark.usefixtures("restored")
+def test_files_are_added(
+    open_page: Open, catalog: Catalog, music: Path, held: threading.Event
+) -> None:
+    page = open_page("#/library")
+    files = [music / "new" / "Paper Boats.wav", music / "text.wav", music / "Still Water.wav"]
+    page.locator("input[type=file]").set_input_files(files)
+    page.get_by_role("progressbar", name="Add music").wait_for()
+    page.get_by_role("button", name="Cancel: Add music").wait_for()
+    page.reload()  # the job goes on, and is shown again
+    page.get_by_role("progressbar", name="Add music").wait_for()
+    held.set()
+    text = outcome(page)
+    assert "1 track added. 1 file already in the library. 1 file could not be added" in text
+    assert "text.wav: not audio" in text
+    page.get_by_role("button", name="Delete Paper Boats").wait_for()
+    assert len(catalog.tracks("Paper Boats")) == 1
+    page.get_by_role("button", name="Close").click()
+    assert page.locator(".outcome").count() == 0
+
+
+def outcome(page: Any) -> str:
+    page.locator(".outcome").wait_for(timeout=60_000)
+    return str(page.locator(".outcome").inner_text())
+
+
+def test_many_files_are_sent_in_parts(open_page: Open, tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.wav" for number in range(101)]
+    for file in files:
+        file.write_text("no sound")
+    page = open_page("#/library")
+    requests: list[Any] = []
+    page.route("**/v1/ingest", lambda route: requests.append(route))
+    page.locator("input[type=file]").set_input_files(files)
+    for share in ("0", "0.99"):
+        wait_for(page, lambda: bool(requests))
+        bar = page.get_by_role("progressbar", name="Sending 101 files")
+        assert bar.get_attribute("value").startswith(share)
+        requests.pop().continue_()
+    for text in ("100 files could not be added", "1 file could not be added"):
+        page.locator(".outcome", has_text=text).wait_for(timeout=60_000)
+
+
+@pytest.mark.usefixtures("restored")
+def test_file_dropped_on_the_library_is_added(open_page: Open, music: Path) -> None:
+    page = open_page("#/library")
+    drop(page, music / "new" / "Paper Boats.wav")
+    assert "1 track added." in outcome(page)
+    page.get_by_role("button", name="Delete dropped").wait_for()
+
+
+@pytest.mark.usefixtures("restored")
+def test_folder_of_the_service_is_added(open_page: Open) -> None:
+    page = open_page("#/library")
+    page.get_by_text("From the computer that runs astound").click()
+    field = page.get_by_label("Folder or file")
+    field.fill("../elsewhere")
+    field.press("Enter")
+    assert "leads out of the media folder" in page.get_by_role("alert").inner_text()
+    field.fill("new")
+    field.press("Enter")
+    text = outcome(page)
+    assert "1 track added. 1 file could not be added" in text
+    page.get_by_role("button", name="Delete Paper Boats").wait_for()
+
+
+def test_recording_becomes_a_timeline(
+    open_page: Open, catalog: Catalog, music: Path, tmp_path: Path
+) -> None:
+    page = open_page("#/recordings")
+    page.locator("input[type=file]").set_input_files(music / "mix.wav")
+    page.get_by_text("Save as").wait_for(timeout=60_000)
+    rows = page.get_by_role("row").all_inner_texts()
+    assert [re.split(r"\s+", row, maxsplit=2)[2].split("\n")[0] for row in rows[1:]] == [
+        TITLES[0],
+        "unknown",
+        TITLES[1],
+    ]
+    assert page.locator(".lane").count() == 1
+    for form, name in (("cue", "CUE sheet"), ("audacity", "Audacity labels"), ("csv", "CSV")):
+        expected = io.StringIO(newline="")
+        write_timelines([catalog.scan(music / "mix.wav", name="mix.wav")], form, expected)
+        with page.expect_download() as download:
+            page.get_by_role("button", name=name).click()
+        download.value.save_as(tmp_path / form)
+        assert (tmp_path / form).read_bytes().decode() == expected.getvalue()
+        assert download.value.suggested_filename.startswith("mix.")
+    entry = page.get_by_role("button", name=f"{TITLES[1]} The Quiet")
+    entry.press("Enter")
+    plays(page, TITLES[1], 7)
+    assert entry.get_attribute("aria-expanded") == "true"
+    page.get_by_role("link", name="All recordings").click()
+    page.get_by_role("link", name="mix.wav").first.click()
+    page.get_by_text("Save as").wait_for()
+
+
+def test_timeline_is_shown_as_it_is_found(
+    open_page: Open, catalog: Catalog, music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    scan = catalog.scan
+
+    def held_scan(path: str, *, on_entry: Any, on_progress: Any, **options: Any) -> Any:
+        timeline = scan(path, **options)
+        on_entry(timeline.entries[0])
+        on_progress(10.0)
+        assert go_on.wait(60)
+        return timeline
+
+    monkeypatch.setattr(catalog, "scan", held_scan)
+    page = open_page("#/recordings")
+    page.locator("input[type=file]").set_input_files(music / "mix.wav")
+    page.get_by_text("so far").wait_for(timeout=60_000)
+    assert page.get_by_role("button", name=f"{TITLES[0]} The Quiet").count() == 1
+    assert page.get_by_role("button", name="Cancel: Scan a recording").count() == 1
+    go_on.set()
+    page.get_by_role("button", name=f"{TITLES[1]} The Quiet").wait_for(timeout=60_000)
+    assert page.get_by_text("so far").count() == 0
+
+
+def test_recording_that_is_no_audio_is_explained(open_page: Open, music: Path) -> None:
+    page = open_page("#/recordings")
+    page.locator("input[type=file]").set_input_files(music / "text.wav")
+    page.get_by_role("alert").wait_for()
+    assert "not audio" in page.get_by_role("alert").inner_text()
+
+
+@pytest.mark.usefixtures("restored")
+def test_one_of_two_duplicates_is_kept(open_page: Open, catalog: Catalog, music: Path) -> None:
+    copy = music / "new" / "copy.wav"
+    write_wav(copy, 0.7 * cached_tune(PLAYED, TUNE_S, RATE), RATE)
+    (added,) = catalog.add([copy]).added
+    page = open_page("#/duplicates")
+    page.get_by_role("button", name=re.compile("^Search")).click()
+    pair = page.get_by_role("article", name="Still Water and copy")
+    pair.wait_for(timeout=60_000)
+    pair.get_by_role("slider", name="Position in copy").wait_for()
+    keep = pair.get_by_role("button", name="Keep this Still Water")
+    keep.click()
+    page.get_by_text("Deleted “copy”").wait_for()
+    assert pair.count() == 0
+    page.get_by_role("button", name="Undo").click()
+    keep.click()
+    page.get_by_role("link", name="Library").click()  # then it is carried out
+    wait_for(page, lambda: added.track_id not in {track.id for track in catalog.tracks()})
+
+
+@pytest.mark.usefixtures("restored")
+def test_activity_shows_jobs_and_cancels_them(
+    open_page: Open, catalog: Catalog, music: Path, held: threading.Event
+) -> None:
+    page = open_page()
+    page.locator("input[type=file]").set_input_files(music / "known.wav")
+    answer(page)
+    page.get_by_role("link", name="Library").click()
+    page.locator("input[type=file][multiple]").set_input_files(music / "new" / "Paper Boats.wav")
+    page.get_by_role("progressbar", name="Add music").wait_for()
+    page.get_by_role("link", name="Activity").click()
+    page.get_by_role("button", name="Cancel: Add music Paper Boats.wav").click()
+    page.get_by_text("Stops soon").wait_for()
+    held.set()
+    page.locator(".jobs li").first.get_by_text("Cancelled").wait_for()
+    figures = page.locator(".figures").inner_text()
+    assert re.search(r"Queries\s+1\s+1 found", figures)
+    assert re.search(r"Tracks\s+\d", figures)
+    assert page.get_by_role("img", name=re.compile("Queries: at most")).count() == 1
+
+
 # -- everybody -----------------------------------------------------------------------------------
 
 
 def test_keyboard_reaches_everything(open_page: Open) -> None:
     page = open_page()
     reached = []
-    for _ in range(6):
+    for _ in range(8):
         page.keyboard.press("Tab")
         reached.append(
             page.evaluate(
                 "(document.activeElement.innerText || document.activeElement.type).trim()"
             )
         )
-    assert reached == ["Skip to content", "astound", "Identify", "Library", "Listen", "file"]
+    views = ["Identify", "Library", "Recordings", "Activity"]
+    assert reached == ["Skip to content", "astound", *views, "Listen", "file"]
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Stop").wait_for()
     assert TITLES[PLAYED] in answer(page)
 
 
-@pytest.mark.parametrize("path", ["", "#/library"])
+@pytest.mark.parametrize(
+    "path", ["", "#/library", "#/recordings", "#/recordings/1", "#/duplicates", "#/activity"]
+)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_phone_of_360_pixels_shows_everything(open_page: Open, path: str, scheme: str) -> None:
     size = {"width": 360, "height": 740}
@@ -342,5 +630,7 @@ def test_key_is_asked_for_and_kept_for_the_visit(
         page.get_by_role("link", name="Identify").click()
         page.locator("input[type=file]").set_input_files(music / "known.wav")
         assert TITLES[PLAYED] in answer(page)
+        page.get_by_role("button", name="Play Still Water").click()
+        plays(page, "Still Water", 7)
     finally:
         catalog.keys.revoke([key.id])

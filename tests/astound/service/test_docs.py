@@ -14,6 +14,7 @@ import pytest
 import astound
 from astound.catalog import Catalog
 from astound.service.app import create_app
+from engine.config import ServiceConfig
 from tests.astound.service.conftest import serving
 
 ROOT = Path(__file__).parents[3]
@@ -38,7 +39,16 @@ def test_examples_do_what_they_show(
     catalog: Catalog, home: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = make_command(tmp_path_factory.mktemp("commands")).parent
-    shutil.copy(home / "known.wav", home / "clip.wav")
+    (home / "media" / "new").mkdir(parents=True)
+    for copy in (
+        "clip.wav",
+        "song.flac",
+        "another.mp3",
+        "mix.mp3",
+        "media/mix.mp3",
+        "media/new/1.wav",
+    ):
+        shutil.copy(home / "known.wav", home / copy)
     environment = os.environ | {
         "PATH": f"{folder}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
@@ -46,7 +56,7 @@ def test_examples_do_what_they_show(
     examples = blocks("sh")
     assert len(examples) > 4
     examples.sort(key=lambda example: "key create" in example)  # then all others need a key
-    with serving(create_app(catalog)) as address:
+    with serving(create_app(catalog, ServiceConfig(media=home / "media"))) as address:
         host = address.removeprefix("http://").rstrip("/")
         for example in examples:
             script = re.sub(r"(localhost|127\.0\.0\.1):8765", host, example)

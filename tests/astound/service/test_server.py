@@ -19,9 +19,11 @@ import pytest
 from astound.service.server import Address, listening
 from tests.astound.commands.conftest import Run, start_process
 
+Serve = Callable[..., tuple[subprocess.Popen[str], str]]
+
 
 @pytest.fixture
-def serve(home: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], str]]]:
+def serve(home: Path) -> Iterator[Serve]:
     """Give serve(*options): a process that serves the catalog, and its URL."""
     processes = []
 
@@ -51,9 +53,7 @@ def wait_until_ready(url: str, context: ssl.SSLContext | None = None) -> None:
     raise AssertionError("not ready")
 
 
-def test_sigterm_answers_what_runs_and_exits_with_0(
-    home: Path, serve: Callable[..., tuple[subprocess.Popen[str], str]]
-) -> None:
+def test_sigterm_answers_what_runs_and_exits_with_0(home: Path, serve: Serve) -> None:
     process, url = serve()
     wait_until_ready(url)
     content = (home / "known.wav").read_bytes()
@@ -89,11 +89,22 @@ def test_sigterm_answers_what_runs_and_exits_with_0(
     assert list((home / "catalog" / "uploads").iterdir()) == []
 
 
+@pytest.mark.slow
+def test_sigterm_does_not_wait_for_a_client_that_sends_nothing_more(
+    serve: Callable[..., tuple[subprocess.Popen[str], str]],
+) -> None:
+    process, url = serve()
+    wait_until_ready(url)
+    with socket.create_connection(("127.0.0.1", int(url.rstrip("/").rpartition(":")[2]))) as sender:
+        sender.sendall(b"POST /v1/query HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\nx")
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
 @pytest.mark.parametrize("loading_s", [0.0, 0.4])
 @pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])
-def test_interrupt_exits_as_every_command(
-    serve: Callable[..., tuple[subprocess.Popen[str], str]], loading_s: float, handler: Any
-) -> None:
+def test_interrupt_exits_as_every_command(serve: Serve, loading_s: float, handler: Any) -> None:
     """Shells start a program with SIGINT ignored if it runs in the background of a script."""
     before = signal.signal(signal.SIGINT, handler)
     try:
@@ -106,9 +117,7 @@ def test_interrupt_exits_as_every_command(
     assert process.wait(60) == 130
 
 
-def test_https_with_a_certificate(
-    home: Path, serve: Callable[..., tuple[subprocess.Popen[str], str]]
-) -> None:
+def test_https_with_a_certificate(home: Path, serve: Serve) -> None:
     subprocess.run(
         "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 "
         "-subj /CN=localhost -addext subjectAltName=IP:127.0.0.1".split(),
@@ -173,9 +182,7 @@ def test_missing_extra_is_one_sentence(
     assert "pip install 'astound[serve]'" in result.stderr
 
 
-def test_other_addresses_are_served_once_there_is_a_key(
-    home: Path, run: Run, serve: Callable[..., tuple[subprocess.Popen[str], str]]
-) -> None:
+def test_other_addresses_are_served_once_there_is_a_key(home: Path, run: Run, serve: Serve) -> None:
     secret = run("key", "create", "--scope", "query").stdout.strip()
     _, url = serve("--host", "0.0.0.0")
     url = url.replace("0.0.0.0", "127.0.0.1")

@@ -1,0 +1,137 @@
+"""The files that jobs read: uploads in the catalog's folder, and those below a media folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from astound.service.schemas import RefusedError
+from astound.service.uploads import LEFT_AFTER_S, UPLOADS
+
+RECORDINGS = "recordings"
+"""Folder of the files of tracks that were uploaded, in that of the catalog."""
+
+
+class JobFiles:
+    """The files that the jobs of a service read.
+
+    Parameters
+    ----------
+    catalog : Path
+        Folder of the catalog.
+    media : Path or None
+        Folder whose files jobs may name.
+    """
+
+    def __init__(self, catalog: Path, media: Path | None) -> None:
+        self._uploads = (catalog / UPLOADS).absolute()
+        self._recordings = (catalog / RECORDINGS).absolute()
+        self._media = None if media is None else media.absolute()
+
+    # -- files of the machine --------------------------------------------------------------------
+
+    def media_path(self, given: str) -> str:
+        """Return the absolute path of a file or folder that a client names.
+
+        Parameters
+        ----------
+        given : str
+            Relative to the media folder, or absolute.
+
+        Raises
+        ------
+        RefusedError
+            There is no media folder, the path leads out of it, or there is nothing.
+        """
+        if self._media is None:
+            reason = "the service reads no files of its machine; start it with --media DIR"
+            raise RefusedError(403, "no_media", reason)
+        try:
+            path = os.path.abspath(self._media / given)
+            is_inside = Path(path).is_relative_to(self._media) and self.is_media(path)
+            exists = os.path.exists(path)
+        except ValueError as error:  # NUL
+            raise RefusedError(422, "invalid_request", f"invalid path {given!r}") from error
+        if not is_inside:
+            reason = f"{given!r} leads out of the media folder"
+            raise RefusedError(403, "outside_media", reason)
+        if not exists:
+            raise RefusedError(422, "no_such_file", f"{given!r} is not in the media folder")
+        return path
+
+    def is_media(self, path: str) -> bool:
+        """Return whether a path, with all links followed, lies in the media folder."""
+        if self._media is None:
+            return False
+        return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self._media))
+
+    # -- uploads ---------------------------------------------------------------------------------
+
+    def new_upload(self) -> Path:
+        """Create the folder of the uploads of a job.
+
+        Raises
+        ------
+        RefusedError
+            The catalog's folder cannot be written.
+        """
+        try:
+            self._uploads.mkdir(exist_ok=True)
+            return Path(tempfile.mkdtemp(prefix=f"{datetime.now(UTC):%Y%m%d-}", dir=self._uploads))
+        except OSError as error:
+            reason = f"cannot store the upload: {error.strerror or error}"
+            raise RefusedError(507, "insufficient_storage", reason) from error
+
+    def uploaded(self, upload: str) -> list[str]:
+        """Return the absolute paths of the uploads of a job."""
+        folder = self._uploads / upload
+        return sorted(str(path) for path in folder.iterdir())
+
+    def keep(self, upload: str) -> list[str]:
+        """Move the uploads of a job to where those of tracks stay, unless they are there already.
+
+        Returns
+        -------
+        list of str
+            Their absolute paths.
+        """
+        kept = self._recordings / upload
+        if not kept.exists():
+            self._recordings.mkdir(exist_ok=True)
+            (self._uploads / upload).rename(kept)
+        return sorted(str(path) for path in kept.iterdir())
+
+    def discard(self, upload: str, taken: Callable[[list[str]], Collection[str]]) -> None:
+        """Delete the uploads of a job, except for files of tracks.
+
+        Parameters
+        ----------
+        upload : str
+        taken : callable
+            Returns those of some absolute paths that tracks have.
+        """
+        folders = (self._uploads / upload, self._recordings / upload)
+        files = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
+        kept = taken([str(path) for path in files])
+        with suppress(OSError):
+            for path in files:
+                if str(path) not in kept:
+                    path.unlink()
+        for folder in folders:
+            with suppress(OSError):  # a file is left, or there is none
+                folder.rmdir()
+
+    def sweep(self, needed: Iterable[str]) -> None:
+        """Delete old uploads that no job needs, which a killed service left."""
+        names = set(needed)
+        with suppress(OSError):
+            for folder in self._uploads.iterdir():
+                is_old = time.time() - folder.stat().st_mtime > LEFT_AFTER_S
+                if folder.is_dir() and folder.name not in names and is_old:
+                    shutil.rmtree(folder, ignore_errors=True)

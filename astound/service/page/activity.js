@@ -1,0 +1,139 @@
+// Activity: the jobs, and what the service has been doing while this page was open.
+
+import { html, useEffect, useState } from "./vendor/htm-preact.js";
+import * as api from "./api.js";
+import { KINDS, Progress, progressText } from "./jobs.js";
+import { bytes, day, fileName, length } from "./text.js";
+
+const EVERY_MS = 3000;
+const N_KEPT = 60;
+const N_JOBS = 20;
+const samples = []; // of the metrics; kept while the page is open
+
+export function Activity({ onProblem }) {
+  const [jobs, setJobs] = useState(null);
+  const [stats, setStats] = useState(null);
+  const [, setNSamples] = useState(0);
+  useEffect(() => {
+    let timer;
+    let isOpen = true;
+    const update = async () => {
+      try {
+        const [found, text, size] = await Promise.all([api.jobs(), api.metrics(), api.stats()]);
+        samples.push({ ms: Date.now(), values: parse(text) });
+        samples.splice(0, samples.length - N_KEPT - 1);
+        if (!isOpen) return;
+        setJobs(found);
+        setStats(size);
+        setNSamples((n) => n + 1);
+        timer = setTimeout(update, EVERY_MS);
+      } catch (error) {
+        if (isOpen) onProblem(error, update);
+      }
+    };
+    update();
+    return () => {
+      isOpen = false;
+      clearTimeout(timer);
+    };
+  }, []);
+  return html`
+    <section class="activity" aria-label="Activity">
+      <h1>Activity</h1>
+      ${stats && html`<${Figures} stats=${stats} />`}
+      <h2>Jobs</h2>
+      ${jobs && !jobs.length && html`<p class="muted">None so far. Adding music and scanning recordings are jobs.</p>`}
+      <ul class="jobs">
+        ${(jobs ?? []).slice(0, N_JOBS).map((job) => html`<${JobRow} key=${job.id} job=${job} onProblem=${onProblem} />`)}
+      </ul>
+    </section>`;
+}
+
+function JobRow({ job, onProblem }) {
+  const about = subject(job);
+  return html`
+    <li>
+      <div class="what">
+        <b>${KINDS[job.kind]}</b>
+        ${about && html`<span class="muted">${about}</span>`}
+        <small class="muted">${day(job.created_at)}${api.hasEnded(job) && ` · ${progressText(job)}`}</small>
+        ${job.error && html`<small class="error">${job.error.detail}</small>`}
+      </div>
+      ${job.kind === "scan" && html`<a href=${`#/recordings/${job.id}`} aria-label=${`Open ${about}`}>Open</a>`}
+      <${Progress} job=${job} name=${`${KINDS[job.kind]} ${about}`} onProblem=${onProblem} />
+    </li>`;
+}
+
+function subject({ options }) {
+  const names = options.files ?? options.paths ?? [];
+  if (!names.length) return "";
+  return names.length === 1 ? options.name ?? fileName(names[0]) : `${fileName(names[0])} and ${names.length - 1} more`;
+}
+
+// -- figures ----------------------------------------------------------------------------------
+
+/** Read the text format of Prometheus: values by name, with the labels as they stand. */
+function parse(text) {
+  const lines = text.split("\n").filter((line) => line && !line.startsWith("#"));
+  return new Map(lines.map((line) => {
+    const at = line.lastIndexOf(" ");
+    return [line.slice(0, at), Number(line.slice(at + 1))];
+  }));
+}
+
+const sum = (values, start) =>
+  [...values].reduce((all, [name, value]) => (name.startsWith(start) ? all + value : all), 0);
+const WHOLE = "astound_query_seconds_%{step=\"whole\"}";
+
+/** What happened between each sample and the one before. */
+function changes() {
+  return samples.slice(1).map(({ values }, i) => {
+    const before = samples[i].values;
+    const grown = (read) => Math.max(0, read(values) - read(before)); // a restart begins at 0
+    const of = (kind) => (all) => all.get(WHOLE.replace("%", kind)) ?? 0;
+    const n = grown(of("count"));
+    return { nQueries: grown((all) => sum(all, "astound_queries_total")), meanS: n ? grown(of("sum")) / n : 0,
+      nRefused: grown((all) => sum(all, "astound_refusals_total")) };
+  });
+}
+
+function Figures({ stats }) {
+  const { values } = samples.at(-1);
+  const rows = changes();
+  const [nQueries, nRefused] = ["queries", "refusals"].map((what) => sum(values, `astound_${what}_total`));
+  const nMatches = values.get('astound_queries_total{status="match"}') ?? 0;
+  const n = values.get(WHOLE.replace("%", "count"));
+  const meanS = n ? values.get(WHOLE.replace("%", "sum")) / n : null;
+  return html`
+    <dl class="figures">
+      <${Figure} name="Tracks" value=${stats.n_tracks} about=${`${length(stats.duration_s)}, ${bytes(stats.n_bytes)}`} />
+      <${Figure} name="Queries" value=${nQueries}
+        about=${`${nMatches.toLocaleString("en")} found, ${values.get("astound_queue") ?? 0} running or waiting`}
+        values=${rows.map((row) => row.nQueries)} />
+      <${Figure} name="Seconds a query" value=${meanS === null ? "–" : meanS.toFixed(2)} about="mean, with waiting"
+        values=${rows.map((row) => row.meanS)} />
+      <${Figure} name="Refused" value=${nRefused} about="requests" values=${rows.map((row) => row.nRefused)} />
+    </dl>
+    <p class="muted"><small>Since the service started; the charts show what happened while this view was open: a bar is three seconds.</small></p>`;
+}
+
+function Figure({ name, value, about, values }) {
+  return html`
+    <div>
+      <dt>${name}</dt><dd>${value.toLocaleString("en")}</dd><dd class="muted">${about}</dd>
+      ${values && html`<dd><${Chart} values=${values} name=${name} /></dd>`}
+    </div>`;
+}
+
+/** Bars of some values, the latest at the right. */
+function Chart({ values, name }) {
+  const most = Math.max(...values, 0);
+  const first = N_KEPT - values.length;
+  const bars = values.map((value, i) => (value ? `M${first + i + 0.5} 32v${(-31 * value) / most}` : "")).join("");
+  const text = `${name}: at most ${Number(most.toFixed(2))} in ${EVERY_MS / 1000} seconds`;
+  return html`
+    <svg class="chart" role="img" aria-label=${text} viewBox=${`0 0 ${N_KEPT} 32`} preserveAspectRatio="none">
+      <title>${text}</title>
+      <path d=${bars} />
+    </svg>`;
+}

@@ -1,0 +1,154 @@
+"""What a job of each kind does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
+from typing import Protocol, TypeVar
+
+from astound.catalog import Catalog
+from astound.results import JsonObject, duplicates_object, report_object, timeline_object
+from astound.service.files import JobFiles
+from engine.config import DedupConfig
+from engine.errors import printable
+from engine.records import Entry, Job, JobKind, Timeline
+from indexer.discover import FoundFile, discover
+from indexer.report import Failure, IngestReport
+
+T = TypeVar("T")
+
+
+class Run(Protocol):
+    """A job that runs.
+
+    Attributes
+    ----------
+    job : Job
+    catalog : Catalog
+    files : JobFiles
+    found : callable
+        Returns the result as far as it is; that of a job which is cancelled or fails.
+    """
+
+    job: Job
+    catalog: Catalog
+    files: JobFiles
+    found: Callable[[], JsonObject | None]
+
+    def report(
+        self, done: float, total: float | None, unit: str, *, has_found: bool = False
+    ) -> None:
+        """Report progress; raises an exception if the job is to stop.
+
+        Parameters
+        ----------
+        done, total : float
+            The total is None if it is unknown.
+        unit : str
+        has_found : bool
+            Store what was found so far.
+        """
+
+    def when_free(self, write: Callable[[], T]) -> T:
+        """Call a function that writes to the catalog, again as long as others write to it."""
+
+
+def ingest(run: Run) -> JsonObject:
+    """Add recordings; uploaded ones that became tracks are kept."""
+    paths, outside = _to_ingest(run)
+
+    def show(report: IngestReport) -> None:
+        run.found = partial(_ingest_object, report, outside)
+        run.report(report.n_files_done, report.n_files, "files")
+
+    return _ingest_object(run.when_free(partial(run.catalog.add, paths, on_progress=show)), outside)
+
+
+def _to_ingest(run: Run) -> tuple[list[str], list[Failure]]:
+    """Return the files to ingest, and failures for those that links hide."""
+    if run.job.upload is not None:
+        return run.files.keep(run.job.upload), []
+    paths, outside = [], []
+    for found in discover(run.job.options["paths"]):
+        if isinstance(found, FoundFile) and not run.files.is_media(found.path):
+            outside.append(Failure(found.path, "a link leads out of the media folder"))
+        else:
+            paths.append(found.path)
+    return paths, outside
+
+
+def _ingest_object(report: IngestReport, outside: list[Failure]) -> JsonObject:
+    made = report_object(report)
+    made["n_files"] += len(outside)
+    made["n_failed"] += len(outside)
+    made["failed"] += [
+        {"path": printable(failure.path), "reason": failure.reason} for failure in outside
+    ]
+    return made
+
+
+def scan(run: Run) -> JsonObject:
+    """Write the timeline of a long recording."""
+    options = dict(run.job.options)
+    names = options.pop("files", None) or options["paths"]
+    (path,) = options.pop("paths", None) or run.files.uploaded(run.job.upload or "")
+    name = options.pop("name", names[0])
+    start_s, end_s = options.get("start_s", 0.0), options.get("end_s")
+    entries: list[Entry] = []
+    scanned_s, n_reported = 0.0, 0
+
+    def found() -> JsonObject:
+        ordered = tuple(sorted(entries, key=lambda entry: entry.query_start_s))
+        part = Timeline(
+            recording=name, start_s=start_s, duration_s=round(scanned_s, 3), entries=ordered
+        )
+        return timeline_object(part) | {"status": "partial"}
+
+    def show(now_s: float) -> None:
+        nonlocal scanned_s, n_reported
+        scanned_s = now_s
+        has_found, n_reported = len(entries) > n_reported, len(entries)
+        total_s = None if end_s is None else round(end_s - start_s, 3)
+        run.report(round(scanned_s, 1), total_s, "seconds", has_found=has_found)
+
+    run.found = found
+    timeline = run.catalog.scan(
+        path, name=name, on_entry=entries.append, on_progress=show, **options
+    )
+    return timeline_object(timeline)
+
+
+def dedup(run: Run) -> JsonObject:
+    """Find the tracks that contain the same recording."""
+    config = DedupConfig(**run.job.options)
+    duplicates, clusters = run.catalog.dedup(config, on_progress=_counted(run, "tracks"))
+    tracks = {track.id: track for track in run.catalog.tracks()}
+    duplicates = [one for one in duplicates if {one.first_id, one.second_id} <= tracks.keys()]
+    return duplicates_object(duplicates, clusters, tracks)
+
+
+def compact(run: Run) -> JsonObject:
+    """Merge small shards, and drop the vectors of deleted tracks."""
+    on_progress = _counted(run, "segments")
+    compact = partial(run.catalog.compact, run.job.options.get("storage"), on_progress=on_progress)
+    return asdict(run.when_free(compact))
+
+
+def verify(run: Run) -> JsonObject:
+    """Check every shard against the database and its own hashes."""
+    problems = run.catalog.verify(on_progress=_counted(run, "shards"))
+    return {"problems": problems, "notices": run.catalog.notices()}
+
+
+def _counted(run: Run, unit: str) -> Callable[[int, int], None]:
+    return lambda n_done, n_all: run.report(n_done, n_all, unit)
+
+
+TASKS: Mapping[JobKind, Callable[[Run], JsonObject]] = {
+    "ingest": ingest,
+    "scan": scan,
+    "dedup": dedup,
+    "compact": compact,
+    "verify": verify,
+}
