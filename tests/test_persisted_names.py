@@ -157,7 +157,7 @@ JSON = {
     "scan hour.wav --min-confidence 0 --format jsonl": f"""
         recording status {ENTRY} start_s duration_s n_entries warnings
     """,
-    "scan hour.wav broken.wav --min-confidence 0 --format json": f"""
+    "scan hour.wav broken.wav --min-confidence 0.01 --format json": f"""
         recording status start_s duration_s n_entries entries({ENTRY}) gaps(start_s end_s) warnings
         error(code message)
     """,

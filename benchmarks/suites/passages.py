@@ -137,7 +137,8 @@ class PassagesConfig:
         """Folder of recordings and catalogs, which depend on these files and their code alone."""
         files = (f"{path} {path.stat().st_size}" for path in self.sources.paths())
         settings = [str(self.seed), *map(str, self.sources.known), *files]
-        return self.out.resolve() / f"inputs-{digest([code_id(_CASE_MODULES, with_engine=False), *settings])}"
+        name = digest([code_id(_CASE_MODULES, with_engine=False), *settings])
+        return self.out.resolve() / f"inputs-{name}"
 
     @property
     def cases(self) -> CaseFolder:
