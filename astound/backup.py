@@ -108,6 +108,7 @@ class Backup:
             TemporaryDirectory(dir=self._folder, prefix=".partial-") as partial,
             self._copied_database(Path(partial) / DATABASE_FILE) as copy,
         ):
+            copy.jobs.cancel_all()  # a restored catalog must not execute them again
             copy.copy_to(self._folder / DATABASE_FILE)
             names, stats = copy.shard_names(), copy.stats()
         self._copy_files()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from astound.service.schemas import RefusedError
 from astound.service.uploads import LEFT_AFTER_S, UPLOADS
+from engine.errors import ConfigError
 
 RECORDINGS = "recordings"
 """Folder of the files of tracks that were uploaded, in that of the catalog."""
@@ -32,7 +33,7 @@ class JobFiles:
     def __init__(self, catalog: Path, media: Path | None) -> None:
         self._uploads = (catalog / UPLOADS).absolute()
         self._recordings = (catalog / RECORDINGS).absolute()
-        self._media = None if media is None else media.absolute()
+        self._media = None if media is None else Path(os.path.abspath(media))
 
     # -- files of the machine --------------------------------------------------------------------
 
@@ -89,9 +90,14 @@ class JobFiles:
             raise RefusedError(507, "insufficient_storage", reason) from error
 
     def uploaded(self, upload: str) -> list[str]:
-        """Return the absolute paths of the uploads of a job."""
-        folder = self._uploads / upload
-        return sorted(str(path) for path in folder.iterdir())
+        """Return the absolute paths of the uploads of a job.
+
+        Raises
+        ------
+        ConfigError
+            They are gone: the catalog was copied without them.
+        """
+        return _files_of(self._uploads / upload)
 
     def keep(self, upload: str) -> list[str]:
         """Move the uploads of a job to where those of tracks stay, unless they are there already.
@@ -100,12 +106,18 @@ class JobFiles:
         -------
         list of str
             Their absolute paths.
+
+        Raises
+        ------
+        ConfigError
+            They are gone: the catalog was copied without them.
         """
         kept = self._recordings / upload
         if not kept.exists():
+            self.uploaded(upload)
             self._recordings.mkdir(exist_ok=True)
             (self._uploads / upload).rename(kept)
-        return sorted(str(path) for path in kept.iterdir())
+        return _files_of(kept)
 
     def discard(self, upload: str, taken: Callable[[list[str]], Collection[str]]) -> None:
         """Delete the uploads of a job, except for files of tracks.
@@ -135,3 +147,9 @@ class JobFiles:
                 is_old = time.time() - folder.stat().st_mtime > LEFT_AFTER_S
                 if folder.is_dir() and folder.name not in names and is_old:
                     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _files_of(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise ConfigError("upload", "the files of the job are gone; upload them again")
+    return sorted(str(path) for path in folder.iterdir())

@@ -10,8 +10,9 @@ from typing import Protocol, TypeVar
 from astound.catalog import Catalog
 from astound.results import JsonObject, duplicates_object, report_object, timeline_object
 from astound.service.files import JobFiles
+from astound.service.schemas import RefusedError
 from engine.config import DedupConfig
-from engine.errors import printable
+from engine.errors import ConfigError, printable
 from engine.records import Entry, Job, JobKind, Timeline
 from indexer.discover import FoundFile, discover
 from indexer.report import Failure, IngestReport
@@ -70,12 +71,20 @@ def _to_ingest(run: Run) -> tuple[list[str], list[Failure]]:
     if run.job.upload is not None:
         return run.files.keep(run.job.upload), []
     paths, outside = [], []
-    for found in discover(run.job.options["paths"]):
+    for found in discover([_in_media(run, path) for path in run.job.options["paths"]]):
         if isinstance(found, FoundFile) and not run.files.is_media(found.path):
             outside.append(Failure(found.path, "a link leads out of the media folder"))
         else:
             paths.append(found.path)
     return paths, outside
+
+
+def _in_media(run: Run, path: str) -> str:
+    """Check a path again: the service may have been started with another media folder."""
+    try:
+        return run.files.media_path(path)
+    except RefusedError as error:
+        raise ConfigError("media", error.reason) from error
 
 
 def _ingest_object(report: IngestReport, outside: list[Failure]) -> JsonObject:
@@ -92,7 +101,8 @@ def scan(run: Run) -> JsonObject:
     """Write the timeline of a long recording."""
     options = dict(run.job.options)
     names = options.pop("files", None) or options["paths"]
-    (path,) = options.pop("paths", None) or run.files.uploaded(run.job.upload or "")
+    paths = [_in_media(run, path) for path in options.pop("paths", ())]
+    (path,) = paths or run.files.uploaded(run.job.upload or "")
     name = options.pop("name", names[0])
     start_s, end_s = options.get("start_s", 0.0), options.get("end_s")
     entries: list[Entry] = []

@@ -240,6 +240,12 @@ class Jobs:
         with translated(self._engine), self._writer.begin() as connection:
             connection.execute(_where(job_id, "running").values(values))
 
+    def cancel_all(self) -> None:
+        """Cancel all jobs that have not ended, at once: those of a copy of a catalog."""
+        ends = sa.update(JobRow).where(JobRow.status.in_(("queued", "running")))
+        with translated(self._engine), self._writer.begin() as connection:
+            connection.execute(ends.values(status="cancelled", finished_at=_now()))
+
 
 def _now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)

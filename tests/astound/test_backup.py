@@ -53,6 +53,19 @@ def test_backup_is_a_catalog(
     assert len(catalog.tracks()) == 3
 
 
+def test_restored_catalog_does_not_execute_the_jobs_again(
+    catalog: Catalog, target: Path, tiny_weights: Path
+) -> None:
+    jobs = [catalog.jobs.create("verify", {}, key_id=None, upload=None) for _ in range(2)]
+    started = catalog.jobs.start_next()
+    assert started
+    assert started.id == jobs[0].id
+    catalog.backup(target)
+    with opened(target, tiny_weights) as copy:
+        assert [copy.jobs.get(one.id).status for one in jobs] == ["cancelled"] * 2
+    assert [catalog.jobs.get(one.id).status for one in jobs] == ["running", "queued"]
+
+
 def test_later_backup_copies_what_is_new(
     catalog: Catalog, target: Path, tiny_weights: Path, home: Path
 ) -> None:

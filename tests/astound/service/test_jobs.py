@@ -22,7 +22,9 @@ from fastapi.testclient import TestClient
 from astound.catalog import Catalog
 from astound.service import tasks, worker
 from astound.service.app import create_app
+from astound.service.files import JobFiles
 from engine.config import ServiceConfig
+from engine.records import JobKind
 from tests.astound.commands.conftest import RATE, TUNE_S, Run
 from tests.astound.service.conftest import problem, serving, start
 from tests.astound.service.test_access import header
@@ -171,6 +173,34 @@ def test_job_that_fails_has_a_problem(client: TestClient) -> None:
     assert (job["error"]["code"], job["error"]["status"]) == ("unreadable_audio", 422)
     assert "uploads" not in json.dumps(job)
     assert job["result"]["entries"] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "upload", "reason"),
+    [
+        ("scan", {"paths": ["/etc/passwd"]}, None, "leads out of the media folder"),
+        ("ingest", {"paths": ["/etc"]}, None, "leads out of the media folder"),
+        ("scan", {"files": ["a.wav"]}, "20260101-gone", "upload them again"),
+        ("ingest", {"files": ["a.wav"]}, "20260101-gone", "upload them again"),
+    ],
+)
+def test_job_of_another_service_reads_only_what_this_one_may(
+    client: TestClient,
+    catalog: Catalog,
+    kind: JobKind,
+    options: dict[str, Any],
+    upload: str | None,
+    reason: str,
+) -> None:
+    job = catalog.jobs.create(kind, options, key_id=None, upload=upload)
+    failed = wait_for(client, job.id)
+    assert (failed["status"], failed["error"]["code"]) == ("failed", "invalid_config")
+    assert reason in failed["error"]["detail"]
+
+
+def test_media_folder_may_be_named_by_way_of_its_parent(tmp_path: Path, media: Path) -> None:
+    files = JobFiles(tmp_path, media / "new" / "..")
+    assert files.media_path("new") == str(media / "new")
 
 
 def test_dedup_is_that_of_the_command_line(client: TestClient, media: Path, run: Run) -> None:
