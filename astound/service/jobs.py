@@ -151,7 +151,7 @@ class JobService:
                     raise RefusedError(400, "invalid_request", reason)
                 made = {"files": names} | options
                 return await self._create(request, kind, made, upload=folder.name)
-            except BaseException:
+            except BaseException:  # also if the client leaves: no job will discard them
                 discard = partial(self.files.discard, folder.name, lambda paths: ())
                 await asyncio.shield(asyncio.to_thread(discard))
                 raise

@@ -233,10 +233,10 @@ class PassageFinder:
         doubt = 1 - self.calibration.confidence(candidate, audible_s)
         if window != self._whole_window and candidate.margin < 0:
             doubt = 1.0  # other music agrees better with this very stretch
-        n_windows = self.n_segments / (window[1] - window[0])
-        is_backwards = candidate.direction < MAX_DIRECTION
-        n_chances = n_windows * (_N_CHANCES_BACKWARDS if is_backwards else _N_CHANCES)
-        n_chances = 1 if window == self._whole_window else n_chances
+        n_chances = self.n_segments / (window[1] - window[0])
+        if window != self._whole_window:
+            is_backwards = candidate.direction < MAX_DIRECTION
+            n_chances *= _N_CHANCES_BACKWARDS if is_backwards else _N_CHANCES
         return replace(candidate, confidence=max(1 - doubt * n_chances, 0.0), audible_s=audible_s)
 
 

@@ -75,9 +75,16 @@ def fingerprint_at_speed(
         No segment is audible.
     """
     resampled = decode.change_speed(waveform, fingerprinter.sample_rate, speed)
+    return _fingerprint_played(fingerprinter, resampled, segment_hop_s)
+
+
+def _fingerprint_played(
+    fingerprinter: AudioFingerprinter, played: Waveform, segment_hop_s: float
+) -> Fingerprint:
+    """Fingerprint a query that was made faster or slower."""
     # A query of one segment must not become too short when it is played faster.
-    n_missing = round(fingerprinter.segment_s * fingerprinter.sample_rate) - len(resampled)
-    return fingerprinter.fingerprint([np.pad(resampled, (0, max(n_missing, 0)))], segment_hop_s)
+    n_missing = round(fingerprinter.segment_s * fingerprinter.sample_rate) - len(played)
+    return fingerprinter.fingerprint([np.pad(played, (0, max(n_missing, 0)))], segment_hop_s)
 
 
 @dataclass(frozen=True)
@@ -157,7 +164,7 @@ class SpeedSearch:
         with self.context.stopwatch.step("encode"):
             hop_s = self._hop_s(self.context.search.query_hop_s)
             played = decode.change_tempo(waveform, rate, tempo)
-            query = self.fingerprinter.fingerprint([played], hop_s)
+            query = _fingerprint_played(self.fingerprinter, played, hop_s)
         return self._followed(candidate, query, tempo, waveform, _TEMPO_ERROR)
 
     def _followed(

@@ -253,6 +253,13 @@ def test_changed_tempo_is_measured_at_the_tempo_of_the_track(
     assert tuned.offset_s + tuned.speed * 4.0 / tempo == pytest.approx(4.0, abs=0.05)
 
 
+def test_tempo_of_a_passage_of_one_segment_can_be_measured(speed_search: SpeedSearch) -> None:
+    waveform = sped(1, 1.0, 2.0, 3.0)  # less than a segment at the tempo of the track
+    line = passage(speed_search, sped(1, 1.0))
+    line = replace(line, speed=0.6, offset_s=2.0, query_end_s=1.0)
+    assert speed_search.tune(line, waveform).track_id == 1
+
+
 def test_small_change_of_the_tempo_is_not_one_of_the_pitch(speed_search: SpeedSearch) -> None:
     waveform = sped(1, 1.02)  # its pitch says so, but the line says 6 % faster
     found = passage(speed_search, waveform, speed=1.06)
