@@ -447,7 +447,7 @@ class Catalog:
         scanner = Scanner(
             searcher, QUERY_GAP_S, self.min_confidence, best_only=False, on_found=found.extend
         )
-        return Explainer(searcher, clip, ranked(scanner.scan(clips)), found)
+        return Explainer(searcher, searcher.refined(clip), ranked(scanner.scan(clips)), found)
 
     def searcher(
         self,

@@ -56,6 +56,9 @@ _MAX_COARSE_SEGMENTS = 96
 # least this far from all reported ones; docs/measurements.md#search.
 _MIN_EVIDENCE_RATIO = 0.9
 _MIN_DISTANCE_S = 1.0
+# Candidates of a query that are measured however small their evidence; any other one must have this
+# fraction of the best evidence.
+_N_MEASURED, _MIN_MEASURED_RATIO = 12, 0.5
 # Distance of a mean cosine to 1 below which differences are due to rounding.
 _MIN_DISTANCE = 0.02
 # Pairs of segments that are compared at once, to bound memory.
@@ -126,11 +129,16 @@ def rescore(
     Returns
     -------
     list of Candidate
-        One for each track, without their margins.
+        One for each track, most evidence first, without their margins. Beyond the first few, those
+        with much less evidence than the best are left out.
     """
     scorer = _LineScorer(query, centred, background(hits), tracks, config)
-    straight = scorer.rank(diagonals)
-    return [scorer.candidate(one) for one in scorer.tilt(straight)]
+    ranked = sorted(scorer.tilt(scorer.rank(diagonals)), key=_evidence, reverse=True)
+    return [
+        scorer.candidate(one)
+        for rank, one in enumerate(ranked)
+        if rank < _N_MEASURED or one.evidence > _MIN_MEASURED_RATIO * ranked[0].evidence
+    ]
 
 
 def rescore_seeds(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from engine.audio.decode import Waveform
-from engine.errors import SilentAudioError
+from engine.errors import AudioTooShortError, SilentAudioError
 from engine.protocol import AudioFingerprinter
 from engine.records import Fingerprint
 from engine.search.context import Stopwatch
@@ -18,6 +20,9 @@ CLIP_S = 128.0
 
 OVERLAP_S = 16.0
 """Length of what a clip shares with the next one; a shorter passage is whole in one of them."""
+
+SHORT_S = 12.0
+"""Up to this length, a clip is fingerprinted with few segments first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +48,40 @@ class Clip:
         return self.start_s + self.fingerprint.duration_s
 
 
+def refined(
+    coarse: Fingerprint, waveform: Waveform, fingerprinter: AudioFingerprinter
+) -> Fingerprint:
+    """Halve the distance of a recording's segments.
+
+    Parameters
+    ----------
+    coarse : Fingerprint
+    waveform : float32 array of shape (n_samples,)
+        What it was made from.
+    fingerprinter : AudioFingerprinter
+        It must support the smaller hop.
+
+    Returns
+    -------
+    Fingerprint
+        With the clip-level embeddings of `coarse`.
+    """
+    hop_s, rate = coarse.segment_hop_s / 2, fingerprinter.sample_rate
+    rest = waveform[round(hop_s * rate) :]
+    n_between = math.floor((len(rest) / rate - coarse.segment_s) / (2 * hop_s) + 1e-6) + 1
+    n_segments = len(coarse.embeddings) + max(n_between, 0)
+    embeddings = np.zeros((n_segments, coarse.embeddings.shape[1]), np.float32)
+    embeddings[::2] = coarse.embeddings
+    with suppress(AudioTooShortError, SilentAudioError):
+        embeddings[1::2] = fingerprinter.fingerprint([rest], 2 * hop_s).embeddings
+    return replace(coarse, embeddings=embeddings, segment_hop_s=hop_s)
+
+
 def fingerprint_clips(
     blocks: Iterable[Waveform],
     fingerprinter: AudioFingerprinter,
     hop_s: float,
+    short_hop_s: float,
     name: str,
     stopwatch: Stopwatch,
 ) -> Iterator[Clip]:
@@ -59,6 +94,8 @@ def fingerprint_clips(
     fingerprinter : AudioFingerprinter
     hop_s : float
         Distance of the segments in seconds; clips begin at multiples of it.
+    short_hop_s : float
+        Distance of the segments of clips of at most SHORT_S.
     name : str
         Name of the recording in error messages.
     stopwatch : Stopwatch
@@ -78,10 +115,19 @@ def fingerprint_clips(
     for start_s, waveform in _cut(blocks, rate, hop_s):
         with stopwatch.step("encode"):
             try:
-                made = fingerprinter.fingerprint([waveform], hop_s, name)
+                clip_s = clip_hop_s(waveform, fingerprinter, hop_s, short_hop_s)
+                made = fingerprinter.fingerprint([waveform], clip_s, name)
             except SilentAudioError:
                 continue
         yield Clip(start_s=start_s, fingerprint=made, waveform=waveform)
+
+
+def clip_hop_s(
+    waveform: Waveform, fingerprinter: AudioFingerprinter, hop_s: float, short_hop_s: float
+) -> float:
+    """Choose the distance of a clip's segments in seconds by its length."""
+    is_short = len(waveform) <= SHORT_S * fingerprinter.sample_rate
+    return short_hop_s if is_short else hop_s
 
 
 def _cut(blocks: Iterable[Waveform], rate: int, hop_s: float) -> Iterator[tuple[float, Waveform]]:

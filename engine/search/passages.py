@@ -149,14 +149,14 @@ class PassageFinder:
         sure: dict[int, float] = {}
         for one in found:
             sure[one.track_id] = max(one.confidence, sure.get(one.track_id, 0.0))
-        return [one for one in self._whole if one.confidence > sure.get(one.track_id, -1.0)]
+        return [one for one in self.whole if one.confidence > sure.get(one.track_id, -1.0)]
 
     def _seeds(self, first: int, last: int) -> list[Line]:
         """Search a window for lines to start from."""
         if not self.cut(first, last).audible.any():
             return []
         if (first, last) == self._whole_window:
-            candidates = promising(self._whole, _N_SEEDS)
+            candidates = promising(self.whole, _N_SEEDS)
         else:
             step = 2 if self._is_fine else 1
             candidates = find_seeds(self.cut(first, last, step), self.context, _N_SEEDS)
@@ -179,8 +179,8 @@ class PassageFinder:
         return 0, self.n_segments
 
     @cached_property
-    def _whole(self) -> list[Candidate]:
-        """Candidates of the whole recording, with their confidences."""
+    def whole(self) -> list[Candidate]:
+        """Candidates of the whole recording with their confidences, most evidence first."""
         window = self._whole_window
         return [self._with_confidence(one, window) for one in self.candidates(window)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -14,7 +14,7 @@ from engine.protocol import AudioFingerprinter
 from engine.records import Candidate, Fingerprint
 from engine.search.calibration import Calibration
 from engine.search.candidates import find_candidates
-from engine.search.clips import Clip, fingerprint_clips
+from engine.search.clips import Clip, clip_hop_s, fingerprint_clips, refined
 from engine.search.context import SearchContext
 from engine.search.passages import PassageFinder, ranked
 from engine.search.speeds import SpeedSearch
@@ -26,6 +26,8 @@ _FALLBACK_DIAGONALS = 2
 _FALLBACK_PROBES = 256
 # Shortest stretch of a partly known clip that is searched at other speeds.
 _MIN_SPEED_SEARCH_S = 10.0
+# Least confidence of a clip that few segments are enough for.
+_SURE = 0.99
 
 UNCALIBRATED = "confidences are uncalibrated: the calibration was fitted for other search settings"
 
@@ -53,6 +55,13 @@ class Searcher:
         return self.fingerprinter.hop_within(hop_s, reference_hop_s)
 
     @property
+    def short_hop_s(self) -> float:
+        """Distance of the segments that a short clip is searched by first, in seconds."""
+        hop_s, reference_hop_s = 2 * self.query_hop_s, self.context.reference_hop_s
+        is_supported = self.fingerprinter.hop_within(hop_s, reference_hop_s) == hop_s
+        return hop_s if is_supported and hop_s < reference_hop_s else self.query_hop_s
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """Sentences about what limits the answers of this searcher."""
         search, alignment = self.context.search, self.context.alignment
@@ -63,7 +72,8 @@ class Searcher:
         """Fingerprint clips of a recording; see :func:`engine.search.clips.fingerprint_clips`."""
         stopwatch = self.context.stopwatch
         decoded = stopwatch.watch("decode", blocks)
-        return fingerprint_clips(decoded, self.fingerprinter, self.query_hop_s, name, stopwatch)
+        hops_s = self.query_hop_s, self.short_hop_s
+        return fingerprint_clips(decoded, self.fingerprinter, *hops_s, name, stopwatch)
 
     def clip(self, blocks: Iterable[Waveform], name: str) -> Clip:
         """Fingerprint a recording as one clip.
@@ -76,7 +86,8 @@ class Searcher:
         stopwatch = self.context.stopwatch
         waveform = np.concatenate([np.zeros(0, np.float32), *stopwatch.watch("decode", blocks)])
         with stopwatch.step("encode"):
-            made = self.fingerprinter.fingerprint([waveform], self.query_hop_s, name)
+            hop_s = clip_hop_s(waveform, self.fingerprinter, self.query_hop_s, self.short_hop_s)
+            made = self.fingerprinter.fingerprint([waveform], hop_s, name)
         return Clip(start_s=0.0, fingerprint=made, waveform=waveform)
 
     def passages(self, clip: Clip) -> list[Candidate]:
@@ -95,7 +106,11 @@ class Searcher:
             The most confident first. Times are those of the clip.
         """
         finder = PassageFinder(clip.fingerprint, self.context, self.calibration)
+        if self._is_coarse(clip) and self._is_open(finder.whole[:1]):
+            return self.passages(self.refined(clip))
         found = finder.find()
+        if self._is_coarse(clip) and self._is_open(found, finder.unexplained(found)):
+            return self.passages(self.refined(clip))
         if not self.calibration.accepted(found) and self._may_have_missed:
             found = ranked([*self._fallback_search(clip.fingerprint), *found])
         found = [self._tuned(one, clip) for one in found]
@@ -105,13 +120,33 @@ class Searcher:
                 found = ranked([*found, *self._at_other_speeds(clip, finder, rest)])
         return found
 
+    def refined(self, clip: Clip) -> Clip:
+        """Return a clip with all its segments, where it has been fingerprinted with few."""
+        if not self._is_coarse(clip):
+            return clip
+        with self.context.stopwatch.step("encode"):
+            made = refined(clip.fingerprint, clip.waveform, self.fingerprinter)
+        return replace(clip, fingerprint=made)
+
+    def _is_coarse(self, clip: Clip) -> bool:
+        return clip.fingerprint.segment_hop_s > self.query_hop_s
+
+    def _is_open(self, found: Sequence[Candidate], unexplained: Sequence[object] = ()) -> bool:
+        """Whether more segments might change which candidates are matches, or where they lie."""
+        accepted = self.calibration.accepted(found)
+        is_plain = (one.speed == 1.0 and not one.also for one in accepted)
+        least_sure = min((one.confidence for one in accepted), default=0.0)
+        is_clear = least_sure >= _SURE and all(is_plain) and not unexplained
+        is_hopeless = self.calibration.is_hopeless(found) and not self._may_have_missed
+        return not (is_clear or is_hopeless)
+
     def _tuned(self, candidate: Candidate, clip: Clip) -> Candidate:
         is_sure = bool(self.calibration.accepted([candidate]))
-        return self._speed_search.tune(candidate, clip.waveform) if is_sure else candidate
+        return self._speed_search.tune(candidate, clip) if is_sure else candidate
 
     @property
     def _speed_search(self) -> SpeedSearch:
-        return SpeedSearch(self.fingerprinter, self.context)
+        return SpeedSearch(self.fingerprinter, self.context, calibration=self.calibration)
 
     @property
     def _may_have_missed(self) -> bool:

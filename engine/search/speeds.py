@@ -8,7 +8,7 @@ changed, query and track then agree along a tilted line (:mod:`engine.search.ali
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -20,7 +20,9 @@ from engine.errors import SilentAudioError
 from engine.protocol import AudioFingerprinter, VectorIndex
 from engine.records import Candidate, Fingerprint
 from engine.search.alignment import background, mean_cosine, remove_mean
+from engine.search.calibration import Calibration
 from engine.search.candidates import find_candidates, with_margins
+from engine.search.clips import Clip, refined
 from engine.search.context import SearchContext
 from engine.search.extension import follow
 from engine.search.line import parabola_vertex
@@ -31,9 +33,8 @@ TILTED_WEIGHT = 0.97
 
 # The speed is chosen by a few segments of the first seconds of a query, without any alignment,
 # which makes unknown music faster to reject; docs/measurements.md#search.
-_CHOOSING_S = 20.0
+_CHOOSING_S, _N_CHOOSING_SEGMENTS = 20.0, 20
 _MIN_CHOOSING_HOP_S = 0.25
-_N_SCREENING_SEGMENTS, _N_SCREENED, _N_CHOOSING_SEGMENTS = 4, 4, 20
 # The pitch between the steps is interpolated from this many semitones to either side of the chosen
 # one, and is at most so many such steps away; then again around it; docs/measurements.md#search.
 _PITCH_STEP, _MAX_PITCH_STEPS, _N_PITCH_ROUNDS = 0.5, 1.5, 2
@@ -88,6 +89,15 @@ def _fingerprint_played(
 
 
 @dataclass(frozen=True)
+class _Played:
+    """A query at another speed."""
+
+    speed: float
+    waveform: Waveform
+    fingerprint: Fingerprint
+
+
+@dataclass(frozen=True)
 class SpeedSearch:
     """Search queries at the speeds of `context.search.speeds`.
 
@@ -98,11 +108,14 @@ class SpeedSearch:
         Its stopwatch measures the steps "encode", "search" and "align".
     within : VectorIndex, optional
         The tracks that may be found, as in :func:`engine.search.candidates.find_candidates`.
+    calibration : Calibration, optional
+        Without it, queries are compared in all segments even if few of them show no resemblance.
     """
 
     fingerprinter: AudioFingerprinter
     context: SearchContext
     within: VectorIndex | None = None
+    calibration: Calibration | None = None
 
     def extend(self, candidates: list[Candidate], waveform: Waveform) -> list[Candidate]:
         """Add the candidates found at the one other speed that brings most evidence.
@@ -123,13 +136,13 @@ class SpeedSearch:
         rate = self.fingerprinter.sample_rate
         beginning = waveform[: round(self.context.search.speeds_s * rate)]
         first = beginning[: round(_CHOOSING_S * rate)]
-        speed = self._best_speed(first)
-        if speed is None and len(first) < len(beginning):  # it may begin in silence
-            speed = self._best_speed(beginning)
-        if speed is None:
+        played = self._best_played(first)
+        if len(first) < len(beginning):
+            played = self._played_further(played, beginning)
+        if played is None:
             return candidates
         best = {one.track_id: one for one in candidates}
-        for one in self._candidates(beginning, speed, self.context):
+        for one in self._candidates(played, len(beginning)):
             if one.track_id not in best or one.evidence > best[one.track_id].evidence:
                 best[one.track_id] = one
         ranked = with_margins(best.values(), len(waveform) / rate, self.context.tracks)
@@ -194,7 +207,7 @@ class SpeedSearch:
             end_error_s=placed.end_error_s * speed,
         )
 
-    def tune(self, candidate: Candidate, waveform: Waveform) -> Candidate:
+    def tune(self, candidate: Candidate, clip: Clip) -> Candidate:
         """Measure the speed of a short passage again, more precisely than by its line.
 
         A small change of speed is measured by the pitch, a change of the tempo by the query at the
@@ -203,8 +216,8 @@ class SpeedSearch:
         Parameters
         ----------
         candidate : Candidate
-            Found without a change of speed.
-        waveform : float32 array of shape (n_samples,)
+            Found in the clip without a change of speed.
+        clip : Clip
 
         Returns
         -------
@@ -216,16 +229,19 @@ class SpeedSearch:
         if is_exact or length_s > _MAX_TUNED_S or not self.context.search.speeds:
             return candidate
         rate, start_s = self.fingerprinter.sample_rate, max(candidate.query_start_s - _MARGIN_S, 0)
-        part = waveform[round(start_s * rate) : round((candidate.query_end_s + _MARGIN_S) * rate)]
+        end_s = candidate.query_end_s + _MARGIN_S
+        part = clip.waveform[round(start_s * rate) : round(end_s * rate)]
         here = candidate.later(-start_s)
         if abs(math.log(candidate.speed)) > _MAX_SPEED_CHANGE:
             return self._follow_at_tempo(here, part).later(start_s)
-        tuned = self._transposed(here, part)
+        tuned = self._transposed(here, part, self._own_score(candidate, clip.fingerprint))
         return candidate if tuned is None else self.follow(tuned, part).later(start_s)
 
-    def _transposed(self, candidate: Candidate, waveform: Waveform) -> Candidate | None:
+    def _transposed(
+        self, candidate: Candidate, waveform: Waveform, score: float
+    ) -> Candidate | None:
         """Set the pitch of a candidate, and the speed with it, if that is clearly better."""
-        pitch, score = self._pitch(candidate, waveform)
+        pitch, _ = self._pitch(candidate, waveform, score)
         tilt = candidate.speed / 2 ** (pitch / 12)
         is_tempo = candidate.speed != 1.0 and abs(math.log(tilt)) > _MAX_TILT
         if is_tempo or abs(pitch) < _MIN_PITCH:
@@ -236,61 +252,101 @@ class SpeedSearch:
             return None
         return _at_pitch(tuned, pitch)
 
-    def _best_speed(self, waveform: Waveform) -> float | None:
-        """Speed at which the nearest neighbours stand out most, None if all of it is silent.
+    def _best_played(self, waveform: Waveform) -> _Played | None:
+        """Play a query at the speed at which its nearest neighbours stand out most.
 
-        A few segments of each speed select those that are compared by more.
+        Each round keeps the better half of the speeds and doubles their segments (Karnin, Koren
+        and Somekh 2013).
+
+        Returns
+        -------
+        _Played or None
+            None if all of it is silent.
         """
-        screened = self._leads(waveform, self.context.search.speeds, _N_SCREENING_SEGMENTS)
-        selected = sorted(screened, key=lambda speed: -screened[speed])[:_N_SCREENED]
-        leads = self._leads(waveform, selected, _N_CHOOSING_SEGMENTS)
-        return max(leads, key=lambda speed: leads[speed], default=None)
+        speeds = self.context.search.speeds
+        hop_s, playing = self._first_hop_s(waveform, len(speeds)), list[_Played]()
+        while not playing and hop_s >= self._hop_s(_MIN_CHOOSING_HOP_S):
+            playing = self._play(waveform, speeds, hop_s)
+            hop_s /= 2
+        while len(playing) > 1:
+            leads = self._leads(playing)
+            best_first = sorted(range(len(playing)), key=lambda n: -leads[n])
+            playing = [playing[n] for n in best_first[: math.ceil(len(playing) / 2)]]
+            if len(playing) > 1:
+                finer_s = playing[0].fingerprint.segment_hop_s / 2
+                playing = [self._refined(one, finer_s) for one in playing]
+        return playing[0] if playing else None
 
-    def _leads(
-        self, waveform: Waveform, speeds: Iterable[float], n_segments: int
-    ) -> dict[float, float]:
-        """Mean lead of the nearest neighbours at each speed that is not silent."""
-        search = self.context.search
+    def _first_hop_s(self, waveform: Waveform, n_speeds: int) -> float:
+        """Choose the hop of the first round, so that the last one has about 20 segments."""
         length_s = len(waveform) / self.fingerprinter.sample_rate
-        hop_s = max(length_s / n_segments, _MIN_CHOOSING_HOP_S)
+        hop_s = max(length_s / _N_CHOOSING_SEGMENTS, _MIN_CHOOSING_HOP_S)
         n_reference_hops = max(int(hop_s / self.context.reference_hop_s), 1)
         whole_s = n_reference_hops * self.context.reference_hop_s
-        hop_s = self.fingerprinter.hop_within(hop_s, whole_s)
-        vectors = {}
+        n_doublings = max((n_speeds - 1).bit_length() - 1, 0)
+        return float(self.fingerprinter.hop_within(hop_s, whole_s) * 2**n_doublings)
+
+    def _play(self, waveform: Waveform, speeds: Iterable[float], hop_s: float) -> list[_Played]:
+        """Fingerprint a query at some speeds; leave out those at which it is silent."""
+        playing = []
         with self.context.stopwatch.step("encode"):
             for speed in speeds:
+                played = decode.change_speed(waveform, self.fingerprinter.sample_rate, speed)
                 with suppress(SilentAudioError):
-                    played = fingerprint_at_speed(self.fingerprinter, waveform, speed, hop_s)
-                    vectors[speed] = remove_mean(played)[played.audible]
-        if not vectors:
-            return {}
+                    made = _fingerprint_played(self.fingerprinter, played, hop_s)
+                    playing.append(_Played(speed, played, made))
+        return playing
+
+    def _played_further(self, played: _Played | None, waveform: Waveform) -> _Played | None:
+        """Play more of a query at the chosen speed; choose it again if it begins in silence."""
+        if played is None:
+            return self._best_played(waveform)
+        return self._play(waveform, [played.speed], played.fingerprint.segment_hop_s)[0]
+
+    def _refined(self, played: _Played, hop_s: float) -> _Played:
+        """Return a query with segments that are at most `hop_s` apart."""
+        while played.fingerprint.segment_hop_s > hop_s:
+            with self.context.stopwatch.step("encode"):
+                made = refined(played.fingerprint, played.waveform, self.fingerprinter)
+            played = replace(played, fingerprint=made)
+        return played
+
+    def _leads(self, playing: Sequence[_Played]) -> list[float]:
+        """Mean lead of the nearest neighbours at each speed."""
+        search, prints = self.context.search, [one.fingerprint for one in playing]
+        vectors = [remove_mean(one)[one.audible] for one in prints]
         with self.context.stopwatch.step("search"):
             hits = self.context.index.search(
-                np.concatenate(list(vectors.values())),
+                np.concatenate(vectors),
                 search.k,
                 n_rescored=search.n_rescored,
                 nprobe=search.nprobe,
             )
         leads = hits.cosines[:, 0] - background(hits)
-        ends = np.cumsum([len(of_speed) for of_speed in vectors.values()])
-        means = (float(of_speed.mean()) for of_speed in np.split(leads, ends[:-1]))
-        return dict(zip(vectors, means, strict=True))
+        ends = np.cumsum([len(of_speed) for of_speed in vectors])
+        return [float(of_speed.mean()) for of_speed in np.split(leads, ends[:-1])]
 
-    def _candidates(
-        self, waveform: Waveform, speed: float, context: SearchContext
-    ) -> list[Candidate]:
-        """Search a query at one speed."""
-        with context.stopwatch.step("encode"):
-            hop_s = self._hop_s(context.search.query_hop_s)
-            try:
-                fingerprint = fingerprint_at_speed(self.fingerprinter, waveform, speed, hop_s)
-            except SilentAudioError:
-                return []
-        alignment = replace(context.alignment, tilted_weight=TILTED_WEIGHT)
-        candidates = find_candidates(
-            fingerprint, replace(context, alignment=alignment), self.within
-        )
-        return [self._at_own_speed(one, speed, len(waveform)) for one in candidates]
+    def _candidates(self, played: _Played, n_samples: int) -> list[Candidate]:
+        """Search a query at one speed: in all segments, unless half of them show no resemblance."""
+        hop_s = self._hop_s(self.context.search.query_hop_s)
+        played = self._refined(played, 2 * hop_s)
+        found, finer = self._found(played), played
+        if not self._is_hopeless(found, played.fingerprint.audible_s):
+            finer = self._refined(played, hop_s)
+        found = found if finer is played else self._found(finer)
+        return [self._at_own_speed(one, played.speed, n_samples) for one in found]
+
+    def _found(self, played: _Played) -> list[Candidate]:
+        alignment = replace(self.context.alignment, tilted_weight=TILTED_WEIGHT)
+        context = replace(self.context, alignment=alignment)
+        return find_candidates(played.fingerprint, context, self.within)
+
+    def _is_hopeless(self, found: Iterable[Candidate], audible_s: float) -> bool:
+        if self.calibration is None:
+            return False
+        confidences = (self.calibration.confidence(one, audible_s) for one in found)
+        judged = (replace(one, confidence=p) for one, p in zip(found, confidences, strict=True))
+        return self.calibration.is_hopeless(judged)
 
     def _hop_s(self, hop_s: float) -> float:
         return self.fingerprinter.hop_within(hop_s, self.context.reference_hop_s)
@@ -308,14 +364,29 @@ class SpeedSearch:
             pitch=-12 * math.log2(speed),
         )
 
-    def _pitch(self, candidate: Candidate, waveform: Waveform) -> tuple[float, float]:
+    def _pitch(
+        self, candidate: Candidate, waveform: Waveform, score: float | None = None
+    ) -> tuple[float, float]:
         """Pitch between the steps of most resemblance, and the mean cosine at the own one."""
-        pitches = [candidate.pitch - step * _PITCH_STEP for step in (-1, 0, 1)]
-        scores = [self._score(_at_pitch(candidate, one), waveform) for one in pitches]
+        own = self._score(candidate, waveform) if score is None else score
+        below, above = (
+            self._score(_at_pitch(candidate, candidate.pitch + step), waveform)
+            for step in (_PITCH_STEP, -_PITCH_STEP)
+        )
+        scores = [below, own, above]
         # Squared angles, unlike cosines, lie on a parabola far from its top as well.
         vertex = parabola_vertex(np.array([-_squared_angle(one) for one in scores]), 1)
         steps = float(np.clip(vertex, -_MAX_PITCH_STEPS, _MAX_PITCH_STEPS))
         return candidate.pitch - steps * _PITCH_STEP, scores[1]
+
+    def _own_score(self, candidate: Candidate, query: Fingerprint) -> float:
+        """Mean cosine along a candidate's line with the beginning of its passage."""
+        start_s, hop_s = candidate.query_start_s, query.segment_hop_s
+        end_s = min(start_s + _PITCH_S, candidate.query_end_s)
+        first, last = math.ceil(start_s / hop_s), math.ceil((end_s - query.segment_s) / hop_s) + 1
+        part = replace(query, embeddings=query.embeddings[first:last])
+        with self.context.stopwatch.step("align"):
+            return mean_cosine(candidate.later(-first * hop_s), part, self.context.tracks)
 
     def _score(self, candidate: Candidate, waveform: Waveform) -> float:
         """Mean cosine along a candidate's line with the query played at its speed; 0 if silent."""

@@ -12,7 +12,7 @@ import pytest
 from engine.audio.decode import Waveform
 from engine.errors import AudioTooShortError, SilentAudioError
 from engine.records import Fingerprint
-from engine.search.clips import CLIP_S, OVERLAP_S, Clip, fingerprint_clips
+from engine.search.clips import CLIP_S, OVERLAP_S, Clip, fingerprint_clips, refined
 from engine.search.context import Stopwatch
 
 RATE, HOP_S, SEGMENT_S = 8, 0.5, 1.0
@@ -51,8 +51,11 @@ class Samples:
         )
 
 
-def cut(blocks: Iterable[Waveform], hop_s: float = HOP_S) -> Iterator[Clip]:
-    return fingerprint_clips(blocks, Samples(), hop_s, "a.wav", Stopwatch())
+def cut(
+    blocks: Iterable[Waveform], hop_s: float = HOP_S, short_hop_s: float | None = None
+) -> Iterator[Clip]:
+    hops_s = hop_s, short_hop_s or hop_s
+    return fingerprint_clips(blocks, Samples(), *hops_s, "a.wav", Stopwatch())
 
 
 def sound(duration_s: float, seed: int = 0) -> Waveform:
@@ -142,5 +145,27 @@ def test_clips_come_as_the_recording_does() -> None:
 
 def test_encoding_is_measured_and_reading_is_not() -> None:
     stopwatch = Stopwatch()
-    list(fingerprint_clips([sound(300.0)], Samples(), HOP_S, "a.wav", stopwatch))
+    list(fingerprint_clips([sound(300.0)], Samples(), HOP_S, HOP_S, "a.wav", stopwatch))
     assert stopwatch.timings_ms.keys() == {"encode"}
+
+
+@pytest.mark.parametrize(("duration_s", "hop_s"), [(5.0, 0.5), (12.0, 0.5), (12.5, 0.25)])
+def test_short_recording_has_few_segments(duration_s: float, hop_s: float) -> None:
+    (clip,) = cut([sound(duration_s)], 0.25, 0.5)
+    assert clip.fingerprint.segment_hop_s == hop_s
+
+
+@pytest.mark.parametrize("duration_s", [1.0, 1.2, 1.25, 1.4, 1.5, 4.875, 5.0, 5.125])
+def test_refined_fingerprint_is_that_of_half_the_hop(duration_s: float) -> None:
+    waveform = sound(duration_s)
+    found = refined(Samples().fingerprint([waveform], 0.5), waveform, Samples())
+    expected = Samples().fingerprint([waveform], 0.25)
+    assert np.array_equal(found.embeddings, expected.embeddings)
+    assert (found.segment_hop_s, found.duration_s) == (0.25, expected.duration_s)
+
+
+def test_refined_fingerprint_is_zero_where_it_is_silent() -> None:
+    waveform = np.zeros(2 * RATE, np.float32)
+    waveform[0] = 1.0  # in the first segment only
+    found = refined(Samples().fingerprint([waveform], 0.5), waveform, Samples())
+    assert found.audible.tolist() == [True, False, False, False, False]

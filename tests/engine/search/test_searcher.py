@@ -72,7 +72,9 @@ def searcher(folder: Path, music: dict[int, Vectors], *, large: bool, n_fallback
         context=SearchContext(
             index=Index(shards, placements, "recipe"),
             reference_hop_s=HOP_S,
-            search=SearchConfig(k=5, n_fallback_neighbours=n_fallback, nprobe=16, speeds=()),
+            search=SearchConfig(
+                k=5, n_fallback_neighbours=n_fallback, nprobe=16, speeds=(), query_hop_s=HOP_S
+            ),
         ),
     )
 

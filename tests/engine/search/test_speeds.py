@@ -12,7 +12,9 @@ from engine.audio import decode
 from engine.config import SearchConfig
 from engine.model.fingerprinter import Fingerprinter
 from engine.records import Candidate, Fingerprint
+from engine.search.calibration import N_FEATURES, Calibration
 from engine.search.candidates import find_candidates
+from engine.search.clips import Clip
 from engine.search.context import SearchContext
 from engine.search.speeds import SpeedSearch
 from engine.vectors.index import Index
@@ -163,27 +165,46 @@ def test_speed_is_chosen_by_what_follows_a_long_silence(speed_search: SpeedSearc
     assert best.resampled == pytest.approx(2 ** (-1 / 12), rel=0.01)
 
 
-def test_speed_is_chosen_by_the_first_seconds(
+def test_speed_is_chosen_by_few_segments_of_the_first_seconds(
     speed_search: SpeedSearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lengths_s, hops_s = [], []
+    """Each round keeps half of the speeds and fingerprints what lies between their segments."""
+    calls: list[tuple[float, float]] = []
     fingerprint = speed_search.fingerprinter.fingerprint
 
-    def recording_lengths(blocks: list[Waveform], hop_s: float) -> Fingerprint:
-        lengths_s.append(sum(len(block) for block in blocks) / RATE)
-        hops_s.append(hop_s)
+    def recording_calls(blocks: list[Waveform], hop_s: float) -> Fingerprint:
+        calls.append((sum(len(block) for block in blocks) / RATE, hop_s))
         return fingerprint(blocks, hop_s)
 
     waveform = np.tile(sped(1, 2 ** (1 / 12)), 6)[: 28 * RATE]
-    monkeypatch.setattr(speed_search.fingerprinter, "fingerprint", recording_lengths)
+    monkeypatch.setattr(speed_search.fingerprinter, "fingerprint", recording_calls)
     speed_search.extend([], waveform)
-    n_speeds = len(SEARCH.speeds)
-    screened, chosen, whole = np.split(lengths_s[: n_speeds + 5], [n_speeds, n_speeds + 4])
-    assert screened == pytest.approx([20 / speed for speed in SEARCH.speeds], abs=0.01)
-    assert set(hops_s[:n_speeds]) == {5.0}
-    assert all(np.isclose(one, screened, atol=0.01).any() for one in chosen)
-    assert max(hops_s[n_speeds : n_speeds + 4]) <= 1.0
-    assert np.isclose(whole, [28 / speed for speed in SEARCH.speeds], atol=0.01).any()
+    lengths_s, hops_s = (np.array(of_calls) for of_calls in zip(*calls, strict=True))
+    first_s = np.array([20 / speed for speed in SEARCH.speeds])
+    assert len(first_s) == 14
+    assert hops_s[:25].tolist() == [8.0] * 14 + [8.0] * 7 + [4.0] * 4
+    assert lengths_s[:14] == pytest.approx(first_s, abs=0.01)
+    assert all(np.isclose(one, first_s - 4.0, atol=0.01).any() for one in lengths_s[14:21])
+    assert np.isclose(lengths_s[27], [28 / speed for speed in SEARCH.speeds], atol=0.01).any()
+
+
+def test_unlike_query_is_compared_in_half_of_its_segments(
+    speed_search: SpeedSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = (-9.0,) + (0.0,) * (N_FEATURES - 1)
+    never = Calibration(recipe_id="", weights=weights, min_confidence=0.5)
+    hops_s: list[float] = []
+    found = SpeedSearch._found
+
+    def recording_hops(self: SpeedSearch, played: Any) -> list[Candidate]:
+        hops_s.append(played.fingerprint.segment_hop_s)
+        return found(self, played)
+
+    monkeypatch.setattr(SpeedSearch, "_found", recording_hops)
+    waveform = sped(1, 2 ** (1 / 12))
+    replace(speed_search, calibration=never).extend([], waveform)
+    speed_search.extend([], waveform)
+    assert hops_s == [0.25, 0.25, 0.125]
 
 
 # -- small changes of speed ------------------------------------------------------------------------
@@ -206,6 +227,11 @@ def passage(
     )
 
 
+def clip(speed_search: SpeedSearch, waveform: Waveform) -> Clip:
+    made = speed_search.fingerprinter.fingerprint([waveform], 2 * SEARCH.query_hop_s)
+    return Clip(start_s=0.0, fingerprint=made, waveform=waveform)
+
+
 @pytest.mark.parametrize("speed", [0.97, 0.985, 1.015, 1.03])
 @pytest.mark.parametrize("said", [1.0, None])
 def test_small_change_of_speed_is_measured_with_the_pitch(
@@ -213,7 +239,7 @@ def test_small_change_of_speed_is_measured_with_the_pitch(
 ) -> None:
     waveform = sped(1, speed)
     found = passage(speed_search, waveform, speed=said or speed * 1.01)
-    tuned = speed_search.tune(found, waveform)
+    tuned = speed_search.tune(found, clip(speed_search, waveform))
     assert tuned.speed == pytest.approx(speed, rel=0.005)
     assert tuned.pitch == pytest.approx(12 * np.log2(speed), abs=0.08)
     assert tuned.offset_s == pytest.approx(2.0, abs=0.05)
@@ -225,19 +251,23 @@ def test_passage_is_tuned_where_it_lies_in_a_recording(speed_search: SpeedSearch
     waveform = sped(1, 1.02)
     before = cached_tune(9, TUNE_S)[: 6 * RATE]
     found = passage(speed_search, waveform)
-    later = speed_search.tune(found.later(6.0), np.concatenate([before, waveform]))
+    later = speed_search.tune(
+        found.later(6.0), clip(speed_search, np.concatenate([before, waveform]))
+    )
     assert later.speed == pytest.approx(1.02, rel=0.005)
     assert later.offset_s + 6 * later.speed == pytest.approx(2.0, abs=0.1)
     assert later.query_start_s == pytest.approx(6.0, abs=0.3)
-    assert later.score == pytest.approx(speed_search.tune(found, waveform).score, abs=0.02)
+    assert later.score == pytest.approx(
+        speed_search.tune(found, clip(speed_search, waveform)).score, abs=0.02
+    )
 
 
 def test_passage_at_its_own_speed_is_not_tuned_in_noise(speed_search: SpeedSearch) -> None:
-    clip = sped(1, 1.0)
-    noise = np.random.default_rng(1).normal(0, float(np.abs(clip).mean()), len(clip))
-    waveform = (clip + noise).astype(np.float32)
+    part = sped(1, 1.0)
+    noise = np.random.default_rng(1).normal(0, float(np.abs(part).mean()), len(part))
+    waveform = (part + noise).astype(np.float32)
     found = passage(speed_search, waveform)
-    assert speed_search.tune(found, waveform) is found
+    assert speed_search.tune(found, clip(speed_search, waveform)) is found
 
 
 @pytest.mark.parametrize("tempo", [0.7, 1.4])
@@ -247,7 +277,7 @@ def test_changed_tempo_is_measured_at_the_tempo_of_the_track(
     waveform = decode.change_tempo(sped(1, 1.0, 0.0, 8.0), RATE, tempo)
     found = passage(speed_search, sped(1, 1.0, 0.0, 8.0))
     line = replace(found, speed=tempo * 1.02, offset_s=0.0, query_end_s=8.0 / tempo)
-    tuned = speed_search.tune(line, waveform)
+    tuned = speed_search.tune(line, clip(speed_search, waveform))
     assert tuned.speed == pytest.approx(tempo, rel=0.013)
     assert tuned.pitch == 0.0
     assert tuned.offset_s + tuned.speed * 4.0 / tempo == pytest.approx(4.0, abs=0.05)
@@ -257,20 +287,20 @@ def test_tempo_of_a_passage_of_one_segment_can_be_measured(speed_search: SpeedSe
     waveform = sped(1, 1.0, 2.0, 3.0)  # less than a segment at the tempo of the track
     line = passage(speed_search, sped(1, 1.0))
     line = replace(line, speed=0.6, offset_s=2.0, query_end_s=1.0)
-    assert speed_search.tune(line, waveform).track_id == 1
+    assert speed_search.tune(line, clip(speed_search, waveform)).track_id == 1
 
 
 def test_small_change_of_the_tempo_is_not_one_of_the_pitch(speed_search: SpeedSearch) -> None:
     waveform = sped(1, 1.02)  # its pitch says so, but the line says 6 % faster
     found = passage(speed_search, waveform, speed=1.06)
-    assert speed_search.tune(found, waveform) is found
+    assert speed_search.tune(found, clip(speed_search, waveform)) is found
 
 
 def test_exact_long_and_silent_passages_are_not_tuned(speed_search: SpeedSearch) -> None:
     waveform = sped(1, 1.02)
-    found = passage(speed_search, waveform)
+    found, whole = passage(speed_search, waveform), clip(speed_search, waveform)
     exact, long = replace(found, score=0.99), replace(found, query_end_s=30.0)
     for one in (exact, long):
-        assert speed_search.tune(one, waveform) is one
-    assert speed_search.tune(found, np.zeros_like(waveform)) is found
+        assert speed_search.tune(one, whole) is one
+    assert speed_search.tune(found, replace(whole, waveform=np.zeros_like(waveform))) is found
     assert with_settings(speed_search, speeds=()).tune(found, waveform) is found
