@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-# The same examples in every run: a new counterexample is for a developer to look for.
-settings.register_profile("repeatable", derandomize=True)
+# The same examples in every run: a new counterexample is for a developer to look for. None has a
+# time limit, as other processes may take the processor.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 pytest_plugins = ["tests.audio_files", "tests.databases", "tests.encoders", "tests.catalogs"]

@@ -126,7 +126,7 @@ def test_passage_is_cut_at_both_ends_of_its_track_alike(
 # -- query and scan ----------------------------------------------------------------------------
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(pieces=PIECES, start_s=st.sampled_from([0.0, 0.0, 0.7, 2.5]))
 def test_fields_of_matches_and_entries_agree(
     catalog: Catalog, pieces: list[Piece], start_s: float
@@ -158,7 +158,7 @@ def test_pieces_of_the_property_test_are_found(catalog: Catalog) -> None:
 # -- recordings compared -----------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(both=st.tuples(PIECES, PIECES), min_length=st.integers(4, 12))
 def test_fields_of_shared_passages_agree(
     both: tuple[list[Piece], list[Piece]], min_length: int
@@ -189,7 +189,7 @@ def test_shared_passages_of_two_directions_are_mirror_images(
     ]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(recordings=st.lists(PIECES, min_size=1, max_size=3))
 def test_occurrences_of_a_repeat_have_one_length_and_lie_in_their_recordings(
     recordings: list[list[Piece]],

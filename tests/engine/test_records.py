@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.records import NO_ADDRESS, Fingerprint, QueryResult, address, positions, track_ids
@@ -11,7 +11,6 @@ POSITIONS = st.integers(0, 2**24 - 1)
 
 
 @given(st.lists(st.tuples(TRACK_IDS, POSITIONS), max_size=20))
-@settings(deadline=None)
 def test_address_any_track_and_position_come_back(pairs: list[tuple[int, int]]) -> None:
     addresses = np.array([address(*pair) for pair in pairs], np.int64)
     assert track_ids(addresses).tolist() == [track for track, _ in pairs]
@@ -19,7 +18,6 @@ def test_address_any_track_and_position_come_back(pairs: list[tuple[int, int]]) 
 
 
 @given(TRACK_IDS, POSITIONS)
-@settings(deadline=None)
 def test_address_is_never_the_sign_for_none(track: int, position: int) -> None:
     assert address(track, position) > NO_ADDRESS
 

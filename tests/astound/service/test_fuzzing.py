@@ -72,7 +72,6 @@ def test_no_request_is_a_bug(address: str, path: str, method: str) -> None:
     @given(st.sampled_from(modes).flatmap(lambda mode: schema[path][method].as_strategy(mode)))
     @settings(
         max_examples=N_EXAMPLES,
-        deadline=None,
         suppress_health_check=list(HealthCheck),
         derandomize="FUZZ_EXAMPLES" not in os.environ,
     )

@@ -27,7 +27,7 @@ SEGMENT_S = 1.0
 RATE = 8000
 BORDER_S = 0.6
 
-quick = settings(deadline=None, max_examples=30)
+quick = settings(max_examples=30)
 seeds = st.integers(0, 2**32 - 1)
 
 

@@ -96,7 +96,7 @@ def test_repeats_are_sorted_by_their_first_occurrence() -> None:
     assert [_rows(one)[0] for one in _found(song)] == _near((0, 0, 12), (0, 21, 51))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from("abc"), min_size=2, max_size=9), st.integers(0, 1000))
 def test_occurrences_of_a_repeat_have_one_length_and_never_overlap(
     song: list[str], seed: int
@@ -178,7 +178,7 @@ def test_progress_counts_pairs() -> None:
     assert calls == [(n, 6) for n in range(1, 7)]
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.integers(10, 25), st.integers(10, 40))
 def test_repetitions_are_those_between_two_halves(seed: int, n: int, between: int) -> None:
     part = _music(seed, n)

@@ -48,7 +48,7 @@ def worst_cosine(first: Vectors, second: Vectors) -> float:
 
 
 @given(cuts=st.lists(st.integers(0, 10 * RATE), max_size=12))
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_fingerprint_blocks_cut_anywhere_change_nothing(
     fingerprinter: Fingerprinter, whole: Fingerprint, cuts: list[int]
 ) -> None:

@@ -112,7 +112,7 @@ def test_segments_counts_only_whole_segments(n_samples: int, n_segments: int) ->
 
 
 @given(start=st.integers(0, 220), n_hops=st.integers(0, 20))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_features_depend_on_their_segment_only(start: int, n_hops: int) -> None:
     begin = start * HOP
     part = music(1, 4.0)[begin : begin + SEGMENT + n_hops * HOP]
@@ -127,7 +127,7 @@ def features_of_the_whole() -> Tensor:
 
 
 @given(gain=st.floats(0.01, 1.0))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_features_do_not_depend_on_level(gain: float) -> None:
     whole = music(2, 3.0)
     torch.testing.assert_close(features(whole * gain, 10), features(whole, 10), atol=1e-3, rtol=0)
@@ -331,7 +331,7 @@ def test_kaldi_log_mel_batch_equals_one_by_one() -> None:
 
 
 @given(first=st.integers(0, 50), n_frames=st.integers(1, 20), loud=st.floats(-1, 1))
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 def test_kaldi_log_mel_frame_depends_on_its_own_samples_only(
     first: int, n_frames: int, loud: float
 ) -> None:

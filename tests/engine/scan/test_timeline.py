@@ -290,7 +290,7 @@ def test_copy_that_ends_in_the_next_clip_is_left_out(ends_s: float) -> None:
 # -- the order of answers ------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     lengths_s=st.lists(st.floats(3.0, 200.0), min_size=1, max_size=10),
     pauses_s=st.lists(st.floats(0.0, 60.0), min_size=10, max_size=10),
@@ -343,7 +343,7 @@ def test_passage_that_never_ends_is_one_in_memory() -> None:
 # -- joined lines --------------------------------------------------------------------------------
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     speed=st.floats(0.7, 1.4),
     cuts_s=st.lists(st.floats(20.0, 480.0), min_size=1, max_size=6),

@@ -105,7 +105,7 @@ def by_track(query: Fingerprint, index: Index) -> dict[int, Candidate]:
     return {one.track_id: one for one in find_candidates(query, context)}
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10**6), n_before=st.integers(12, 50), n_after=st.integers(12, 50))
 def test_line_never_runs_from_one_track_into_the_next(
     tmp_path_factory: pytest.TempPathFactory, seed: int, n_before: int, n_after: int
@@ -149,7 +149,7 @@ def recording(
     return embeddings_at(music, begins_s + tempo * middles_s - SEGMENT_S / 2, rng)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     seed=st.integers(0, 10**6),
     offset_s=st.floats(-8.0, 8.0),

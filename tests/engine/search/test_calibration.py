@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.config import AlignConfig, SearchConfig
@@ -107,7 +107,6 @@ def test_fit_on_features_gives_a_calibration_that_is_right_as_often_as_it_says(
     st.floats(0, 100_000),
     st.lists(st.floats(-1e3, 1e3), min_size=N_FEATURES, max_size=N_FEATURES),
 )
-@settings(deadline=None)
 def test_confidence_is_a_probability(
     evidence: float, margin: float, audible_s: float, weights: list[float]
 ) -> None:

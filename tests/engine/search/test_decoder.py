@@ -45,7 +45,7 @@ def value_of_path(scores: Floats, path: tuple[int, ...]) -> float:
 # -- the best stretch --------------------------------------------------------------------------
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(scores=arrays(np.float64, st.integers(1, 24), elements=SCORES))
 def test_best_stretch_is_the_best_of_all(scores: Floats) -> None:
     first, last, gain = best_stretch(scores)
@@ -74,7 +74,7 @@ def test_ends_of_the_recording_are_no_borders() -> None:
 # -- lines -------------------------------------------------------------------------------------
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     scores=st.tuples(st.integers(1, 3), st.integers(1, 6)).flatmap(
         lambda shape: arrays(np.float64, shape, elements=SCORES)

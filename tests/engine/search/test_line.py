@@ -49,7 +49,7 @@ def cosine_at(query: Vectors, track: Vectors, start_s: float) -> float:
 # -- cosines -----------------------------------------------------------------------------------
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     seed=st.integers(0, 10**6),
     offset_s=st.floats(-6.0, 20.0),
