@@ -14,11 +14,9 @@ from pathlib import Path
 from astound.results import JsonObject
 from astound.service.schemas import RefusedError
 from astound.service.uploads import LEFT_AFTER_S, UPLOADS
+from astound.storage import RECORDINGS
 from engine.audio.walk import is_audio, is_searched
 from engine.errors import ConfigError, printable
-
-RECORDINGS = "recordings"
-"""Folder of the files of tracks that were uploaded, in that of the catalog."""
 
 
 class JobFiles:
