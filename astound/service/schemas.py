@@ -115,9 +115,20 @@ class ExplainOptions(ClipOptions):
         None, ge=1, description="Id of the track to examine; the best one by default."
     )
 
+    record: bool = Field(
+        False, description="Also return all of it with unrounded numbers, for `astound.connect`."
+    )
+
     def keywords(self) -> JsonObject:
         """Return the keywords of :meth:`astound.catalog.Catalog.explain` that were set."""
         return super().keywords() | ({} if self.track is None else {"track": self.track})
+
+
+class RecipeDescription(BaseModel):
+    """What the fingerprint of a query must be."""
+
+    recipe_id: str
+    segment_hop_s: float = Field(description="Seconds between the starts of two segments.")
 
 
 class PageOptions(BaseModel):
@@ -405,6 +416,42 @@ class JobPage(BaseModel):
     jobs: list[JobState]
     next: int | None = Field(description="Cursor of the next page; null on the last one.")
 
+
+_ARRAY_SCHEMA: JsonObject = {
+    "type": "object",
+    "required": ["shape", "base64"],
+    "additionalProperties": False,
+    "properties": {
+        "shape": {"type": "array", "items": {"type": "integer"}},
+        "base64": {"type": "string", "contentEncoding": "base64"},
+    },
+    "description": "Numbers of 32 bits, little endian, one row of unit norm for each segment.",
+}
+FINGERPRINT_SCHEMA: JsonObject = {
+    "type": "object",
+    "required": ["recipe_id", "segment_hop_s", "duration_s", "clips"],
+    "additionalProperties": False,
+    "properties": {
+        "recipe_id": {"type": "string", "description": "That of `/v1/recipe`."},
+        "segment_hop_s": {"type": "number", "description": "That of `/v1/recipe`."},
+        "duration_s": {"type": "number", "description": "Of the recording."},
+        "clips": {
+            "type": "array",
+            "description": "Stretches of up to 128 s, each 112 s behind the one before.",
+            "items": {
+                "type": "object",
+                "required": ["start_s", "duration_s", "embeddings"],
+                "additionalProperties": False,
+                "properties": {
+                    "start_s": {"type": "number"},
+                    "duration_s": {"type": "number"},
+                    "embeddings": _ARRAY_SCHEMA,
+                },
+            },
+        },
+    },
+}
+"""The fields of :class:`engine.search.query_fingerprint.QueryFingerprint`."""
 
 # -- examples ------------------------------------------------------------------------------------
 

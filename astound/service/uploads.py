@@ -144,7 +144,14 @@ async def receive_files(
     if not files.names:
         reason = "no file in the form; send one or more as the file `file`"
         raise RefusedError(400, "invalid_request", reason)
+    if files.empty:
+        raise RefusedError(400, "invalid_request", f"the file {files.empty[0]!r} is empty")
     return files.names
+
+
+def is_json(request: Request) -> bool:
+    """Return whether the body of a request is JSON, as its header says."""
+    return request.headers.get("content-type", "").partition(";")[0].strip() == "application/json"
 
 
 async def read_body(request: Request, max_bytes: int, config: ServiceConfig) -> bytes:
@@ -226,12 +233,15 @@ class _Files:
     ----------
     names : list of str
         Of the files so far.
+    empty : list of str
+        Those of them without content.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._file: IO[bytes] | None = None
         self.names: list[str] = []
+        self.empty: list[str] = []
 
     def __enter__(self) -> _Files:
         return self
@@ -260,6 +270,8 @@ class _Files:
         if self._file is not None:
             file, self._file = self._file, None
             with file:
+                if not file.tell():
+                    self.empty.append(self.names[-1])
                 file.flush()
                 os.fsync(file.fileno())
 

@@ -30,7 +30,7 @@ class Clip:
         Where in the recording it begins.
     fingerprint : Fingerprint
     waveform : float32 array of shape (n_samples,)
-        At the fingerprinter's sample rate.
+        At the fingerprinter's sample rate; empty if only the fingerprint was sent.
     """
 
     start_s: float

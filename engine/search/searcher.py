@@ -82,8 +82,9 @@ class Searcher:
     def passages(self, clip: Clip) -> list[Candidate]:
         """Find the passages that a clip shares with the tracks, and what else it may come from.
 
-        What no passage explains is searched at other speeds. A clip without any passage is searched
-        with more neighbours first, if the index compares it with a part of the segments only.
+        What no passage explains is searched at other speeds, if the clip has a waveform. A clip
+        without any passage is searched with more neighbours first, if the index compares it with a
+        part of the segments only.
 
         Parameters
         ----------
@@ -98,16 +99,18 @@ class Searcher:
         found = finder.find()
         if not self.calibration.accepted(found) and self._may_have_missed:
             found = ranked([*self._fallback_search(clip.fingerprint), *found])
-        found = [self._tuned(one, clip) for one in found]
+        if not len(clip.waveform):
+            return found
+        found = [self._tuned(one, clip.waveform) for one in found]
         for rest in finder.unexplained(found):
             start_s, end_s = finder.span_s(rest)
             if end_s - start_s >= _MIN_SPEED_SEARCH_S or not self.calibration.accepted(found):
-                found = ranked([*found, *self._at_other_speeds(clip, finder, rest)])
+                found = ranked([*found, *self._at_other_speeds(clip.waveform, finder, rest)])
         return found
 
-    def _tuned(self, candidate: Candidate, clip: Clip) -> Candidate:
+    def _tuned(self, candidate: Candidate, waveform: Waveform) -> Candidate:
         is_sure = bool(self.calibration.accepted([candidate]))
-        return self._speed_search.tune(candidate, clip.waveform) if is_sure else candidate
+        return self._speed_search.tune(candidate, waveform) if is_sure else candidate
 
     @property
     def _speed_search(self) -> SpeedSearch:
@@ -118,7 +121,7 @@ class Searcher:
         return self.context.index.is_approximate and self.context.search.n_fallback_neighbours > 0
 
     def _at_other_speeds(
-        self, clip: Clip, finder: PassageFinder, stretch: tuple[int, int]
+        self, whole: Waveform, finder: PassageFinder, stretch: tuple[int, int]
     ) -> Iterator[Candidate]:
         """Search a stretch of a clip at other speeds, a piece at a time."""
         rate = self.fingerprinter.sample_rate
@@ -127,7 +130,7 @@ class Searcher:
         speed_search = self._speed_search
         for piece in pairwise(np.linspace(*stretch, n_pieces + 1).round().astype(int).tolist()):
             start_s, end_s = finder.span_s(piece)
-            waveform = clip.waveform[round(start_s * rate) : round(end_s * rate)]
+            waveform = whole[round(start_s * rate) : round(end_s * rate)]
             plain = [one.later(-start_s) for one in finder.candidates(piece)]
             for one in speed_search.extend(plain, waveform):
                 judged = self.judged(one, finder.cut(*piece).audible_s)
