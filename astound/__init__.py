@@ -64,7 +64,7 @@ def open(folder: str | os.PathLike[str] = "catalog", **options: Any) -> Catalog:
     return Catalog(folder, **options)
 
 
-def connect(url: str, key: str | None = None) -> RemoteCatalog:
+def connect(url: str, key: str | None = None, **options: Any) -> RemoteCatalog:
     """Use the catalog of a service, which `astound serve` runs.
 
     Parameters
@@ -72,6 +72,8 @@ def connect(url: str, key: str | None = None) -> RemoteCatalog:
     url : str
     key : str, optional
         One that `astound key create` made, if the service needs one.
+    options
+        Those of :class:`~astound.remote.RemoteCatalog`: sends_audio, model, device.
 
     Examples
     --------
@@ -80,7 +82,7 @@ def connect(url: str, key: str | None = None) -> RemoteCatalog:
     """
     from astound.remote import RemoteCatalog
 
-    return RemoteCatalog(url, key)
+    return RemoteCatalog(url, key, **options)
 
 
 def __getattr__(name: str) -> Any:

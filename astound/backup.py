@@ -18,7 +18,13 @@ from tempfile import TemporaryDirectory
 
 import filelock
 
-from astound.storage import DATABASE_FILE, SETTINGS_FILE, CatalogStorage, local_shards
+from astound.storage import (
+    DATABASE_FILE,
+    RECORDINGS,
+    SETTINGS_FILE,
+    CatalogStorage,
+    local_shards,
+)
 from engine.errors import CatalogBusyError, ConfigError, StoreError
 from engine.files import atomic_write
 from engine.search.calibration import SHIPPED_CALIBRATION
@@ -41,13 +47,16 @@ class BackupReport:
         In the backup.
     n_copied : int
         Shards that were not in it before.
+    n_recordings : int
+        Uploaded recordings that were not in it before.
     n_bytes : int
-        Their size.
+        Size of both.
     """
 
     n_tracks: int
     n_shards: int
     n_copied: int
+    n_recordings: int
     n_bytes: int
 
 
@@ -68,7 +77,7 @@ class Backup:
     ) -> None:
         self._storage, self._folder, self._on_progress = storage, folder, on_progress
         self._shards = local_shards(folder)
-        self._n_copied = self._n_bytes = 0
+        self._n_copied = self._n_recordings = self._n_bytes = 0
 
     def run(self) -> BackupReport:
         """Copy what is new; an interrupted run leaves the earlier backup, and can be repeated.
@@ -112,6 +121,7 @@ class Backup:
             copy.copy_to(self._folder / DATABASE_FILE)
             names, stats = copy.shard_names(), copy.stats()
         self._copy_files()
+        self._copy_recordings()
         # Only now, because the earlier backup needs them until the database is replaced.
         for name in set(self._shards.names()) - set(names):
             shutil.rmtree(self._shards.folder / name)
@@ -119,6 +129,7 @@ class Backup:
             n_tracks=stats.n_tracks,
             n_shards=len(names),
             n_copied=self._n_copied,
+            n_recordings=self._n_recordings,
             n_bytes=self._n_bytes,
         )
 
@@ -130,6 +141,27 @@ class Backup:
                     shutil.copyfile(source / name, partial)
             else:
                 (self._folder / name).unlink(missing_ok=True)
+
+    def _copy_recordings(self) -> None:
+        """Copy the recordings that were uploaded, and delete those that are gone."""
+        source, target = self._storage.folder / RECORDINGS, self._folder / RECORDINGS
+        there = {path.relative_to(target): path for path in target.glob("*/*")}
+        for path in sorted(source.glob("*/*")):
+            name = path.relative_to(source)
+            earlier = there.pop(name, None)
+            if earlier is None or _state(earlier) != _state(path):
+                self._copy_recording(path, target / name)
+        for path in there.values():
+            path.unlink()
+            with suppress(OSError):  # others are left
+                path.parent.rmdir()
+
+    def _copy_recording(self, source: Path, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError), atomic_write(target) as partial:  # if deleted meanwhile
+            shutil.copy2(source, partial)
+            self._n_bytes += partial.stat().st_size
+            self._n_recordings += 1
 
     def _copied_database(self, path: Path) -> Store:
         """Copy the database as it is at one moment, and all shards that it names."""
@@ -165,3 +197,9 @@ class Backup:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
             self._n_bytes += sum(file.stat().st_size for file in partial.iterdir())
         self._n_copied += 1
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Return what differs if a file has changed, as far as its folder can tell."""
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns

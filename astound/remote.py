@@ -7,14 +7,16 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
-from dataclasses import fields
+from contextlib import contextmanager
+from dataclasses import fields, replace
 from datetime import datetime
-from email.message import Message
-from functools import partial
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from functools import cached_property
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import urllib3
 
 from astound.results import track_version
 from engine.audio.opening import as_path, name_of, named
@@ -23,15 +25,19 @@ from engine.errors import (
     AstoundError,
     AudioError,
     ConfigError,
+    RecipeMismatchError,
     ServiceError,
+    SilentAudioError,
     TrackNotFoundError,
     rebuild,
 )
 from engine.records import Match, QueryResult, Stats, Track
-from engine.validation import to_record
+from engine.validation import to_record, to_values
 
 if TYPE_CHECKING:
-    from astound.catalog import Source
+    from astound.catalog import Device, Source
+    from engine.model.fingerprinter import Fingerprinter
+    from engine.search.explanation import Explanation
 
 T = TypeVar("T")
 
@@ -51,6 +57,12 @@ class RemoteCatalog:
         Address of the service, such as ``http://127.0.0.1:8765``.
     key : str, optional
         One that ``astound key create`` made, if the service needs one.
+    sends_audio : bool
+        Send the audio of queries; their fingerprints, made here, if false.
+    model : path-like, optional
+        Weights of the fingerprints; the shipped encoder by default.
+    device : {"auto", "cpu", "cuda"}
+        Device for encoding them.
 
     Raises
     ------
@@ -61,21 +73,32 @@ class RemoteCatalog:
     -----
     All methods raise :class:`~engine.errors.ServiceError` if the service cannot be reached, or
     refuses a request for a reason that a local catalog does not have. They wait up to two minutes
-    for a service that is loading or full.
+    for a service that is loading or full. The environment may name a proxy: ``http_proxy``,
+    ``https_proxy``, ``no_proxy``.
     """
 
-    def __init__(self, url: str, key: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        sends_audio: bool = True,
+        model: str | os.PathLike[str] | None = None,
+        device: Device = "auto",
+    ) -> None:
         parts = urlsplit(url)
         host = parts.hostname or ""
         is_valid = parts.scheme in ("http", "https") and bool(host)
         require(is_valid, "url", url, "must begin with http:// or https://")
-        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         try:
-            self._connect = partial(kind, host, parts.port, timeout=_TIMEOUT_S)
+            parts.port  # noqa: B018 - parses it
         except ValueError as error:
             raise ConfigError.invalid("url", url, "must have a port from 0 to 65535") from error
-        self.url, self._path = url.rstrip("/"), parts.path.rstrip("/")
-        self._headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._http = _client(parts.scheme, host)
+        self.url = url.rstrip("/")
+        self._headers = {"connection": "close"}
+        self._headers |= {"authorization": f"Bearer {key}"} if key else {}
+        self._sends_audio, self._model, self._device = sends_audio, model, device
 
     def __enter__(self) -> RemoteCatalog:
         return self
@@ -100,24 +123,114 @@ class RemoteCatalog:
     ) -> QueryResult:
         """Find which recordings a clip comes from, and where in them.
 
-        Parameters and errors are those of :meth:`astound.catalog.Catalog.query`; the clip is sent.
+        Parameters and errors are those of :meth:`astound.catalog.Catalog.query`; the clip, or its
+        fingerprint, is sent.
         """
-        options = {
-            "start": start_s or None,
-            "end": end_s,
-            "stream": stream,
-            "max-matches": max_matches,
-            "min-confidence": min_confidence,
-        }
+        part = {"start_s": start_s, "end_s": end_s, "stream": stream}
+        options = {"max-matches": max_matches, "min-confidence": min_confidence}
+        if not self._sends_audio:
+            return self._query_fingerprint(source, sample_rate, name, part, options)
+        answer, shown = self._send_clip("query", source, sample_rate, name, part, options)
+        return replace(_to_result(answer), query=shown)
+
+    def _query_fingerprint(
+        self,
+        source: Source,
+        sample_rate: int | None,
+        name: str | None,
+        part: Mapping[str, Any],
+        options: Mapping[str, Any],
+    ) -> QueryResult:
+        """Fingerprint a clip on this machine, and query its fingerprint."""
+        from engine.audio.source import open_source
+        from engine.search.clips import fingerprint_clips
+        from engine.search.context import Stopwatch
+        from engine.search.query_fingerprint import QueryFingerprint
+
+        rate, stopwatch = self._fingerprinter.sample_rate, Stopwatch()
+        recording = open_source(source, rate, array_rate=sample_rate, **part, name=name)
+        blocks = stopwatch.watch("decode", recording)
+        hop_s, shown = self._recipe["segment_hop_s"], recording.name
+        with recording.explaining_silence():
+            clips = list(fingerprint_clips(blocks, self._fingerprinter, hop_s, shown, stopwatch))
+            if not clips:
+                raise SilentAudioError(shown, "silent from beginning to end")
+        made = QueryFingerprint.of(clips, part["start_s"], recording.duration_s)
+        body, given = _as_json(to_values(made)), {**options, "name": shown}
+        try:
+            result = _to_result(self._call("POST", "query", given, body, _JSON))
+        except AudioError as error:
+            raise _renamed(error, shown) from error
+        return replace(
+            result,
+            query=shown,
+            warnings=recording.warnings + result.warnings,
+            timings_ms=stopwatch.timings_ms | dict(result.timings_ms),
+        )
+
+    @cached_property
+    def _recipe(self) -> dict[str, Any]:
+        return self._call("GET", "recipe")
+
+    @cached_property
+    def _fingerprinter(self) -> Fingerprinter:
+        """The fingerprinter; RecipeMismatchError if the catalog's fingerprints are others."""
+        from engine.model.fingerprinter import Fingerprinter
+
+        model = None if self._model is None else Path(self._model)
+        loaded = Fingerprinter.load(model, self._device)
+        if loaded.recipe_id != self._recipe["recipe_id"]:
+            where = "the model of this machine"
+            raise RecipeMismatchError(self._recipe["recipe_id"], loaded.recipe_id, where)
+        return loaded
+
+    def explain(  # noqa: PLR0913 - those of a local catalog
+        self,
+        source: Source,
+        sample_rate: int | None = None,
+        *,
+        track: int | str | None = None,
+        start_s: float = 0.0,
+        end_s: float | None = None,
+        stream: int | None = None,
+        name: str | None = None,
+    ) -> Explanation:
+        """Explain why a clip did or did not match.
+
+        Parameters and errors are those of :meth:`astound.catalog.Catalog.explain`; the clip is
+        sent.
+        """
+        from engine.search.explanation import Explanation
+
+        if not self._sends_audio:
+            raise ConfigError("sends_audio", "must be true: an explanation needs the audio")
+        part = {"start_s": start_s, "end_s": end_s, "stream": stream}
+        track_id = self.track(track).id if isinstance(track, str) else track
+        options = {"track": track_id, "record": "true"}
+        answer, shown = self._send_clip("explain", source, sample_rate, name, part, options)
+        try:
+            explanation = to_record(Explanation, answer.get("record"))
+        except ValueError as error:  # of another version
+            raise ServiceError(self.url, f"its answer cannot be read ({error})") from error
+        return replace(explanation, query=shown)
+
+    def _send_clip(
+        self,
+        path: str,
+        source: Source,
+        sample_rate: int | None,
+        name: str | None,
+        part: Mapping[str, Any],
+        options: Mapping[str, Any],
+    ) -> tuple[dict[str, Any], str]:
+        """Send a clip; return the answer and the clip's name."""
+        given = {"start": part["start_s"] or None, "end": part["end_s"], "stream": part["stream"]}
         with _sendable(source, sample_rate) as (file, own_name):
             shown = name or own_name
             try:
-                answer = self._call("POST", "query", options | {"name": shown}, file)
+                return self._call("POST", path, {**given, **options, "name": shown}, file), shown
             except AudioError as error:
                 raise _renamed(error, shown) from error
-        values = _known(QueryResult, answer)
-        values["matches"] = tuple(to_record(Match, _known(Match, one)) for one in values["matches"])
-        return QueryResult(**values | {"query": shown, "warnings": tuple(values["warnings"])})
 
     def tracks(
         self, search: str = "", *, after_id: int = 0, max_tracks: int | None = None
@@ -209,7 +322,7 @@ class RemoteCatalog:
     ) -> dict[str, Any]:
         """Send a request, again as long as the service is loading or full; return its answer."""
         given = {key: value for key, value in (options or {}).items() if value is not None}
-        target = f"{self._path}/v1/{path}?{urlencode(given, errors='backslashreplace')}"
+        target = f"{self.url}/v1/{path}?{urlencode(given, errors='backslashreplace')}"
         sent = {**self._headers, **(headers or {})} | ({"content-type": kind} if body else {})
         deadline_s = time.monotonic() + _MAX_WAIT_S
         while True:
@@ -226,21 +339,15 @@ class RemoteCatalog:
 
     def _send(
         self, method: str, target: str, body: IO[bytes] | None, headers: Mapping[str, str]
-    ) -> tuple[int, dict[str, Any], Message]:
-        try:
-            with closing(self._connect()) as connection:
-                # A refusal may come before all of the body is sent.
-                with suppress(BrokenPipeError, ConnectionResetError):
-                    connection.request(method, target, body, headers)
-                response = connection.getresponse()
-                answer = _parsed(response.read())
-                if response.status < 300 and not answer:
-                    raise ValueError("its answer is no JSON object")
-                return response.status, answer, response.headers
-        except (OSError, HTTPException, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            reason = " ".join(reason.split())
-            raise ServiceError(self.url, f"cannot be reached ({reason})") from error
+    ) -> tuple[int, dict[str, Any], Mapping[str, str]]:
+        try:  # a refusal may come before all of the body is sent, which urllib3 takes into account
+            response = self._http.request(method, target, body=body, headers=headers)
+            answer = _parsed(response.data)
+            if response.status < 300 and not answer:
+                raise ValueError("its answer is no JSON object")
+            return response.status, answer, response.headers
+        except (OSError, urllib3.exceptions.HTTPError, ValueError) as error:
+            raise ServiceError(self.url, f"cannot be reached ({_reason(error)})") from error
 
     def _to_error(self, status: int, answer: dict[str, Any]) -> AstoundError:
         code, reason = str(answer.get("code", "")), str(answer.get("detail", ""))
@@ -249,6 +356,33 @@ class RemoteCatalog:
         result = answer.get("result") or {}
         error = rebuild(code, reason, duration_s=result.get("duration_s"))
         return error or ServiceError(self.url, reason or f"answered {status}", code or None)
+
+
+def _client(scheme: str, host: str) -> urllib3.PoolManager:
+    """Return a client that takes the proxy which the environment names for a host, if any."""
+    options: dict[str, Any] = {"timeout": _TIMEOUT_S, "retries": False}
+    proxy = None if proxy_bypass(host) else getproxies().get(scheme)
+    if not proxy:
+        return urllib3.PoolManager(**options)
+    address = urllib3.util.parse_url(proxy if "://" in proxy else f"http://{proxy}")
+    headers = urllib3.make_headers(proxy_basic_auth=address.auth) if address.auth else None
+    return urllib3.ProxyManager(address.url, proxy_headers=headers, **options)
+
+
+def _reason(error: BaseException) -> str:
+    """Return the reason that the system gives for an error, or the error's own words."""
+    one: BaseException | None = error
+    while one is not None:
+        if reason := getattr(one, "strerror", None):
+            return str(reason)
+        one = one.__cause__ or one.__context__
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _to_result(answer: Mapping[str, Any]) -> QueryResult:
+    values = _known(QueryResult, answer)
+    values["matches"] = tuple(to_record(Match, _known(Match, one)) for one in values["matches"])
+    return QueryResult(**values | {"warnings": tuple(values["warnings"])})
 
 
 def _renamed(error: AudioError, name: str) -> AudioError:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SETTINGS_FILE = "astound.toml"
 DATABASE_FILE = "catalog.db"
+RECORDINGS = "recordings"
+"""Folder of the files of tracks that were uploaded to a service, in that of the catalog."""
 
 _N_ATTEMPTS = 3  # to open the index while other processes write
 

@@ -340,6 +340,21 @@ def speed(**options: Any) -> None:
     show(run(SpeedConfig(**given(options))))
 
 
+@bench.command(epilog="Example: astound bench service --references music --out service.json")
+@together(references, out_file)
+@number("--n-queries", "Clips, and queries of each client.")
+@number("--n-clients", "Clients that query all the time; 16 at most.")
+@number("--n-at-once", "Clients that query at the same moment.")
+@number("--upload-bytes", "Size of a large upload.")
+@number("--limit-bytes", "Limit that another upload exceeds.")
+@together(seed, model_option, device, jobs)
+def service(**options: Any) -> None:
+    """Measure the service under load, with large uploads, and when it ends."""
+    from benchmarks.suites.service import ServiceBenchmarkConfig, run
+
+    show(run(ServiceBenchmarkConfig(**given(options))))
+
+
 @bench.command(epilog="Example: astound bench model --seconds 1.5 --out model.json")
 @out_file
 @click.option("--seconds", type=float, metavar="S", help="Approximate time for each comparison.")

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
 
 from engine.errors import ConfigError
 
@@ -48,8 +52,8 @@ def to_record(kind: type[T], values: object) -> T:
     Parameters
     ----------
     kind : type
-        A dataclass whose fields are str, int, float, bool, tuples or mappings of them, optional
-        values or dataclasses.
+        A dataclass whose fields are str, int, float, bool, literals, tuples or mappings of them,
+        arrays as :func:`to_values` writes them, optional values or dataclasses.
     values : object
         Keys that are no fields are an error; fields with a default may be missing.
 
@@ -65,6 +69,29 @@ def to_record(kind: type[T], values: object) -> T:
         valid text, or an integer beyond 64 bits.
     """
     record: T = _dataclass(kind, values, "")
+    return record
+
+
+def to_values(record: Any) -> Any:
+    """Return the JSON value from which :func:`to_record` builds a record.
+
+    Parameters
+    ----------
+    record : dataclass, mapping, sequence, array or scalar
+        The bytes of an array are in base64, so that its numbers stay the same.
+    """
+    if isinstance(record, np.ndarray):
+        little = record.astype(record.dtype.newbyteorder("<"), copy=False)
+        text = b64encode(np.ascontiguousarray(little).tobytes()).decode()
+        return {"shape": list(record.shape), "base64": text}
+    if isinstance(record, np.generic):
+        return record.item()
+    if is_dataclass(record):
+        return {field.name: to_values(getattr(record, field.name)) for field in fields(record)}
+    if isinstance(record, Mapping):
+        return {key: to_values(value) for key, value in record.items()}
+    if isinstance(record, (list, tuple)):
+        return [to_values(value) for value in record]
     return record
 
 
@@ -104,7 +131,9 @@ def _value(kind: Any, value: object, name: str) -> Any:
         return _value(kind, value, name)
     if is_dataclass(kind):
         return _dataclass(kind, value, f"{name}.")
-    if origin is not None and issubclass(origin, Mapping):
+    if origin is np.ndarray:
+        return _array(kind, value, name)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
         _require(isinstance(value, dict), name, value, "an object")
         inner = get_args(kind)[1]
         return {
@@ -122,7 +151,26 @@ def _value(kind: Any, value: object, name: str) -> Any:
     return _scalar(kind, value, name)
 
 
+def _array(kind: Any, value: object, name: str) -> NDArray[Any]:
+    _require(isinstance(value, dict), name, value, "an object")
+    given: Any = value
+    shape = _value(tuple[int, ...], given.get("shape"), f"{name}.shape")
+    text = _value(str, given.get("base64"), f"{name}.base64")
+    dtype = np.dtype(get_args(get_args(kind)[1])[0])
+    _require(min(shape, default=0) >= 0, f"{name}.shape", list(shape), "of 0 or more")
+    try:
+        flat = np.frombuffer(b64decode(text, validate=True), dtype.newbyteorder("<"))
+        return flat.astype(dtype).reshape(shape)
+    except ValueError as error:
+        requirement = f"must be base64 of {dtype.name} of shape {shape}"
+        raise ConfigError(f"{name}.base64", requirement) from error
+
+
 def _scalar(kind: Any, value: Any, name: str) -> Any:
+    if get_origin(kind) is Literal:
+        names = get_args(kind)
+        _require(value in names, name, value, f"one of {', '.join(map(str, names))}")
+        return value
     if kind is float:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         # An integer beyond the range of a float raises OverflowError in isfinite.

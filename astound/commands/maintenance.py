@@ -91,14 +91,15 @@ def compact(session: Session, storage: Storage | None) -> None:
 def backup(session: Session, folder: Path) -> None:
     """Copy the catalog to a folder, or bring an earlier copy there up to date.
 
-    The catalog may be served and changed meanwhile. The copy is a catalog itself; it does not
-    contain the audio.
+    The catalog may be served and changed meanwhile. The copy is a catalog itself; of the audio, it
+    has what was uploaded to a service.
     """
     with session.open() as catalog, progress_bar("copying") as show:
         report = catalog.backup(folder, on_progress=show)
+    recordings = f", and {report.n_recordings} recordings" if report.n_recordings else ""
     echo(
         f"{report.n_tracks} tracks in {report.n_shards} shards, of which {report.n_copied} were "
-        f"copied ({report.n_bytes / 1e6:.1f} MB)"
+        f"copied{recordings} ({report.n_bytes / 1e6:.1f} MB)"
     )
 
 

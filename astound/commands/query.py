@@ -34,6 +34,7 @@ from engine.records import Entry, QueryResult, Timeline
 
 if TYPE_CHECKING:
     from astound.catalog import Catalog
+    from astound.remote import RemoteCatalog
 
 Result = TypeVar("Result", QueryResult, Timeline)
 
@@ -51,6 +52,27 @@ def _part_options(function: Function) -> Function:
         option = click.option(f"--{name}", f"{name}_s", type=time_option, metavar="T", help=text)
         function = option(function)
     return function
+
+
+def _server_options(function: Function) -> Function:
+    """Add the options --server and --key."""
+    key = click.option(
+        "--key", envvar="ASTOUND_KEY", metavar="KEY", help="Key of the service; else $ASTOUND_KEY."
+    )
+    text = "Query the catalog of this service instead."
+    return click.option("--server", metavar="URL", help=text)(key(function))
+
+
+def _opened(session: Session, options: dict[str, Any]) -> Catalog | RemoteCatalog:
+    """Open the catalog, or connect to that of a service; takes the options about it away."""
+    server, key = options.pop("server", None), options.pop("key", None)
+    sends_audio = not options.pop("fingerprint", False)
+    if server is None and not sends_audio:
+        raise click.UsageError("--fingerprint needs --server")
+    if server is None:
+        return session.open()
+    model, device = session.model, session.device
+    return astound.connect(server, key, sends_audio=sends_audio, model=model, device=device)
 
 
 def _min_confidence_option(text: str) -> Callable[[Function], Function]:
@@ -72,10 +94,11 @@ def _require_part(options: Mapping[str, Any]) -> None:
 )  # fmt: skip
 @_min_confidence_option("Minimum confidence of a match; the calibrated threshold by default.")
 @_part_options
-@click.option("--server", metavar="URL", help="Query the catalog of this service instead.")
+@_server_options
 @click.option(
-    "--key", envvar="ASTOUND_KEY", metavar="KEY", help="Key of the service; else $ASTOUND_KEY."
-)
+    "--fingerprint", is_flag=True,
+    help="Send the service fingerprints, not audio; other speeds are not searched.",
+)  # fmt: skip
 @click.pass_context
 def query(
     ctx: click.Context,
@@ -83,8 +106,6 @@ def query(
     paths: tuple[str, ...],
     list_file: IO[bytes] | None,
     form: str,
-    server: str | None,
-    key: str | None,
     **options: Any,
 ) -> None:
     """Identify clips: files, or folders searched recursively.
@@ -98,7 +119,7 @@ def query(
     options = drop_unset(options)
     _require_part(options)
     failed: list[str] = []
-    with astound.connect(server, key) if server else ctx.obj.open() as catalog:
+    with _opened(ctx.obj, options) as catalog:
         results = (identify(catalog, clip, **options) for clip in expand_folders(clips))
         write_results(
             _report_warnings(_report_errors(results, failed, form), form), form, sys.stdout
@@ -200,6 +221,7 @@ def _report_errors(results: Iterable[Result], failed: list[str], form: str) -> I
     "-o", "--out", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw a picture, too."
 )
 @_part_options
+@_server_options
 @click.pass_obj
 def explain(
     session: Session, /, clip: str, form: str, track: str | None, out: Path | None, **options: Any
@@ -213,7 +235,7 @@ def explain(
 
         new_figure(out)  # fail before the search, not after it
     key = None if track is None else track_key(track)
-    with session.open() as catalog, spinner("explaining"):
+    with _opened(session, options) as catalog, spinner("explaining"):
         explanation = catalog.explain(clip, track=key, **options)
     if out is not None and explanation.examined is None:
         echo_err(f"{out}: not drawn; no track resembles the clip")

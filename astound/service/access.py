@@ -93,6 +93,11 @@ _bearer = HTTPBearer(
 )
 
 
+def client_host(request: Request) -> str:
+    """Return the address that a request comes from."""
+    return request.client.host if request.client else ""
+
+
 def needs(scope: str) -> Any:
     """Return the dependency that checks a request's key before its body is read."""
 
@@ -103,8 +108,7 @@ def needs(scope: str) -> Any:
         secret = credentials.credentials if credentials else None
         service = request.app.state.service
         request.state.key = key = service.gate.require(scope, secret)
-        host = request.client.host if request.client else ""
-        request.state.client = f"key {key.id}" if key else host
+        request.state.client = f"key {key.id}" if key else client_host(request)
         service.rate.count(request.state.client)
 
     return Depends(check)

@@ -10,8 +10,9 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from copy import deepcopy
 from dataclasses import asdict, replace
 from functools import partial, wraps
 from http import HTTPStatus
@@ -39,21 +40,33 @@ from astound.results import (
     track_object,
     track_version,
 )
-from astound.service.access import LOOPBACK_HOSTS, BrowserGuard, Gate, require_own_page
+from astound.service.access import (
+    LOOPBACK_HOSTS,
+    BrowserGuard,
+    Gate,
+    client_host,
+    require_own_page,
+)
 from astound.service.access import needs as _needs
 from astound.service.jobs import JobService, job_routes
 from astound.service.limits import JsonRoute, QueryQueue, RateLimit
 from astound.service.metrics import CONTENT_TYPE, Metrics
+from astound.service.recent import RecentQueries
 from astound.service.recordings import audio_response
 from astound.service.repeats import FirstAnswers
 from astound.service.schemas import (
+    FINGERPRINT_SCHEMA,
     PROBLEM_TYPE,
     QUERY_EXAMPLE,
     TRACK_EXAMPLE,
+    ClipOptions,
     ExplainOptions,
     PageOptions,
     PeakOptions,
     QueryOptions,
+    RecentOptions,
+    RecentPage,
+    RecipeDescription,
     RefusedError,
     TrackChanges,
     TrackIds,
@@ -63,7 +76,15 @@ from astound.service.schemas import (
     example,
 )
 from astound.service.schemas import problems as _problems
-from astound.service.uploads import Upload, make_upload_folder, received
+from astound.service.uploads import (
+    UNNAMED,
+    Upload,
+    is_json,
+    make_upload_folder,
+    read_body,
+    received,
+)
+from astound.service.validation import describe
 from astound.service.waveforms import Waveforms
 from engine.audio import child
 from engine.config import ServiceConfig
@@ -74,11 +95,14 @@ from engine.errors import (
     CatalogBusyError,
     ConfigError,
     JobNotFoundError,
+    RecipeMismatchError,
     TrackChangedError,
     TrackFileError,
     TrackNotFoundError,
 )
 from engine.records import QueryResult, Stats, Track
+from engine.search.query_fingerprint import QueryFingerprint
+from engine.validation import parse_json, to_record, to_values
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +117,7 @@ _STATUS: tuple[tuple[type[AstoundError], int], ...] = (
     (TrackNotFoundError, 404),
     (JobNotFoundError, 404),
     (TrackFileError, 404),
+    (RecipeMismatchError, 409),
     (TrackChangedError, 412),
     (CatalogBusyError, 503),
 )
@@ -100,7 +125,7 @@ _STATUS: tuple[tuple[type[AstoundError], int], ...] = (
 _HTTP_CODES = {400: "invalid_request", 413: "body_too_large"}
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _BUSY_S = 2  # until a request is repeated that another writer delays
-_CLIP_BODY = {
+_CLIP_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "description": "The clip: the file `file` of a form, or the body itself.",
@@ -116,6 +141,10 @@ _CLIP_BODY = {
         },
     }
 }
+_QUERY_BODY = deepcopy(_CLIP_BODY)
+_QUERY_BODY["requestBody"]["description"] += " Or its fingerprint, as `astound.connect` makes it."
+_QUERY_BODY["requestBody"]["content"]["application/json"] = {"schema": FINGERPRINT_SCHEMA}
+_FINGERPRINT_BYTES_PER_S = 30_000  # several times what the shipped encoder makes
 _NOISE_HZ = 8000
 
 
@@ -136,7 +165,7 @@ class Service:
         self.queue = QueryQueue(config)
         self.waveforms, self.drawing = Waveforms(catalog), QueryQueue(replace(config, n_jobs=1))
         self.rate, self.first_answers = RateLimit(config.max_rate), FirstAnswers()
-        self.metrics = Metrics(lambda: self.queue.n_requests)
+        self.metrics, self.recent = Metrics(lambda: self.queue.n_requests), RecentQueries()
         self.uploads = make_upload_folder(catalog.folder)
         self.jobs = JobService(catalog, config, _problem_object)
         self.unready: str | None = "loading the model and the index"
@@ -156,30 +185,72 @@ class Service:
         if self.unready is not None:
             raise RefusedError(503, "not_ready", self.unready, _BUSY_S)
 
+    @contextmanager
+    def place(self, request: Request) -> Iterator[None]:
+        """Take a place in the queue for a request, before anything of its body is read."""
+        self.require_ready()
+        with self.queue.place(request.state.client):
+            yield
+
     @asynccontextmanager
     async def clip(self, request: Request) -> AsyncIterator[Upload]:
         """Take a place in the queue for a request, then receive its clip."""
-        self.require_ready()
-        with self.queue.place(request.state.client):
+        with self.place(request):
             async with received(request, self.uploads, self.config) as upload:
                 yield upload
 
     async def query(self, request: Request, options: QueryOptions) -> QueryResult:
         """Answer a query; the result of a clip that is not usable audio has an error."""
         started_s = time.monotonic()
-        async with self.clip(request) as upload:
-            keywords = options.keywords() | self._clip_keywords(upload, options.name)
-            work = partial(identify, self.catalog, upload.path, **keywords)
-            result = await self.queue.run(work, request)
-        self.metrics.count_query(result, time.monotonic() - started_s)
+        if is_json(request):
+            with self.place(request):
+                n_most = round(self.config.max_clip_s * _FINGERPRINT_BYTES_PER_S)
+                body = await read_body(request, n_most, self.config)
+                work = partial(self._query_fingerprint, body, options)
+                result = await self.queue.run(work, request)
+        else:
+            async with self.clip(request) as upload:
+                keywords = options.keywords() | self._clip_keywords(upload, options.name)
+                work = partial(identify, self.catalog, upload.path, **keywords)
+                result = await self.queue.run(work, request)
+        elapsed_s = time.monotonic() - started_s
+        self.metrics.count_query(result, elapsed_s)
+        self.recent.add(result, elapsed_s)
         return result
+
+    def _query_fingerprint(self, body: bytes, options: QueryOptions) -> QueryResult:
+        """Answer a query whose body is a fingerprint as JSON."""
+        given = options.keywords()
+        if of_audio := given.keys() & ClipOptions.keywords(options).keys():
+            reason = f"invalid {min(of_audio).removesuffix('_s')}: must not be set for fingerprints"
+            raise RefusedError(422, "invalid_request", reason)
+        try:
+            fingerprint = to_record(QueryFingerprint, parse_json(body))
+        except ConfigError:
+            raise
+        except ValueError as error:
+            raise RefusedError(422, "invalid_request", f"invalid body: {error}") from error
+        name = options.name or UNNAMED
+        if fingerprint.duration_s > self.config.max_clip_s:
+            raise AudioTooLongError(name, self.config.max_clip_s)
+        return self.catalog.query_fingerprint(fingerprint, name=name, **given)
 
     async def explain(self, request: Request, options: ExplainOptions) -> JsonObject:
         """Explain a query."""
         async with self.clip(request) as upload:
             keywords = options.keywords() | self._clip_keywords(upload, options.name)
-            work = partial(self.catalog.explain, upload.path, **keywords)
-            return explanation_object(await self.queue.run(work, request))
+            work = partial(self._explain, upload.path, options.record, keywords)
+            return await self.queue.run(work, request)
+
+    def _explain(self, path: str, with_record: bool, keywords: JsonObject) -> JsonObject:
+        explanation = self.catalog.explain(path, **keywords)
+        record = {"record": to_values(explanation)} if with_record else {}
+        return explanation_object(explanation) | record
+
+    def recipe(self) -> JsonObject:
+        """Return the JSON object that says what fingerprints of queries must be."""
+        hop_s = self.catalog.searcher().query_hop_s
+        return {"recipe_id": self.catalog.recipe_id, "segment_hop_s": hop_s}
 
     def _clip_keywords(self, upload: Upload, name: str | None) -> JsonObject:
         return {"name": name or upload.name, "max_s": self.config.max_clip_s}
@@ -195,6 +266,16 @@ class Service:
             "peaks": peaks,
             "shares_audio": self.config.share_audio,
         }
+
+    def give_up(self) -> None:
+        """Refuse the queries and waveforms that have not been answered."""
+        self.queue.give_up()
+        self.drawing.give_up()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a job, a query or a waveform is being worked on."""
+        return self.jobs.worker.is_alive or self.queue.is_running or self.drawing.is_running
 
     def close(self) -> None:
         """Wait for the requests that run."""
@@ -216,8 +297,14 @@ class Service:
         }
 
 
-def _own_page(request: Request) -> None:
+async def _own_page(request: Request) -> None:  # without a thread, as it waits for nothing
     require_own_page(request.method, request.headers)
+
+
+async def _room(request: Request) -> None:
+    """Refuse a query at once, before its key is read from the database, if there is no room."""
+    service, secret = _service(request), request.headers.get("authorization")
+    service.queue.require_room("" if secret else client_host(request))
 
 
 def _some_noise() -> NDArray[np.float32]:
@@ -281,7 +368,7 @@ def _expected(catalog: Catalog, track_id: int, if_match: str | None) -> Track | 
 
 _clips = APIRouter(
     tags=["clips"],
-    dependencies=[_needs("query")],
+    dependencies=[Depends(_room), _needs("query")],
     responses=_problems(400, 401, 403, 408, 413, 422, 429, 503),
 )
 _library = APIRouter(
@@ -293,8 +380,8 @@ _state = APIRouter(tags=["state"])
 @_clips.post(
     "/v1/query",
     response_model=QueryResult,
-    responses=example(QUERY_EXAMPLE),
-    openapi_extra=_CLIP_BODY,
+    responses=example(QUERY_EXAMPLE) | _problems(409),
+    openapi_extra=_QUERY_BODY,
 )
 async def query(request: Request, options: Annotated[QueryOptions, Query()]) -> Response:
     """Find which tracks a clip comes from, and where in them.
@@ -409,6 +496,20 @@ def delete_some(request: Request, chosen: TrackIds) -> Response:
     return JSONResponse({"tracks": [track_object(track) for track in deleted]})
 
 
+@_library.get("/v1/queries", response_model=RecentPage, dependencies=[_needs("read")])
+async def queries(request: Request, options: Annotated[RecentOptions, Query()]) -> Response:
+    """List the latest queries since the service was started, the last one first."""
+    return JSONResponse({"queries": _service(request).recent.latest(options.limit)})
+
+
+@_library.get("/v1/recipe", response_model=RecipeDescription, dependencies=[_needs("query")])
+def recipe(request: Request) -> Response:
+    """Return what the fingerprint of a query must be to be compared with those of the catalog."""
+    service = _service(request)
+    service.require_ready()
+    return JSONResponse(service.recipe())
+
+
 @_library.get("/v1/stats", response_model=Stats, dependencies=[_needs("read")])
 def stats(request: Request) -> Response:
     """Count tracks, seconds, segments and bytes."""
@@ -488,14 +589,14 @@ def _on_astound_error(request: Request, error: AstoundError) -> Response:
         log.error("%s %s: %s", request.method, request.url.path, error)
     result = to_failure(error) if isinstance(error, AudioError) else None
     more = {"tracks": list(error.tracks)} if isinstance(error, TrackNotFoundError) else {}
-    return _problem(request, status, error.code, str(error), result=result, headers=headers, **more)
+    detail = str(error)
+    if isinstance(error, CatalogBusyError) and (job := _service(request).jobs.worker.writing):
+        detail = f"job {job.id} ({job.kind}) is writing to the catalog; repeat the request later"
+    return _problem(request, status, error.code, detail, result=result, headers=headers, **more)
 
 
 def _on_invalid_request(request: Request, error: RequestValidationError) -> Response:
-    first = error.errors()[0]
-    names = [part for part in first["loc"][1:] if isinstance(part, str)]  # a number is a position
-    where = ".".join(names) or "body"
-    return _problem(request, 422, "invalid_request", f"invalid {where}: {first['msg']}")
+    return _problem(request, 422, "invalid_request", describe(error.errors()[0]))
 
 
 def _on_http_error(request: Request, error: HTTPException) -> Response:

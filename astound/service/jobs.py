@@ -33,6 +33,8 @@ from astound.service.schemas import (
     JobDescription,
     JobPage,
     JobPageOptions,
+    MediaOptions,
+    MediaPage,
     RefusedError,
     ScanOptions,
     ScanPath,
@@ -40,7 +42,7 @@ from astound.service.schemas import (
     example,
     problems,
 )
-from astound.service.uploads import read_body, receive_files
+from astound.service.uploads import is_json, read_body, receive_files
 from astound.service.worker import Worker
 from engine.config import ServiceConfig
 from engine.errors import AstoundError, CatalogBusyError, JobNotFoundError
@@ -52,8 +54,7 @@ _MAX_JSON_BYTES = 1_000_000
 _RETRY_AFTER_S = 30
 _POLL_S = 0.25
 _KEEPALIVE_S = 15.0
-_JOIN_S = 5.0
-_JSON = "application/json"
+_JOIN_S = 1.5
 
 
 class JobService:
@@ -138,7 +139,7 @@ class JobService:
         """
         options = options or {}
         async with self._place(request):
-            if request.headers.get("content-type", "").partition(";")[0].strip() == _JSON:
+            if is_json(request):
                 body = await read_body(request, _MAX_JSON_BYTES, self.config)
                 named = to_paths(_parsed(body, model))
                 paths = [await asyncio.to_thread(self.files.media_path, path) for path in named]
@@ -253,7 +254,7 @@ def _body(model: type[BaseModel], description: str) -> dict[str, Any]:
             "content": {
                 "multipart/form-data": {"schema": form},
                 "application/octet-stream": {"schema": file},
-                _JSON: {"schema": model.model_json_schema()},
+                "application/json": {"schema": model.model_json_schema()},
             },
         }
     }
@@ -343,6 +344,13 @@ async def verify(request: Request) -> Response:
     The result lists problems, and notices that are none.
     """
     return await _jobs(request).submit(request, "verify", {})
+
+
+@job_routes.get("/media", response_model=MediaPage, dependencies=[needs("write")])
+def media(request: Request, options: Annotated[MediaOptions, Query()]) -> Response:
+    """List the folders and audio files in a folder below the media folder, to add or scan them."""
+    files = _jobs(request).files
+    return JSONResponse(files.media_page(options.path, options.cursor, options.limit))
 
 
 @job_routes.get("/jobs", response_model=JobPage, dependencies=[needs("query")])

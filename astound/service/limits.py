@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -41,11 +41,26 @@ class QueryQueue:
         self._n_most = config.n_threads + config.max_waiting
         self._n_most_per_client = config.max_per_client
         self._clients: Counter[str] = Counter()
+        self._ending = asyncio.Event()
+        self._unfinished: set[Future[Any]] = set()
 
     @property
     def n_requests(self) -> int:
         """Number of requests that are answered or wait."""
         return self._clients.total()
+
+    def require_room(self, client: str) -> None:
+        """Refuse a request if the queue, or the client's part of it, is full.
+
+        Raises
+        ------
+        RefusedError
+        """
+        if self.n_requests >= self._n_most:
+            raise RefusedError(503, "overloaded", "too many requests at once", _RETRY_AFTER_S)
+        if self._clients[client] >= self._n_most_per_client:
+            reason = f"more than {self._n_most_per_client} requests of one client at once"
+            raise RefusedError(429, "too_many_requests", reason, _RETRY_AFTER_S)
 
     @contextmanager
     def place(self, client: str) -> Iterator[None]:
@@ -56,11 +71,7 @@ class QueryQueue:
         RefusedError
             The queue, or the client's part of it, is full.
         """
-        if self.n_requests >= self._n_most:
-            raise RefusedError(503, "overloaded", "too many requests at once", _RETRY_AFTER_S)
-        if self._clients[client] >= self._n_most_per_client:
-            reason = f"more than {self._n_most_per_client} requests of one client at once"
-            raise RefusedError(429, "too_many_requests", reason, _RETRY_AFTER_S)
+        self.require_room(client)
         self._clients[client] += 1
         try:
             yield
@@ -82,22 +93,43 @@ class QueryQueue:
         ------
         ClientDisconnect
             The client has gone before a thread was free; the function was not called.
+        RefusedError
+            The service ends before the function does.
         """
         work = self._pool.submit(function)
+        self._unfinished.add(work)
+        work.add_done_callback(self._unfinished.discard)
         result = asyncio.wrap_future(work)
         leaving = asyncio.create_task(_departure(request))
+        ending = asyncio.create_task(self._ending.wait())
         try:
-            await asyncio.wait((result, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if not result.done() and work.cancel():
+            await _first(result, leaving, ending)
+            if leaving.done() and not result.done() and work.cancel():
                 raise ClientDisconnect
+            await _first(result, ending)
+            if not result.done():
+                raise RefusedError(503, "not_ready", "the service is ending", _RETRY_AFTER_S)
             return await result
         finally:
-            leaving.cancel()
-            work.cancel()
+            for waiting in (leaving, ending, result):
+                waiting.cancel()
+
+    def give_up(self) -> None:
+        """Refuse the requests that are answered or wait; call it in the event loop."""
+        self._ending.set()
 
     def close(self) -> None:
-        """Wait for the functions that run; those that wait are not called."""
-        self._pool.shutdown(cancel_futures=True)
+        """Wait for the functions that run, unless they were given up; no other is called."""
+        self._pool.shutdown(wait=not self._ending.is_set(), cancel_futures=True)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a function runs, such as one that was given up."""
+        return bool(self._unfinished)
+
+
+async def _first(*waiting: asyncio.Future[Any]) -> None:
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _departure(request: Request) -> None:

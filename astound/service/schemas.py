@@ -16,6 +16,9 @@ PROBLEM_TYPE = "application/problem+json"
 MAX_BINS = 4000
 """Maximum number of parts of a waveform."""
 
+MAX_QUERIES = 200
+"""How many of the latest queries are kept."""
+
 _MAX_PAGE = 500
 
 
@@ -112,9 +115,20 @@ class ExplainOptions(ClipOptions):
         None, ge=1, description="Id of the track to examine; the best one by default."
     )
 
+    record: bool = Field(
+        False, description="Also return all of it with unrounded numbers, for `astound.connect`."
+    )
+
     def keywords(self) -> JsonObject:
         """Return the keywords of :meth:`astound.catalog.Catalog.explain` that were set."""
         return super().keywords() | ({} if self.track is None else {"track": self.track})
+
+
+class RecipeDescription(BaseModel):
+    """What the fingerprint of a query must be."""
+
+    recipe_id: str
+    segment_hop_s: float = Field(description="Seconds between the starts of two segments.")
 
 
 class PageOptions(BaseModel):
@@ -135,6 +149,68 @@ class TrackPage(BaseModel):
     """Some tracks, in the order of their ids."""
 
     tracks: list[Track]
+    next: int | None = Field(description="Cursor of the next page; null on the last one.")
+
+
+class RecentOptions(BaseModel):
+    """How many of the latest queries to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(50, ge=1, le=MAX_QUERIES, description="Maximum number of queries.")
+
+
+class FoundTrack(BaseModel):
+    """The first match of a query."""
+
+    track_id: int
+    title: str | None
+    artist: str | None
+    path: str
+    confidence: float
+
+
+class RecentQuery(BaseModel):
+    """A query that was answered, without its audio."""
+
+    answered_at: str
+    name: str | None = Field(description="Of the clip; null if the client gave none.")
+    status: str = Field(description="`match`, `no_match` or `error`.")
+    duration_s: float | None = Field(description="Of the clip.")
+    elapsed_s: float = Field(description="From the request to the answer.")
+    best: FoundTrack | None
+
+
+class RecentPage(BaseModel):
+    """The latest queries, the last one first."""
+
+    queries: list[RecentQuery]
+
+
+class MediaOptions(BaseModel):
+    """Which folder to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: str = Field("", max_length=4096, description="Below the media folder; itself if empty.")
+    cursor: int = Field(0, ge=0, description="`next` of the page before.")
+    limit: int = Field(200, ge=1, le=1000, description="Maximum number of entries.")
+
+
+class MediaEntry(BaseModel):
+    """A folder, or a file with the name of audio."""
+
+    name: str
+    path: str = Field(description="As `/v1/ingest` and `/v1/scan` take it.")
+    is_folder: bool
+    size_bytes: int | None = Field(description="Null of a folder.")
+
+
+class MediaPage(BaseModel):
+    """Some entries of a folder: its folders by name, then its audio files by name."""
+
+    path: str = Field(description="Of the folder, below the media folder.")
+    entries: list[MediaEntry]
     next: int | None = Field(description="Cursor of the next page; null on the last one.")
 
 
@@ -340,6 +416,42 @@ class JobPage(BaseModel):
     jobs: list[JobState]
     next: int | None = Field(description="Cursor of the next page; null on the last one.")
 
+
+_ARRAY_SCHEMA: JsonObject = {
+    "type": "object",
+    "required": ["shape", "base64"],
+    "additionalProperties": False,
+    "properties": {
+        "shape": {"type": "array", "items": {"type": "integer"}},
+        "base64": {"type": "string", "contentEncoding": "base64"},
+    },
+    "description": "Numbers of 32 bits, little endian, one row of unit norm for each segment.",
+}
+FINGERPRINT_SCHEMA: JsonObject = {
+    "type": "object",
+    "required": ["recipe_id", "segment_hop_s", "duration_s", "clips"],
+    "additionalProperties": False,
+    "properties": {
+        "recipe_id": {"type": "string", "description": "That of `/v1/recipe`."},
+        "segment_hop_s": {"type": "number", "description": "That of `/v1/recipe`."},
+        "duration_s": {"type": "number", "description": "Of the recording."},
+        "clips": {
+            "type": "array",
+            "description": "Stretches of up to 128 s, each 112 s behind the one before.",
+            "items": {
+                "type": "object",
+                "required": ["start_s", "duration_s", "embeddings"],
+                "additionalProperties": False,
+                "properties": {
+                    "start_s": {"type": "number"},
+                    "duration_s": {"type": "number"},
+                    "embeddings": _ARRAY_SCHEMA,
+                },
+            },
+        },
+    },
+}
+"""The fields of :class:`engine.search.query_fingerprint.QueryFingerprint`."""
 
 # -- examples ------------------------------------------------------------------------------------
 

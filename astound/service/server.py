@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,12 +18,16 @@ import uvicorn
 
 from astound.catalog import Catalog
 from astound.service.access import is_loopback, served_hosts
-from astound.service.app import create_app
-from astound.service.worker import Worker
+from astound.service.app import Service, create_app
 from engine.config import ServiceConfig
 from engine.errors import ConfigError, printable
 
-_DRAIN_S = 8  # for requests that run; service managers wait 10 s and more before they kill
+# Service managers wait 10 s and more before they kill. Queries have the first time to end, all
+# requests the second; then a job may be waited for.
+_QUERIES_S, _DRAIN_S = 7.5, 8
+_SWITCH_S = (
+    0.001  # the loop waits so long for a thread that runs Python, at each of its system calls
+)
 _EXIT_INTERRUPTED = 130  # as every command
 _N_PENDING = 512  # connections that wait to be accepted
 
@@ -94,12 +100,12 @@ def serve(
         server_header=False,
         timeout_graceful_shutdown=_DRAIN_S,
     )
-    with listening(address) as listener, _signals():
+    with listening(address) as listener, _signals(), _prompt():
         scheme = "https" if address.tls_cert else "http"
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         on_start(f"{scheme}://{shown}:{port}{address.root_path}/")
-        with _leaving(app.state.service.jobs.worker):
+        with _leaving(app.state.service):
             Server(settings).run(sockets=[listener])
 
 
@@ -109,13 +115,15 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no connections any more, and wait for requests that run."""
         app: Any = self.config.app
-        app.state.service.jobs.worker.stop()
+        service: Service = app.state.service
+        service.jobs.worker.stop()
+        asyncio.get_running_loop().call_later(_QUERIES_S, service.give_up)
         await super().shutdown(sockets)
 
 
 @contextmanager
-def _leaving(worker: Worker) -> Iterator[None]:
-    """End the process in the end even if a job is at something that takes long.
+def _leaving(service: Service) -> Iterator[None]:
+    """End the process in the end even if a job or a query is at something that takes long.
 
     That is safe: a job goes on at the next start even if the service is killed.
     """
@@ -127,7 +135,7 @@ def _leaving(worker: Worker) -> Iterator[None]:
         code = _EXIT_INTERRUPTED
         raise
     finally:
-        if worker.is_alive:
+        if service.is_running:
             os._exit(code)
 
 
@@ -141,6 +149,17 @@ def _signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _prompt() -> Iterator[None]:
+    """Let the event loop interrupt the threads that answer queries sooner than usual."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def require_protection(host: str, catalog: Catalog) -> None:

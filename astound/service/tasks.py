@@ -106,25 +106,32 @@ def scan(run: Run) -> JsonObject:
     name = options.pop("name", names[0])
     start_s, end_s = options.get("start_s", 0.0), options.get("end_s")
     entries: list[Entry] = []
-    scanned_s, n_reported = 0.0, 0
+    following: list[Entry] = []  # those that seem to come next
+    scanned_s = 0.0
+    reported: tuple[list[Entry], list[Entry]] = [], []
 
     def found() -> JsonObject:
-        ordered = tuple(sorted(entries, key=lambda entry: entry.query_start_s))
+        ordered = tuple(sorted(entries + following, key=lambda entry: entry.query_start_s))
         part = Timeline(
             recording=name, start_s=start_s, duration_s=round(scanned_s, 3), entries=ordered
         )
         return timeline_object(part) | {"status": "partial"}
 
     def show(now_s: float) -> None:
-        nonlocal scanned_s, n_reported
+        nonlocal scanned_s, reported
         scanned_s = now_s
-        has_found, n_reported = len(entries) > n_reported, len(entries)
+        before, reported = reported, (entries.copy(), following.copy())
+        has_found = reported != before
         total_s = None if end_s is None else round(end_s - start_s, 3)
         run.report(round(scanned_s, 1), total_s, "seconds", has_found=has_found)
 
     run.found = found
+
+    def preview(found: list[Entry]) -> None:
+        following[:] = found
+
     timeline = run.catalog.scan(
-        path, name=name, on_entry=entries.append, on_progress=show, **options
+        path, name=name, on_entry=entries.append, on_preview=preview, on_progress=show, **options
     )
     return timeline_object(timeline)
 

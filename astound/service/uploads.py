@@ -31,7 +31,9 @@ MAX_FILES = 1000
 """Files in one form."""
 
 _MULTIPART = b"multipart/form-data"
-_UNNAMED = "upload"
+UNNAMED = "upload"
+"""Name of a file that the client gave none."""
+
 _PIECE_BYTES = 1 << 19  # each is written in a thread, and changing to it takes time
 _MAX_NAME = 1000
 _MAX_STEM_BYTES, _MAX_SUFFIX_BYTES = 180, 20  # of the name of a file; systems take 255 in all
@@ -142,7 +144,14 @@ async def receive_files(
     if not files.names:
         reason = "no file in the form; send one or more as the file `file`"
         raise RefusedError(400, "invalid_request", reason)
+    if files.empty:
+        raise RefusedError(400, "invalid_request", f"the file {files.empty[0]!r} is empty")
     return files.names
+
+
+def is_json(request: Request) -> bool:
+    """Return whether the body of a request is JSON, as its header says."""
+    return request.headers.get("content-type", "").partition(";")[0].strip() == "application/json"
 
 
 async def read_body(request: Request, max_bytes: int, config: ServiceConfig) -> bytes:
@@ -165,12 +174,12 @@ async def _receive(
     if form is not None:
         write = form.write
     else:
-        file = open_file(name or _UNNAMED)
+        file = open_file(name or UNNAMED)
         assert file is not None
         write = file.write
     async for chunk in _chunks(request, max_bytes, max_pause_s):
         await asyncio.to_thread(write, chunk)
-    return form.finish() if form else [_UNNAMED]
+    return form.finish() if form else [UNNAMED]
 
 
 @contextmanager
@@ -224,12 +233,15 @@ class _Files:
     ----------
     names : list of str
         Of the files so far.
+    empty : list of str
+        Those of them without content.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._file: IO[bytes] | None = None
         self.names: list[str] = []
+        self.empty: list[str] = []
 
     def __enter__(self) -> _Files:
         return self
@@ -258,6 +270,8 @@ class _Files:
         if self._file is not None:
             file, self._file = self._file, None
             with file:
+                if not file.tell():
+                    self.empty.append(self.names[-1])
                 file.flush()
                 os.fsync(file.fileno())
 
@@ -268,7 +282,7 @@ def file_name(name: str) -> tuple[str, str]:
     clean = "".join(c for c in last if c.isprintable() and c not in ':*?"<>|').strip()
     stem, suffix = os.path.splitext(clean)
     stem = _shortened(stem, _MAX_STEM_BYTES)
-    return (stem if stem.strip(".") else _UNNAMED), _shortened(suffix, _MAX_SUFFIX_BYTES)
+    return (stem if stem.strip(".") else UNNAMED), _shortened(suffix, _MAX_SUFFIX_BYTES)
 
 
 def _shortened(text: str, n_bytes: int) -> str:
@@ -335,7 +349,7 @@ class _Form:
     def _end_headers(self) -> None:
         if self._disposition.get(b"name") == b"file" and b"filename" in self._disposition:
             name = self._disposition[b"filename"].decode("utf-8", "surrogateescape")
-            self._names.append(printable(name)[:_MAX_NAME] or _UNNAMED)
+            self._names.append(printable(name)[:_MAX_NAME] or UNNAMED)
             self._file = self._open_file(self._names[-1])
 
     def _write_part(self, data: bytes, start: int, end: int) -> None:

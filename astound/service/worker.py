@@ -54,6 +54,7 @@ class Worker:
         self._catalog, self._files, self._to_problem = catalog, files, to_problem
         self._jobs = catalog.jobs
         self._stopping, self._wake = threading.Event(), threading.Event()
+        self._run_now: _Run | None = None
         # Not a daemon: the interpreter must not end while native code of the model runs.
         self._thread = threading.Thread(target=self._run, name="jobs")
 
@@ -61,6 +62,12 @@ class Worker:
     def is_stopping(self) -> bool:
         """Whether the service ends."""
         return self._stopping.is_set()
+
+    @property
+    def writing(self) -> Job | None:
+        """The job that writes to the catalog, if there is one."""
+        run = self._run_now
+        return run.job if run is not None and run.is_writing else None
 
     @property
     def is_alive(self) -> bool:
@@ -128,8 +135,8 @@ class Worker:
             if job is None:
                 self._wake.wait(_POLL_S)
             else:
-                run = _Run(job, self._catalog, self._files, self._stopping)
-                if run.execute(self._to_problem):
+                self._run_now = _Run(job, self._catalog, self._files, self._stopping)
+                if self._run_now.execute(self._to_problem):
                     self._clean_up(job)
 
 
@@ -145,6 +152,7 @@ class _Run:
         self._progress: JsonObject | None = None
         self._has_found = False
         self._reported_s = 0.0
+        self.is_writing = False
 
     def execute(self, to_problem: Callable[[AstoundError], JsonObject]) -> bool:
         """Do what the job says, store what became of it, and return whether it has ended."""
@@ -183,11 +191,14 @@ class _Run:
         """Call a function that writes to the catalog, again as long as others write to it."""
         while True:
             try:
+                self.is_writing = True
                 return write()
             except CatalogBusyError:
                 message = "waits until another process has finished writing to the catalog"
                 self._progress = (self._progress or _NO_PROGRESS) | {"message": message}
                 self._store_progress()
+            finally:
+                self.is_writing = False
             if self._stopping.wait(_RETRY_S):
                 raise _ServiceEndsError
 

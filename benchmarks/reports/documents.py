@@ -18,7 +18,7 @@ from benchmarks.reports.report import table
 from engine.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/benchmarks.md", "docs/peers.md")
+PAGES = ("README.md", "docs/benchmarks.md", "docs/peers.md", "docs/service.md")
 
 Results = Mapping[str, Any]
 Format = Callable[[Results], str]
@@ -102,6 +102,7 @@ TABLES: Mapping[str, Generated] = {
     "ingest": Generated(source="speed.json", format=speed_tables.ingest_table),
     "query": Generated(source="speed.json", format=speed_tables.query_table),
     "askers": Generated(source="speed.json", format=speed_tables.concurrency_table),
+    "service": Generated(source="service.json", format=main_table),
     "model": Generated(source="model.json", format=main_table),
 }
 """Tables by the name in their marks."""

@@ -47,6 +47,11 @@ class TimelineBuilder:
         """Number of passages in memory."""
         return len(self._open) + len(self._returned)
 
+    @property
+    def open(self) -> list[Candidate]:
+        """The passages that may continue."""
+        return list(self._open)
+
     def add(self, passages: Iterable[Candidate], end_s: float) -> list[Candidate]:
         """Add the passages of the next clip, and return those that have ended.
 

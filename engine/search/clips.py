@@ -22,7 +22,7 @@ OVERLAP_S = 16.0
 """Length of what a clip shares with the next one; a shorter passage is whole in one of them."""
 
 SHORT_S = 12.0
-"""Up to this length, a clip is fingerprinted with few segments first."""
+"""Up to this length, a clip is searched by few of its segments first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Clip:
         Where in the recording it begins.
     fingerprint : Fingerprint
     waveform : float32 array of shape (n_samples,)
-        At the fingerprinter's sample rate.
+        At the fingerprinter's sample rate; empty if only the fingerprint was sent.
     """
 
     start_s: float
@@ -46,6 +46,14 @@ class Clip:
     def end_s(self) -> float:
         """Where in the recording it ends."""
         return self.start_s + self.fingerprint.duration_s
+
+
+def every(fingerprint: Fingerprint, step: int) -> Fingerprint:
+    """Return a fingerprint with every `step`-th of its segments."""
+    embeddings = fingerprint.embeddings[::step]
+    return replace(
+        fingerprint, embeddings=embeddings, segment_hop_s=step * fingerprint.segment_hop_s
+    )
 
 
 def refined(
@@ -81,9 +89,9 @@ def fingerprint_clips(
     blocks: Iterable[Waveform],
     fingerprinter: AudioFingerprinter,
     hop_s: float,
-    short_hop_s: float,
     name: str,
     stopwatch: Stopwatch,
+    short_hop_s: float | None = None,
 ) -> Iterator[Clip]:
     """Cut a recording into clips and fingerprint them, one at a time.
 
@@ -94,12 +102,12 @@ def fingerprint_clips(
     fingerprinter : AudioFingerprinter
     hop_s : float
         Distance of the segments in seconds; clips begin at multiples of it.
-    short_hop_s : float
-        Distance of the segments of clips of at most SHORT_S.
     name : str
         Name of the recording in error messages.
     stopwatch : Stopwatch
         Measures the step "encode".
+    short_hop_s : float, optional
+        Distance of the segments of clips of at most SHORT_S; `hop_s` by default.
 
     Yields
     ------
@@ -115,19 +123,12 @@ def fingerprint_clips(
     for start_s, waveform in _cut(blocks, rate, hop_s):
         with stopwatch.step("encode"):
             try:
-                clip_s = clip_hop_s(waveform, fingerprinter, hop_s, short_hop_s)
-                made = fingerprinter.fingerprint([waveform], clip_s, name)
+                is_short = len(waveform) <= SHORT_S * rate
+                own_hop_s = (is_short and short_hop_s) or hop_s
+                made = fingerprinter.fingerprint([waveform], own_hop_s, name)
             except SilentAudioError:
                 continue
         yield Clip(start_s=start_s, fingerprint=made, waveform=waveform)
-
-
-def clip_hop_s(
-    waveform: Waveform, fingerprinter: AudioFingerprinter, hop_s: float, short_hop_s: float
-) -> float:
-    """Choose the distance of a clip's segments in seconds by its length."""
-    is_short = len(waveform) <= SHORT_S * fingerprinter.sample_rate
-    return short_hop_s if is_short else hop_s
 
 
 def _cut(blocks: Iterable[Waveform], rate: int, hop_s: float) -> Iterator[tuple[float, Waveform]]:

@@ -14,7 +14,7 @@ from engine.protocol import AudioFingerprinter
 from engine.records import Candidate, Fingerprint
 from engine.search.calibration import Calibration
 from engine.search.candidates import find_candidates
-from engine.search.clips import Clip, clip_hop_s, fingerprint_clips, refined
+from engine.search.clips import SHORT_S, Clip, every, fingerprint_clips, refined
 from engine.search.context import SearchContext
 from engine.search.passages import PassageFinder, ranked
 from engine.search.speeds import SpeedSearch
@@ -72,8 +72,9 @@ class Searcher:
         """Fingerprint clips of a recording; see :func:`engine.search.clips.fingerprint_clips`."""
         stopwatch = self.context.stopwatch
         decoded = stopwatch.watch("decode", blocks)
-        hops_s = self.query_hop_s, self.short_hop_s
-        return fingerprint_clips(decoded, self.fingerprinter, *hops_s, name, stopwatch)
+        return fingerprint_clips(
+            decoded, self.fingerprinter, self.query_hop_s, name, stopwatch, self.short_hop_s
+        )
 
     def clip(self, blocks: Iterable[Waveform], name: str) -> Clip:
         """Fingerprint a recording as one clip.
@@ -86,15 +87,15 @@ class Searcher:
         stopwatch = self.context.stopwatch
         waveform = np.concatenate([np.zeros(0, np.float32), *stopwatch.watch("decode", blocks)])
         with stopwatch.step("encode"):
-            hop_s = clip_hop_s(waveform, self.fingerprinter, self.query_hop_s, self.short_hop_s)
-            made = self.fingerprinter.fingerprint([waveform], hop_s, name)
+            made = self.fingerprinter.fingerprint([waveform], self.query_hop_s, name)
         return Clip(start_s=0.0, fingerprint=made, waveform=waveform)
 
     def passages(self, clip: Clip) -> list[Candidate]:
         """Find the passages that a clip shares with the tracks, and what else it may come from.
 
-        What no passage explains is searched at other speeds. A clip without any passage is searched
-        with more neighbours first, if the index compares it with a part of the segments only.
+        What no passage explains is searched at other speeds, if the clip has a waveform. A clip
+        without any passage is searched with more neighbours first, if the index compares it with a
+        part of the segments only.
 
         Parameters
         ----------
@@ -105,31 +106,48 @@ class Searcher:
         list of Candidate
             The most confident first. Times are those of the clip.
         """
-        finder = PassageFinder(clip.fingerprint, self.context, self.calibration)
-        if self._is_coarse(clip) and self._is_open(finder.whole[:1]):
-            return self.passages(self.refined(clip))
-        found = finder.find()
-        if self._is_coarse(clip) and self._is_open(found, finder.unexplained(found)):
-            return self.passages(self.refined(clip))
+        few = self._with_few_segments(clip)
+        searched = None if few is None else self._search_by_few(few)
+        if few is not None and searched is not None:
+            clip, (finder, found) = few, searched
+        else:
+            clip = self._with_all_segments(clip)
+            finder = PassageFinder(clip.fingerprint, self.context, self.calibration)
+            found = finder.find()
         if not self.calibration.accepted(found) and self._may_have_missed:
             found = ranked([*self._fallback_search(clip.fingerprint), *found])
+        if not len(clip.waveform):
+            return found
         found = [self._tuned(one, clip) for one in found]
         for rest in finder.unexplained(found):
             start_s, end_s = finder.span_s(rest)
             if end_s - start_s >= _MIN_SPEED_SEARCH_S or not self.calibration.accepted(found):
-                found = ranked([*found, *self._at_other_speeds(clip, finder, rest)])
+                found = ranked([*found, *self._at_other_speeds(clip.waveform, finder, rest)])
         return found
 
-    def refined(self, clip: Clip) -> Clip:
-        """Return a clip with all its segments, where it has been fingerprinted with few."""
-        if not self._is_coarse(clip):
+    def _with_few_segments(self, clip: Clip) -> Clip | None:
+        """Return a short clip with every other segment; None if it is long."""
+        fingerprint = clip.fingerprint
+        if fingerprint.duration_s > SHORT_S or self.short_hop_s == self.query_hop_s:
+            return None
+        step = 2 if fingerprint.segment_hop_s == self.query_hop_s else 1
+        return replace(clip, fingerprint=every(fingerprint, step))
+
+    def _with_all_segments(self, clip: Clip) -> Clip:
+        if clip.fingerprint.segment_hop_s <= self.query_hop_s or not len(clip.waveform):
             return clip
         with self.context.stopwatch.step("encode"):
             made = refined(clip.fingerprint, clip.waveform, self.fingerprinter)
         return replace(clip, fingerprint=made)
 
-    def _is_coarse(self, clip: Clip) -> bool:
-        return clip.fingerprint.segment_hop_s > self.query_hop_s
+    def _search_by_few(self, clip: Clip) -> tuple[PassageFinder, list[Candidate]] | None:
+        """Search a clip by few of its segments; return nothing if it takes more to answer it."""
+        finder = PassageFinder(clip.fingerprint, self.context, self.calibration)
+        if self._is_open(finder.whole[:1]):
+            return None
+        found = finder.find()
+        is_open = self._is_open(found, finder.unexplained(found))
+        return None if is_open else (finder, found)
 
     def _is_open(self, found: Sequence[Candidate], unexplained: Sequence[object] = ()) -> bool:
         """Whether more segments might change which candidates are matches, or where they lie."""
@@ -153,7 +171,7 @@ class Searcher:
         return self.context.index.is_approximate and self.context.search.n_fallback_neighbours > 0
 
     def _at_other_speeds(
-        self, clip: Clip, finder: PassageFinder, stretch: tuple[int, int]
+        self, whole: Waveform, finder: PassageFinder, stretch: tuple[int, int]
     ) -> Iterator[Candidate]:
         """Search a stretch of a clip at other speeds, a piece at a time."""
         rate = self.fingerprinter.sample_rate
@@ -162,7 +180,7 @@ class Searcher:
         speed_search = self._speed_search
         for piece in pairwise(np.linspace(*stretch, n_pieces + 1).round().astype(int).tolist()):
             start_s, end_s = finder.span_s(piece)
-            waveform = clip.waveform[round(start_s * rate) : round(end_s * rate)]
+            waveform = whole[round(start_s * rate) : round(end_s * rate)]
             plain = [one.later(-start_s) for one in finder.candidates(piece)]
             for one in speed_search.extend(plain, waveform):
                 judged = self.judged(one, finder.cut(*piece).audible_s)

@@ -53,6 +53,40 @@ def test_backup_is_a_catalog(
     assert len(catalog.tracks()) == 3
 
 
+def test_uploaded_recordings_are_copied_once(
+    catalog: Catalog, target: Path, tiny_weights: Path, home: Path
+) -> None:
+    uploads = catalog.folder / "recordings"
+    for name, seed in (("20260101-a/ten.wav", 10), ("20260101-a/eleven.wav", 11)):
+        (uploads / name).parent.mkdir(parents=True, exist_ok=True)
+        write_wav(uploads / name, cached_tune(seed, 12.0), 8000)
+    catalog.add(uploads)
+    assert catalog.backup(target).n_recordings == 2
+    assert catalog.backup(target).n_recordings == 0
+    (uploads / "20260101-a" / "eleven.wav").unlink()
+    write_wav(uploads / "20260101-a" / "ten.wav", cached_tune(12, 12.0), 8000)
+    assert catalog.backup(target).n_recordings == 1
+    (copied,) = target.glob("recordings/*/*")
+    assert copied.read_bytes() == (uploads / "20260101-a" / "ten.wav").read_bytes()
+    shutil.rmtree(uploads)
+    catalog.backup(target)
+    assert list(target.glob("recordings/*")) == []
+
+
+def test_restored_upload_is_played(catalog: Catalog, target: Path, tiny_weights: Path) -> None:
+    file = (catalog.folder / "recordings" / "20260101-a" / "ten.wav").absolute()
+    file.parent.mkdir(parents=True)
+    write_wav(file, cached_tune(10, 12.0), 8000)
+    track = catalog.add(file).added[0].track_id
+    catalog.backup(target)
+    folder = catalog.folder
+    catalog.close()
+    shutil.rmtree(folder)
+    shutil.copytree(target, folder)
+    with opened(folder, tiny_weights) as restored:
+        assert restored.audio_file(track) == file
+
+
 def test_restored_catalog_does_not_execute_the_jobs_again(
     catalog: Catalog, target: Path, tiny_weights: Path
 ) -> None:

@@ -101,6 +101,37 @@ def test_progress_is_the_position(timeline: Timeline, positions_s: list[float]) 
     assert positions_s[-1] == timeline.duration_s
 
 
+def test_entries_are_shown_before_a_clip_is_complete(
+    catalog: Catalog, filled_catalog: Path, timeline: Timeline
+) -> None:
+    shown: list[tuple[float, list[Entry]]] = []
+    position_s = 0.0
+
+    def move(scanned_s: float) -> None:
+        nonlocal position_s
+        position_s = scanned_s
+
+    found = catalog.scan(
+        filled_catalog / "mix.wav",
+        config=CONFIG,
+        on_preview=lambda entries: shown.append((position_s, entries)),
+        on_progress=move,
+    )
+    assert found == timeline
+    (first_s, first), (_, second) = shown
+    assert first_s <= 30
+    check(first, [("0", 10, 24)])
+    check(second, [("0", 10, 30), ("1", 30, 48)])
+
+
+def test_preview_leaves_out_what_is_settled(catalog: Catalog) -> None:
+    shown: list[list[Entry]] = []
+    recording = np.concatenate([MIX, noise(115, seed=2)])
+    timeline = catalog.scan(recording, RATE, config=CONFIG, on_preview=shown.append)
+    assert [len(entries) for entries in shown] == [1, 2, 2, 2, 2, 2, 0]
+    assert len(timeline.entries) == 2
+
+
 def test_part_has_the_times_of_the_whole(catalog: Catalog, filled_catalog: Path) -> None:
     found = catalog.scan(filled_catalog / "mix.wav", start_s=18.0, end_s=42.0, config=CONFIG)
     assert (found.start_s, found.duration_s) == (18.0, 24.0)

@@ -6,6 +6,8 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +25,14 @@ from engine.errors import (
     AudioTooLongError,
     AudioTooShortError,
     ConfigError,
+    RecipeMismatchError,
     ServiceError,
     SilentAudioError,
     TrackChangedError,
     TrackNotFoundError,
 )
 from engine.records import QueryResult, Track
+from engine.validation import to_values
 from tests.astound.commands.conftest import CLIP_AT_S, RATE, TUNE_S, Run, home, library, run
 from tests.astound.service.conftest import catalog, serving
 from tests.audio_files import CODECS, cached_tune, write_audio, write_wav
@@ -126,6 +130,62 @@ def test_clip_longer_than_the_service_takes_is_refused(catalog: Catalog, home: P
 
 def whole_seconds(track: Track) -> Track:
     return replace(track, added_at=track.added_at.replace(microsecond=0))
+
+
+# -- fingerprints and explanations ---------------------------------------------------------------
+
+
+def test_fingerprints_of_clean_clips_have_the_results_of_their_audio(
+    url: str, catalog: Catalog, home: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private = astound.connect(url, sends_audio=False, model=tiny_weights)
+    monkeypatch.setattr("astound.service.app.received", None)  # no audio arrives
+    write_wav(home / "whole.wav", cached_tune(2, TUNE_S), RATE)
+    pause = np.zeros(130 * RATE, np.float32)
+    long = np.concatenate([cached_tune(3, TUNE_S), pause, cached_tune(2, TUNE_S)])
+    write_wav(home / "long.wav", long, RATE)
+    parts: list[dict[str, Any]] = [{}, {"start_s": 1.0, "end_s": 3.5}, {"max_matches": 1}]
+    for clip in ("known.wav", "unknown.wav", "whole.wav"):
+        for part in [*parts, {"name": "ä"}]:
+            found, expected = private.query(clip, **part), catalog.query(clip, **part)
+            assert untimed(found) == untimed(expected)
+    assert private.query("known.wav").status == "match"
+    found = private.query("long.wav")
+    assert found.duration_s == catalog.query("long.wav").duration_s
+    tunes = sorted(found.matches[:2], key=lambda match: match.query_start_s)
+    assert [Path(one.path).stem for one in tunes] == ["3", "2"]
+    assert tunes[1].query_start_s == pytest.approx(TUNE_S + 130, abs=0.5)
+    write_wav(home / "silent.wav", np.zeros(4 * RATE, np.float32), RATE)
+    for clip in ("silent.wav", "broken.wav"):
+        with pytest.raises(AudioError) as caught:
+            private.query(clip)
+        with pytest.raises(AudioError) as local:
+            catalog.query(clip)
+        assert str(caught.value) == str(local.value)
+
+
+def test_fingerprint_of_another_recipe_is_refused(url: str, catalog: Catalog) -> None:
+    with pytest.raises(RecipeMismatchError) as caught:
+        astound.connect(url, sends_audio=False).query("known.wav")  # by the shipped encoder
+    assert catalog.recipe_id in str(caught.value)
+
+
+def test_explanation_needs_the_audio(url: str) -> None:
+    with pytest.raises(ConfigError, match="sends_audio"):
+        astound.connect(url, sends_audio=False).explain("known.wav")
+
+
+@pytest.mark.parametrize("clip", ["known.wav", "unknown.wav", "silent.wav"])
+@pytest.mark.parametrize("options", [{}, {"track": 2, "start_s": 0.5}])
+def test_explanations_equal_those_of_a_local_catalog(
+    remote: RemoteCatalog, catalog: Catalog, home: Path, clip: str, options: dict[str, Any]
+) -> None:
+    write_wav(home / "silent.wav", np.zeros(4 * RATE, np.float32), RATE)
+    found, expected = remote.explain(clip, **options), catalog.explain(clip, **options)
+    assert found.match == expected.match
+    assert len(found.planes) == len(expected.planes)
+    found, expected = (replace(one, timings_ms={}) for one in (found, expected))
+    assert to_values(found) == to_values(expected)
 
 
 # -- tracks --------------------------------------------------------------------------------------
@@ -269,6 +329,52 @@ def test_refusal_before_the_clip_is_sent_is_read() -> None:
         thread.join()
 
 
+@pytest.fixture
+def proxy(url: str) -> Iterator[tuple[str, list[str]]]:
+    """Address of a proxy that forwards to the service, and the first lines of its requests."""
+    lines: list[str] = []
+    port = int(url.rstrip("/").rpartition(":")[2])
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            lines.append(self.path)
+            kept = {"authorization": self.headers.get("authorization", "")}
+            connection = HTTPConnection("127.0.0.1", port)
+            connection.request("GET", "/" + self.path.split("/", 3)[3], headers=kept)
+            with connection.getresponse() as answer:
+                content = answer.read()
+            connection.close()
+            self.send_response(answer.status)
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}", lines
+        server.shutdown()
+        thread.join()
+
+
+def test_proxy_of_the_environment_is_used(
+    proxy: tuple[str, list[str]], url: str, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, lines = proxy
+    for name in ("http_proxy", "no_proxy", "HTTP_PROXY", "NO_PROXY", "REQUEST_METHOD"):
+        monkeypatch.delenv(name, raising=False)
+    for given in (address, f"http://user:secret@{address}/"):
+        monkeypatch.setenv("http_proxy", given)
+        assert astound.connect(url).stats() == catalog.stats()
+    assert lines == [f"{url}v1/stats?"] * 2
+    monkeypatch.setenv("no_proxy", "localhost")
+    assert astound.connect(url).stats() == catalog.stats()
+    assert len(lines) == 2
+
+
 # -- the command line ----------------------------------------------------------------------------
 
 
@@ -295,3 +401,23 @@ def test_command_line_takes_the_key_of_the_environment(
     assert "a key is needed" in refused.stderr
     monkeypatch.setenv("ASTOUND_KEY", secret)
     assert run("query", "known.wav", "--server", url).exit_code == 0
+
+
+def test_command_line_sends_fingerprints(
+    url: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("astound.service.app.received", None)
+    result = run("query", "known.wav", "--format", "jsonl", "--server", url, "--fingerprint")
+    assert (result.exit_code, json.loads(result.stdout)["status"]) == (0, "match")
+    refused = run("query", "known.wav", "--fingerprint")
+    assert refused.exit_code == 2
+    assert "--fingerprint needs --server" in refused.stderr
+
+
+def test_command_line_explains_with_a_server(url: str, home: Path, run: Run) -> None:
+    pytest.importorskip("matplotlib")
+    options = ["explain", "known.wav", "--format", "json"]
+    local = json.loads(run(*options).stdout)
+    result = run("--catalog", "none", *options, "--server", url, "-o", "why.png")
+    assert json.loads(result.stdout) | {"timings_ms": 0} == local | {"timings_ms": 0}
+    assert (home / "why.png").stat().st_size > 1000

@@ -65,11 +65,16 @@ def run() -> Run:
     return invoke
 
 
-def start_process(home: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+MAIN = "from astound.commands.main import main; main()"
+
+
+def start_process(
+    home: Path, *arguments: str, code: str = MAIN, **options: Any
+) -> subprocess.Popen[str]:
     """Start the command line in a process of its own."""
     root = Path(astound.__file__).parents[1]
     return subprocess.Popen(
-        [sys.executable, "-c", "from astound.commands.main import main; main()", *arguments],
+        [sys.executable, "-c", code, *arguments],
         cwd=home,
         env=os.environ | {"PYTHONPATH": str(root)},
         text=True,

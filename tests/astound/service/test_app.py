@@ -7,13 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from fastapi.testclient import TestClient
 
 from astound.catalog import Catalog
 from astound.service.app import create_app
 from astound.service.schemas import QUERY_EXAMPLE, TRACK_EXAMPLE
+from engine.config import ServiceConfig
 from engine.errors import CatalogBusyError, ShardError
 from engine.records import Match, QueryResult, Track
+from engine.search.query_fingerprint import QueryFingerprint
+from engine.validation import to_values
 from tests.astound.commands.conftest import CLIP_AT_S, N_TUNES, RATE, TUNE_S, Run
 from tests.astound.service.conftest import BASE_URL, problem, start
 from tests.audio_files import CODECS, cached_tune, stereo, write_audio, write_wav
@@ -121,6 +125,65 @@ def test_explanation_is_that_of_the_command_line(client: TestClient, home: Path,
     assert problem(other) == (404, "track_not_found")
     broken = client.post("/v1/explain", content=b"not audio")
     assert problem(broken) == (422, "unreadable_audio")
+
+
+# -- fingerprints --------------------------------------------------------------------------------
+
+
+def fingerprint(catalog: Catalog, clip: str) -> dict[str, Any]:
+    """The JSON object of the fingerprint of a clip."""
+    searcher = catalog.searcher()
+    waveform, _ = soundfile.read(clip, dtype="float32")
+    made: dict[str, Any] = to_values(
+        QueryFingerprint.of([searcher.clip([waveform], clip)], 0.0, len(waveform) / RATE)
+    )
+    return made
+
+
+def test_fingerprint_is_answered_as_its_audio(
+    client: TestClient, catalog: Catalog, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = {"name": "a.wav", "max-matches": "1"}
+    audio = client.post("/v1/query", params=params, content=(home / "known.wav").read_bytes())
+    made = fingerprint(catalog, "known.wav")
+    assert {key: made[key] for key in ("recipe_id", "segment_hop_s")} == client.get(
+        "/v1/recipe"
+    ).json()
+    found = client.post("/v1/query", params=params, json=made).json()
+    assert found["status"] == "match"
+    assert found | {"timings_ms": 0} == audio.json() | {"timings_ms": 0}
+    assert client.get("/v1/queries").json()["queries"][0]["name"] == "a.wav"
+    unknown = fingerprint(catalog, "unknown.wav")
+    monkeypatch.setattr(catalog.fingerprinter, "fingerprint", None)  # at no other speed
+    assert client.post("/v1/query", json=unknown).json()["status"] == "no_match"
+
+
+def test_what_is_no_fingerprint_of_the_catalog_is_refused(
+    client: TestClient, catalog: Catalog, home: Path
+) -> None:
+    made = fingerprint(catalog, "known.wav")
+    other = client.post("/v1/query", json=made | {"recipe_id": "another"})
+    assert problem(other) == (409, "recipe_mismatch")
+    assert "another" in other.json()["detail"]
+    assert catalog.recipe_id in other.json()["detail"]
+    refused = {
+        "{": (422, "invalid_request"),
+        "[]": (422, "invalid_request"),
+        json.dumps(made | {"clips": []}): (422, "invalid_config"),
+        json.dumps(made | {"segment_hop_s": 1.0}): (422, "invalid_config"),
+        json.dumps(made | {"duration_s": "x"}): (422, "invalid_config"),
+        json.dumps(made | {"duration_s": 1e6}): (413, "audio_too_long"),
+    }
+    headers = {"content-type": "application/json"}
+    for body, expected in refused.items():
+        answer = client.post("/v1/query", content=body, headers=headers)
+        assert problem(answer) == expected, body[:40]
+    part = client.post("/v1/query", params={"start": "1"}, json=made)
+    assert problem(part) == (422, "invalid_request")
+    assert "invalid start: must not be set" in part.json()["detail"]
+    with start(catalog, ServiceConfig(max_clip_s=0.1)) as small:
+        large = small.post("/v1/query", content=b" " * 10_000, headers=headers)
+    assert problem(large) == (413, "body_too_large")
 
 
 # -- tracks --------------------------------------------------------------------------------------

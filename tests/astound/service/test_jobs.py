@@ -25,6 +25,7 @@ from astound.service.app import create_app
 from astound.service.files import JobFiles
 from engine.config import ServiceConfig
 from engine.records import JobKind
+from engine.scan import preview
 from tests.astound.commands.conftest import RATE, TUNE_S, Run
 from tests.astound.service.conftest import problem, serving, start
 from tests.astound.service.test_access import header
@@ -146,6 +147,57 @@ def test_path_that_leads_out_of_the_media_folder_is_refused(client: TestClient) 
         assert problem(post_paths(client, "new", path)) == expected, path
         assert problem(client.post("/v1/scan", json={"path": path})) == expected, path
     assert client.get("/v1/jobs").json() == {"jobs": [], "next": None}
+
+
+def test_media_folder_is_listed_page_by_page(client: TestClient, media: Path) -> None:
+    (media / ".hidden").mkdir()
+    (media / "@eaDir").mkdir()
+    (media / "circle").symlink_to("circle")
+    (media / "notes.txt").write_text("no audio")
+    (media / "._mix.mp3").write_text("no audio")
+    (media / "Again.wav").symlink_to(media / "mix.wav")
+    (media / os.fsdecode(b"\xff.wav")).write_text("no name for JSON")
+    whole = client.get("/v1/media").json()
+    n_bytes = (media / "mix.wav").stat().st_size
+    assert whole == {
+        "path": "",
+        "entries": [
+            {"name": ".hidden", "path": ".hidden", "is_folder": True, "size_bytes": None},
+            {"name": "new", "path": "new", "is_folder": True, "size_bytes": None},
+            {"name": "Again.wav", "path": "Again.wav", "is_folder": False, "size_bytes": n_bytes},
+            {"name": "mix.wav", "path": "mix.wav", "is_folder": False, "size_bytes": n_bytes},
+        ],
+        "next": None,
+    }
+    found: list[Any] = []
+    cursor: int | None = 0
+    while cursor is not None:
+        page = client.get("/v1/media", params={"limit": 3, "cursor": cursor}).json()
+        found += page["entries"]
+        cursor = page["next"]
+    assert found == whole["entries"]
+    inner = client.get("/v1/media", params={"path": "new"}).json()
+    assert inner["path"] == "new"
+    assert [one["path"] for one in inner["entries"]] == [
+        f"new/{name}.wav" for name in ("10", "11", "broken")
+    ]
+
+
+def test_what_is_not_in_the_media_folder_is_not_listed(
+    client: TestClient, catalog: Catalog
+) -> None:
+    refused = {
+        "..": (403, "outside_media"),
+        "out": (403, "outside_media"),
+        "/etc": (403, "outside_media"),
+        "none": (422, "no_such_file"),
+        "mix.wav": (422, "no_such_file"),
+        "a\0b": (422, "invalid_request"),
+    }
+    for path, expected in refused.items():
+        assert problem(client.get("/v1/media", params={"path": path})) == expected, path
+    with start(catalog) as other:
+        assert problem(other.get("/v1/media")) == (403, "no_media")
 
 
 def test_scan_is_that_of_the_command_line(client: TestClient, media: Path, run: Run) -> None:
@@ -271,6 +323,55 @@ def test_jobs_are_listed_in_pages(client: TestClient, catalog: Catalog) -> None:
     for method in ("get", "delete"):
         assert problem(getattr(client, method)("/v1/jobs/99")) == (404, "job_not_found")
     assert problem(client.get("/v1/jobs/99/events")) == (404, "job_not_found")
+
+
+def test_refusal_names_the_job_that_writes(
+    client: TestClient, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    add = catalog.add
+
+    def add_slowly(*arguments: Any, **options: Any) -> Any:
+        assert go_on.wait(60)
+        return add(*arguments, **options)
+
+    monkeypatch.setattr(catalog, "add", add_slowly)
+    job_id = created(post_paths(client, "new"))
+    wait_until(lambda: client.app.state.service.jobs.worker.writing)  # type: ignore[attr-defined]
+    with catalog._store.write_lock():
+        refused = client.delete("/v1/tracks/1")
+    go_on.set()
+    assert problem(refused) == (503, "catalog_busy")
+    assert f"job {job_id} (ingest) is writing to the catalog" in refused.json()["detail"]
+    assert wait_for(client, job_id)["status"] == "done"
+    assert client.app.state.service.jobs.worker.writing is None  # type: ignore[attr-defined]
+
+
+def test_timeline_appears_before_a_clip_of_it_is_complete(
+    client: TestClient, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_REPORT_EVERY_S", 0.0)
+    monkeypatch.setattr(preview, "PREVIEW_S", TUNE_S)  # random weights find whole tunes only
+    stored: list[dict[str, Any]] = []
+    jobs = client.app.state.service.jobs.table  # type: ignore[attr-defined]
+    report = jobs.report
+
+    def noted(job_id: int, progress: Any, result: Any = None) -> bool:
+        stored.append({"progress": progress, "result": result})
+        return bool(report(job_id, progress, result))
+
+    monkeypatch.setattr(type(jobs), "report", lambda _, *given: noted(*given))
+    pause = np.zeros(60 * RATE, np.float32)
+    mix = np.concatenate([cached_tune(2, TUNE_S), pause, cached_tune(3, TUNE_S)])
+    write_wav(media / "long.wav", mix, RATE)
+    job = finished(client, client.post("/v1/scan", json={"path": "long.wav"}))
+    found = [one for one in stored if one["result"] and one["result"]["entries"]]
+    assert found[0]["progress"]["done"] <= 30
+    assert found[0]["result"]["status"] == "partial"
+    assert [one["track_id"] for one in found[0]["result"]["entries"]] == [
+        job["result"]["entries"][0]["track_id"]
+    ]
+    assert job["result"]["n_entries"] == 2
 
 
 def test_cancelled_ingest_keeps_what_is_complete(

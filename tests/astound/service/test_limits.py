@@ -69,6 +69,17 @@ def test_queries_beyond_the_queue_are_refused_at_once(
         assert client.post("/v1/query", content=clip).status_code == 200
 
 
+def test_full_queue_refuses_before_a_key_is_read(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with start(catalog, ServiceConfig(n_jobs=1, max_waiting=0)) as client:
+        service = client.app.state.service  # type: ignore[attr-defined]
+        monkeypatch.setattr(service.gate, "require", None)
+        with service.queue.place("another"):
+            for path in ("/v1/query", "/v1/explain"):
+                assert problem(client.post(path, content=b"x")) == (503, "overloaded")
+
+
 def test_query_whose_client_has_gone_is_not_answered(
     catalog: Catalog, held: threading.Event, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

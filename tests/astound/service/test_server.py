@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -87,6 +88,46 @@ def test_sigterm_answers_what_runs_and_exits_with_0(home: Path, serve: Serve) ->
     assert process.stderr
     assert process.stderr.read() == ""
     assert list((home / "catalog" / "uploads").iterdir()) == []
+
+
+def test_sigterm_refuses_queries_that_take_too_long(home: Path) -> None:
+    code = (
+        "import time; from astound.catalog import Catalog; query = Catalog.query; "
+        "Catalog.query = lambda self, source, *given, **options: time.sleep(600) "
+        "if isinstance(source, str) else query(self, source, *given, **options); "
+        "from astound.service import server; server._QUERIES_S = 0.5; "
+        "from astound.commands.main import main; main()"
+    )
+    process = start_process(home, "serve", "--port", "0", "--jobs", "1", code=code)
+    content, refused = (home / "known.wav").read_bytes(), []
+
+    def ask(url: str) -> None:
+        with pytest.raises(HTTPError) as caught:
+            urlopen(Request(f"{url}v1/query", content))
+        with caught.value:
+            refused.append((caught.value.code, json.load(caught.value)["code"]))
+
+    def n_received() -> int:
+        files = (home / "catalog" / "uploads").iterdir()
+        return sum(file.stat().st_size == len(content) for file in files)
+
+    try:
+        assert process.stderr
+        url = process.stderr.readline().split()[-1]
+        wait_until_ready(url)
+        with ThreadPoolExecutor(2) as threads:
+            asking = [threads.submit(ask, url) for _ in range(2)]  # one runs, and one waits
+            while n_received() < 2:
+                time.sleep(0.05)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+            for one in asking:
+                one.result()
+        assert refused == [(503, "not_ready")] * 2
+        assert process.stderr.read() == ""
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.slow

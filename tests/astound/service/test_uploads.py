@@ -145,6 +145,16 @@ def test_catalog_that_cannot_be_written_has_no_folder_of_uploads(tmp_path: Path)
 # -- several files -------------------------------------------------------------------------------
 
 
+def test_empty_file_of_a_job_is_refused(tmp_path: Path) -> None:
+    pair = form(("file", "a.wav", b"x"), ("file", "b.wav", b""))
+    for number, (body, headers) in enumerate([(b"", {}), (pair, FORM)]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with pytest.raises(RefusedError, match="is empty") as caught:
+            receive_all(request([body], headers), folder)
+        assert (caught.value.status, caught.value.code) == (400, "invalid_request")
+
+
 def receive_all(made: Request, folder: Path, name: str | None = None, **config: Any) -> list[str]:
     return asyncio.run(receive_files(made, folder, ServiceConfig(**config), name))
 

@@ -12,7 +12,7 @@ import pytest
 from engine.audio.decode import Waveform
 from engine.errors import AudioTooShortError, SilentAudioError
 from engine.records import Fingerprint
-from engine.search.clips import CLIP_S, OVERLAP_S, Clip, fingerprint_clips, refined
+from engine.search.clips import CLIP_S, OVERLAP_S, Clip, every, fingerprint_clips, refined
 from engine.search.context import Stopwatch
 
 RATE, HOP_S, SEGMENT_S = 8, 0.5, 1.0
@@ -54,8 +54,7 @@ class Samples:
 def cut(
     blocks: Iterable[Waveform], hop_s: float = HOP_S, short_hop_s: float | None = None
 ) -> Iterator[Clip]:
-    hops_s = hop_s, short_hop_s or hop_s
-    return fingerprint_clips(blocks, Samples(), *hops_s, "a.wav", Stopwatch())
+    return fingerprint_clips(blocks, Samples(), hop_s, "a.wav", Stopwatch(), short_hop_s)
 
 
 def sound(duration_s: float, seed: int = 0) -> Waveform:
@@ -145,7 +144,7 @@ def test_clips_come_as_the_recording_does() -> None:
 
 def test_encoding_is_measured_and_reading_is_not() -> None:
     stopwatch = Stopwatch()
-    list(fingerprint_clips([sound(300.0)], Samples(), HOP_S, HOP_S, "a.wav", stopwatch))
+    list(fingerprint_clips([sound(300.0)], Samples(), HOP_S, "a.wav", stopwatch))
     assert stopwatch.timings_ms.keys() == {"encode"}
 
 
@@ -169,3 +168,11 @@ def test_refined_fingerprint_is_zero_where_it_is_silent() -> None:
     waveform[0] = 1.0  # in the first segment only
     found = refined(Samples().fingerprint([waveform], 0.5), waveform, Samples())
     assert found.audible.tolist() == [True, False, False, False, False]
+
+
+def test_every_other_segment_has_twice_the_hop() -> None:
+    waveform = sound(5.0)
+    fine, coarse = (Samples().fingerprint([waveform], hop_s) for hop_s in (0.25, 0.5))
+    found = every(fine, 2)
+    assert np.array_equal(found.embeddings, coarse.embeddings)
+    assert found.segment_hop_s == 0.5
