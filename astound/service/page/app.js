@@ -8,6 +8,7 @@ import { Identify } from "./identify.js";
 import { Library } from "./library.js";
 import { Recordings } from "./recordings.js";
 
+// In the order of the navigation. Live streams will be a line behind the recordings: it has room for one more.
 const VIEWS = [
   { path: "", name: "Identify", view: Identify },
   { path: "library", name: "Library", view: Library },
@@ -32,6 +33,7 @@ function App() {
     const change = () => {
       setPlace(place());
       setProblem(null);
+      setTimeout(focusHeading);
     };
     addEventListener("hashchange", change);
     return () => removeEventListener("hashchange", change);
@@ -65,6 +67,15 @@ function App() {
       ${needsKey && html`<${KeyDialog} error=${problem.error} onDone=${again} onClose=${() => setProblem(null)} />`}
       <${current.view} part=${part} onProblem=${onProblem} />
     </main>`;
+}
+
+/** Begin at the heading of a view that was just opened, unless the view itself has set the focus. */
+function focusHeading() {
+  const at = document.activeElement;
+  if (at !== document.body && !at.closest("header")) return;
+  const heading = document.querySelector("h1");
+  heading.tabIndex = -1;
+  heading.focus();
 }
 
 function skip(event) {

@@ -2,8 +2,9 @@
 
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import * as api from "./api.js";
-import { FileChooser, PathForm, Sending, useSending } from "./files.js";
+import { FileChooser, Sending, useSending } from "./files.js";
 import { KINDS, Progress, progressText, useJob } from "./jobs.js";
+import { MediaFolder } from "./media.js";
 import { TrackPlace } from "./place.js";
 import { clock, confidence, counted, day, fileName, nameOf } from "./text.js";
 
@@ -17,7 +18,7 @@ export function Recordings({ part, onProblem }) {
   const open = (job) => { // unless another view was opened meanwhile
     if (location.hash === "#/recordings") location.hash = `#/recordings/${job.id}`;
   };
-  const { sending, send, name, stop } = useSending("scan", { onJob: open, onProblem });
+  const { sending, send, take, stop } = useSending("scan", { onJob: open, onProblem });
   const id = /^\d+$/.test(part) ? Number(part) : null;
   return html`
     <section class="recordings" aria-label="Recordings">
@@ -26,7 +27,7 @@ export function Recordings({ part, onProblem }) {
         ? html`
           <p>Which tracks are in a mix, or in an hour of radio?</p>
           <${FileChooser} label=${sending ? null : "Choose a recording"} onFiles=${([file]) => send([file])} />
-          <${PathForm} hint="File" verb="Scan" onPath=${name} />
+          <${MediaFolder} onPaths=${take} onProblem=${onProblem} />
           <${Sending} sending=${sending} onStop=${stop} />
           <${Scans} onProblem=${onProblem} />`
         : html`
