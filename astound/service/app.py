@@ -44,6 +44,7 @@ from astound.service.access import needs as _needs
 from astound.service.jobs import JobService, job_routes
 from astound.service.limits import JsonRoute, QueryQueue, RateLimit
 from astound.service.metrics import CONTENT_TYPE, Metrics
+from astound.service.recent import RecentQueries
 from astound.service.recordings import audio_response
 from astound.service.repeats import FirstAnswers
 from astound.service.schemas import (
@@ -54,6 +55,8 @@ from astound.service.schemas import (
     PageOptions,
     PeakOptions,
     QueryOptions,
+    RecentOptions,
+    RecentPage,
     RefusedError,
     TrackChanges,
     TrackIds,
@@ -136,7 +139,7 @@ class Service:
         self.queue = QueryQueue(config)
         self.waveforms, self.drawing = Waveforms(catalog), QueryQueue(replace(config, n_jobs=1))
         self.rate, self.first_answers = RateLimit(config.max_rate), FirstAnswers()
-        self.metrics = Metrics(lambda: self.queue.n_requests)
+        self.metrics, self.recent = Metrics(lambda: self.queue.n_requests), RecentQueries()
         self.uploads = make_upload_folder(catalog.folder)
         self.jobs = JobService(catalog, config, _problem_object)
         self.unready: str | None = "loading the model and the index"
@@ -171,7 +174,9 @@ class Service:
             keywords = options.keywords() | self._clip_keywords(upload, options.name)
             work = partial(identify, self.catalog, upload.path, **keywords)
             result = await self.queue.run(work, request)
-        self.metrics.count_query(result, time.monotonic() - started_s)
+        elapsed_s = time.monotonic() - started_s
+        self.metrics.count_query(result, elapsed_s)
+        self.recent.add(result, elapsed_s)
         return result
 
     async def explain(self, request: Request, options: ExplainOptions) -> JsonObject:
@@ -407,6 +412,12 @@ def delete_some(request: Request, chosen: TrackIds) -> Response:
     """Remove tracks from the catalog, and return them; none if one of them does not exist."""
     deleted = _service(request).catalog.delete(chosen.ids)
     return JSONResponse({"tracks": [track_object(track) for track in deleted]})
+
+
+@_library.get("/v1/queries", response_model=RecentPage, dependencies=[_needs("read")])
+async def queries(request: Request, options: Annotated[RecentOptions, Query()]) -> Response:
+    """List the latest queries since the service was started, the last one first."""
+    return JSONResponse({"queries": _service(request).recent.latest(options.limit)})
 
 
 @_library.get("/v1/stats", response_model=Stats, dependencies=[_needs("read")])

@@ -11,9 +11,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from astound.results import JsonObject
 from astound.service.schemas import RefusedError
 from astound.service.uploads import LEFT_AFTER_S, UPLOADS
-from engine.errors import ConfigError
+from engine.audio.walk import is_audio, is_searched
+from engine.errors import ConfigError, printable
 
 RECORDINGS = "recordings"
 """Folder of the files of tracks that were uploaded, in that of the catalog."""
@@ -71,6 +73,63 @@ class JobFiles:
         if self._media is None:
             return False
         return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self._media))
+
+    def media_page(self, given: str, after: int, n_most: int) -> JsonObject:
+        """Return the JSON object of some entries of a folder: its folders, then its audio files.
+
+        Parameters
+        ----------
+        given : str
+            As in :meth:`media_path`.
+        after : int
+            Number of entries to leave out.
+        n_most : int
+            Maximum number of entries.
+
+        Raises
+        ------
+        RefusedError
+            Also of a path that is no folder, or cannot be read.
+        """
+        folder = self.media_path(given)
+        try:
+            with os.scandir(folder) as found:
+                entries = sorted(filter(self._is_shown, found), key=_place)
+        except OSError as error:
+            reason = f"cannot list {given!r}: {error.strerror}"
+            raise RefusedError(422, "no_such_file", reason) from error
+        shown = entries[after : after + n_most]
+        last = after + len(shown)
+        return {
+            "path": self._relative(folder),
+            "entries": [self._entry_object(entry) for entry in shown],
+            "next": last if last < len(entries) else None,
+        }
+
+    def _is_shown(self, entry: os.DirEntry[str]) -> bool:
+        """Return whether an entry has a name that JSON can contain, and does not lead outside."""
+        if printable(entry.name) != entry.name:
+            return False
+        is_wanted = is_searched(entry.name) if _is_folder(entry) else is_audio(entry.name)
+        return is_wanted and (not entry.is_symlink() or self.is_media(entry.path))
+
+    def _entry_object(self, entry: os.DirEntry[str]) -> JsonObject:
+        is_folder, n_bytes = _is_folder(entry), None
+        if not is_folder:
+            with suppress(OSError):  # removed meanwhile
+                n_bytes = entry.stat().st_size
+        return {
+            "name": entry.name,
+            "path": self._relative(entry.path),
+            "is_folder": is_folder,
+            "size_bytes": n_bytes,
+        }
+
+    def _relative(self, path: str) -> str:
+        """Return a path below the media folder, relative to it; empty for itself."""
+        assert self._media is not None
+        relative = Path(path).relative_to(self._media).as_posix()
+        return "" if relative == "." else relative
 
     # -- uploads ---------------------------------------------------------------------------------
 
@@ -147,6 +206,16 @@ class JobFiles:
                 is_old = time.time() - folder.stat().st_mtime > LEFT_AFTER_S
                 if folder.is_dir() and folder.name not in names and is_old:
                     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _place(entry: os.DirEntry[str]) -> tuple[bool, str, str]:
+    """Return what a list of a folder is sorted by: folders first."""
+    return not _is_folder(entry), entry.name.casefold(), entry.name
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder; a link that leads in a circle is none."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def _files_of(folder: Path) -> list[str]:

@@ -33,6 +33,8 @@ from astound.service.schemas import (
     JobDescription,
     JobPage,
     JobPageOptions,
+    MediaOptions,
+    MediaPage,
     RefusedError,
     ScanOptions,
     ScanPath,
@@ -343,6 +345,13 @@ async def verify(request: Request) -> Response:
     The result lists problems, and notices that are none.
     """
     return await _jobs(request).submit(request, "verify", {})
+
+
+@job_routes.get("/media", response_model=MediaPage, dependencies=[needs("write")])
+def media(request: Request, options: Annotated[MediaOptions, Query()]) -> Response:
+    """List the folders and audio files in a folder below the media folder, to add or scan them."""
+    files = _jobs(request).files
+    return JSONResponse(files.media_page(options.path, options.cursor, options.limit))
 
 
 @job_routes.get("/jobs", response_model=JobPage, dependencies=[needs("query")])

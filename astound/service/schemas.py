@@ -16,6 +16,9 @@ PROBLEM_TYPE = "application/problem+json"
 MAX_BINS = 4000
 """Maximum number of parts of a waveform."""
 
+MAX_QUERIES = 200
+"""How many of the latest queries are kept."""
+
 _MAX_PAGE = 500
 
 
@@ -135,6 +138,68 @@ class TrackPage(BaseModel):
     """Some tracks, in the order of their ids."""
 
     tracks: list[Track]
+    next: int | None = Field(description="Cursor of the next page; null on the last one.")
+
+
+class RecentOptions(BaseModel):
+    """How many of the latest queries to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(50, ge=1, le=MAX_QUERIES, description="Maximum number of queries.")
+
+
+class FoundTrack(BaseModel):
+    """The first match of a query."""
+
+    track_id: int
+    title: str | None
+    artist: str | None
+    path: str
+    confidence: float
+
+
+class RecentQuery(BaseModel):
+    """A query that was answered, without its audio."""
+
+    answered_at: str
+    name: str | None = Field(description="Of the clip; null if the client gave none.")
+    status: str = Field(description="`match`, `no_match` or `error`.")
+    duration_s: float | None = Field(description="Of the clip.")
+    elapsed_s: float = Field(description="From the request to the answer.")
+    best: FoundTrack | None
+
+
+class RecentPage(BaseModel):
+    """The latest queries, the last one first."""
+
+    queries: list[RecentQuery]
+
+
+class MediaOptions(BaseModel):
+    """Which folder to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: str = Field("", max_length=4096, description="Below the media folder; itself if empty.")
+    cursor: int = Field(0, ge=0, description="`next` of the page before.")
+    limit: int = Field(200, ge=1, le=1000, description="Maximum number of entries.")
+
+
+class MediaEntry(BaseModel):
+    """A folder, or a file with the name of audio."""
+
+    name: str
+    path: str = Field(description="As `/v1/ingest` and `/v1/scan` take it.")
+    is_folder: bool
+    size_bytes: int | None = Field(description="Null of a folder.")
+
+
+class MediaPage(BaseModel):
+    """Some entries of a folder: its folders by name, then its audio files by name."""
+
+    path: str = Field(description="Of the folder, below the media folder.")
+    entries: list[MediaEntry]
     next: int | None = Field(description="Cursor of the next page; null on the last one.")
 
 

@@ -31,7 +31,9 @@ MAX_FILES = 1000
 """Files in one form."""
 
 _MULTIPART = b"multipart/form-data"
-_UNNAMED = "upload"
+UNNAMED = "upload"
+"""Name of a file that the client gave none."""
+
 _PIECE_BYTES = 1 << 19  # each is written in a thread, and changing to it takes time
 _MAX_NAME = 1000
 _MAX_STEM_BYTES, _MAX_SUFFIX_BYTES = 180, 20  # of the name of a file; systems take 255 in all
@@ -165,12 +167,12 @@ async def _receive(
     if form is not None:
         write = form.write
     else:
-        file = open_file(name or _UNNAMED)
+        file = open_file(name or UNNAMED)
         assert file is not None
         write = file.write
     async for chunk in _chunks(request, max_bytes, max_pause_s):
         await asyncio.to_thread(write, chunk)
-    return form.finish() if form else [_UNNAMED]
+    return form.finish() if form else [UNNAMED]
 
 
 @contextmanager
@@ -268,7 +270,7 @@ def file_name(name: str) -> tuple[str, str]:
     clean = "".join(c for c in last if c.isprintable() and c not in ':*?"<>|').strip()
     stem, suffix = os.path.splitext(clean)
     stem = _shortened(stem, _MAX_STEM_BYTES)
-    return (stem if stem.strip(".") else _UNNAMED), _shortened(suffix, _MAX_SUFFIX_BYTES)
+    return (stem if stem.strip(".") else UNNAMED), _shortened(suffix, _MAX_SUFFIX_BYTES)
 
 
 def _shortened(text: str, n_bytes: int) -> str:
@@ -335,7 +337,7 @@ class _Form:
     def _end_headers(self) -> None:
         if self._disposition.get(b"name") == b"file" and b"filename" in self._disposition:
             name = self._disposition[b"filename"].decode("utf-8", "surrogateescape")
-            self._names.append(printable(name)[:_MAX_NAME] or _UNNAMED)
+            self._names.append(printable(name)[:_MAX_NAME] or UNNAMED)
             self._file = self._open_file(self._names[-1])
 
     def _write_part(self, data: bytes, start: int, end: int) -> None:

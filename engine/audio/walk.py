@@ -49,10 +49,18 @@ def audio_files(
         there is left out: ``._*``, ``.DS_Store``, ``Thumbs.db``, waste baskets and the like.
     """
     for parent, subfolders, names in os.walk(os.fspath(folder), onerror=on_error):
-        subfolders[:] = sorted(name for name in subfolders if name.lower() not in _SYSTEM_FOLDERS)
-        for name in sorted(names):
-            if has_extension(name) and not name.startswith(_APPLE_DOUBLE):
-                yield os.path.join(parent, name)
+        subfolders[:] = filter(is_searched, sorted(subfolders))
+        yield from (os.path.join(parent, name) for name in sorted(names) if is_audio(name))
+
+
+def is_searched(folder_name: str) -> bool:
+    """Return whether a folder is searched; what operating systems keep for themselves is not."""
+    return folder_name.lower() not in _SYSTEM_FOLDERS
+
+
+def is_audio(file_name: str) -> bool:
+    """Return whether a search in a folder finds a file of this name."""
+    return has_extension(file_name) and not file_name.startswith(_APPLE_DOUBLE)
 
 
 def has_extension(name: str | os.PathLike[str]) -> bool:

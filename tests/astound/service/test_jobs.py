@@ -148,6 +148,57 @@ def test_path_that_leads_out_of_the_media_folder_is_refused(client: TestClient) 
     assert client.get("/v1/jobs").json() == {"jobs": [], "next": None}
 
 
+def test_media_folder_is_listed_page_by_page(client: TestClient, media: Path) -> None:
+    (media / ".hidden").mkdir()
+    (media / "@eaDir").mkdir()
+    (media / "circle").symlink_to("circle")
+    (media / "notes.txt").write_text("no audio")
+    (media / "._mix.mp3").write_text("no audio")
+    (media / "Again.wav").symlink_to(media / "mix.wav")
+    (media / os.fsdecode(b"\xff.wav")).write_text("no name for JSON")
+    whole = client.get("/v1/media").json()
+    n_bytes = (media / "mix.wav").stat().st_size
+    assert whole == {
+        "path": "",
+        "entries": [
+            {"name": ".hidden", "path": ".hidden", "is_folder": True, "size_bytes": None},
+            {"name": "new", "path": "new", "is_folder": True, "size_bytes": None},
+            {"name": "Again.wav", "path": "Again.wav", "is_folder": False, "size_bytes": n_bytes},
+            {"name": "mix.wav", "path": "mix.wav", "is_folder": False, "size_bytes": n_bytes},
+        ],
+        "next": None,
+    }
+    found: list[Any] = []
+    cursor: int | None = 0
+    while cursor is not None:
+        page = client.get("/v1/media", params={"limit": 3, "cursor": cursor}).json()
+        found += page["entries"]
+        cursor = page["next"]
+    assert found == whole["entries"]
+    inner = client.get("/v1/media", params={"path": "new"}).json()
+    assert inner["path"] == "new"
+    assert [one["path"] for one in inner["entries"]] == [
+        f"new/{name}.wav" for name in ("10", "11", "broken")
+    ]
+
+
+def test_what_is_not_in_the_media_folder_is_not_listed(
+    client: TestClient, catalog: Catalog
+) -> None:
+    refused = {
+        "..": (403, "outside_media"),
+        "out": (403, "outside_media"),
+        "/etc": (403, "outside_media"),
+        "none": (422, "no_such_file"),
+        "mix.wav": (422, "no_such_file"),
+        "a\0b": (422, "invalid_request"),
+    }
+    for path, expected in refused.items():
+        assert problem(client.get("/v1/media", params={"path": path})) == expected, path
+    with start(catalog) as other:
+        assert problem(other.get("/v1/media")) == (403, "no_media")
+
+
 def test_scan_is_that_of_the_command_line(client: TestClient, media: Path, run: Run) -> None:
     flags = ["--start", "1", "--min-confidence", "0.5"]
     (expected,) = json.loads(run("scan", media / "mix.wav", "--format", "json", *flags).stdout)
