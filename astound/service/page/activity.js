@@ -3,6 +3,7 @@
 import { html, useEffect, useState } from "./vendor/htm-preact.js";
 import * as api from "./api.js";
 import { KINDS, Progress, progressText } from "./jobs.js";
+import { SOURCES } from "./listen.js";
 import { bytes, confidence, counted, day, fileName, length, nameOf } from "./text.js";
 
 const EVERY_MS = 3000;
@@ -39,7 +40,7 @@ export function Activity({ onProblem }) {
       <h1>Activity</h1>
       ${stats && html`<${Figures} stats=${stats} samples=${samples} />`}
       <h2>Queries</h2>
-      ${queries && html`<${Queries} queries=${queries} />`}
+      ${queries && html`<${Queries} queries=${lastOnes(queries)} />`}
       <h2>Jobs</h2>
       ${jobs && !jobs.length && html`<p class="muted">None so far. Adding music and scanning recordings are jobs.</p>`}
       <ul class="jobs">
@@ -48,12 +49,21 @@ export function Activity({ onProblem }) {
     </section>`;
 }
 
+/** Without those that were followed by one of more of the same listening. */
+function lastOnes(queries) {
+  const names = Object.values(SOURCES).map((source) => source.name);
+  return queries.filter((one, i) => {
+    const next = queries[i - 1];
+    return !(names.includes(one.name) && next?.name === one.name && next.duration_s > one.duration_s);
+  });
+}
+
 function Queries({ queries }) {
   const [isWhole, setIsWhole] = useState(false);
   if (!queries.length) return html`<p class="muted">None since the service started.</p>`;
   return html`
-    <ul class="jobs">
-      ${queries.slice(0, isWhole ? N_QUERIES : N_SHOWN).map((one) => html`<${QueryRow} key=${one.answered_at} query=${one} />`)}
+    <ul class="jobs queries">
+      ${queries.slice(0, isWhole ? N_QUERIES : N_SHOWN).map((one) => html`<${QueryRow} query=${one} />`)}
     </ul>
     ${!isWhole && queries.length > N_SHOWN && html`
       <button class="plain" onClick=${() => setIsWhole(true)}>Show more</button>`}`;
@@ -63,12 +73,11 @@ function QueryRow({ query: { name, status, best, duration_s: durationS, elapsed_
   const clip = [name ?? "a clip", durationS && counted(Math.round(durationS), "second")].filter(Boolean).join(", ");
   return html`
     <li>
-      <div class="what">
-        ${best
-          ? html`<b><a href=${`#/library/${best.track_id}`}>${nameOf(best)}</a></b><span>${best.artist}</span>`
-          : html`<b>${status === "error" ? "No usable audio" : "Not in the library"}</b>`}
+      <${best ? "a" : "div"} class="what" href=${best && `#/library/${best.track_id}`}>
+        <b>${best ? nameOf(best) : status === "error" ? "No usable audio" : "Not in the library"}</b>
+        <span>${best?.artist}</span>
         <small class="muted">${clip} · ${day(at)} · took ${elapsedS.toFixed(2)} s</small>
-      </div>
+      <//>
       ${best && html`<span class="muted">${confidence(best.confidence)}</span>`}
     </li>`;
 }
@@ -83,7 +92,7 @@ function JobRow({ job, onProblem }) {
         <small class="muted">${day(job.created_at)}${api.hasEnded(job) && ` · ${progressText(job)}`}</small>
         ${job.error && html`<small class="error">${job.error.detail}</small>`}
       </div>
-      ${job.kind === "scan" && html`<a href=${`#/recordings/${job.id}`} aria-label=${`Open ${about}`}>Open</a>`}
+      ${job.kind === "scan" && html`<a class="link" href=${`#/recordings/${job.id}`} aria-label=${`Open ${about}`}>Open</a>`}
       <${Progress} job=${job} name=${`${KINDS[job.kind]} ${about}`} onProblem=${onProblem} />
     </li>`;
 }
@@ -134,7 +143,7 @@ function Figures({ stats, samples }) {
       <${Figure} name="Tracks" value=${stats.n_tracks} about=${`${length(stats.duration_s)}, ${bytes(stats.n_bytes)}`} />
       <${Figure} name="Queries" value=${nQueries} about=${`${nMatches.toLocaleString("en")} found`}
         values=${rows.map((row) => PER_MINUTE * row.nQueries)} unit="a minute" />
-      <${Figure} name="Seconds a query" value=${meanS === null ? "–" : meanS.toFixed(2)} about="mean, with waiting"
+      <${Figure} name="Answer time" value=${meanS === null ? "–" : `${meanS.toFixed(2)} s`} about="mean, with waiting"
         values=${rows.map((row) => row.meanS)} unit="seconds" />
       <${Figure} name="Queue" value=${values.get(QUEUE) ?? 0} about="running or waiting"
         values=${rows.map((row) => row.nWaiting)} unit="queries" />

@@ -58,6 +58,7 @@ export function useDeletion(onProblem, onDeleted = () => {}) {
     undo(track) {
       forget(track);
       show(track);
+      setTimeout(() => document.querySelector(`[data-track="${track.id}"]`)?.focus());
     },
   }];
 }

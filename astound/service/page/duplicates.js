@@ -84,7 +84,7 @@ function Side({ track, other, parts, share, isBest, onKeep, onProblem }) {
   const name = nameOf(track);
   return html`
     <div class="side">
-      <h3>${name}</h3>
+      <h3 tabindex="-1" data-track=${track.id}>${name}</h3>
       <p>${track.artist ?? "no artist"}</p>
       <p class="muted path">${track.path}</p>
       <p>${clock(track.duration_s)}, ${Math.round(100 * share)} % in the other${isBest && " · best quality"}</p>

@@ -33,7 +33,7 @@ export function FileChooser({ label, several = false, onFiles }) {
   return html`
     <label class="drop ${isOver ? "over" : ""}">
       <input type="file" accept="audio/*,video/*" multiple=${several} onChange=${choose} />
-      <span><b>${label}</b> or drop ${several ? "them" : "one"} anywhere</span>
+      <span><b>${label}</b> <span class="dropping">or drop ${several ? "them" : "one"} anywhere</span></span>
     </label>`;
 }
 

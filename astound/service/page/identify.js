@@ -14,6 +14,7 @@ const END_S = QUERY_AT_S.at(-1);
 const SURE = 0.97;
 const FILE_END_S = 60;
 const LEAST_S = 1;
+const BORDER_S = 0.5; // a match covers its clip if it leaves out less
 const TOO_SHORT = "The sound ended before there was enough of it.";
 
 export function Identify({ onProblem }) {
@@ -178,12 +179,13 @@ function Answer({ result, clip, isLive, onProblem }) {
 function Found({ match, result, heading, onProblem }) {
   const parts = [{ startS: match.reference_start_s, endS: match.reference_end_s }];
   const name = nameOf(match);
+  const isPart = match.query_start_s > BORDER_S || match.query_end_s < result.duration_s - BORDER_S;
   return html`
     <section class="found" aria-label=${name}>
       <h2 ref=${heading} tabindex="-1">${name}</h2>
       ${match.artist && html`<p class="artist">${match.artist}</p>`}
       <p class="sure">${confidence(match.confidence)}</p>
-      ${result.matches.length > 1 && html`<${ClipPlace} match=${match} durationS=${result.duration_s} />`}
+      ${isPart && html`<${ClipPlace} match=${match} durationS=${result.duration_s} />`}
       <p class="place">At <b>${clock(match.reference_start_s)}</b> of the track
         <span class="muted"> (${clock(match.reference_start_s)} to ${clock(match.reference_end_s)} was recognised)</span></p>
       <${TrackPlace} track=${{ id: match.track_id, name }} parts=${parts} onProblem=${onProblem} />

@@ -68,7 +68,7 @@ export function Library({ part, onProblem }) {
         <input type="search" placeholder="Search title, artist, album or file" aria-label="Search"
           value=${search} onInput=${(event) => setSearch(event.target.value)} />
         <div class="summary"><p class="muted" role="status">${stats && summary(stats, nWaiting, list, shown)}</p>
-          <a href="#/duplicates">Find duplicates</a></div>
+          <a class="link" href="#/duplicates">Find duplicates</a></div>
       </div>
       <${Adding} onAdded=${refresh} onProblem=${onProblem} />
       ${list && !shown.length && html`<${Nothing} search=${list.search} isEmpty=${stats?.n_tracks === 0} />`}
@@ -82,7 +82,7 @@ export function Library({ part, onProblem }) {
   return html`
     <section class="library" aria-label="Library">
       <h1>Library</h1>
-      ${id === null ? browse : html`<p><a href="#/library">All tracks</a></p>`}
+      ${id === null ? browse : html`<a class="link" href="#/library">All tracks</a>`}
       ${id !== null && opened && html`
         <${OneTrack} key=${id} track=${opened} onEdit=${() => setEdited(opened)} onDelete=${() => remove(opened)}
           onProblem=${onProblem} />`}
@@ -112,11 +112,11 @@ function Row({ track, onEdit, onDelete }) {
   const about = [track.artist, track.album].filter(Boolean).join(" · ");
   return html`
     <li>
-      <div class="what">
-        <b><a href=${`#/library/${track.id}`}>${name}</a></b>
+      <a class="what" data-track=${track.id} href=${`#/library/${track.id}`}>
+        <b>${name}</b>
         <span>${about}</span>
         ${track.title && html`<small class="muted" title=${track.path}>${fileName(track.path)}</small>`}
-      </div>
+      </a>
       <time class="muted">${clock(track.duration_s)}</time>
       <button class="plain" onClick=${onEdit} aria-label=${`Edit ${name}`}>Edit</button>
       <button class="plain" onClick=${onDelete} aria-label=${`Delete ${name}`}>Delete</button>

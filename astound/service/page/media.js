@@ -85,5 +85,5 @@ function Entry({ entry, isChosen, onToggle, onOpen, onTake }) {
     return html`<li>${box && html`<label>${box}</label>`}<button class="plain folder" onClick=${onOpen}>${name}</button></li>`;
   }
   if (box) return html`<li><label>${box}<span>${name}</span>${size}</label></li>`;
-  return html`<li><button class="plain" onClick=${onTake}>${name}</button>${size}</li>`;
+  return html`<li><button class="plain file" onClick=${onTake}>${name}${size}</button></li>`;
 }

@@ -31,7 +31,7 @@ export function Recordings({ part, onProblem }) {
           <${Sending} sending=${sending} onStop=${stop} />
           <${Scans} onProblem=${onProblem} />`
         : html`
-          <p><a href="#/recordings">All recordings</a></p>
+          <a class="link" href="#/recordings">All recordings</a>
           <${Scan} key=${id} id=${id} onProblem=${onProblem} />`}
     </section>`;
 }
@@ -49,8 +49,8 @@ function Scans({ onProblem }) {
     <ul class="tracks">
       ${jobs.map((job) => html`
         <li key=${job.id}>
-          <div class="what"><a href=${`#/recordings/${job.id}`}>${recordingOf(job)}</a>
-            <span class="muted">${progressText(job)} · ${day(job.created_at)}</span></div>
+          <a class="what" href=${`#/recordings/${job.id}`}><b>${recordingOf(job)}</b>
+            <span class="muted">${progressText(job)} · ${day(job.created_at)}</span></a>
         </li>`)}
     </ul>`;
 }
