@@ -51,5 +51,5 @@ function Ingest({ id, onAdded, onClose, onProblem }) {
 function Reasons({ records }) {
   if (!records.length) return null;
   return html`
-    <ul class="reasons">${records.map(({ path, reason }) => html`<li><b>${fileName(path)}</b>: ${reason}</li>`)}</ul>`;
+    <ul class="reasons" tabindex="0">${records.map(({ path, reason }) => html`<li><b>${fileName(path)}</b>: ${reason}</li>`)}</ul>`;
 }

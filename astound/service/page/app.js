@@ -1,8 +1,9 @@
 // The page: navigation between its views, problems, and the key.
 
-import { html, render, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { html, render, useEffect, useState } from "./vendor/htm-preact.js";
 import { storeKey, storedKey } from "./api.js";
 import { Activity } from "./activity.js";
+import { useDialog } from "./dialog.js";
 import { Duplicates } from "./duplicates.js";
 import { Identify } from "./identify.js";
 import { Library } from "./library.js";
@@ -84,9 +85,8 @@ function skip(event) {
 }
 
 function KeyDialog({ error, onDone, onClose }) {
-  const dialog = useRef(null);
+  const dialog = useDialog();
   const reason = error.message[0].toUpperCase() + error.message.slice(1);
-  useEffect(() => dialog.current.showModal(), []);
   const save = (event) => {
     event.preventDefault();
     const form = new FormData(event.target);

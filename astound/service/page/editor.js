@@ -1,19 +1,15 @@
 // Editor: a dialog for what is noted of a track.
 
-import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { html, useState } from "./vendor/htm-preact.js";
 import * as api from "./api.js";
+import { useDialog } from "./dialog.js";
 
 const TAGS = ["title", "artist", "album", "isrc"];
 const LABELS = { title: "Title", artist: "Artist", album: "Album", isrc: "ISRC" };
 
 export function Editor({ track, onSaved, onClose, onProblem }) {
-  const dialog = useRef(null);
+  const dialog = useDialog();
   const [pairs, setPairs] = useState(Object.entries(track.metadata));
-  useEffect(() => {
-    const before = document.activeElement;
-    dialog.current.showModal();
-    return () => before?.focus();
-  }, []);
 
   async function save(event) {
     event.preventDefault();

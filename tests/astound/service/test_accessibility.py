@@ -188,7 +188,7 @@ def editor(open_page: Open, music: Path) -> Any:
 @state
 def deleted(open_page: Open, music: Path) -> Any:
     page = library(open_page)
-    page.evaluate("window.fetch = () => new Promise(() => {})")  # or leaving would delete it
+    page.evaluate("void (window.fetch = () => new Promise(() => {}))")  # or leaving would delete it
     page.get_by_role("button", name=f"Delete {TITLES[0]}").click()
     page.get_by_role("button", name="Undo").wait_for()
     return page
@@ -279,9 +279,9 @@ def tab_to(page: Any, name: str, key: str = "Tab") -> None:
     """Press a key until the control of a name has the focus, which is to be seen at each step."""
     for _ in range(MAX_STEPS):
         page.keyboard.press(key)
-        focused, is_seen = page.evaluate(FOCUSED)
-        assert is_seen, focused
-        if focused.startswith(name):
+        there, is_seen = page.evaluate(FOCUSED)
+        assert is_seen, there
+        if there.startswith(name):
             return
     raise AssertionError(f"not reached: {name}")
 
@@ -307,6 +307,7 @@ def test_track_is_edited_by_keyboard(open_page: Open, catalog: Catalog) -> None:
     page = library(open_page)
     tab_to(page, "Edit Brass Engine")
     page.keyboard.press("Enter")
+    wait_for(page, lambda: focused(page) == "Title")
     tab_to(page, "Album")
     page.keyboard.type("Machines")
     page.keyboard.press("Enter")
@@ -314,6 +315,7 @@ def test_track_is_edited_by_keyboard(open_page: Open, catalog: Catalog) -> None:
     assert focused(page) == "Edit Brass Engine"
     assert catalog.tracks("Brass")[0].album == "Machines"
     page.keyboard.press("Enter")
+    wait_for(page, lambda: focused(page) == "Title")
     page.keyboard.press("Escape")
     page.get_by_role("dialog").wait_for(state="detached")
     assert focused(page) == "Edit Brass Engine"
@@ -323,8 +325,7 @@ def test_deletion_is_undone_by_keyboard(open_page: Open) -> None:
     page = library(open_page)
     tab_to(page, "Delete Night Bus")
     page.keyboard.press("Enter")
-    page.get_by_role("button", name="Undo").wait_for()
-    assert page.evaluate(FOCUSED) == ["Undo", True]
+    wait_for(page, lambda: page.evaluate(FOCUSED) == ["Undo", True])
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Delete Night Bus").wait_for()
     wait_for(page, lambda: focused(page).startswith("Night Bus"))
@@ -347,7 +348,7 @@ def test_one_of_two_duplicates_is_kept_by_keyboard(
     tab_to(page, "Keep this Still Water")
     page.keyboard.press("Enter")
     page.get_by_text("Deleted “twin”").wait_for()
-    assert focused(page) == "Undo"
+    wait_for(page, lambda: focused(page) == "Undo")
     page.keyboard.press("Enter")
     page.get_by_role("article", name="Still Water and twin").wait_for()
 
