@@ -43,7 +43,7 @@ export function Activity({ onProblem }) {
       ${queries && html`<${Queries} queries=${lastOnes(queries)} />`}
       <h2>Jobs</h2>
       ${jobs && !jobs.length && html`<p class="muted">None so far. Adding music and scanning recordings are jobs.</p>`}
-      <ul class="jobs">
+      <ul class="rows jobs">
         ${(jobs ?? []).slice(0, N_JOBS).map((job) => html`<${JobRow} key=${job.id} job=${job} onProblem=${onProblem} />`)}
       </ul>
     </section>`;
@@ -62,11 +62,13 @@ function Queries({ queries }) {
   const [isWhole, setIsWhole] = useState(false);
   if (!queries.length) return html`<p class="muted">None since the service started.</p>`;
   return html`
-    <ul class="jobs queries">
-      ${queries.slice(0, isWhole ? N_QUERIES : N_SHOWN).map((one) => html`<${QueryRow} query=${one} />`)}
-    </ul>
-    ${!isWhole && queries.length > N_SHOWN && html`
-      <button class="plain" onClick=${() => setIsWhole(true)}>Show more</button>`}`;
+    <div>
+      <ul class="rows queries">
+        ${queries.slice(0, isWhole ? N_QUERIES : N_SHOWN).map((one) => html`<${QueryRow} query=${one} />`)}
+      </ul>
+      ${!isWhole && queries.length > N_SHOWN && html`
+        <button class="plain" onClick=${() => setIsWhole(true)}>Show more</button>`}
+    </div>`;
 }
 
 function QueryRow({ query: { name, status, best, duration_s: durationS, elapsed_s: elapsedS, answered_at: at } }) {
@@ -139,25 +141,27 @@ function Figures({ stats, samples }) {
   const n = values.get(WHOLE.replace("%", "count"));
   const meanS = n ? values.get(WHOLE.replace("%", "sum")) / n : null;
   return html`
-    <dl class="figures">
-      <${Figure} name="Tracks" value=${stats.n_tracks} about=${`${length(stats.duration_s)}, ${bytes(stats.n_bytes)}`} />
-      <${Figure} name="Queries" value=${nQueries} about=${`${nMatches.toLocaleString("en")} found`}
-        values=${rows.map((row) => PER_MINUTE * row.nQueries)} unit="a minute" />
-      <${Figure} name="Answer time" value=${meanS === null ? "–" : `${meanS.toFixed(2)} s`} about="mean, with waiting"
-        values=${rows.map((row) => row.meanS)} unit="seconds" />
-      <${Figure} name="Queue" value=${values.get(QUEUE) ?? 0} about="running or waiting"
-        values=${rows.map((row) => row.nWaiting)} unit="queries" />
-      <${Figure} name="Refused" value=${nRefused} about="requests"
-        values=${rows.map((row) => PER_MINUTE * row.nRefused)} unit="a minute" />
-    </dl>
-    <p class="muted"><small>Numbers since the service started. Charts of the last three minutes, while this view is open.</small></p>`;
+    <div>
+      <dl class="figures">
+        <${Figure} name="Tracks" value=${stats.n_tracks} about=${`${length(stats.duration_s)}, ${bytes(stats.n_bytes)}`} />
+        <${Figure} name="Queries" value=${nQueries} about=${`${nMatches.toLocaleString("en")} found`}
+          values=${rows.map((row) => PER_MINUTE * row.nQueries)} unit="a minute" />
+        <${Figure} name="Answer time" value=${meanS === null ? "–" : `${meanS.toFixed(2)} s`} about="mean, with waiting"
+          values=${rows.map((row) => row.meanS)} unit="seconds" />
+        <${Figure} name="Queue" value=${values.get(QUEUE) ?? 0} about="running or waiting"
+          values=${rows.map((row) => row.nWaiting)} unit="queries" />
+        <${Figure} name="Refused" value=${nRefused} about="requests"
+          values=${rows.map((row) => PER_MINUTE * row.nRefused)} unit="a minute" />
+      </dl>
+      <p class="muted"><small>Numbers since the service started. Charts of the last three minutes, while this view is open.</small></p>
+    </div>`;
 }
 
 function Figure({ name, value, about, values, unit }) {
   return html`
     <div>
-      <dt>${name}</dt><dd>${value.toLocaleString("en")}</dd><dd class="muted">${about}</dd>
-      ${values && html`<dd><${Chart} values=${values} name=${name} unit=${unit} /></dd>`}
+        <dt>${name}</dt><dd>${value.toLocaleString("en")}</dd><dd class="muted">${about}</dd>
+        ${values && html`<dd><${Chart} values=${values} name=${name} unit=${unit} /></dd>`}
     </div>`;
 }
 

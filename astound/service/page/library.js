@@ -102,7 +102,7 @@ function Nothing({ search, isEmpty }) {
   if (!isEmpty) return null;
   return html`
     <p class="card">Your library is empty. Add some music above. On the computer that runs astound, this adds a folder:
-      <code>astound add ~/Music</code></p>`;
+      ${" "}<code>astound add ~/Music</code></p>`;
 }
 
 // -- the tracks -------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ function percent(probability) {
 }
 
 export function length(seconds) {
-  if (seconds < 3600) return `${Math.round(seconds / 60)} minutes`;
+  if (seconds < 3600) return counted(Math.round(seconds / 60), "minute");
   return `${(seconds / 3600).toFixed(1)} hours`;
 }
 
