@@ -1,4 +1,6 @@
 // The page: navigation between its views, problems, and the key.
+//
+// A component that changes its parts draws one element around them: Preact may mix up their order otherwise.
 
 import { html, render, useEffect, useState } from "./vendor/htm-preact.js";
 import { storeKey, storedKey } from "./api.js";
@@ -9,7 +11,7 @@ import { Identify } from "./identify.js";
 import { Library } from "./library.js";
 import { Recordings } from "./recordings.js";
 
-// In the order of the navigation. Each component draws one element: Preact mixes up the order of several. Live streams will be a line behind the recordings: it has room for one more.
+// In the order of the navigation. Live streams will be a line behind the recordings: it has room for one more.
 const VIEWS = [
   { path: "", name: "Identify", view: Identify },
   { path: "library", name: "Library", view: Library },

@@ -38,8 +38,10 @@ RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
 SIZES = [{"width": 360, "height": 740}, {"width": 1280, "height": 800}]
 TARGET_PX = 44
 
-# Controls that are lower or narrower than a finger, except those that a list offers, too.
-SMALL_TARGETS = """least => [...document.querySelectorAll("a, button, input, summary, [role=slider]")]
+# Controls that are lower or narrower than a finger; the label of a control is part of it.
+SMALL_TARGETS = """least => [
+        ...document.querySelectorAll("a, button, input, summary, [role=slider]")
+    ]
     .map(one => one.matches("label *") ? one.closest("label") : one)
     .filter(one => !one.closest(".skip, [aria-hidden]"))
     .filter(one => {
