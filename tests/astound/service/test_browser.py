@@ -739,6 +739,21 @@ def test_activity_shows_queries_and_leads_to_what_was_found(open_page: Open, mus
     page.get_by_role("article", name="Still Water").wait_for()
 
 
+def test_activity_shows_each_listening_once(open_page: Open) -> None:
+    common = {"answered_at": "2026-11-29T15:47:03+00:00", "status": "no_match", "best": None}
+    queries = [
+        {**common, "name": name, "duration_s": duration_s, "elapsed_s": 0.1}
+        for name, duration_s in [("microphone", 5), ("microphone", 3), ("a.wav", 4), ("a.wav", 2)]
+    ]
+    page = open_page()
+    page.route("**/v1/queries*", lambda route: route.fulfill(json={"queries": queries}))
+    page.get_by_role("link", name="Activity").click()
+    rows = page.locator(".queries li")
+    rows.first.wait_for()
+    texts = [text.split("·")[0].split("\n")[-1].strip() for text in rows.all_inner_texts()]
+    assert texts == ["microphone, 5 seconds", "a.wav, 4 seconds", "a.wav, 2 seconds"]
+
+
 # -- everybody -----------------------------------------------------------------------------------
 
 
