@@ -106,6 +106,7 @@ export const tracks = (parameters, signal) =>
   patiently(() => call("GET", `v1/tracks?${new URLSearchParams(parameters)}`, { signal }), { signal });
 export const track = (id) => call("GET", `v1/tracks/${id}`);
 export const stats = () => call("GET", "v1/stats");
+export const recentQueries = (limit) => call("GET", `v1/queries?limit=${limit}`).then((page) => page.queries);
 export const update = (id, changes) =>
   patiently(() => call("PATCH", `v1/tracks/${id}`, { body: changes }));
 export const remove = (id) => patiently(() => call("DELETE", `v1/tracks/${id}`));
@@ -142,6 +143,8 @@ export function createJob(kind, given, options = {}) {
   return patiently(send, options);
 }
 
+/** Some entries of a folder below the media folder of the service. */
+export const media = (path, cursor = 0) => call("GET", `v1/media?${new URLSearchParams({ path, cursor })}`);
 export const jobs = () => patiently(() => call("GET", "v1/jobs?limit=100")).then((page) => page.jobs);
 export const job = (id) => patiently(() => call("GET", `v1/jobs/${id}`));
 export const cancelJob = (id) => call("DELETE", `v1/jobs/${id}`);

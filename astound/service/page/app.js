@@ -1,13 +1,17 @@
 // The page: navigation between its views, problems, and the key.
+//
+// A component that changes its parts draws one element around them: Preact may mix up their order otherwise.
 
-import { html, render, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { html, render, useEffect, useState } from "./vendor/htm-preact.js";
 import { storeKey, storedKey } from "./api.js";
 import { Activity } from "./activity.js";
+import { useDialog } from "./dialog.js";
 import { Duplicates } from "./duplicates.js";
 import { Identify } from "./identify.js";
 import { Library } from "./library.js";
 import { Recordings } from "./recordings.js";
 
+// In the order of the navigation. Live streams will be a line behind the recordings: it has room for one more.
 const VIEWS = [
   { path: "", name: "Identify", view: Identify },
   { path: "library", name: "Library", view: Library },
@@ -32,6 +36,7 @@ function App() {
     const change = () => {
       setPlace(place());
       setProblem(null);
+      setTimeout(focusHeading);
     };
     addEventListener("hashchange", change);
     return () => removeEventListener("hashchange", change);
@@ -67,15 +72,23 @@ function App() {
     </main>`;
 }
 
+/** Begin at the heading of a view that was just opened, unless the view itself has set the focus. */
+function focusHeading() {
+  const at = document.activeElement;
+  if (at !== document.body && !at.closest("header")) return;
+  const heading = document.querySelector("h1");
+  heading.tabIndex = -1;
+  heading.focus();
+}
+
 function skip(event) {
   event.preventDefault();
   document.getElementById("main").focus();
 }
 
 function KeyDialog({ error, onDone, onClose }) {
-  const dialog = useRef(null);
+  const dialog = useDialog();
   const reason = error.message[0].toUpperCase() + error.message.slice(1);
-  useEffect(() => dialog.current.showModal(), []);
   const save = (event) => {
     event.preventDefault();
     const form = new FormData(event.target);

@@ -5,9 +5,11 @@ import * as api from "./api.js";
 import { nameOf } from "./text.js";
 
 const UNDO_MS = 10_000;
+const AGAIN_MS = 1000;
+const HELD = ".toast:hover, .toast :focus-visible";
 
 /** Tracks that are deleted once they can no longer be restored, or when the page is left. */
-export function useDeletion(onProblem) {
+export function useDeletion(onProblem, onDeleted = () => {}) {
   const [deleted, setDeleted] = useState([]);
   const timers = useRef(new Map());
   const forget = (track) => {
@@ -16,11 +18,18 @@ export function useDeletion(onProblem) {
   };
   const show = (track) => setDeleted((old) => old.filter((one) => one.id !== track.id));
 
+  const finishIn = (track, ms) => timers.current.set(track.id, setTimeout(() => {
+    // Not while it is pointed at, or reached by keyboard: that may take longer.
+    if (document.querySelector(HELD)) finishIn(track, AGAIN_MS);
+    else finish(track);
+  }, ms));
+
   async function finish(track) {
     forget(track);
     try {
       await api.remove(track.id);
       setDeleted((old) => old.map((one) => (one.id === track.id ? { ...one, isGone: true } : one)));
+      onDeleted();
     } catch (error) {
       if (error.code === "track_not_found") return;
       show(track);
@@ -43,12 +52,13 @@ export function useDeletion(onProblem) {
 
   return [deleted, {
     begin(track) {
-      timers.current.set(track.id, setTimeout(() => finish(track), UNDO_MS));
+      finishIn(track, UNDO_MS);
       setDeleted((old) => [...old, track]);
     },
     undo(track) {
       forget(track);
       show(track);
+      setTimeout(() => document.querySelector(`[data-track="${track.id}"]`)?.focus());
     },
   }];
 }

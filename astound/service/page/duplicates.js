@@ -48,14 +48,16 @@ function Pairs({ job, onProblem }) {
   const pairs = job.result.duplicates.filter((pair) => !gone.has(pair.first_id) && !gone.has(pair.second_id));
   const drop = (id) => setMissing((old) => new Set([...old, id]));
   return html`
-    <p class="muted" role="status">${counted(pairs.length, "pair")}, searched ${day(job.finished_at)}</p>
-    ${pairs.slice(0, nShown).map((pair) => html`
-      <${Pair} key=${`${pair.first_id} ${pair.second_id}`} pair=${pair} onDelete=${deletion.begin}
-        onMissing=${drop} onProblem=${onProblem} />`)}
-    ${pairs.length > nShown && html`
-      <button class="more" onClick=${() => setNShown(nShown + N_SHOWN)}>Show more</button>`}
-    ${!pairs.length && html`<p class="card">No track contains another one.</p>`}
-    <${Toasts} deleted=${deleted} deletion=${deletion} />`;
+    <div>
+      <p class="muted" role="status">${counted(pairs.length, "pair")}, searched ${day(job.finished_at)}</p>
+      ${pairs.slice(0, nShown).map((pair) => html`
+        <${Pair} key=${`${pair.first_id} ${pair.second_id}`} pair=${pair} onDelete=${deletion.begin}
+          onMissing=${drop} onProblem=${onProblem} />`)}
+      ${pairs.length > nShown && html`
+        <button class="more" onClick=${() => setNShown(nShown + N_SHOWN)}>Show more</button>`}
+      ${!pairs.length && html`<p class="card">No track contains another one.</p>`}
+      <${Toasts} deleted=${deleted} deletion=${deletion} />
+    </div>`;
 }
 
 function Pair({ pair, onDelete, onMissing, onProblem }) {
@@ -84,7 +86,7 @@ function Side({ track, other, parts, share, isBest, onKeep, onProblem }) {
   const name = nameOf(track);
   return html`
     <div class="side">
-      <h3>${name}</h3>
+      <h3 tabindex="-1" data-track=${track.id}>${name}</h3>
       <p>${track.artist ?? "no artist"}</p>
       <p class="muted path">${track.path}</p>
       <p>${clock(track.duration_s)}, ${Math.round(100 * share)} % in the other${isBest && " · best quality"}</p>

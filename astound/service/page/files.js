@@ -1,4 +1,4 @@
-// Files: chosen, dropped, or named in the media folder of the service; and sending them.
+// Files: chosen or dropped; and sending them, or naming those of the service.
 
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import * as api from "./api.js";
@@ -33,7 +33,7 @@ export function FileChooser({ label, several = false, onFiles }) {
   return html`
     <label class="drop ${isOver ? "over" : ""}">
       <input type="file" accept="audio/*,video/*" multiple=${several} onChange=${choose} />
-      <span><b>${label}</b> or drop ${several ? "them" : "one"} anywhere</span>
+      <span><b>${label}</b> <span class="dropping">or drop ${several ? "them" : "one"} anywhere</span></span>
     </label>`;
 }
 
@@ -55,23 +55,6 @@ async function filesOf(entry) {
   }
 }
 
-/** A form for a path on the service's machine. */
-export function PathForm({ hint, verb, onPath }) {
-  const submit = (event) => {
-    event.preventDefault();
-    const path = new FormData(event.target).get("path").trim();
-    if (path) onPath(path);
-  };
-  return html`
-    <details>
-      <summary>From the computer that runs astound</summary>
-      <form class="path-form" onSubmit=${submit}>
-        <label>${hint} <input name="path" required autocomplete="off" placeholder="below its media folder" /></label>
-        <button>${verb}</button>
-      </form>
-    </details>`;
-}
-
 // A request with several files is sent again as a whole if it fails.
 const MAX_FILES = 100;
 const MAX_BYTES = 200e6;
@@ -90,7 +73,7 @@ export function batches(files) {
   return made;
 }
 
-/** Sends files as jobs; `sending` is null, or how far that is: {name, share}. */
+/** Jobs of files: `send` uploads some, `take` names paths of the service; `sending` is null or {name, share}. */
 export function useSending(kind, { onJob, onProblem }) {
   const [sending, setSending] = useState(null);
   const work = useRef(null);
@@ -120,13 +103,13 @@ export function useSending(kind, { onJob, onProblem }) {
     setSending(null);
   }
 
-  const name = (path) => {
+  const take = (paths) => {
     onProblem(null);
-    api.createJob(kind, kind === "scan" ? { path } : { paths: [path] })
-      .then(onJob, (error) => onProblem(error, () => name(path)));
+    api.createJob(kind, kind === "scan" ? { path: paths[0] } : { paths })
+      .then(onJob, (error) => onProblem(error, () => take(paths)));
   };
 
-  return { sending, send, name, stop: () => work.current?.abort() };
+  return { sending, send, take, stop: () => work.current?.abort() };
 }
 
 export function Sending({ sending, onStop }) {

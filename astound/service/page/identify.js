@@ -1,9 +1,9 @@
-// Identify: listen through the microphone or take a file, and show the answer.
+// Identify: listen to the microphone or to this computer, or take a file, and show the answer.
 
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import * as api from "./api.js";
 import { FileChooser } from "./files.js";
-import { Recorder, microphoneProblem, obstacle } from "./listen.js";
+import { Recorder, SOURCES, canRecordComputer, obstacle, sourceProblem } from "./listen.js";
 import { Bar, TrackPlace } from "./place.js";
 import { clock, confidence, nameOf, played } from "./text.js";
 
@@ -13,6 +13,9 @@ const END_S = QUERY_AT_S.at(-1);
 // Several queries of one recording have several chances to be wrong.
 const SURE = 0.97;
 const FILE_END_S = 60;
+const LEAST_S = 1;
+const BORDER_S = 0.5; // a match covers its clip if it leaves out less
+const TOO_SHORT = "The sound ended before there was enough of it.";
 
 export function Identify({ onProblem }) {
   const [state, setState] = useState({ step: "idle" });
@@ -36,36 +39,38 @@ export function Identify({ onProblem }) {
     }
   }
 
-  async function listen(signal, show) {
-    show({ step: "asking" });
+  const listen = (source) => run(async (signal, show) => {
+    show({ step: "asking", source });
     let recorder;
     try {
-      recorder = await Recorder.start((peak) => setLevel((old) => Math.max(peak, 0.8 * old)));
+      recorder = await Recorder.start(source, (peak) => setLevel((old) => Math.max(peak, 0.8 * old)));
     } catch (error) {
-      return { step: "trouble", reason: microphoneProblem(error) };
+      return { step: "trouble", reason: sourceProblem(source, error) };
     }
     signal.addEventListener("abort", () => recorder.stop());
     try {
-      return await whileListening(recorder, signal, show);
+      if (!signal.aborted) return await whileListening(source, recorder, signal, show);
     } finally {
       recorder.stop();
       setLevel(0);
     }
-  }
+  });
 
-  async function whileListening(recorder, signal, show) {
+  async function whileListening(source, recorder, signal, show) {
     const ticking = setInterval(() => {
-      show({ step: "listening", seconds: recorder.seconds, isSilent: recorder.isSilent });
+      show({ step: "listening", source, seconds: recorder.seconds, isSilent: recorder.isSilent });
     }, 200);
     try {
       for (const atS of QUERY_AT_S) {
-        while (recorder.seconds < atS && !signal.aborted) await pause(50);
+        while (recorder.seconds < atS && !recorder.hasEnded && !signal.aborted) await pause(50);
         if (signal.aborted) return { step: "idle" };
-        if (recorder.isSilent && atS < END_S) continue;
+        const isLast = atS === END_S || recorder.hasEnded;
+        if (recorder.seconds < LEAST_S) return { step: "trouble", reason: TOO_SHORT };
+        if (recorder.isSilent && !isLast) continue;
         const clip = recorder.wav();
-        const result = await api.query(clip, { name: "microphone.wav" }, { signal });
+        const result = await api.query(clip, { name: source.name }, { signal });
         const isSure = result.matches[0]?.confidence >= SURE;
-        if (isSure || atS === END_S) return { step: "answer", result, clip, isLive: true };
+        if (isSure || isLast) return { step: "answer", result, clip, isLive: true };
       }
     } finally {
       clearInterval(ticking);
@@ -87,14 +92,22 @@ export function Identify({ onProblem }) {
     setState({ step: "idle" });
   };
   const isBusy = ["asking", "listening", "sending", "waiting"].includes(state.step);
+  useEffect(() => {
+    // What was pressed may be gone.
+    if (isBusy && document.activeElement === document.body) document.querySelector(".listen").focus();
+  }, [isBusy]);
   return html`
     <section class="identify" aria-label="Identify">
       <h1>What is playing?</h1>
       <${Microphone} state=${state} level=${level} isBusy=${isBusy}
-        onStart=${() => run(listen)} onStop=${cancel} />
+        onStart=${() => listen(SOURCES.microphone)} onStop=${cancel} />
       <p class="status" role="status">${statusText(state)}</p>
       ${state.step === "answer" && html`<${Answer} key=${state.result} ...${state} onProblem=${onProblem} />`}
       ${state.step === "trouble" && html`<p class="card trouble" role="alert">${state.reason}</p>`}
+      ${canRecordComputer() && !isBusy && html`
+        <button class="plain computer" onClick=${() => listen(SOURCES.computer)}>
+          <svg viewBox="0 0 24 24" aria-hidden="true"><path d="M3 5h18v11H3zM9 20h6M12 16v4M9.5 9v3M12 8v5M14.5 9v3" /></svg>
+          This computer’s sound</button>`}
       <${FileChooser} label=${isBusy ? null : "Choose a file"} onFiles=${([file]) => take(file)} />
     </section>`;
 }
@@ -104,9 +117,9 @@ const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 function statusText(state) {
   switch (state.step) {
     case "idle": return obstacle() ? "" : "Plays near you? Press the button.";
-    case "asking": return "Allow the microphone, please.";
+    case "asking": return state.source.request;
     case "listening":
-      if (state.isSilent && state.seconds > 2) return "No sound arrives. Is the microphone muted?";
+      if (state.isSilent && state.seconds > 2) return state.source.silence;
       return "Listening…";
     case "sending": return state.share < 1 ? `Sending ${state.name}…` : `Searching for ${state.name}…`;
     case "waiting": return "The service is busy or still loading. Waiting…";
@@ -116,7 +129,7 @@ function statusText(state) {
 
 function Microphone({ state, level, isBusy, onStart, onStop }) {
   const reason = obstacle();
-  if (reason) return html`<p class="card trouble" role="note">${reason} You can still choose a file.</p>`;
+  if (reason && !isBusy) return html`<p class="card trouble" role="note">${reason} You can still choose a file.</p>`;
   const isListening = state.step === "listening" || state.step === "asking";
   const share = state.step === "listening" ? Math.min(1, state.seconds / END_S) : (state.share ?? 0);
   return html`
@@ -166,12 +179,13 @@ function Answer({ result, clip, isLive, onProblem }) {
 function Found({ match, result, heading, onProblem }) {
   const parts = [{ startS: match.reference_start_s, endS: match.reference_end_s }];
   const name = nameOf(match);
+  const isPart = match.query_start_s > BORDER_S || match.query_end_s < result.duration_s - BORDER_S;
   return html`
     <section class="found" aria-label=${name}>
       <h2 ref=${heading} tabindex="-1">${name}</h2>
       ${match.artist && html`<p class="artist">${match.artist}</p>`}
       <p class="sure">${confidence(match.confidence)}</p>
-      ${result.matches.length > 1 && html`<${ClipPlace} match=${match} durationS=${result.duration_s} />`}
+      ${isPart && html`<${ClipPlace} match=${match} durationS=${result.duration_s} />`}
       <p class="place">At <b>${clock(match.reference_start_s)}</b> of the track
         <span class="muted"> (${clock(match.reference_start_s)} to ${clock(match.reference_end_s)} was recognised)</span></p>
       <${TrackPlace} track=${{ id: match.track_id, name }} parts=${parts} onProblem=${onProblem} />

@@ -1,8 +1,10 @@
-// The microphone as a growing WAV file.
+// What sounds near this computer, or on it, as a growing WAV file.
 
 const LEVEL_OF_NOTHING = 0.0005;
+// What makes speech clear destroys music.
+const AS_IT_IS = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
 
-/** Why the microphone cannot work here, and what mends it; null if it can. */
+/** Why nothing can be recorded here, and what mends it; null if the microphone can. */
 export function obstacle() {
   if (!window.isSecureContext) {
     return (
@@ -17,25 +19,57 @@ export function obstacle() {
   return null;
 }
 
-/** The sentence for an error of getUserMedia. */
-export function microphoneProblem(error) {
-  const sentences = {
-    NotAllowedError:
-      "The browser may not use the microphone. Select the icon beside the address, allow the " +
-      "microphone, and press Listen again.",
-    NotFoundError: "No microphone was found. Connect one, and press Listen again.",
-    NotReadableError: "Another program uses the microphone. Close it, and press Listen again.",
-  };
-  return sentences[error.name] ?? `The microphone does not work (${error.message || error.name}).`;
+/** Whether the browser can record what this computer plays; those of phones cannot. */
+export const canRecordComputer = () => !obstacle() && Boolean(navigator.mediaDevices.getDisplayMedia);
+
+/** What can be recorded: its name, how it is opened, and what to say about it. */
+export const SOURCES = {
+  microphone: {
+    name: "microphone",
+    open: () => navigator.mediaDevices.getUserMedia({ audio: AS_IT_IS }),
+    request: "Allow the microphone, please.",
+    silence: "No sound arrives. Is the microphone muted?",
+    problems: {
+      NotAllowedError:
+        "The browser may not use the microphone. Select the icon beside the address, allow the " +
+        "microphone, and press Listen again.",
+      NotFoundError: "No microphone was found. Connect one, and press Listen again.",
+      NotReadableError: "Another program uses the microphone. Close it, and press Listen again.",
+    },
+  },
+  computer: {
+    name: "computer sound",
+    open: openComputer,
+    request: "Choose the tab or screen that plays, and switch on its sound.",
+    silence: "No sound arrives. Does it play, and is its sound shared?",
+    problems: {
+      NotAllowedError:
+        "Nothing was shared. Press “This computer’s sound” again, and choose the tab or screen that plays. " +
+        "Only its sound is used.",
+      NoSoundError:
+        "No sound was shared. Press “This computer’s sound” again, choose a tab or the whole screen, and " +
+        "switch on “Also share audio”. If there is no such switch, this browser cannot do it: Chrome and Edge can.",
+      NotReadableError: "This computer does not let the browser record its sound. Try a single tab instead.",
+    },
+  },
+};
+
+/** The sentence for an error of a source. */
+export const sourceProblem = ({ name, problems }, error) =>
+  problems[error.name] ?? `The ${name} cannot be recorded (${error.message || error.name}).`;
+
+async function openComputer() {
+  // Browsers share sound only with a picture, which is dropped.
+  const stream = await navigator.mediaDevices.getDisplayMedia({ audio: AS_IT_IS, video: true, systemAudio: "include" });
+  stream.getVideoTracks().forEach((track) => track.stop());
+  if (!stream.getAudioTracks().length) throw new DOMException("no sound was shared", "NoSoundError");
+  return stream;
 }
 
 export class Recorder {
-  /** Ask for the microphone and begin; `onLevel` gets the peak of each piece, in [0, 1]. */
-  static async start(onLevel) {
-    const stream = await navigator.mediaDevices.getUserMedia({
-      // What makes speech clear destroys music.
-      audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false },
-    });
+  /** Open a source and begin; `onLevel` gets the peak of each piece, in [0, 1]. */
+  static async start(source, onLevel) {
+    const stream = await source.open();
     const context = new AudioContext();
     try {
       await context.audioWorklet.addModule("worklet.js");
@@ -63,6 +97,11 @@ export class Recorder {
       onLevel(peak);
     };
     context.createMediaStreamSource(stream).connect(node);
+  }
+
+  /** Whether the browser ended it: nothing is shared any more, or the microphone was disconnected. */
+  get hasEnded() {
+    return this.stream.getAudioTracks().every((track) => track.readyState === "ended");
   }
 
   get seconds() {

@@ -2,8 +2,9 @@
 
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import * as api from "./api.js";
-import { FileChooser, PathForm, Sending, useSending } from "./files.js";
+import { FileChooser, Sending, useSending } from "./files.js";
 import { KINDS, Progress, progressText, useJob } from "./jobs.js";
+import { MediaFolder } from "./media.js";
 import { TrackPlace } from "./place.js";
 import { clock, confidence, counted, day, fileName, nameOf } from "./text.js";
 
@@ -17,7 +18,7 @@ export function Recordings({ part, onProblem }) {
   const open = (job) => { // unless another view was opened meanwhile
     if (location.hash === "#/recordings") location.hash = `#/recordings/${job.id}`;
   };
-  const { sending, send, name, stop } = useSending("scan", { onJob: open, onProblem });
+  const { sending, send, take, stop } = useSending("scan", { onJob: open, onProblem });
   const id = /^\d+$/.test(part) ? Number(part) : null;
   return html`
     <section class="recordings" aria-label="Recordings">
@@ -26,11 +27,11 @@ export function Recordings({ part, onProblem }) {
         ? html`
           <p>Which tracks are in a mix, or in an hour of radio?</p>
           <${FileChooser} label=${sending ? null : "Choose a recording"} onFiles=${([file]) => send([file])} />
-          <${PathForm} hint="File" verb="Scan" onPath=${name} />
+          <${MediaFolder} onPaths=${take} onProblem=${onProblem} />
           <${Sending} sending=${sending} onStop=${stop} />
           <${Scans} onProblem=${onProblem} />`
         : html`
-          <p><a href="#/recordings">All recordings</a></p>
+          <a class="link" href="#/recordings">All recordings</a>
           <${Scan} key=${id} id=${id} onProblem=${onProblem} />`}
     </section>`;
 }
@@ -44,14 +45,16 @@ function Scans({ onProblem }) {
   }, []);
   if (!jobs.length) return null;
   return html`
-    <h2>Scanned</h2>
-    <ul class="tracks">
-      ${jobs.map((job) => html`
-        <li key=${job.id}>
-          <div class="what"><a href=${`#/recordings/${job.id}`}>${recordingOf(job)}</a>
-            <span class="muted">${progressText(job)} · ${day(job.created_at)}</span></div>
-        </li>`)}
-    </ul>`;
+    <div>
+      <h2>Scanned</h2>
+      <ul class="tracks">
+        ${jobs.map((job) => html`
+          <li key=${job.id}>
+            <a class="what" href=${`#/recordings/${job.id}`}><b>${recordingOf(job)}</b>
+              <span class="muted">${progressText(job)} · ${day(job.created_at)}</span></a>
+          </li>`)}
+      </ul>
+    </div>`;
 }
 
 const recordingOf = ({ options }) => options.name ?? fileName((options.files ?? options.paths)[0]);
@@ -63,12 +66,14 @@ function Scan({ id, onProblem }) {
   const { result } = job;
   const trouble = job.error?.detail ?? result?.error?.message;
   return html`
-    <h2>${recordingOf(job)}</h2>
-    <${Progress} job=${job} name=${KINDS.scan} onProblem=${onProblem} />
-    ${job.status === "cancelled" && html`<p class="muted">Cancelled; this is what was found until then.</p>`}
-    ${trouble && html`<p class="card trouble" role="alert">${trouble}</p>`}
-    ${result && html`<${Timeline} result=${result} isDone=${api.hasEnded(job)} onProblem=${onProblem} />`}
-    ${result?.entries.length > 0 && html`<${Exports} job=${job} onProblem=${onProblem} />`}`;
+    <article aria-label=${recordingOf(job)}>
+      <h2>${recordingOf(job)}</h2>
+      <${Progress} job=${job} name=${KINDS.scan} onProblem=${onProblem} />
+      ${job.status === "cancelled" && html`<p class="muted">Cancelled; this is what was found until then.</p>`}
+      ${trouble && html`<p class="card trouble" role="alert">${trouble}</p>`}
+      ${result && html`<${Timeline} result=${result} isDone=${api.hasEnded(job)} onProblem=${onProblem} />`}
+      ${result?.entries.length > 0 && html`<${Exports} job=${job} onProblem=${onProblem} />`}
+    </article>`;
 }
 
 /** The colour of a track among those of a timeline: it keeps it when it occurs again. */
@@ -89,38 +94,40 @@ function Timeline({ result, isDone, onProblem }) {
   const choose = (index) => setChosen(index === chosen ? null : index);
   const knownS = durationS - gaps.reduce((sum, gap) => sum + gap.end_s - gap.start_s, 0);
   return html`
-    <p role="status">${counted(entries.length, "entry", "entries")} in ${clock(durationS)};
-      ${" "}${Math.round((100 * knownS) / durationS)} % of it known${isDone ? "" : " so far"}.</p>
-    <div class="timeline" aria-hidden="true">
-      ${lanes(entries).map((lane) => html`
-        <div class="lane">
-          ${lane.map((index) => {
-            const entry = entries[index];
-            const style = {
-              "--hue": hueOf.get(entry.track_id),
-              left: `${(100 * (entry.query_start_s - startS)) / durationS}%`,
-              width: `${(100 * (entry.query_end_s - entry.query_start_s)) / durationS}%`,
-            };
-            return html`<button tabindex="-1" class=${index === chosen ? "chosen" : ""} style=${style}
-              title=${nameOf(entry)} onClick=${() => setChosen(index)}>${nameOf(entry)}</button>`;
-          })}
-        </div>`)}
-      <div class="scale"><span>${clock(startS)}</span><span>${clock(startS + durationS)}</span></div>
-    </div>
-    <table class="entries">
-      <caption class="hidden">What is in the recording, in order of time</caption>
-      <thead><tr><th scope="col">From</th><th scope="col">To</th><th scope="col">Track</th></tr></thead>
-      <tbody>
-        ${rows.map(({ fromS, toS, entry, index }) => html`
-          <tr key=${`${fromS} ${index}`} class=${index === undefined ? "muted" : ""}>
-            <td>${clock(fromS)}</td><td>${clock(toS)}</td>
-            <td>${entry
-              ? html`<${EntryCell} entry=${entry} hue=${hueOf.get(entry.track_id)} isOpen=${index === chosen}
-                  onToggle=${() => choose(index)} onProblem=${onProblem} />`
-              : "unknown"}</td>
-          </tr>`)}
-      </tbody>
-    </table>`;
+    <div>
+      <p role="status">${counted(entries.length, "entry", "entries")} in ${clock(durationS)};
+        ${" "}${Math.round((100 * knownS) / durationS)} % of it known${isDone ? "" : " so far"}.</p>
+      <div class="timeline" aria-hidden="true">
+        ${lanes(entries).map((lane) => html`
+          <div class="lane">
+            ${lane.map((index) => {
+              const entry = entries[index];
+              const style = {
+                "--hue": hueOf.get(entry.track_id),
+                left: `${(100 * (entry.query_start_s - startS)) / durationS}%`,
+                width: `${(100 * (entry.query_end_s - entry.query_start_s)) / durationS}%`,
+              };
+              return html`<button tabindex="-1" class=${index === chosen ? "chosen" : ""} style=${style}
+                title=${nameOf(entry)} onClick=${() => setChosen(index)}>${nameOf(entry)}</button>`;
+            })}
+          </div>`)}
+        <div class="scale"><span>${clock(startS)}</span><span>${clock(startS + durationS)}</span></div>
+      </div>
+      <table class="entries">
+        <caption class="hidden">What is in the recording, in order of time</caption>
+        <thead><tr><th scope="col">From</th><th scope="col">To</th><th scope="col">Track</th></tr></thead>
+        <tbody>
+          ${rows.map(({ fromS, toS, entry, index }) => html`
+            <tr key=${`${fromS} ${index}`} class=${index === undefined ? "muted" : ""}>
+              <td>${clock(fromS)}</td><td>${clock(toS)}</td>
+              <td>${entry
+                ? html`<${EntryCell} entry=${entry} hue=${hueOf.get(entry.track_id)} isOpen=${index === chosen}
+                    onToggle=${() => choose(index)} onProblem=${onProblem} />`
+                : "unknown"}</td>
+            </tr>`)}
+        </tbody>
+      </table>
+    </div>`;
 }
 
 /** Indices of the entries in as few rows as show none above another. */
@@ -142,13 +149,15 @@ function EntryCell({ entry, hue, isOpen, onToggle, onProblem }) {
   }, [isOpen]);
   const parts = [{ startS: entry.reference_start_s, endS: entry.reference_end_s }];
   return html`
-    <button class="entry" aria-expanded=${isOpen} onClick=${onToggle} style=${{ "--hue": hue }}>
-      <b>${name}</b>${entry.artist && html`<span>${entry.artist}</span>`}</button>
-    ${isOpen && html`
-      <div class="entry-place" ref=${place}>
-        <${TrackPlace} track=${{ id: entry.track_id, name }} parts=${parts} isPlaying onProblem=${onProblem} />
-        <small class="muted">From ${clock(entry.reference_start_s)} of the track. ${confidence(entry.confidence)}.</small>
-      </div>`}`;
+    <div>
+      <button class="entry" aria-expanded=${isOpen} onClick=${onToggle} style=${{ "--hue": hue }}>
+        <b>${name}</b>${entry.artist && html`<span>${entry.artist}</span>`}</button>
+      ${isOpen && html`
+        <div class="entry-place" ref=${place}>
+          <${TrackPlace} track=${{ id: entry.track_id, name }} parts=${parts} isPlaying onProblem=${onProblem} />
+          <small class="muted">From ${clock(entry.reference_start_s)} of the track. ${confidence(entry.confidence)}.</small>
+        </div>`}
+    </div>`;
 }
 
 function Exports({ job, onProblem }) {

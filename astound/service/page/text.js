@@ -26,14 +26,17 @@ function percent(probability) {
 }
 
 export function length(seconds) {
-  if (seconds < 3600) return `${Math.round(seconds / 60)} minutes`;
+  if (seconds < 3600) return counted(Math.round(seconds / 60), "minute");
   return `${(seconds / 3600).toFixed(1)} hours`;
 }
 
 export const counted = (n, word, many = `${word}s`) => `${n.toLocaleString("en")} ${n === 1 ? word : many}`;
 
-export const day = (time) =>
-  new Date(time).toLocaleString("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+export function day(time) {
+  const date = new Date(time);
+  const year = date.getFullYear() === new Date().getFullYear() ? undefined : "numeric";
+  return date.toLocaleString("en-GB", { day: "numeric", month: "short", year, hour: "2-digit", minute: "2-digit" });
+}
 
 /** Tempo and pitch of a match that differ from the track's; "" if they do not. */
 export function played(match) {

@@ -31,6 +31,7 @@ TUNE_S = 20.0
 TITLES = ["Morning Air", "Brass Engine", "Still Water", "Night Bus"]
 PLAYED, PLAYED_AT_S = 2, 6.0
 OTHER_NAME = "music.example"
+SHARED = "Another tab"
 
 PEAKS = {"track_id": 1, "duration_s": TUNE_S, "peaks": [0.5] * 300, "shares_audio": True}
 
@@ -118,10 +119,13 @@ def chromium(music: Path) -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=path,
+            ignore_default_args=["--mute-audio"],  # what a tab plays is shared
             args=[
                 "--no-sandbox",
                 "--use-fake-device-for-media-stream",
                 f"--use-file-for-fake-audio-capture={music / 'microphone.wav'}",
+                f"--auto-select-tab-capture-source-by-title={SHARED}",
+                "--autoplay-policy=no-user-gesture-required",
                 f"--host-resolver-rules=MAP {OTHER_NAME} 127.0.0.1",
             ],
         )
@@ -195,6 +199,73 @@ def test_refused_microphone_is_explained(open_page: Open) -> None:
     alert.wait_for()
     assert "allow the microphone" in alert.inner_text()
     assert page.locator("input[type=file]").count() == 1
+
+
+def test_sound_of_another_tab_is_found(open_page: Open, catalog: Catalog) -> None:
+    page = open_page()
+    (track,) = catalog.tracks(TITLES[PLAYED])
+    tab = page.context.new_page()
+    tab.goto(page.url)
+    tab.evaluate(
+        """async ([title, id]) => {
+            document.title = title;
+            window.player = new Audio(`v1/tracks/${id}/audio`);
+            window.player.loop = true;
+            await window.player.play();
+        }""",
+        [SHARED, track.id],
+    )
+    page.bring_to_front()
+    page.get_by_role("button", name="This computer’s sound").click()
+    page.get_by_role("button", name="Stop").wait_for()
+    assert TITLES[PLAYED] in answer(page)
+    page.get_by_role("button", name="Listen").wait_for()
+
+
+def share(page: Any, script: str) -> None:
+    """Let the browser share what a script returns, without asking."""
+    page.evaluate(f"void (navigator.mediaDevices.getDisplayMedia = async () => {{ {script} }})")
+    page.get_by_role("button", name="This computer’s sound").click()
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("return document.createElement('canvas').captureStream()", "No sound was shared"),
+        ("throw new DOMException('no', 'NotAllowedError')", "Nothing was shared"),
+        ("throw new DOMException('the cable is out', 'AbortError')", "the cable is out"),
+    ],
+)
+def test_computer_whose_sound_is_not_shared_is_explained(
+    open_page: Open, script: str, expected: str
+) -> None:
+    page = open_page()
+    share(page, script)
+    assert expected in page.get_by_role("alert").inner_text()
+    assert page.evaluate("document.activeElement.innerText") == "Listen"
+
+
+def test_what_was_shared_until_the_end_is_searched(open_page: Open) -> None:
+    page = open_page()
+    script = """
+        const context = new AudioContext();
+        const sound = new OscillatorNode(context);
+        const {stream} = sound.connect(new MediaStreamAudioDestinationNode(context));
+        sound.start();
+        setTimeout(() => stream.getTracks().forEach(track => track.stop()), 2500);
+        return stream;"""
+    share(page, script)
+    assert "Not in your library" in answer(page)
+    share(page, script.replace("2500", "500"))
+    assert "ended before" in page.get_by_role("alert").inner_text()
+
+
+def test_browser_that_cannot_share_sound_offers_nothing(open_page: Open) -> None:
+    page = open_page("#/activity")
+    page.evaluate("delete MediaDevices.prototype.getDisplayMedia")
+    page.get_by_role("link", name="Identify").click()
+    page.get_by_role("button", name="Listen").wait_for()
+    assert page.get_by_role("button", name="This computer").count() == 0
 
 
 def test_microphone_without_https_is_explained_before_it_is_tried(open_page: Open) -> None:
@@ -366,8 +437,26 @@ def test_deleted_track_can_be_restored(open_page: Open, catalog: Catalog) -> Non
     assert "Still Water" not in titles(page)
     page.keyboard.press("Enter")  # Undo has the focus
     page.get_by_role("button", name="Delete Still Water").wait_for()
+    assert page.evaluate("document.activeElement.innerText").startswith("Still Water")
     page.goto("about:blank")
     assert len(catalog.tracks()) == len(TITLES)
+
+
+def test_track_has_a_page_to_listen_and_edit(open_page: Open) -> None:
+    page = open_page("#/library")
+    page.get_by_role("link", name="Night Bus").click()
+    track = page.get_by_role("article", name="Night Bus")
+    track.get_by_text("The Quiet").wait_for()
+    assert page.evaluate("document.activeElement.tagName") == "H1"
+    track.get_by_role("button", name="Play Night Bus from 0:00").click()
+    plays(page, "Night Bus", 1)
+    track.get_by_role("button", name="Edit Night Bus").click()
+    page.get_by_label("Album").fill("Lines")
+    page.get_by_role("button", name="Save").click()
+    track.get_by_text("Lines").wait_for()
+    track.get_by_role("button", name="Delete Night Bus").click()
+    page.get_by_role("button", name="Undo").click()
+    page.get_by_role("link", name="Night Bus The Quiet · Lines").wait_for()
 
 
 def test_track_is_deleted_when_the_page_is_left(
@@ -460,19 +549,73 @@ def test_file_dropped_on_the_library_is_added(open_page: Open, music: Path) -> N
     page.get_by_role("button", name="Delete dropped").wait_for()
 
 
+def browse(page: Any, *folders: str) -> Any:
+    """Open a folder below that of --media; return the list of what is in it."""
+    page.get_by_text("From the computer that runs astound").click()
+    for folder in folders:
+        page.get_by_role("button", name=folder, exact=True).click()
+    page.get_by_role("navigation", name="Folders").get_by_text(folders[-1]).wait_for()
+    return page.locator(".listing")
+
+
 @pytest.mark.usefixtures("restored")
 def test_folder_of_the_service_is_added(open_page: Open) -> None:
     page = open_page("#/library")
-    page.get_by_text("From the computer that runs astound").click()
-    field = page.get_by_label("Folder or file")
-    field.fill("../elsewhere")
-    field.press("Enter")
-    assert "leads out of the media folder" in page.get_by_role("alert").inner_text()
-    field.fill("new")
-    field.press("Enter")
-    text = outcome(page)
-    assert "1 track added. 1 file could not be added" in text
+    listing = browse(page, "new")
+    assert "Paper Boats.wav" in listing.inner_text()
+    assert page.evaluate("document.activeElement.innerText") == "new"
+    page.get_by_role("button", name="Add this whole folder").click()
+    assert re.search(r"1 track added\..* could not be added", outcome(page))
     page.get_by_role("button", name="Delete Paper Boats").wait_for()
+
+
+@pytest.mark.usefixtures("restored")
+def test_files_of_the_service_are_chosen(open_page: Open) -> None:
+    page = open_page("#/library")
+    listing = browse(page, "new")
+    page.get_by_role("button", name="Media").click()
+    listing.get_by_text("known.wav", exact=True).wait_for()
+    page.get_by_role("checkbox", name="Choose the folder new").check()
+    page.get_by_role("checkbox", name="text.wav").check()
+    page.get_by_role("checkbox", name="Choose the folder new").uncheck()
+    page.get_by_role("button", name="Add what is chosen (1)").click()
+    assert "text.wav: not audio" in outcome(page)
+    page.get_by_role("button", name="Add this whole folder").wait_for()
+
+
+def test_long_folder_of_the_service_is_listed_in_parts(open_page: Open, music: Path) -> None:
+    folder = music / "long"
+    folder.mkdir()
+    for number in range(201):
+        (folder / f"{number:03}.wav").touch()
+    try:
+        page = open_page("#/library")
+        listing = browse(page, "long")
+        listing.get_by_text("199.wav").wait_for()
+        assert listing.locator("li").count() == 200
+        page.get_by_role("button", name="Show more").click()
+        listing.get_by_text("200.wav").wait_for()
+        assert listing.locator("li").count() == 201
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("config", [ServiceConfig()], ids=["no media"])
+def test_service_without_a_media_folder_says_how_to_share_one(open_page: Open) -> None:
+    page = open_page("#/library")
+    page.get_by_text("From the computer that runs astound").click()
+    page.get_by_text("astound serve --media").wait_for()
+
+
+def test_recording_of_the_service_is_scanned(open_page: Open) -> None:
+    page = open_page("#/recordings")
+    for _ in range(2):
+        page.get_by_text("From the computer that runs astound").click()
+        page.get_by_role("button", name="mix.wav").click()
+        page.get_by_text("Save as").wait_for(timeout=60_000)
+        heading, drawn = page.get_by_role("heading", name="mix.wav"), page.locator(".timeline")
+        assert heading.bounding_box()["y"] < drawn.bounding_box()["y"]
+        page.get_by_role("link", name="All recordings").click()
 
 
 def test_recording_becomes_a_timeline(
@@ -522,7 +665,8 @@ def test_timeline_is_shown_as_it_is_found(
     page = open_page("#/recordings")
     page.locator("input[type=file]").set_input_files(music / "mix.wav")
     page.get_by_text("so far").wait_for(timeout=60_000)
-    assert page.get_by_role("button", name=f"{TITLES[0]} The Quiet").count() == 1
+    page.get_by_role("button", name=f"{TITLES[0]} The Quiet").click()
+    page.get_by_role("slider").wait_for()
     assert page.get_by_role("button", name="Cancel: Scan a recording").count() == 1
     go_on.set()
     page.get_by_role("button", name=f"{TITLES[1]} The Quiet").wait_for(timeout=60_000)
@@ -573,8 +717,41 @@ def test_activity_shows_jobs_and_cancels_them(
     page.locator(".jobs li").first.get_by_text("Cancelled").wait_for()
     figures = page.locator(".figures").inner_text()
     assert re.search(r"Queries\s+1\s+1 found", figures)
+    assert re.search(r"Queue\s+0", figures)
     assert re.search(r"Tracks\s+\d", figures)
     assert page.get_by_role("img", name=re.compile("Queries: at most")).count() == 1
+
+
+def test_activity_shows_queries_and_leads_to_what_was_found(open_page: Open, music: Path) -> None:
+    page = open_page()
+    for file, expected in (("unknown.wav", "Not in your library"), ("known.wav", "Still Water")):
+        page.locator("input[type=file]").set_input_files(music / file)
+        page.get_by_role("heading", name=expected).wait_for(timeout=60_000)
+    page.get_by_role("link", name="Activity").click()
+    rows = page.locator(".queries li")
+    rows.nth(1).wait_for()
+    latest, first = rows.all_inner_texts()
+    assert re.search(
+        r"Still Water\s+The Quiet\s+known.wav, 6 seconds.*took .*(Certain|Very)", latest, re.DOTALL
+    )
+    assert re.search(r"Not in the library\s+unknown.wav, 6 seconds", first)
+    page.get_by_role("link", name="Still Water").click()
+    page.get_by_role("article", name="Still Water").wait_for()
+
+
+def test_activity_shows_each_listening_once(open_page: Open) -> None:
+    common = {"answered_at": "2026-11-29T15:47:03+00:00", "status": "no_match", "best": None}
+    queries = [
+        {**common, "name": name, "duration_s": duration_s, "elapsed_s": 0.1}
+        for name, duration_s in [("microphone", 5), ("microphone", 3), ("a.wav", 4), ("a.wav", 2)]
+    ]
+    page = open_page()
+    page.route("**/v1/queries*", lambda route: route.fulfill(json={"queries": queries}))
+    page.get_by_role("link", name="Activity").click()
+    rows = page.locator(".queries li")
+    rows.first.wait_for()
+    texts = [text.split("·")[0].split("\n")[-1].strip() for text in rows.all_inner_texts()]
+    assert texts == ["microphone, 5 seconds", "a.wav, 4 seconds", "a.wav, 2 seconds"]
 
 
 # -- everybody -----------------------------------------------------------------------------------
@@ -591,7 +768,7 @@ def test_keyboard_reaches_everything(open_page: Open) -> None:
             )
         )
     views = ["Identify", "Library", "Recordings", "Activity"]
-    assert reached == ["Skip to content", "astound", *views, "Listen", "file"]
+    assert reached == ["Skip to content", "astound", *views, "Listen", "This computer’s sound"]
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Stop").wait_for()
