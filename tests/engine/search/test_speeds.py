@@ -303,4 +303,4 @@ def test_exact_long_and_silent_passages_are_not_tuned(speed_search: SpeedSearch)
     for one in (exact, long):
         assert speed_search.tune(one, whole) is one
     assert speed_search.tune(found, replace(whole, waveform=np.zeros_like(waveform))) is found
-    assert with_settings(speed_search, speeds=()).tune(found, waveform) is found
+    assert with_settings(speed_search, speeds=()).tune(found, whole) is found
