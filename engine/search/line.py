@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from engine.records import Fingerprint, TrackReader, Vectors
 
@@ -36,6 +36,9 @@ _MIN_WEIGHT = 1e-6
 _PRIOR_SPREAD_S2 = (_SHIFT_ERROR_S / _SLOPE_ERROR) ** 2
 _N_REWEIGHTED = 3
 _FEW_BLOCKS = 1.5
+# A stored segment is looked for this far to both sides of a line. Squared angles below the limit
+# differ by rounding; docs/measurements.md#search.
+_STORED_REACH_S, _MIN_SQUARED_ANGLE, _MIN_STORED = 0.35, 0.02, 3
 # A slope is another one than 1 from this many standard errors on.
 _MIN_DEVIATIONS = 3.0
 
@@ -155,27 +158,54 @@ class LineTracer:
         times_s, shifts_s, weights = self._shifts(line, first, last)
         if weights.sum() < _MIN_WEIGHT:
             return line, _SLOPE_ERROR
-        robust = weights
-        for _ in range(_N_REWEIGHTED):
-            middle_s, shift_s = (float(np.average(x, weights=robust)) for x in (times_s, shifts_s))
-            spread = float((robust * (times_s - middle_s) ** 2).sum())
-            spread += _PRIOR_SPREAD_S2
-            products = robust * (times_s - middle_s) * (shifts_s - shift_s)
-            prior = _PRIOR_SPREAD_S2 * (speed - line.speed)
-            turn = (float(products.sum()) + prior) / spread
-            rest_s = shifts_s - shift_s - turn * (times_s - middle_s)
-            robust = weights / (1 + (rest_s / (2 * _SHIFT_ERROR_S)) ** 2)
-        fitted = Line(
-            track_id=line.track_id,
-            query_s=middle_s,
-            reference_s=line.at(middle_s) + shift_s,
-            speed=float(np.clip(line.speed + turn, *_SPEEDS)),
-        )
-        # The prior counts as two more blocks.
-        squares = float((robust * rest_s**2).sum()) + 2 * _SHIFT_ERROR_S**2
-        error = float(np.sqrt(squares / (robust.sum() * spread)))
-        n_blocks = float(robust.sum() ** 2 / (robust**2).sum())  # of those that count (Kish 1965)
-        return fitted, error * (1 + _FEW_BLOCKS / n_blocks)
+        return _turned(line, times_s, shifts_s, weights, speed)
+
+    def fit_stored(self, line: Line, first: int, last: int) -> tuple[Line, float]:
+        """Move and turn a line to where the stored segments of the track agree best.
+
+        Each of them finds the moment of the segments first..last that agrees most. That is more
+        precise than :meth:`fit` for a query with a hop of about 0.06 s.
+
+        Parameters
+        ----------
+        line : Line
+        first, last : int
+            The last segment is excluded.
+
+        Returns
+        -------
+        line : Line
+            As it was if too few stored segments find their moment.
+        slope_error : float
+        """
+        times_s, at_s, weights = self._moments(line, first, last)
+        if np.count_nonzero(weights) < _MIN_STORED:
+            return line, _SLOPE_ERROR
+        shifts_s = at_s - line.reference_s - line.speed * (times_s - line.query_s)
+        return _turned(line, times_s, shifts_s, weights / weights.mean(), line.speed)
+
+    def _moments(self, line: Line, first: int, last: int) -> tuple[Floats, Floats, Floats]:
+        """Find the moment that each stored segment agrees with most, in both, and its weight."""
+        query, hop_s = self.query, self.query.segment_hop_s
+        vectors, at = query.embeddings[first:last], self._positions(line, first, last)
+        lowest, stored = self._stored(line, np.rint(at).astype(np.int64))
+        reach = round(_STORED_REACH_S / hop_s)
+        rows = np.interp(np.arange(lowest, lowest + len(stored)), at, np.arange(len(at)))
+        near = np.rint(rows).astype(np.int64)[:, None] + np.arange(-reach, reach + 1)
+        rows_near = near.clip(0, len(at) - 1)
+        is_usable = np.logical_and(near == rows_near, vectors[rows_near].any(axis=2))
+        cosines = np.einsum("nd,nkd->nk", stored, vectors[rows_near])
+        angles = np.where(is_usable, squared_angle(cosines), np.inf)
+        peaks = angles.argmin(axis=1).clip(1, 2 * reach - 1)
+        before, least, after = np.take_along_axis(angles, peaks[:, None] + [-1, 0, 1], axis=1).T
+        inner = np.flatnonzero(np.isfinite(before) & np.isfinite(after) & (least <= before))
+        inner = inner[least[inner] <= after[inner]]
+        steps = [parabola_vertex(-angles[one], int(peaks[one])) for one in inner]
+        times_s = self.middles_s[first:last][near[inner, peaks[inner]]] + np.array(steps) * hop_s
+        bends = (before + after)[inner] - 2 * least[inner]
+        weights = np.sqrt(bends / np.maximum(least[inner], _MIN_SQUARED_ANGLE))
+        at_s = (lowest + inner) * self.tracks.hop_s + query.segment_s / 2
+        return times_s, np.asarray(at_s), np.asarray(weights, np.float64)
 
     def _shifts(self, line: Line, first: int, last: int) -> tuple[Floats, Floats, Floats]:
         """Find the shift of each block: its middle, its shift in seconds, and its weight."""
@@ -225,6 +255,33 @@ class LineTracer:
         return lowest, self.tracks.vectors(line.track_id, lowest, beyond)
 
 
+def _turned(
+    line: Line, times_s: Floats, shifts_s: Floats, weights: Floats, speed: float
+) -> tuple[Line, float]:
+    """Fit a line to shifts at some times; see :meth:`LineTracer.fit`."""
+    robust = weights
+    for _ in range(_N_REWEIGHTED):
+        middle_s, shift_s = (float(np.average(x, weights=robust)) for x in (times_s, shifts_s))
+        spread = float((robust * (times_s - middle_s) ** 2).sum())
+        spread += _PRIOR_SPREAD_S2
+        products = robust * (times_s - middle_s) * (shifts_s - shift_s)
+        prior = _PRIOR_SPREAD_S2 * (speed - line.speed)
+        turn = (float(products.sum()) + prior) / spread
+        rest_s = shifts_s - shift_s - turn * (times_s - middle_s)
+        robust = weights / (1 + (rest_s / (2 * _SHIFT_ERROR_S)) ** 2)
+    fitted = Line(
+        track_id=line.track_id,
+        query_s=middle_s,
+        reference_s=line.at(middle_s) + shift_s,
+        speed=float(np.clip(line.speed + turn, *_SPEEDS)),
+    )
+    # The prior counts as two more blocks.
+    squares = float((robust * rest_s**2).sum()) + 2 * _SHIFT_ERROR_S**2
+    error = float(np.sqrt(squares / (robust.sum() * spread)))
+    n_blocks = float(robust.sum() ** 2 / (robust**2).sum())  # of those that count (Kish 1965)
+    return fitted, error * (1 + _FEW_BLOCKS / n_blocks)
+
+
 def snapped(line: Line, slope_error: float, speed_error: float = 0.0) -> Line:
     """Return the line with slope 1 if its slope cannot be distinguished from that.
 
@@ -241,6 +298,20 @@ def snapped(line: Line, slope_error: float, speed_error: float = 0.0) -> Line:
     if abs(line.speed - 1) >= _MIN_DEVIATIONS * error:
         return line
     return replace(line, speed=1 + (line.speed - 1) * (speed_error / error) ** 2)
+
+
+def squared_angle(cosines: ArrayLike) -> Floats:
+    """Return the squares of the angles of cosines, which lie on a parabola around the best one.
+
+    Parameters
+    ----------
+    cosines : float array of any shape
+
+    Returns
+    -------
+    float64 array of the same shape
+    """
+    return np.asarray(np.square(np.arccos(np.clip(cosines, -1.0, 1.0))), np.float64)
 
 
 def parabola_vertex(scores: Floats, peak: int) -> float:

@@ -24,8 +24,8 @@ from engine.search.calibration import Calibration
 from engine.search.candidates import find_candidates, with_margins
 from engine.search.clips import Clip, refined
 from engine.search.context import SearchContext
-from engine.search.extension import follow
-from engine.search.line import parabola_vertex
+from engine.search.extension import follow, line_of
+from engine.search.line import LineTracer, parabola_vertex, squared_angle
 
 # Weight of tilted lines at another speed: only the pitch may have been changed, so a line is
 # nearly as likely as a diagonal.
@@ -50,6 +50,11 @@ _CLEAR_LEAD = 0.25
 # not found at another pitch without transposing it; docs/measurements.md#search.
 _MAX_TUNED_S, _TUNED_SCORE, _MIN_PITCH, _MAX_TILT, _MIN_GAIN = 20.0, 0.98, 0.07, 0.03, 0.1
 _MAX_SPEED_CHANGE, _MARGIN_S = 0.07, 1.0
+# The tempo is measured with a finer hop. A short passage that noise does not mask has another one
+# if its slope differs by more than its standard error, and at that tempo by no more than this share
+# of the change; docs/measurements.md#search.
+_TEMPO_HOP_S, _SHORT_S, _SHORT_TUNED_SCORE, _MIN_TEMPO_SCORE = 0.0625, 4.5, 0.99, 0.9
+_MIN_TEMPO_CHANGE, _MAX_TEMPO_REST = 0.1, 0.5
 
 
 def fingerprint_at_speed(
@@ -175,10 +180,24 @@ class SpeedSearch:
         rate = self.fingerprinter.sample_rate
         tempo = float(np.clip(1 / candidate.speed, *decode.TEMPO_RANGE))
         with self.context.stopwatch.step("encode"):
-            hop_s = self._hop_s(self.context.search.query_hop_s)
             played = decode.change_tempo(waveform, rate, tempo)
-            query = _fingerprint_played(self.fingerprinter, played, hop_s)
-        return self._followed(candidate, query, tempo, waveform, _TEMPO_ERROR)
+            query = _fingerprint_played(self.fingerprinter, played, self._hop_s(_TEMPO_HOP_S))
+        followed = self._followed(candidate, query, tempo, waveform, _TEMPO_ERROR)
+        with self.context.stopwatch.step("align"):
+            return self._at_tempo(followed, query, tempo)[0]
+
+    def _at_tempo(
+        self, candidate: Candidate, query: Fingerprint, tempo: float
+    ) -> tuple[Candidate, float]:
+        """Measure the tempo of a candidate, with its standard error, in a query made faster."""
+        tracer = LineTracer(query, self.context.tracks)
+        ends_s = np.array([candidate.query_start_s, candidate.query_end_s]) / tempo
+        first, last = map(int, np.searchsorted(tracer.middles_s, ends_s))
+        line = line_of(candidate)
+        played = replace(line, query_s=line.query_s / tempo, speed=line.speed * tempo)
+        fitted, error = tracer.fit_stored(played, first, last)
+        speed = fitted.speed / tempo
+        return replace(candidate, speed=speed, offset_s=fitted.at(0.0)), error / tempo
 
     def _followed(
         self,
@@ -211,7 +230,7 @@ class SpeedSearch:
         """Measure the speed of a short passage again, more precisely than by its line.
 
         A small change of speed is measured by the pitch, a change of the tempo by the query at the
-        tempo of the track.
+        tempo of the track. The line of a short passage cannot tell its tempo, which is tested.
 
         Parameters
         ----------
@@ -225,17 +244,39 @@ class SpeedSearch:
             As it was if it is long or at its own speed.
         """
         length_s = candidate.query_end_s - candidate.query_start_s
-        is_exact = candidate.score >= _TUNED_SCORE
+        is_other_tempo = abs(math.log(candidate.speed)) > _MAX_SPEED_CHANGE
+        exact_score = _SHORT_TUNED_SCORE if length_s < _SHORT_S else _TUNED_SCORE
+        is_exact = candidate.score >= exact_score and not is_other_tempo
         if is_exact or length_s > _MAX_TUNED_S or not self.context.search.speeds:
             return candidate
         rate, start_s = self.fingerprinter.sample_rate, max(candidate.query_start_s - _MARGIN_S, 0)
         end_s = candidate.query_end_s + _MARGIN_S
         part = clip.waveform[round(start_s * rate) : round(end_s * rate)]
         here = candidate.later(-start_s)
-        if abs(math.log(candidate.speed)) > _MAX_SPEED_CHANGE:
+        if is_other_tempo:
             return self._follow_at_tempo(here, part).later(start_s)
-        tuned = self._transposed(here, part, self._own_score(candidate, clip.fingerprint))
-        return candidate if tuned is None else self.follow(tuned, part).later(start_s)
+        if candidate.score < _TUNED_SCORE:
+            score = self._own_score(candidate, clip.fingerprint)
+            if (tuned := self._transposed(here, part, score)) is not None:
+                return self.follow(tuned, part).later(start_s)
+        is_clear = length_s < _SHORT_S and candidate.score >= _MIN_TEMPO_SCORE
+        other = self._other_tempo(here, part) if is_clear else None
+        return candidate if other is None else other.later(start_s)
+
+    def _other_tempo(self, candidate: Candidate, waveform: Waveform) -> Candidate | None:
+        """Measure the tempo of a short candidate, None if it is that of the track."""
+        with self.context.stopwatch.step("encode"):
+            hop_s = self._hop_s(_TEMPO_HOP_S)
+            query = _fingerprint_played(self.fingerprinter, waveform, hop_s)
+        with self.context.stopwatch.step("align"):
+            turned, error = self._at_tempo(candidate, query, 1.0)
+        change = abs(turned.speed - 1)
+        if change < max(_MIN_TEMPO_CHANGE, error):
+            return None
+        followed = self._follow_at_tempo(turned, waveform)
+        rest = abs(math.log(followed.speed / turned.speed))
+        is_confirmed = rest < _MAX_TEMPO_REST * abs(math.log(turned.speed))
+        return followed if is_confirmed else None
 
     def _transposed(
         self, candidate: Candidate, waveform: Waveform, score: float
@@ -248,7 +289,7 @@ class SpeedSearch:
             return None
         tuned = _at_pitch(replace(candidate, resampled=1 / candidate.speed), pitch)
         pitch, tuned_score = self._pitch(tuned, waveform)
-        if _squared_angle(tuned_score) > (1 - _MIN_GAIN) * _squared_angle(score):
+        if squared_angle(tuned_score) > (1 - _MIN_GAIN) * squared_angle(score):
             return None
         return _at_pitch(tuned, pitch)
 
@@ -375,7 +416,7 @@ class SpeedSearch:
         )
         scores = [below, own, above]
         # Squared angles, unlike cosines, lie on a parabola far from its top as well.
-        vertex = parabola_vertex(np.array([-_squared_angle(one) for one in scores]), 1)
+        vertex = parabola_vertex(-squared_angle(np.array(scores)), 1)
         steps = float(np.clip(vertex, -_MAX_PITCH_STEPS, _MAX_PITCH_STEPS))
         return candidate.pitch - steps * _PITCH_STEP, scores[1]
 
@@ -415,10 +456,6 @@ def _at_pitch(candidate: Candidate, pitch: float) -> Candidate:
     middle_s = (candidate.query_start_s + candidate.query_end_s) / 2
     offset_s = candidate.offset_s + (candidate.speed - speed) * middle_s
     return replace(candidate, pitch=pitch, speed=speed, resampled=resampled, offset_s=offset_s)
-
-
-def _squared_angle(cosine: float) -> float:
-    return math.acos(min(max(cosine, -1.0), 1.0)) ** 2
 
 
 def _has_clear_lead(candidate: Candidate) -> bool:

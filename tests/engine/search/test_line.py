@@ -195,6 +195,33 @@ def test_fit_to_nothing_keeps_the_line(reference_s: float, rng: np.random.Genera
     assert (fitted, error > 0.02) == (line, True)
 
 
+@pytest.mark.parametrize("speed", [0.85, 0.97, 1.0, 1.04, 1.15])
+@pytest.mark.parametrize("first", [0, 7])
+def test_stored_segments_find_the_slope(speed: float, first: int, rng: np.random.Generator) -> None:
+    track, n_segments = unit(rng, 200), 24
+    middle_s = ((n_segments - 1) * TICK_S + SEGMENT_S) / 2
+    made = tracer(query_at_tempo(track, 60.0, speed, n_segments, rng, noise=0.1), track)
+    found, error = made.fit_stored(line_through(middle_s, 60.1), first, n_segments)
+    found, error = made.fit_stored(found, first, n_segments)
+    assert found.speed == pytest.approx(speed, abs=0.03)
+    assert abs(found.speed - speed) < 3 * error
+    assert found.at(middle_s) == pytest.approx(60.0, abs=0.05)
+
+
+@pytest.mark.parametrize("reference_s", [20.0, 300.0])
+@pytest.mark.parametrize("n_segments", [1, 2, 40])
+def test_too_few_stored_segments_keep_the_line(
+    reference_s: float, n_segments: int, rng: np.random.Generator
+) -> None:
+    """The query is silent, outside of the track, or too short."""
+    vectors = unit(rng, n_segments)
+    if reference_s < 200 and n_segments == 40:
+        vectors = np.zeros_like(vectors)
+    line = line_through(0.0, reference_s, 1.02)
+    fitted, error = tracer(query_of(vectors), unit(rng, 100)).fit_stored(line, 0, n_segments)
+    assert (fitted, error > 0.02) == (line, True)
+
+
 # -- the top of a parabola ----------------------------------------------------------------------
 
 

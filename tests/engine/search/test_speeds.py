@@ -278,9 +278,47 @@ def test_changed_tempo_is_measured_at_the_tempo_of_the_track(
     found = passage(speed_search, sped(1, 1.0, 0.0, 8.0))
     line = replace(found, speed=tempo * 1.02, offset_s=0.0, query_end_s=8.0 / tempo)
     tuned = speed_search.tune(line, clip(speed_search, waveform))
-    assert tuned.speed == pytest.approx(tempo, rel=0.013)
+    assert tuned.speed == pytest.approx(tempo, rel=0.008)
     assert tuned.pitch == 0.0
     assert tuned.offset_s + tuned.speed * 4.0 / tempo == pytest.approx(4.0, abs=0.05)
+
+
+@pytest.mark.parametrize("tempo", [0.8, 1.2])
+def test_tempo_of_a_short_passage_is_found_although_its_line_is_straight(
+    speed_search: SpeedSearch, tempo: float
+) -> None:
+    end_s = 2.0 + 3.0 * tempo
+    waveform = decode.change_tempo(sped(1, 1.0, 2.0, end_s), RATE, tempo)
+    found = passage(speed_search, sped(1, 1.0))
+    straight = replace(found, offset_s=(2.0 + end_s) / 2 - 1.5, query_end_s=3.0, score=0.95)
+    tuned = speed_search.tune(straight, clip(speed_search, waveform))
+    assert tuned.speed == pytest.approx(tempo, rel=0.02)
+    assert tuned.offset_s == pytest.approx(2.0, abs=0.05)
+    assert tuned.offset_s + tuned.speed * 3.0 == pytest.approx(end_s, abs=0.05)
+
+
+@pytest.mark.parametrize("score", [0.95, 0.985])
+def test_short_passage_at_its_own_tempo_is_not_tuned(
+    speed_search: SpeedSearch, score: float
+) -> None:
+    waveform = sped(1, 1.0, 2.0, 5.0)
+    found = passage(speed_search, waveform, score=score)
+    assert speed_search.tune(found, clip(speed_search, waveform)) is found
+
+
+def test_tempo_of_a_short_passage_in_noise_is_not_tested(speed_search: SpeedSearch) -> None:
+    waveform = decode.change_tempo(sped(1, 1.0, 2.0, 4.4), RATE, 0.8)
+    found = passage(speed_search, sped(1, 1.0))
+    straight = replace(found, offset_s=1.7, query_end_s=3.0, score=0.89)
+    assert speed_search.tune(straight, clip(speed_search, waveform)) is straight
+
+
+def test_other_tempo_is_measured_however_well_it_agrees(speed_search: SpeedSearch) -> None:
+    waveform = decode.change_tempo(sped(1, 1.0, 0.0, 8.0), RATE, 1.2)
+    found = passage(speed_search, sped(1, 1.0, 0.0, 8.0), score=0.99)
+    tilted = replace(found, speed=1.22, offset_s=0.0, query_end_s=6.6)
+    tuned = speed_search.tune(tilted, clip(speed_search, waveform))
+    assert tuned.speed == pytest.approx(1.2, rel=0.006)
 
 
 def test_tempo_of_a_passage_of_one_segment_can_be_measured(speed_search: SpeedSearch) -> None:
