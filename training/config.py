@@ -24,6 +24,8 @@ class TrainConfig:
         forward pass and the memory of one chunk (Gao et al. 2021, arXiv 2101.06983).
     gradient_checkpointing : bool
         Compute activations again in the backward pass instead of storing them.
+    compiled : bool
+        Compile the network with `torch.compile`, which takes minutes at the start.
     n_steps, n_warmup_steps : int
         Length of the run, and of the rise of the learning rate.
     cooldown_fraction : float
@@ -51,6 +53,7 @@ class TrainConfig:
     n_pairs: int = 128
     n_pairs_per_chunk: int = 512
     gradient_checkpointing: bool = False
+    compiled: bool = False
     n_steps: int = 6000
     n_warmup_steps: int = 200
     cooldown_fraction: float = 0.4

@@ -36,6 +36,7 @@ from training.clip_head import train_clip_head
 from training.config import TrainConfig
 from training.dataset import PairSampler
 from training.learner import Learner, learning_rate, n_processes
+from training.memory import keep_freed_memory
 from training.run_log import RunLog
 from training.validate import retrieval_hit_rates
 
@@ -111,6 +112,8 @@ def train(
     if config.n_pairs % n_processes():
         requirement = f"must be a multiple of the number of processes ({n_processes()})"
         raise ConfigError.invalid("n_pairs", config.n_pairs, requirement)
+    if own_device.type == "cpu":
+        keep_freed_memory()
     torch.manual_seed(config.seed)
     model, clip_head, recipe = _initial_models(init_from, recipe)
     samplers = open_samplers(sources, out / "cache", config, recipe)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 _N_FFT = 512
 _HOP = 128
-_CHUNK_SIZE = 16
+_CHUNK_SIZE = {"cpu": 16}  # intermediate results stay in the processor's cache
+_DEFAULT_CHUNK_SIZE = 512
 
 
 def change_speed(waveforms: Tensor, speeds: Tensor, starts: Tensor, n_samples: int) -> Tensor:
@@ -27,8 +28,8 @@ def change_speed(waveforms: Tensor, speeds: Tensor, starts: Tensor, n_samples: i
     -------
     float32 tensor of shape (n, n_samples)
     """
-    # In chunks, so that intermediate results stay in the processor's cache.
-    chunks = (values.split(_CHUNK_SIZE) for values in (waveforms, speeds, starts))
+    size = _CHUNK_SIZE.get(waveforms.device.type, _DEFAULT_CHUNK_SIZE)
+    chunks = (values.split(size) for values in (waveforms, speeds, starts))
     return torch.cat(
         [_interpolate(w, speed, start, n_samples) for w, speed, start in zip(*chunks, strict=True)]
     )
