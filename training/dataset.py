@@ -89,8 +89,8 @@ class PairSampler:
         shift = rng.uniform((-margin, margin), n_pairs).double()
         middle = start + speed * (n_samples / 2 + shift)
         played = self._change_playback(source, middle, speed, (context, n_samples), rng)
-        degraded = degrade.degrade(played, rng, config, self.reverb, self.noise)
-        return Pairs(clean, degraded[:, context:], rng.tensor(tracks))
+        degraded = degrade.degrade(played, rng, config, self.reverb, self.noise, context)
+        return Pairs(clean, degraded, rng.tensor(tracks))
 
     def _change_playback(
         self, source: Tensor, middle: Tensor, speed: Tensor, lengths: tuple[int, int], rng: Rng

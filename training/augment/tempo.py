@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 _N_FFT = 512
 _HOP = 128
+_QUIETEST = 1e-20  # magnitude below which a phase is rounding error
 _CHUNK_SIZE = {"cpu": 16}  # intermediate results stay in the processor's cache
 _DEFAULT_CHUNK_SIZE = 512
 
@@ -67,14 +66,13 @@ def change_tempo(waveforms: Tensor, tempos: Tensor) -> Tensor:
     at = (n_frames - 1) / 2 + tempos[:, None].float() * offsets
     low = at.floor().clamp(0, n_frames - 2).long()
     low = low[:, None].expand(-1, spectra.shape[1], -1)
-    here, there = spectra.gather(2, low), spectra.gather(2, low + 1)
     f = (at[:, None] - low).clamp(0, 1)
-    magnitude = (1 - f) * here.abs() + f * there.abs()
-    # The phase that a bin gains in one hop beyond its own frequency gives the true frequency.
-    expected = 2 * math.pi * _HOP / _N_FFT * torch.arange(spectra.shape[1], device=low.device)
-    excess = there.angle() - here.angle() - expected[:, None]
-    excess = excess - 2 * math.pi * (excess / (2 * math.pi)).round()
-    steps = expected[:, None] + excess
-    phase = here[:, :, :1].angle() + steps.cumsum(dim=2) - steps
-    changed = torch.polar(magnitude, phase)
+    loudness = spectra.abs()
+    magnitude = (1 - f) * loudness.gather(2, low) + f * loudness.gather(2, low + 1)
+    phases = torch.where(loudness > _QUIETEST, spectra / loudness.clamp(min=_QUIETEST), 1.0)
+    here, there = phases.gather(2, low), phases.gather(2, low + 1)
+    # Each frame turns the phase by as much as the source does from one frame to the next.
+    turns = there * here.conj()
+    phase = here[:, :, :1] * turns.cumprod(dim=2) * turns.conj()
+    changed = magnitude * phase
     return torch.istft(changed, _N_FFT, _HOP, window=window, length=waveforms.shape[1])

@@ -118,9 +118,7 @@ def test_excerpts_cut_at_once_are_those_cut_one_by_one() -> None:
     """A GPU cuts them at once."""
     pool = pool_of(tone(50.0, 0.5), tone(60.0, 0.02), tone(70.0, 0.3))
     recordings, starts = np.array([2, 0, 1, 0]), np.array([2390, 7, -5, 4000 - 200])
-    one_by_one, at_once = (
-        cut(recordings, starts, 200) for cut in (pool._slice, pool._gather)
-    )
+    one_by_one, at_once = (cut(recordings, starts, 200) for cut in (pool._slice, pool._gather))
     assert one_by_one.any()
     assert torch.equal(at_once, one_by_one)
 
