@@ -7,6 +7,8 @@ et al. 2021, arXiv 2010.11910).
 from __future__ import annotations
 
 import copy
+import dataclasses
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,7 +25,7 @@ from torch.utils.checkpoint import checkpoint
 from engine.errors import ModelError
 from engine.files import atomic_write
 from engine.model import spectrogram
-from engine.model.network import AST, Attention
+from engine.model.network import AST, Attention, Block
 from engine.model.supervised import optimizer_state, optimizer_tensors
 from engine.recipe import Recipe
 from training import loss
@@ -31,7 +33,6 @@ from training.augment import channel
 from training.augment.rng import Rng
 from training.config import TrainConfig
 from training.dataset import Pairs
-
 
 _DTYPE = torch.bfloat16
 
@@ -63,10 +64,11 @@ class Learner:
         self._loss = loss.choose(config)
         self._working = copy.deepcopy(model).train().to(_DTYPE)
         for block in self._working.blocks:
+            assert isinstance(block, Block)
             if self.device.type == "cpu":
-                block.attention.mix = partial(_mix, block.attention)
+                block.attention.mix = partial(_mix, block.attention)  # type: ignore[method-assign]
             if config.gradient_checkpointing:
-                block.forward = partial(_checkpointed, block.forward)
+                block.forward = partial(_checkpointed, block.forward)  # type: ignore[method-assign]
         self._embed_working: Callable[[Tensor], Tensor] = self._working.embed
         if config.compiled:
             self._embed_working = torch.compile(self._working.embed)
@@ -156,13 +158,18 @@ class Learner:
             own.grad = None if working.grad is None else working.grad.to(own.dtype)
 
     def save(self, path: Path, n_steps: int) -> None:
-        """Write weights, optimizer states and the number of steps done."""
+        """Write weights, optimizer states, the number of steps done, config and recipe."""
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         for i, optimizer in enumerate(self.optimizers):
             tensors |= optimizer_tensors(optimizer, f"optimizer.{i}.")
         tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+        metadata = {
+            "n_steps": str(n_steps),
+            "config": json.dumps(dataclasses.asdict(self.config)),
+            "recipe": json.dumps(self.recipe.to_dict()),
+        }
         with atomic_write(path) as partial:
-            save_file(tensors, partial, {"n_steps": str(n_steps)})
+            save_file(tensors, partial, metadata)
 
     def load(self, path: Path) -> int:
         """Restore what :meth:`save` wrote.
@@ -192,10 +199,17 @@ class Learner:
             return int(file.metadata()["n_steps"])
 
 
-def learning_rate(step: int, config: TrainConfig) -> float:
+def share_done(step: int, config: TrainConfig, elapsed_s: float = 0.0) -> float:
+    """Compute the share of a run that is over, by steps or by time, whichever is more."""
+    of_time = elapsed_s / (60 * config.max_minutes) if config.max_minutes else 0.0
+    return max(step / config.n_steps, of_time)
+
+
+def learning_rate(step: int, config: TrainConfig, elapsed_s: float = 0.0) -> float:
     """Compute a rate that rises and falls linearly, constant between (Hu et al. 2404.06395)."""
     rising = (step + 1) / max(config.n_warmup_steps, 1)
-    falling = (config.n_steps - step) / max(config.cooldown_fraction * config.n_steps, 1)
+    left = max(1 - share_done(step, config, elapsed_s), 0.0) * config.n_steps
+    falling = left / max(config.cooldown_fraction * config.n_steps, 1)
     return config.learning_rate * min(1.0, rising, falling)
 
 

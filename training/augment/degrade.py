@@ -10,7 +10,6 @@ from training.augment.noise import NoiseMixer
 from training.augment.reverb import Reverb
 from training.augment.rng import Rng
 
-
 _MAX_LEAD_S = 0.25  # filters, compression and codecs settle in that time
 
 

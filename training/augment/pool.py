@@ -81,7 +81,7 @@ class AudioPool:
         starts = np.cumsum([0, *map(len, waveforms)], dtype=np.int64)
         return cls(torch.from_numpy(_to_int(np.concatenate(waveforms))), starts)
 
-    def to(self, device: torch.device) -> AudioPool:
+    def to(self, device: torch.device | str) -> AudioPool:
         """Build a pool with its samples on a device, from which excerpts need no copy."""
         return AudioPool(self.samples.to(device), self.starts)
 

@@ -50,7 +50,7 @@ class Reverb:
             onset = int(np.argmax(np.abs(response) > 0.1 * np.abs(response).max()))
             tail = response[onset : onset + n_samples]
             row[: len(tail)] = tail / np.linalg.norm(tail)
-        return cls(torch.from_numpy(out), sample_rate)
+        return cls(torch.from_numpy(out).to(pool.samples.device), sample_rate)
 
     def apply(self, music: Tensor, rng: Rng, config: AugmentConfig) -> Tensor:
         """Reverberate some of the waveforms.
