@@ -46,7 +46,7 @@ for name in $phases; do
             weights=$(echo engine/weights/astound-v*.safetensors)
             start=(--init-from "$weights")
             [ -n "$resume" ] && start=(--resume "$resume")
-            [ "$device" = cuda ] && start+=(--compile)
+            [ "$device" = cuda ] && start+=(--compile) && export TORCHDYNAMO_SUPPRESS_ERRORS=1
             # After the training: the clip head, then the calibration, which may be cut off.
             limit=$(awk "BEGIN { print int(60 * $minutes) + 180 }")
             phase train "$limit" "$python" -m astound --device "$device" train \

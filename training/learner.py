@@ -199,17 +199,18 @@ class Learner:
             return int(file.metadata()["n_steps"])
 
 
-def share_done(step: int, config: TrainConfig, elapsed_s: float = 0.0) -> float:
-    """Compute the share of a run that is over, by steps or by time, whichever is more."""
-    of_time = elapsed_s / (60 * config.max_minutes) if config.max_minutes else 0.0
-    return max(step / config.n_steps, of_time)
+def time_left(config: TrainConfig, elapsed_s: float) -> float:
+    """Compute the share of the run's time that is left, in [0, 1]; 1 without a time limit."""
+    return max(1 - elapsed_s / (60 * config.max_minutes), 0.0) if config.max_minutes else 1.0
 
 
 def learning_rate(step: int, config: TrainConfig, elapsed_s: float = 0.0) -> float:
     """Compute a rate that rises and falls linearly, constant between (Hu et al. 2404.06395)."""
+    fraction, n_steps = config.cooldown_fraction, config.n_steps
     rising = (step + 1) / max(config.n_warmup_steps, 1)
-    left = max(1 - share_done(step, config, elapsed_s), 0.0) * config.n_steps
-    falling = left / max(config.cooldown_fraction * config.n_steps, 1)
+    falling = (n_steps - step) / max(fraction * n_steps, 1)
+    if config.max_minutes and fraction:
+        falling = min(falling, time_left(config, elapsed_s) / fraction)
     return config.learning_rate * min(1.0, rising, falling)
 
 

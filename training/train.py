@@ -35,7 +35,7 @@ from training.calibrate import calibrate
 from training.clip_head import train_clip_head
 from training.config import TrainConfig
 from training.dataset import PairSampler
-from training.learner import Learner, learning_rate, n_processes, share_done
+from training.learner import Learner, learning_rate, n_processes, time_left
 from training.memory import keep_freed_memory
 from training.packed import CHECKPOINT
 from training.run_log import RunLog
@@ -181,7 +181,7 @@ def train_encoder(learner: Learner, samplers: Samplers, out: Path) -> RunLog:
         elapsed_s = _of_first_process(time.monotonic() - started_at, learner.device)
         rate = learning_rate(step, config, elapsed_s)
         metrics = learner.step(features, rate)
-        is_last = share_done(step + 1, config, elapsed_s) >= 1
+        is_last = step + 1 == config.n_steps or not time_left(config, elapsed_s)
         if _rank() == 0:
             run_log.log_step(step, **metrics._asdict(), learning_rate=rate, elapsed_s=elapsed_s)
             if time.monotonic() - saved_at > config.checkpoint_every_s or is_last:
