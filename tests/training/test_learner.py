@@ -101,10 +101,10 @@ def test_small_steps_add_up() -> None:
     """The weights are more precise than those that compute the gradient."""
     one = new_learner(optimizer="adamw", weight_decay=0.0)
     weight = one.model.blocks[0].mlp[0].weight  # type: ignore[union-attr, index]
-    before = weight.detach().clone()  # type: ignore[operator]
+    before = weight.detach().clone()
     for _ in range(10):
         one.step(features(), 1e-7)
-    moved = (weight.detach() - before).abs()  # type: ignore[operator]
+    moved = (weight.detach() - before).abs()
     assert 2e-7 < float(moved.max()) < 1.2e-6
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 _N_FFT = 512
 _HOP = 128
 _QUIETEST = 1e-35  # quieter bins have no phase in float32
-_CHUNK_SIZE = {"cpu": 16}  # intermediate results stay in the processor's cache
+_CHUNK_SIZE = {"cpu": 2}  # intermediate results stay in the cache of the core
 _DEFAULT_CHUNK_SIZE = 512
 
 
