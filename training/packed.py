@@ -1,7 +1,7 @@
 """The state of a run in one small file, to resume it on another machine.
 
 The file is a compressed safetensors file. Weights are exact; the optimizers' moments are rounded
-to bfloat16, so that the resumed losses differ by less than the order of summation changes them.
+to bfloat16, which changes the losses of the resumed steps by less than one percent.
 """
 
 from __future__ import annotations
