@@ -29,8 +29,8 @@ class TrainConfig:
     n_steps, n_warmup_steps : int
         Length of the run, and of the rise of the learning rate.
     max_minutes : float or None
-        Time limit of the encoder's training. The learning rate falls at the end of the time if
-        that comes before the end of `n_steps`.
+        Time limit of decoding and the encoder's training. The learning rate falls at the end of
+        the time if that comes before the end of `n_steps`.
     cooldown_fraction : float
         Fraction of the run, at its end, in which the learning rate falls. A run can be extended
         until then with the same result as if it had been longer from the start.

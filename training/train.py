@@ -99,6 +99,7 @@ def train(
     ModelError
         `init_from`, or the checkpoint in `out`, has another shape.
     """
+    started_at = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     own_device = _join_processes(resolve_device(device))
     if config.n_pairs % n_processes():
@@ -110,7 +111,7 @@ def train(
     model, clip_head, recipe = _initial_models(init_from, recipe)
     samplers = open_samplers(sources, out / "cache", config, recipe, own_device)
     learner = Learner(model.to(own_device), config, recipe)
-    run_log = train_encoder(learner, samplers, out)
+    run_log = train_encoder(learner, samplers, out, started_at)
     weights = out / "weights.safetensors"
     if _leave_processes():
         record: dict[str, Any] = {
@@ -168,15 +169,18 @@ def open_samplers(
     return samplers
 
 
-def train_encoder(learner: Learner, samplers: Samplers, out: Path) -> RunLog:
-    """Train the encoder for the remaining steps, from the last checkpoint if there is one."""
+def train_encoder(learner: Learner, samplers: Samplers, out: Path, started_at: float) -> RunLog:
+    """Train the encoder for the remaining steps, from the last checkpoint if there is one.
+
+    The time limit counts from `started_at`, which includes decoding.
+    """
     config, checkpoint = learner.config, out / CHECKPOINT
     run_log = RunLog(out)
     first_step = learner.load(checkpoint) if checkpoint.exists() else 0
     if _rank() == 0:
         run_log.truncate(first_step)
     learner.model.train()
-    started_at = saved_at = time.monotonic()
+    saved_at = time.monotonic()
     for step, features in _batches(learner, samplers.training, first_step):
         elapsed_s = _of_first_process(time.monotonic() - started_at, learner.device)
         rate = learning_rate(step, config, elapsed_s)
