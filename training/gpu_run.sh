@@ -54,7 +54,7 @@ for name in $phases; do
                 --speech "$work/audio/speech" --rooms "$work/audio/rooms" --out "$work/run" \
                 --steps 1000000 --minutes "$minutes" --pairs "$pairs" --pairs-per-chunk "$pairs" \
                 --no-codecs "${start[@]}"
-            phase pack 60 "$python" -m astound train --out "$work/run" --pack "$out/run.pack"
+            phase pack 150 "$python" -m astound train --out "$work/run" --pack "$out/run.pack"
             for file in weights.safetensors calibration.json log.jsonl; do
                 [ -f "$work/run/$file" ] && cp "$work/run/$file" "$out"
             done ;;
