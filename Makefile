@@ -12,7 +12,7 @@ COVERAGE ?= --cov --cov-report=term
 CORE = $(shell $(PYTHON_BIN) -c "import sys; print('sysmon' if sys.version_info > (3, 12) else 'ctrace')")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fmt type bench bench-quick clean
+.PHONY: help setup demo test lint fmt type bench bench-quick gpu-run clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 13
@@ -52,6 +52,10 @@ bench: $(STAMP) ## Run the benchmarks (ARGS= goes to them)
 bench-quick: $(STAMP) ## Check that no accuracy or speed was lost (minutes, needs no music)
 	@echo "==> python -m benchmarks quick $(ARGS)"
 	@$(PYTHON_BIN) -m benchmarks quick $(ARGS)
+
+gpu-run: $(STAMP) ## Test, measure and train on a GPU in a quarter of an hour (docs/training.md)
+	@echo "==> training/gpu_run.sh $(ARGS)"
+	@PYTHON=$(PYTHON_BIN) training/gpu_run.sh $(ARGS)
 
 clean: ## Remove .venv, caches and build products
 	rm -rf .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist

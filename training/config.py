@@ -24,8 +24,13 @@ class TrainConfig:
         forward pass and the memory of one chunk (Gao et al. 2021, arXiv 2101.06983).
     gradient_checkpointing : bool
         Compute activations again in the backward pass instead of storing them.
+    compiled : bool
+        Compile the network with `torch.compile`, which takes minutes at the start.
     n_steps, n_warmup_steps : int
         Length of the run, and of the rise of the learning rate.
+    max_minutes : float or None
+        Time limit of decoding and the encoder's training. The learning rate falls at the end of
+        the time if that comes before the end of `n_steps`.
     cooldown_fraction : float
         Fraction of the run, at its end, in which the learning rate falls. A run can be extended
         until then with the same result as if it had been longer from the start.
@@ -51,8 +56,10 @@ class TrainConfig:
     n_pairs: int = 128
     n_pairs_per_chunk: int = 512
     gradient_checkpointing: bool = False
+    compiled: bool = False
     n_steps: int = 6000
     n_warmup_steps: int = 200
+    max_minutes: float | None = None
     cooldown_fraction: float = 0.4
     optimizer: str = "muon"
     learning_rate: float = 1e-3
@@ -75,9 +82,10 @@ class TrainConfig:
         for key in (
             *("n_pairs_per_chunk", "n_steps", "n_clips", "n_clip_pairs", "n_held_out"),
             *("checkpoint_every_s", "validate_every", "temperature", "learning_rate"),
+            "max_minutes",
         ):
-            if not getattr(self, key) > 0:
-                raise ConfigError.invalid(key, getattr(self, key), "must be positive")
+            if (value := getattr(self, key)) is not None and not value > 0:
+                raise ConfigError.invalid(key, value, "must be positive")
         if self.n_pairs < 2:
             raise ConfigError.invalid("n_pairs", self.n_pairs, "must be at least 2")
         if self.seed < 0:

@@ -89,8 +89,8 @@ class PairSampler:
         shift = rng.uniform((-margin, margin), n_pairs).double()
         middle = start + speed * (n_samples / 2 + shift)
         played = self._change_playback(source, middle, speed, (context, n_samples), rng)
-        degraded = degrade.degrade(played, rng, config, self.reverb, self.noise)
-        return Pairs(clean, degraded[:, context:], rng.tensor(tracks))
+        degraded = degrade.degrade(played, rng, config, self.reverb, self.noise, context)
+        return Pairs(clean, degraded, rng.tensor(tracks))
 
     def _change_playback(
         self, source: Tensor, middle: Tensor, speed: Tensor, lengths: tuple[int, int], rng: Rng
@@ -122,23 +122,26 @@ class PairSampler:
         tracks = rng.generator.choice(
             self.tracks, size=n, replace=n > len(lengths), p=lengths / lengths.sum()
         )
-        excerpts = [self._audible_excerpt(rng.generator, track, n_samples) for track in tracks]
-        source = rng.tensor(np.stack(excerpts))
+        source = self._audible_excerpts(rng, tracks, n_samples)
         mixed = rng.select(n, self.config.mix_prob)
         if len(mixed):
             gain = 10 ** (rng.uniform(self.config.mix_db, len(mixed)) / 20)
             source[mixed] += source[mixed.roll(1)] * gain[:, None]
         return tracks, source
 
-    def _audible_excerpt(
-        self, generator: np.random.Generator, track: int, n_samples: int
-    ) -> NDArray[np.float32]:
+    def _audible_excerpts(self, rng: Rng, tracks: NDArray[np.int64], n_samples: int) -> Tensor:
+        """Cut an excerpt from each track; draw those again that are silent."""
+        source = torch.empty(len(tracks), n_samples, device=rng.device)
+        silent = np.arange(len(tracks))
         for _ in range(_N_ATTEMPTS):
-            start = int(generator.integers(self.music.lengths[track]))
-            excerpt = self.music.excerpt(track, start, n_samples)
-            if np.abs(excerpt[n_samples // 3 :]).mean() > _MAX_SILENCE_LEVEL:
+            starts = rng.generator.integers(self.music.lengths[tracks[silent]])
+            excerpts = self.music.excerpts(tracks[silent], starts, n_samples).to(rng.device)
+            source[rng.tensor(silent)] = excerpts
+            level = excerpts[:, n_samples // 3 :].abs().mean(dim=1)
+            silent = silent[(level <= _MAX_SILENCE_LEVEL).cpu().numpy()]
+            if not len(silent):
                 break
-        return excerpt
+        return source
 
 
 def _draw_factors(rng: Rng, n: int, bounds: Range, prob: float) -> Tensor:

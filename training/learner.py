@@ -6,8 +6,10 @@ et al. 2021, arXiv 2010.11910).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import copy
+import dataclasses
+import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -17,13 +19,13 @@ import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from engine.errors import ModelError
 from engine.files import atomic_write
 from engine.model import spectrogram
-from engine.model.network import AST
+from engine.model.network import AST, Attention, Block
 from engine.model.supervised import optimizer_state, optimizer_tensors
 from engine.recipe import Recipe
 from training import loss
@@ -31,6 +33,8 @@ from training.augment import channel
 from training.augment.rng import Rng
 from training.config import TrainConfig
 from training.dataset import Pairs
+
+_DTYPE = torch.bfloat16
 
 
 class StepMetrics(NamedTuple):
@@ -43,10 +47,12 @@ class StepMetrics(NamedTuple):
 class Learner:
     """A model with its optimizers.
 
+    The weights are float32; a copy of the model in bfloat16 computes embeddings and gradients.
+
     Parameters
     ----------
     model : AST
-        On the device to train on.
+        In training mode, on the device to train on.
     config : TrainConfig
     recipe : Recipe
     """
@@ -56,9 +62,16 @@ class Learner:
         self.device = next(model.parameters()).device
         self.optimizers = optimizers(model, config)
         self._loss = loss.choose(config)
-        if config.gradient_checkpointing:
-            for block in model.blocks:
-                block.forward = partial(_checkpointed, block.forward, self.device)
+        self._working = copy.deepcopy(model).train().to(_DTYPE)
+        for block in self._working.blocks:
+            assert isinstance(block, Block)
+            if self.device.type == "cpu":
+                block.attention.mix = partial(_mix, block.attention)  # type: ignore[method-assign]
+            if config.gradient_checkpointing:
+                block.forward = partial(_checkpointed, block.forward)  # type: ignore[method-assign]
+        self._embed_working: Callable[[Tensor], Tensor] = self._working.embed
+        if config.compiled:
+            self._embed_working = torch.compile(self._working.embed)
 
     def features(self, pairs: Pairs, rng: Rng) -> Tensor:
         """Compute the features of both views, the clean ones first.
@@ -97,9 +110,10 @@ class Learner:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        self.model.zero_grad(set_to_none=True)
+        self._copy_weights()
         fits = len(features) <= 2 * self.config.n_pairs_per_chunk
         value, embeddings = self._backward(features) if fits else self._backward_in_chunks(features)
+        self._copy_gradients()
         if n_processes() > 1:
             for parameter in self.model.parameters():
                 if parameter.grad is not None:
@@ -130,17 +144,32 @@ class Learner:
         return float(value.detach()), embeddings.detach()
 
     def _embed(self, features: Tensor) -> Tensor:
-        with _mixed_precision(self.device):
-            return self.model.embed(features)
+        return self._embed_working(features.to(_DTYPE))
+
+    @torch.no_grad()
+    def _copy_weights(self) -> None:
+        """Round the weights for the working copy, and forget its gradients."""
+        self._working.zero_grad(set_to_none=True)
+        for own, working in zip(self.model.parameters(), self._working.parameters(), strict=True):
+            working.copy_(own)
+
+    def _copy_gradients(self) -> None:
+        for own, working in zip(self.model.parameters(), self._working.parameters(), strict=True):
+            own.grad = None if working.grad is None else working.grad.to(own.dtype)
 
     def save(self, path: Path, n_steps: int) -> None:
-        """Write weights, optimizer states and the number of steps done."""
+        """Write weights, optimizer states, the number of steps done, config and recipe."""
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         for i, optimizer in enumerate(self.optimizers):
             tensors |= optimizer_tensors(optimizer, f"optimizer.{i}.")
         tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+        metadata = {
+            "n_steps": str(n_steps),
+            "config": json.dumps(dataclasses.asdict(self.config)),
+            "recipe": json.dumps(self.recipe.to_dict()),
+        }
         with atomic_write(path) as partial:
-            save_file(tensors, partial, {"n_steps": str(n_steps)})
+            save_file(tensors, partial, metadata)
 
     def load(self, path: Path) -> int:
         """Restore what :meth:`save` wrote.
@@ -170,10 +199,18 @@ class Learner:
             return int(file.metadata()["n_steps"])
 
 
-def learning_rate(step: int, config: TrainConfig) -> float:
+def time_left(config: TrainConfig, elapsed_s: float) -> float:
+    """Compute the share of the run's time that is left, in [0, 1]; 1 without a time limit."""
+    return max(1 - elapsed_s / (60 * config.max_minutes), 0.0) if config.max_minutes else 1.0
+
+
+def learning_rate(step: int, config: TrainConfig, elapsed_s: float = 0.0) -> float:
     """Compute a rate that rises and falls linearly, constant between (Hu et al. 2404.06395)."""
+    fraction, n_steps = config.cooldown_fraction, config.n_steps
     rising = (step + 1) / max(config.n_warmup_steps, 1)
-    falling = (config.n_steps - step) / max(config.cooldown_fraction * config.n_steps, 1)
+    falling = (n_steps - step) / max(fraction * n_steps, 1)
+    if config.max_minutes and fraction:
+        falling = min(falling, time_left(config, elapsed_s) / fraction)
     return config.learning_rate * min(1.0, rising, falling)
 
 
@@ -201,30 +238,18 @@ def n_processes() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def _checkpointed(
-    block: Callable[..., Tensor], device: torch.device, x: Tensor, n_out: int | None = None
-) -> Tensor:
+def _checkpointed(block: Callable[..., Tensor], x: Tensor, n_out: int | None = None) -> Tensor:
     """Run a block and compute its activations again in the backward pass."""
-
-    def run(x: Tensor) -> Tensor:
-        with _mixed_precision(device):  # the backward pass runs outside the caller's context
-            return block(x, n_out)
-
     if not torch.is_grad_enabled():
         return block(x, n_out)
-    out: Tensor = checkpoint(run, x, use_reentrant=False)
+    out: Tensor = checkpoint(block, x, n_out, use_reentrant=False)
     return out
 
 
-@contextmanager
-def _mixed_precision(device: torch.device) -> Iterator[None]:
-    """Use bfloat16, and on a CPU no fused attention, whose backward is 2.3 times slower there."""
-    with torch.autocast(device.type, torch.bfloat16):
-        if device.type == "cpu":
-            with sdpa_kernel(SDPBackend.MATH):
-                yield
-        else:
-            yield
+def _mix(attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Compute :meth:`Attention.mix` step by step, because CPUs take half the time for that."""
+    shares = (q * q.shape[-1] ** -0.5 @ k.transpose(2, 3)).softmax(dim=-1)
+    return F.dropout(shares, attention.dropout) @ v
 
 
 def _gather(embeddings: Tensor) -> Tensor:

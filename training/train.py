@@ -35,28 +35,21 @@ from training.calibrate import calibrate
 from training.clip_head import train_clip_head
 from training.config import TrainConfig
 from training.dataset import PairSampler
-from training.learner import Learner, learning_rate, n_processes
+from training.learner import Learner, learning_rate, n_processes, time_left
+from training.memory import keep_freed_memory
+from training.packed import CHECKPOINT
 from training.run_log import RunLog
+from training.sources import Sources as Sources
 from training.validate import retrieval_hit_rates
 
 log = logging.getLogger(__name__)
 
-CHECKPOINT = "checkpoint.safetensors"
 # Changes to a published checkpoint: segments of 1.02 s, a projection instead of the classes.
 _CHECKPOINT_CHANGES: dict[str, Any] = {
     "target_length": 100,
     "num_classes": 0,
     "fingerprint_dim": 128,
 }
-
-
-class Sources(NamedTuple):
-    """Folders of audio to train on."""
-
-    music: Path
-    noise: Path
-    speech: Path
-    rooms: Path
 
 
 class Samplers(NamedTuple):
@@ -106,16 +99,19 @@ def train(
     ModelError
         `init_from`, or the checkpoint in `out`, has another shape.
     """
+    started_at = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     own_device = _join_processes(resolve_device(device))
     if config.n_pairs % n_processes():
         requirement = f"must be a multiple of the number of processes ({n_processes()})"
         raise ConfigError.invalid("n_pairs", config.n_pairs, requirement)
+    if own_device.type == "cpu":
+        keep_freed_memory()
     torch.manual_seed(config.seed)
     model, clip_head, recipe = _initial_models(init_from, recipe)
-    samplers = open_samplers(sources, out / "cache", config, recipe)
+    samplers = open_samplers(sources, out / "cache", config, recipe, own_device)
     learner = Learner(model.to(own_device), config, recipe)
-    run_log = train_encoder(learner, samplers, out)
+    run_log = train_encoder(learner, samplers, out, started_at)
     weights = out / "weights.safetensors"
     if _leave_processes():
         record: dict[str, Any] = {
@@ -136,10 +132,17 @@ def held_out_tracks(n_tracks: int, config: TrainConfig) -> list[int]:
     return sorted(map(int, order[: config.n_held_out]))
 
 
-def open_samplers(sources: Sources, cache: Path, config: TrainConfig, recipe: Recipe) -> Samplers:
+def open_samplers(
+    sources: Sources,
+    cache: Path,
+    config: TrainConfig,
+    recipe: Recipe,
+    device: torch.device | str = "cpu",
+) -> Samplers:
     """Decode the audio unless it is cached, and split the music into training and validation.
 
-    Held-out tracks are used nowhere in training, not even as noise.
+    Held-out tracks are used nowhere in training, not even as noise. On a GPU all samples are in
+    its memory, two bytes each.
 
     Raises
     ------
@@ -147,7 +150,9 @@ def open_samplers(sources: Sources, cache: Path, config: TrainConfig, recipe: Re
         A folder has no audio, or there are too few tracks to split.
     """
     rate = recipe.spectrogram.sample_rate
-    music, noise, speech, rooms = (AudioPool.from_folder(folder, cache, rate) for folder in sources)
+    music, noise, speech, rooms = (
+        AudioPool.from_folder(folder, cache, rate).to(device) for folder in sources
+    )
     held_out = held_out_tracks(len(music), config)
     rest = [track for track in range(len(music)) if track not in held_out]
     mixer = NoiseMixer(noise, speech, music.subset(rest))
@@ -164,31 +169,45 @@ def open_samplers(sources: Sources, cache: Path, config: TrainConfig, recipe: Re
     return samplers
 
 
-def train_encoder(learner: Learner, samplers: Samplers, out: Path) -> RunLog:
-    """Train the encoder for the remaining steps, from the last checkpoint if there is one."""
+def train_encoder(learner: Learner, samplers: Samplers, out: Path, started_at: float) -> RunLog:
+    """Train the encoder for the remaining steps, from the last checkpoint if there is one.
+
+    The time limit counts from `started_at`, which includes decoding.
+    """
     config, checkpoint = learner.config, out / CHECKPOINT
     run_log = RunLog(out)
     first_step = learner.load(checkpoint) if checkpoint.exists() else 0
     if _rank() == 0:
         run_log.truncate(first_step)
     learner.model.train()
-    started_at = saved_at = time.monotonic()
+    saved_at = time.monotonic()
     for step, features in _batches(learner, samplers.training, first_step):
-        rate = learning_rate(step, config)
+        elapsed_s = _of_first_process(time.monotonic() - started_at, learner.device)
+        rate = learning_rate(step, config, elapsed_s)
         metrics = learner.step(features, rate)
-        if _rank():
-            continue
-        elapsed_s = time.monotonic() - started_at
-        run_log.log_step(step, **metrics._asdict(), learning_rate=rate, elapsed_s=elapsed_s)
-        if (step + 1) % config.validate_every == 0 or step + 1 == config.n_steps:
-            rates = retrieval_hit_rates(
-                learner.model, samplers.held_out, samplers.training, learner.recipe
-            )
-            run_log.log_validation(step, rates)
-        if time.monotonic() - saved_at > config.checkpoint_every_s or step + 1 == config.n_steps:
-            learner.save(checkpoint, step + 1)
-            saved_at = time.monotonic()
+        is_last = step + 1 == config.n_steps or not time_left(config, elapsed_s)
+        if _rank() == 0:
+            run_log.log_step(step, **metrics._asdict(), learning_rate=rate, elapsed_s=elapsed_s)
+            if time.monotonic() - saved_at > config.checkpoint_every_s or is_last:
+                learner.save(checkpoint, step + 1)
+                saved_at = time.monotonic()
+            if (step + 1) % config.validate_every == 0 or is_last:
+                rates = retrieval_hit_rates(
+                    learner.model, samplers.held_out, samplers.training, learner.recipe
+                )
+                run_log.log_validation(step, rates)
+        if is_last:
+            break
     return run_log
+
+
+def _of_first_process(value: float, device: torch.device) -> float:
+    """Return the value that the first process has, so that all of them stop at the same step."""
+    if n_processes() == 1:
+        return value
+    shared = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.broadcast(shared, 0)
+    return float(shared)
 
 
 def _batches(

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from astound.commands.options import FOLDER, Session, drop_unset
 
+if TYPE_CHECKING:
+    from training.config import TrainConfig
+    from training.sources import Sources
+
 
 @click.command(epilog="Example: astound train --music m --noise n --speech s --rooms r --out run1")
-@click.option("--music", required=True, type=FOLDER, help="Folder of music.")
-@click.option("--noise", required=True, type=FOLDER, help="Folder of noise.")
-@click.option("--speech", required=True, type=FOLDER, help="Folder of speech.")
-@click.option("--rooms", required=True, type=FOLDER, help="Folder of room impulse responses.")
+@click.option("--music", type=FOLDER, help="Folder of music.")
+@click.option("--noise", type=FOLDER, help="Folder of noise.")
+@click.option("--speech", type=FOLDER, help="Folder of speech.")
+@click.option("--rooms", type=FOLDER, help="Folder of room impulse responses.")
 @click.option("--out", required=True, type=FOLDER, help="Folder for checkpoints and weights.")
 @click.option(
     "--init-from",
@@ -22,8 +28,32 @@ from astound.commands.options import FOLDER, Session, drop_unset
     metavar="PATH",
     help="Initial weights.",
 )
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Continue a run that --pack packed, with its settings.",
+)
+@click.option(
+    "--pack",
+    "packed",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Pack the run in --out into one small file, and stop.",
+)
+@click.option("--pack-audio", is_flag=True, help="Write the audio to --out in pieces, and stop.")
 @click.option("--steps", "n_steps", type=click.IntRange(1), metavar="N", help="Length of the run.")
 @click.option("--pairs", "n_pairs", type=click.IntRange(2), metavar="N", help="Pairs per batch.")
+@click.option(
+    "--pairs-per-chunk",
+    "n_pairs_per_chunk",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Pairs in memory at once.",
+)
+@click.option("--minutes", "max_minutes", type=float, metavar="M", help="Time limit of the run.")
+@click.option("--compile", "compiled", is_flag=True, default=None, help="Compile the network.")
+@click.option("--no-codecs", is_flag=True, help="Leave out codecs, which run on the CPU.")
 @click.option("--learning-rate", type=float, metavar="R", help="Peak learning rate.")
 @click.option(
     "--held-out", "n_held_out", type=click.IntRange(1), metavar="N", help="Validation tracks."
@@ -34,21 +64,70 @@ def train(  # noqa: PLR0913 - one argument per option
     session: Session,
     /,
     out: Path,
+    packed: Path | None,
+    pack_audio: bool,
+    resume: Path | None,
     init_from: Path | None,
-    music: Path,
-    noise: Path,
-    speech: Path,
-    rooms: Path,
+    no_codecs: bool,
+    music: Path | None,
+    noise: Path | None,
+    speech: Path | None,
+    rooms: Path | None,
     **settings: Any,
 ) -> None:
     """Train an encoder; repeat the command to resume an interrupted run.
 
     Started as `torchrun --nproc-per-node 4 -m astound train ...` it uses four GPUs.
     """
+    if packed is not None:
+        from training.packed import pack
+
+        pack(out, packed)
+        click.echo(packed)
+        return
+    sources = _sources(music=music, noise=noise, speech=speech, rooms=rooms)
+    if pack_audio:
+        _pack_audio(sources, out)
+        return
+    from training.packed import unpack
+    from training.train import train
+
+    if resume is not None and init_from is not None:
+        raise click.UsageError("--resume has the weights of its run; leave out --init-from")
+    changes = drop_unset(settings)
+    config = _config({}, changes, no_codecs=no_codecs)
+    recipe = None
+    if resume is not None:
+        run = unpack(resume, out)
+        config = _config(dataclasses.asdict(run.config), changes, no_codecs=no_codecs)
+        recipe = run.recipe
+    click.echo(train(sources, out, config, recipe, init_from=init_from, device=session.device))
+
+
+def _sources(**folders: Path | None) -> Sources:
+    from training.sources import Sources
+
+    missing = [f"--{name}" for name, folder in folders.items() if folder is None]
+    if missing:
+        raise click.UsageError(f"Missing option {missing[0]!r}.")
+    return Sources(**{name: folder for name, folder in folders.items() if folder is not None})
+
+
+def _pack_audio(sources: Sources, out: Path) -> None:
+    from engine.recipe import Recipe
+    from training.pieces import write_pieces
+
+    for piece in write_pieces(sources, out, Recipe().spectrogram.sample_rate):
+        click.echo(piece)
+
+
+def _config(
+    known: Mapping[str, Any], changes: Mapping[str, Any], *, no_codecs: bool
+) -> TrainConfig:
     from engine.config import load
     from training.config import TrainConfig
-    from training.train import Sources, train
 
-    config = load(TrainConfig, drop_unset(settings))
-    sources = Sources(music, noise, speech, rooms)
-    click.echo(train(sources, out, config, init_from=init_from, device=session.device))
+    values = {**known, **changes}
+    if no_codecs:
+        values["augment"] = {**values.get("augment", {}), "codec_prob": 0.0}
+    return load(TrainConfig, values)

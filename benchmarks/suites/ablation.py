@@ -29,6 +29,7 @@ from training.augment.rng import Rng
 from training.config import TrainConfig
 from training.dataset import PairSampler
 from training.learner import Learner
+from training.memory import keep_freed_memory
 from training.train import Samplers, Sources, open_samplers
 from training.validate import retrieval_hit_rates
 
@@ -143,6 +144,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the variants that are missing in the results, and print all as a table."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    keep_freed_memory()
     sources = Sources(options.music, options.noise, options.speech, options.rooms)
     samplers = open_samplers(sources, options.cache, BASE, Recipe())
     results = json.loads(options.out.read_text()) if options.out.exists() else {}

@@ -78,7 +78,8 @@ def only(**changes: Any) -> AugmentConfig:
 def pool_of(*waveforms: NDArray[np.floating]) -> AudioPool:
     """Make a pool in memory."""
     samples = np.concatenate([(one * 32767).astype(np.int16) for one in waveforms])
-    return AudioPool(samples, np.cumsum([0, *map(len, waveforms)], dtype=np.int64))
+    starts = np.cumsum([0, *map(len, waveforms)], dtype=np.int64)
+    return AudioPool(torch.from_numpy(samples), starts)
 
 
 def sampler_of(music: AudioPool, config: AugmentConfig, **changes: Any) -> PairSampler:

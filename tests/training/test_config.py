@@ -14,6 +14,7 @@ from training.config import TrainConfig
     [
         *("n_pairs_per_chunk", "n_steps", "n_clips", "n_clip_pairs", "n_held_out"),
         *("checkpoint_every_s", "validate_every", "temperature", "learning_rate"),
+        "max_minutes",
     ],
 )
 @pytest.mark.parametrize("value", [0, -1, float("nan")])

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +50,7 @@ def gradients(one: Learner) -> Tensor:
 @pytest.fixture
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compute in full precision."""
-    monkeypatch.setattr(learner_module, "_mixed_precision", lambda _: nullcontext())
+    monkeypatch.setattr(learner_module, "_DTYPE", torch.float32)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -96,6 +95,25 @@ def test_checkpointed_activations_take_less_memory() -> None:
 
     # The last of two layers keeps little anyway: only the class tokens go through it.
     assert n_kept(gradient_checkpointing=True) < 0.8 * n_kept(gradient_checkpointing=False)
+
+
+def test_small_steps_add_up() -> None:
+    """The weights are more precise than those that compute the gradient."""
+    one = new_learner(optimizer="adamw", weight_decay=0.0)
+    weight = one.model.blocks[0].mlp[0].weight  # type: ignore[union-attr, index]
+    before = weight.detach().clone()
+    for _ in range(10):
+        one.step(features(), 1e-7)
+    moved = (weight.detach() - before).abs()
+    assert 2e-7 < float(moved.max()) < 1.2e-6
+
+
+@pytest.mark.slow
+def test_compiled_step_is_the_same() -> None:
+    plain, compiled = (new_learner(compiled=compiled) for compiled in (False, True))
+    for seed in range(2):
+        losses = [one.step(features(seed), 1e-3).loss for one in (plain, compiled)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-2)
 
 
 def test_steps_lower_the_loss() -> None:
@@ -183,6 +201,12 @@ def test_learning_rate_rises_stays_and_falls() -> None:
 def test_learning_rate_of_a_longer_run_begins_alike() -> None:
     short, long = (TrainConfig(n_steps=n, cooldown_fraction=0.4) for n in (1000, 2000))
     assert all(learning_rate(step, short) == learning_rate(step, long) for step in range(600))
+
+
+def test_learning_rate_falls_at_the_end_of_the_time_too() -> None:
+    config = TrainConfig(n_steps=1_000_000, n_warmup_steps=0, max_minutes=10, learning_rate=2.0)
+    rates = [learning_rate(100, config, 60.0 * minutes) for minutes in (0, 5.9, 8, 10, 11)]
+    assert rates == pytest.approx([2.0, 2.0, 1.0, 0.0, 0.0])
 
 
 def test_learning_rate_without_warm_up_and_cool_down_is_constant() -> None:

@@ -26,6 +26,7 @@ from tests.training.sounds import CONFIG, N_TRACKS, RATE, RECIPE, be_brief, only
 from training.augment.rng import Rng
 from training.config import TrainConfig
 from training.learner import Learner, StepMetrics
+from training.packed import pack, unpack
 from training.train import Sources, held_out_tracks, open_samplers, train
 
 TONES_HZ = range(300, 2300, 100)
@@ -167,15 +168,15 @@ from tests.training import sounds
 from training.learner import Learner
 from training.train import Sources, train
 
-learn, done = Learner.learn, []
+step, done = Learner.step, []
 
-def learn_and_die(self, *args):
+def step_and_die(self, *args):
     if len(done) == 5:
         os.kill(os.getpid(), signal.SIGKILL)
     done.append(0)
     return step(self, *args)
 
-Learner.learn = learn_and_die
+Learner.step = step_and_die
 sounds.be_brief(pytest.MonkeyPatch())
 sources = Sources(*map(Path, sys.argv[2:]))
 train(sources, Path(sys.argv[1]), sounds.CONFIG, sounds.RECIPE, device="cpu")
@@ -255,6 +256,38 @@ def test_pairs_that_cannot_be_shared_are_refused(
         ConfigError, match=r"n_pairs=4: must be a multiple of the number of processes \(3\)"
     ):
         train(sources, tmp_path, CONFIG, RECIPE, device="cpu")
+
+
+# -- limited in time ---------------------------------------------------------------------------
+
+
+def test_train_ends_with_its_time(sources: Sources, tmp_path: Path) -> None:
+    limited = dataclasses.replace(CONFIG, n_steps=1_000_000, max_minutes=1e-9)
+    weights = train(sources, tmp_path, limited, RECIPE, device="cpu")
+    assert [step for step, _ in logged(tmp_path)] == [0]
+    assert [step for step, _ in logged(tmp_path, "validation/mean")] == [0]
+    assert load_weights(weights)[2].weights_sha256
+    with safe_open(tmp_path / "checkpoint.safetensors", framework="pt") as file:
+        assert file.metadata()["n_steps"] == "1"
+
+
+# -- packed ------------------------------------------------------------------------------------
+
+
+def test_train_packed_and_resumed_elsewhere_has_the_same_losses(
+    finished: Path, sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, here, packed = tmp_path / "there", tmp_path / "here", tmp_path / "run.pack"
+    train_interrupted(monkeypatch, 5, sources, there)
+    pack(there, packed)
+    run = unpack(packed, here)
+    assert run == (CONFIG, RECIPE)
+    train(sources, here, run.config, run.recipe, device="cpu")
+    expected = logged(finished.parent)
+    assert [step for step, _ in logged(here)] == list(range(8))
+    assert logged(here)[:4] == expected[:4]  # the first step after it is that of the checkpoint
+    losses = [[loss for _, loss in one] for one in (logged(here), expected)]
+    assert losses[0] == pytest.approx(losses[1], rel=5e-3)
 
 
 # -- weights to begin with ---------------------------------------------------------------------

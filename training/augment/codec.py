@@ -16,16 +16,19 @@ from training.augment.config import AugmentConfig
 from training.augment.rng import Rng
 
 
-class _Codec(NamedTuple):
+class Codec(NamedTuple):
+    """An encoder of FFmpeg, the file format for it, and the bit rates of the degradation."""
+
     encoder: str
     container: str
     bit_rates: tuple[int, ...]
 
 
+OPUS = Codec("libopus", "ogg", (6_000, 8_000, 12_000))
 CODECS = (
-    _Codec("libmp3lame", "mp3", (8_000, 16_000, 24_000)),
-    _Codec("libopus", "ogg", (6_000, 8_000, 12_000)),
-    _Codec("aac", "mp4", (8_000, 12_000, 20_000)),
+    Codec("libmp3lame", "mp3", (8_000, 16_000, 24_000)),
+    OPUS,
+    Codec("aac", "mp4", (8_000, 12_000, 20_000)),
 )
 
 
@@ -58,9 +61,18 @@ def encode(waveforms: Tensor, rng: Rng, config: AugmentConfig, sample_rate: int)
     return waveforms.index_copy(0, selected, decoded * peaks * 2)
 
 
-def _round_trip(
-    samples: NDArray[np.float32], codec: _Codec, bit_rate: int, sample_rate: int
-) -> NDArray[np.float32]:
+def to_bytes(samples: NDArray[np.float32], codec: Codec, sample_rate: int, bit_rate: int) -> bytes:
+    """Encode a waveform as a file.
+
+    Parameters
+    ----------
+    samples : float32 array of shape (n_samples,)
+    codec : Codec
+    sample_rate : int
+        Hz.
+    bit_rate : int
+        Bits per second.
+    """
     file = io.BytesIO()
     frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
     frame.sample_rate, frame.pts, frame.time_base = sample_rate, 0, Fraction(1, sample_rate)
@@ -70,7 +82,13 @@ def _round_trip(
         stream.bit_rate = bit_rate
         out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
-    file.seek(0)
+    return file.getvalue()
+
+
+def _round_trip(
+    samples: NDArray[np.float32], codec: Codec, bit_rate: int, sample_rate: int
+) -> NDArray[np.float32]:
+    file = io.BytesIO(to_bytes(samples, codec, sample_rate, bit_rate))
     with av.open(file, "r") as source:
         mono = av.AudioResampler("flt", "mono", sample_rate)
         frames = [part for frame in source.decode(audio=0) for part in mono.resample(frame)]

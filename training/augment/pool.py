@@ -1,4 +1,4 @@
-"""Decoded audio of a folder, cached on disk and mapped into memory."""
+"""Decoded audio of a folder, cached on disk, mapped into memory or copied to a GPU."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import json
 import logging
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -22,19 +24,21 @@ from engine.files import atomic_write
 
 log = logging.getLogger(__name__)
 
+_ROWS_PER_GATHER = 512  # the indices take four times the memory of the samples
+
 
 class AudioPool:
-    """Recordings as 16-bit samples in one array.
+    """Recordings as 16-bit samples in one tensor.
 
     Parameters
     ----------
-    samples : int16 array of shape (n_samples,)
+    samples : int16 tensor of shape (n_samples,)
         All recordings, concatenated.
     starts : int64 array of shape (n_recordings + 1,)
         Index of the first sample of each recording, and of the end.
     """
 
-    def __init__(self, samples: NDArray[np.int16], starts: NDArray[np.int64]) -> None:
+    def __init__(self, samples: Tensor, starts: NDArray[np.int64]) -> None:
         self.samples, self.starts = samples, starts
         self.lengths = np.diff(starts)
 
@@ -68,39 +72,78 @@ class AudioPool:
         if not any(lengths):
             raise ConfigError("folder", f"{folder} has no audio that can be decoded")
         starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        return cls(np.memmap(joined, np.int16, "r"), starts)
+        # Copied on write, because torch refuses memory that is read-only.
+        return cls(torch.from_numpy(np.memmap(joined, np.int16, "c")), starts)
 
     @classmethod
     def from_waveforms(cls, waveforms: Sequence[NDArray[np.float32]]) -> AudioPool:
         """Build a pool of waveforms in memory."""
         starts = np.cumsum([0, *map(len, waveforms)], dtype=np.int64)
-        return cls(_to_int(np.concatenate(waveforms)), starts)
+        return cls(torch.from_numpy(_to_int(np.concatenate(waveforms))), starts)
+
+    def to(self, device: torch.device | str) -> AudioPool:
+        """Build a pool with its samples on a device, from which excerpts need no copy."""
+        return AudioPool(self.samples.to(device), self.starts)
 
     def concatenate(self, other: AudioPool) -> AudioPool:
         """Build a pool of these recordings and those of another pool, in memory."""
         starts = np.concatenate([self.starts, other.starts[1:] + self.starts[-1]])
-        return AudioPool(np.concatenate([self.samples, other.samples]), starts)
+        return AudioPool(torch.cat([self.samples, other.samples]), starts)
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def recording(self, index: int) -> NDArray[np.float32]:
         """Return one recording, float32 array of shape (n_samples,)."""
-        return _to_float(self.samples[self.starts[index] : self.starts[index + 1]])
+        samples = self.samples[self.starts[index] : self.starts[index + 1]]
+        return _to_float(samples).cpu().numpy()
 
-    def excerpt(self, index: int, start: int, n_samples: int) -> NDArray[np.float32]:
-        """Cut an excerpt from one recording, which repeats beyond its ends.
+    def excerpts(
+        self, recordings: NDArray[np.int64], starts: NDArray[np.int64], n_samples: int
+    ) -> Tensor:
+        """Cut an excerpt from each of some recordings, which repeat beyond their ends.
+
+        Parameters
+        ----------
+        recordings, starts : int64 arrays of shape (n,)
+            Indices of the recordings, and first samples of the excerpts in them.
+        n_samples : int
 
         Returns
         -------
-        float32 array of shape (n_samples,)
+        float32 tensor of shape (n, n_samples)
+            On the device of the samples.
         """
-        length = int(self.lengths[index])
-        if start >= 0 and start + n_samples <= length:
-            begin = self.starts[index] + start
-            return _to_float(self.samples[begin : begin + n_samples])
-        wrapped = np.arange(start, start + n_samples) % length
-        return _to_float(self.samples[self.starts[index] + wrapped])
+        cut = self._slice if self.samples.device.type == "cpu" else self._gather
+        return _to_float(cut(recordings, starts, n_samples))
+
+    def _slice(
+        self, recordings: NDArray[np.int64], starts: NDArray[np.int64], n_samples: int
+    ) -> Tensor:
+        """Cut excerpts one by one, which reads memory in order."""
+        rows = torch.empty(len(starts), n_samples, dtype=torch.int16)
+        for row, index, start in zip(rows, recordings, starts, strict=True):
+            first, length = int(self.starts[index]), int(self.lengths[index])
+            if 0 <= start <= length - n_samples:
+                row[:] = self.samples[first + start : first + start + n_samples]
+            else:
+                row[:] = self.samples[first + torch.arange(start, start + n_samples) % length]
+        return rows
+
+    def _gather(
+        self, recordings: NDArray[np.int64], starts: NDArray[np.int64], n_samples: int
+    ) -> Tensor:
+        """Cut all excerpts at once, in some launches of a GPU."""
+        firsts, lengths = self.starts[recordings], self.lengths[recordings]
+        columns = (
+            torch.as_tensor(one[:, None], device=self.samples.device)
+            for one in (firsts, lengths, starts)
+        )
+        offsets = torch.arange(n_samples, device=self.samples.device)
+        rows = zip(*(one.split(_ROWS_PER_GATHER) for one in columns), strict=True)
+        return torch.cat(
+            [self.samples[first + (start + offsets) % length] for first, length, start in rows]
+        )
 
     def subset(self, recordings: Sequence[int]) -> AudioPool:
         """Build a pool with the same indices in which other recordings have length 0."""
@@ -123,30 +166,37 @@ class AudioPool:
         """
         probs = self.lengths / self.lengths.sum()
         recordings = generator.choice(len(self), size=n, p=probs)
-        starts = [int(generator.integers(self.lengths[index])) for index in recordings]
-        places = zip(recordings, starts, strict=True)
-        return torch.from_numpy(np.stack([self.excerpt(i, at, n_samples) for i, at in places]))
+        starts = generator.integers(self.lengths[recordings])
+        return self.excerpts(recordings, starts, n_samples)
 
 
 def _decode_all(paths: Sequence[Path], joined: Path, sample_rate: int) -> list[int]:
+    """Decode files, in parallel, into one file; returns the length of each, 0 if unreadable."""
     lengths = []
-    with atomic_write(joined) as partial, partial.open("wb") as out:
-        for n, path in enumerate(paths, 1):
-            length = 0
-            try:
-                for block in decode.blocks(path, sample_rate):
-                    out.write(_to_int(block).tobytes())
-                    length += len(block)
-            except AudioError as error:
-                log.warning("%s", error)
-            lengths.append(length)
-            if n % 100 == 0:
-                log.info("decoded %d of %d files", n, len(paths))
+    with (
+        atomic_write(joined) as partial,
+        partial.open("wb") as out,
+        ThreadPoolExecutor(os.cpu_count()) as threads,
+    ):
+        for samples in threads.map(_decode, paths, repeat(sample_rate)):
+            out.write(samples.tobytes())
+            lengths.append(len(samples))
+            if len(lengths) % 100 == 0:
+                log.info("decoded %d of %d files", len(lengths), len(paths))
     return lengths
 
 
-def _to_float(samples: NDArray[np.int16]) -> NDArray[np.float32]:
-    return samples.astype(np.float32) / np.float32(32768)
+def _decode(path: Path, sample_rate: int) -> NDArray[np.int16]:
+    try:
+        blocks = [_to_int(block) for block in decode.blocks(path, sample_rate)]
+    except AudioError as error:
+        log.warning("%s", error)
+        blocks = []
+    return np.concatenate([np.zeros(0, np.int16), *blocks])
+
+
+def _to_float(samples: Tensor) -> Tensor:
+    return samples.float() / 32768
 
 
 def _to_int(samples: NDArray[np.float32]) -> NDArray[np.int16]:

@@ -19,6 +19,7 @@ _DECAY_60_DB = 6.9
 _EARLY_S = 0.06
 _N_EARLY = 12
 _DARKNESS = 5
+_N_FINE = 256
 
 
 class Reverb:
@@ -49,7 +50,7 @@ class Reverb:
             onset = int(np.argmax(np.abs(response) > 0.1 * np.abs(response).max()))
             tail = response[onset : onset + n_samples]
             row[: len(tail)] = tail / np.linalg.norm(tail)
-        return cls(torch.from_numpy(out), sample_rate)
+        return cls(torch.from_numpy(out).to(pool.samples.device), sample_rate)
 
     def apply(self, music: Tensor, rng: Rng, config: AugmentConfig) -> Tensor:
         """Reverberate some of the waveforms.
@@ -88,14 +89,15 @@ class Reverb:
         """
         rate = self.sample_rate
         n_samples = int(min(config.room_s[1], MAX_ROOM_S) * rate)
-        time_s = torch.arange(n_samples, device=rng.device) / rate
         decay_s = rng.log_uniform(config.room_s, n)[:, None]
         brightness = rng.uniform((0.3, 1.0), n)[:, None]
         noise = rng.normal(n, n_samples)
         dark = sum((noise.roll(k, dims=1) for k in range(1, _DARKNESS)), noise) / _DARKNESS
-        tails = dark * torch.exp(-_DECAY_60_DB * time_s / decay_s)
-        tails += (noise - dark) * torch.exp(-_DECAY_60_DB * time_s / (decay_s * brightness))
-        tails *= 1 - torch.exp(-time_s / rng.log_uniform(config.build_up_s, n)[:, None])
+        per_sample = _DECAY_60_DB / rate / decay_s
+        tails = dark * _decay(per_sample, n_samples)
+        tails += (noise - dark) * _decay(per_sample / brightness, n_samples)
+        build_up_s = rng.log_uniform(config.build_up_s, n)[:, None]
+        tails *= 1 - _decay(1 / rate / build_up_s, n_samples)
         gap = rng.integers(1, int(0.02 * rate), n)
         tails[torch.arange(n_samples, device=rng.device) < gap[:, None]] = 0
         self._add_reflections(tails, rng)
@@ -109,6 +111,15 @@ class Reverb:
         at = rng.integers(8, int(_EARLY_S * self.sample_rate), n * _N_EARLY).view(n, _N_EARLY)
         sign = rng.integers(0, 2, n * _N_EARLY).view(n, _N_EARLY) * 2.0 - 1.0
         tails.scatter_add_(1, at, strength * sign * torch.exp(-at / (0.03 * self.sample_rate)))
+
+
+def _decay(per_sample: Tensor, n_samples: int) -> Tensor:
+    """Compute exp(-per_sample * k) for k < n_samples, as products of few exponentials."""
+    k = torch.arange(_N_FINE, device=per_sample.device)
+    n_coarse = -(-n_samples // _N_FINE)
+    coarse = torch.exp(-per_sample * _N_FINE * torch.arange(n_coarse, device=k.device))
+    decay = coarse[:, :, None] * torch.exp(-per_sample * k)[:, None]
+    return decay.flatten(1)[:, :n_samples]
 
 
 def _convolve(waveforms: Tensor, responses: Tensor) -> Tensor:

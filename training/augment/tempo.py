@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 _N_FFT = 512
 _HOP = 128
-_CHUNK_SIZE = 16
+_QUIETEST = 1e-35  # quieter bins have no phase in float32
+_CHUNK_SIZE = {"cpu": 2}  # intermediate results stay in the cache of the core
+_DEFAULT_CHUNK_SIZE = 512
 
 
 def change_speed(waveforms: Tensor, speeds: Tensor, starts: Tensor, n_samples: int) -> Tensor:
@@ -27,8 +27,8 @@ def change_speed(waveforms: Tensor, speeds: Tensor, starts: Tensor, n_samples: i
     -------
     float32 tensor of shape (n, n_samples)
     """
-    # In chunks, so that intermediate results stay in the processor's cache.
-    chunks = (values.split(_CHUNK_SIZE) for values in (waveforms, speeds, starts))
+    size = _CHUNK_SIZE.get(waveforms.device.type, _DEFAULT_CHUNK_SIZE)
+    chunks = (values.split(size) for values in (waveforms, speeds, starts))
     return torch.cat(
         [_interpolate(w, speed, start, n_samples) for w, speed, start in zip(*chunks, strict=True)]
     )
@@ -66,14 +66,13 @@ def change_tempo(waveforms: Tensor, tempos: Tensor) -> Tensor:
     at = (n_frames - 1) / 2 + tempos[:, None].float() * offsets
     low = at.floor().clamp(0, n_frames - 2).long()
     low = low[:, None].expand(-1, spectra.shape[1], -1)
-    here, there = spectra.gather(2, low), spectra.gather(2, low + 1)
     f = (at[:, None] - low).clamp(0, 1)
-    magnitude = (1 - f) * here.abs() + f * there.abs()
-    # The phase that a bin gains in one hop beyond its own frequency gives the true frequency.
-    expected = 2 * math.pi * _HOP / _N_FFT * torch.arange(spectra.shape[1], device=low.device)
-    excess = there.angle() - here.angle() - expected[:, None]
-    excess = excess - 2 * math.pi * (excess / (2 * math.pi)).round()
-    steps = expected[:, None] + excess
-    phase = here[:, :, :1].angle() + steps.cumsum(dim=2) - steps
-    changed = torch.polar(magnitude, phase)
+    loudness = spectra.abs()
+    magnitude = (1 - f) * loudness.gather(2, low) + f * loudness.gather(2, low + 1)
+    phases = torch.where(loudness > _QUIETEST, spectra / loudness.clamp(min=_QUIETEST), 1.0)
+    here, there = phases.gather(2, low), phases.gather(2, low + 1)
+    # Each frame turns the phase by as much as the source does from one frame to the next.
+    turns = there * here.conj()
+    phase = here[:, :, :1] * turns.cumprod(dim=2) * turns.conj()
+    changed = magnitude * phase
     return torch.istft(changed, _N_FFT, _HOP, window=window, length=waveforms.shape[1])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,5 +151,37 @@ def test_train_with_a_senseless_setting_is_one_line(
     assert not (tmp_path / "run").exists()
 
 
-def test_train_without_folders_is_a_usage_error() -> None:
+def test_train_without_folders_is_a_usage_error(tmp_path: Path) -> None:
     assert CliRunner().invoke(cli, ["train"]).exit_code == 2
+    result = CliRunner().invoke(cli, ["train", "--out", str(tmp_path / "run"), "--music", "m"])
+    assert result.exit_code == 2
+    assert "Missing option '--noise'" in result.stderr
+
+
+def test_train_packed_run_resumes_with_its_settings(sources: Sources, tmp_path: Path) -> None:
+    out, packed = tmp_path / "run", tmp_path / "run.pack"
+    assert run(sources, out, "--steps", 3, "--seed", 5, "--no-codecs").exit_code == 0
+    packing = CliRunner().invoke(cli, ["train", "--out", str(out), "--pack", str(packed)])
+    assert packing.stdout == f"{packed}\n"
+    other = tmp_path / "other"
+    result = run(sources, other, "--resume", packed, "--steps", 5)
+    assert result.exit_code == 0, result.stderr
+    assert (other / "log.jsonl").read_text().count('"loss"') == 5
+    config = load_weights(Path(result.stdout.strip())).training_record["config"]
+    assert (config["seed"], config["n_steps"]) == (5, 5)
+    assert config["augment"]["codec_prob"] == 0
+    assert config["augment"]["noise_prob"] == 0.93
+
+
+def test_train_resumed_and_with_other_weights_is_a_usage_error(
+    sources: Sources, tmp_path: Path, tiny_model: Path
+) -> None:
+    both = ("--resume", tiny_model, "--init-from", tiny_model)
+    assert run(sources, tmp_path / "run", *both).exit_code == 2
+
+
+def test_train_packs_audio_in_pieces(sources: Sources, tmp_path: Path) -> None:
+    result = run(sources, tmp_path / "pieces", "--pack-audio")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == f"{tmp_path / 'pieces' / 'audio-00.tar'}\n"
+    assert tarfile.is_tarfile(result.stdout.strip())

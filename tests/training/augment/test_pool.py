@@ -6,11 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from engine.errors import ConfigError
 from tests.audio_files import cached_tune, write_wav
 from tests.training.sounds import RATE, pool_of, tone
 from training.augment.pool import AudioPool
+
+
+def excerpt(pool: AudioPool, index: int, start: int, n_samples: int) -> Tensor:
+    return pool.excerpts(np.array([index]), np.array([start]), n_samples)[0]
 
 
 @pytest.fixture
@@ -103,9 +109,18 @@ def test_folder_of_nothing_decodable_is_refused(tmp_path: Path) -> None:
 
 def test_excerpt_beyond_an_end_begins_again() -> None:
     pool = pool_of(tone(50.0, 0.5), np.arange(10) / 100)
-    got = pool.excerpt(1, -3, 25) * 100
+    got = excerpt(pool, 1, -3, 25) * 100
     np.testing.assert_allclose(got, np.arange(-3, 22) % 10, atol=0.01)
-    np.testing.assert_allclose(pool.excerpt(1, 2, 5) * 100, np.arange(2, 7), atol=0.01)
+    np.testing.assert_allclose(excerpt(pool, 1, 2, 5) * 100, np.arange(2, 7), atol=0.01)
+
+
+def test_excerpts_cut_at_once_are_those_cut_one_by_one() -> None:
+    """A GPU cuts them at once."""
+    pool = pool_of(tone(50.0, 0.5), tone(60.0, 0.02), tone(70.0, 0.3))
+    recordings, starts = np.array([2, 0, 1, 0]), np.array([2390, 7, -5, 4000 - 200])
+    one_by_one, at_once = (cut(recordings, starts, 200) for cut in (pool._slice, pool._gather))
+    assert one_by_one.any()
+    assert torch.equal(at_once, one_by_one)
 
 
 def test_draw_takes_long_recordings_more_often() -> None:
@@ -125,7 +140,7 @@ def test_truncated_pool_is_shorter_and_the_original_unchanged() -> None:
     short = pool.truncate(20)
     assert short.lengths.tolist() == [10, 20]
     assert pool.lengths.tolist() == [10, 30]
-    np.testing.assert_allclose(short.excerpt(1, 18, 4) * 100, [18, 19, 0, 1], atol=0.01)
+    np.testing.assert_allclose(excerpt(short, 1, 18, 4) * 100, [18, 19, 0, 1], atol=0.01)
 
 
 def test_concatenated_pools_keep_their_recordings() -> None:

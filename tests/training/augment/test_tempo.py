@@ -57,7 +57,7 @@ def test_tempo_moves_a_sound_towards_or_away_from_the_middle(tempo: float, offse
     (out,) = change_tempo(blip[None], factors(tempo))
     energy = out.square()
     centre_s = float((energy * at_s).sum() / energy.sum())
-    assert centre_s == pytest.approx(offset_s / tempo, abs=0.012)  # within a frame
+    assert centre_s == pytest.approx(offset_s / tempo, abs=0.016)  # within a frame
 
 
 def test_tempo_one_changes_next_to_nothing() -> None:

@@ -1,0 +1,83 @@
+"""The script's own logic; a stub takes the place of Python."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+import training
+
+SCRIPT = Path(training.__path__[0]) / "gpu_run.sh"
+_STUB = """#!/bin/sh
+echo "$@" >> "$CALLS"
+case "$*" in
+    *'-m pytest'*) exit 1 ;;
+    *--pack*) for last; do :; done; echo packed > "$last" ;;
+    *--minutes*) mkdir -p "$WORK/run"; echo weights > "$WORK/run/weights.safetensors"; sleep 60 ;;
+esac
+"""
+
+pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+
+
+@pytest.fixture
+def audio(tmp_path: Path) -> Path:
+    (tmp_path / "0.ogg").write_bytes(b"music")
+    (tmp_path / "pieces").mkdir()
+    for i in range(2):
+        with tarfile.open(tmp_path / "pieces" / f"audio-{i:02}.tar", "w") as piece:
+            piece.add(tmp_path / "0.ogg", f"music/00000{i}.ogg")
+    return tmp_path / "pieces"
+
+
+def run(tmp_path: Path, *options: object) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    stub, calls = tmp_path / "python", tmp_path / "calls"
+    stub.write_text(_STUB)
+    stub.chmod(0o755)
+    variables = {"PYTHON": str(stub), "CALLS": str(calls), "WORK": str(tmp_path / "work")}
+    done = subprocess.run(
+        [str(SCRIPT), *map(str, options)],
+        cwd=SCRIPT.parents[1],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done, calls.read_text().splitlines() if calls.exists() else []
+
+
+def test_a_phase_that_fails_or_takes_too_long_does_not_stop_the_next(
+    audio: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    options = ("--audio", audio, "--out", out, "--minutes", "-2.99")  # leaves less than a second
+    done, calls = run(tmp_path, *options, "--device", "cpu", "--pairs", 64)
+    assert done.returncode == 0, done.stderr
+    assert "tests: exit code 1" in done.stdout
+    assert "train: exit code 124" in done.stdout
+    begins = ["-m pytest", "-m astound", "-m benchmarks gpu", "-m astound", "-m astound train"]
+    assert [call.startswith(begin) for call, begin in zip(calls, begins, strict=True)] == [True] * 5
+    assert (out / "run.pack").read_text() == "packed\n"
+    assert (out / "weights.safetensors").read_text() == "weights\n"
+    assert sorted(path.name for path in (tmp_path / "work/audio/music").iterdir()) == [
+        "000000.ogg",
+        "000001.ogg",
+    ]
+
+
+def test_only_the_phases_asked_for_run(audio: Path, tmp_path: Path) -> None:
+    done, calls = run(tmp_path, "--audio", audio, "--out", tmp_path / "out", "--phases", "tests")
+    assert done.returncode == 0, done.stderr
+    assert [call.split()[:2] for call in calls] == [["-m", "pytest"]]
+
+
+@pytest.mark.parametrize("options", [("--color", "red"), ("--out", "out")])
+def test_wrong_options_are_refused(tmp_path: Path, options: tuple[str, ...]) -> None:
+    done, calls = run(tmp_path, *options)
+    assert done.returncode != 0
+    assert not calls
