@@ -37,6 +37,10 @@ _CHANCE, _CHANCE_POWER = 0.6, -0.46
 # Confidence, by half of the segments, below which hardly any candidate is accepted by all of them;
 # docs/measurements.md#search.
 _HOPELESS = 0.02
+# Reversed music may have much evidence and a lead, so the logit of what agrees nearly as well
+# backwards is lower, if the query is long enough. Steady music agrees so too, but as a copy does;
+# docs/measurements.md#search.
+_MIN_DIRECTION, _MIN_DIRECTED_S, _COPY_SCORE, _BACKWARDS_COST = 0.2, 2.5, 0.98, 8.0
 # Distance of a score to 1 below which differences are due to rounding.
 _MIN_DISTANCE = 0.02
 
@@ -76,8 +80,17 @@ class Calibration:
         audible_s : float
             Audible seconds of the query.
         """
-        logit = float(features([candidate], [audible_s])[0] @ np.array(self.weights))
+        logit = self.logits([candidate], [audible_s])[0]
         return float(1 / (1 + np.exp(-np.clip(logit, -30, 30))))
+
+    def logits(
+        self, candidates: Sequence[Candidate], audible_s: Sequence[float]
+    ) -> NDArray[np.float64]:
+        """Compute the logits of the confidences, float64 array of shape (n_candidates,)."""
+        terms = features(candidates, audible_s)
+        pairs = zip(candidates, audible_s, strict=True)
+        backwards = np.array([_is_backwards(*one) for one in pairs], dtype=np.float64)
+        return np.asarray(terms @ np.array(self.weights) - _BACKWARDS_COST * backwards)
 
     def accepted(
         self, candidates: Iterable[Candidate], min_confidence: float | None = None
@@ -111,6 +124,12 @@ class Calibration:
             raise ModelError(path, reason) from error
         except (OSError, ValueError) as error:  # ConfigError is a ValueError
             raise ModelError(path, f"not a calibration ({error})") from error
+
+
+def _is_backwards(candidate: Candidate, audible_s: float) -> bool:
+    """Whether a candidate agrees nearly as well backwards, and is not as close as a copy is."""
+    is_known = audible_s >= _MIN_DIRECTED_S and candidate.score < _COPY_SCORE
+    return is_known and candidate.direction < _MIN_DIRECTION
 
 
 def _from_json(values: object) -> Calibration:

@@ -328,8 +328,7 @@ def costs_of(candidate: Candidate, audible_s: float, calibration: Calibration) -
         ("speed", candidate.resampled, 1.0, replace(candidate, resampled=1.0), audible_s),
     ]
     candidates = [candidate, *(one for *_, one, _ in improved)]
-    terms = features(candidates, [audible_s, *(length_s for *_, length_s in improved)])
-    logits = terms @ np.array(calibration.weights)
+    logits = calibration.logits(candidates, [audible_s, *(length_s for *_, length_s in improved)])
     costs = [
         Cost(rule=rule, found=found, plain=plain, logit=float(logit - logits[0]))
         for (rule, found, plain, *_), logit in zip(improved, logits[1:], strict=True)

@@ -207,6 +207,26 @@ def test_sound_that_agrees_as_well_backwards_is_less_sure() -> None:
     assert forwards > steady > reverse
 
 
+@pytest.mark.parametrize(
+    ("direction", "score", "audible_s", "is_doubtful"),
+    [
+        (0.15, 0.95, 5.0, True),
+        (-0.5, 0.95, 3.0, True),
+        (0.21, 0.95, 5.0, False),
+        (0.1, 0.99, 5.0, False),  # steady music
+        (0.1, 0.95, 2.0, False),  # too short to have a direction
+    ],
+)
+def test_sound_that_agrees_as_well_backwards_is_no_match_however_much_it_agrees(
+    direction: float, score: float, audible_s: float, is_doubtful: bool
+) -> None:
+    agreeing = replace(candidate(3.0, 2.0), direction=direction, score=score)
+    forwards = replace(agreeing, direction=1.0)
+    doubtful, plain = CALIBRATION.logits([agreeing, forwards], [audible_s] * 2)
+    assert (doubtful < plain - 5) == is_doubtful
+    assert CALIBRATION.confidence(forwards, audible_s) > 0.99
+
+
 def test_calibration_of_an_older_version_has_no_weight_for_the_direction(tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
     CALIBRATION.save(path)

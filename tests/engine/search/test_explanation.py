@@ -17,7 +17,7 @@ CURVE = Calibration(
 )
 SURE = Candidate(
     track_id=1, offset_s=3.0, votes=20, evidence=1.1, score=0.95, coverage=1.0,
-    query_start_s=0.0, query_end_s=8.0, margin=0.9, others=0.2,
+    query_start_s=0.0, query_end_s=8.0, margin=0.9, others=0.2, direction=1.0,
 )  # fmt: skip
 FAULTS = {
     "evidence": (replace(SURE, evidence=0.24, margin=0.02, others=0.21, score=0.5), 8.0),
