@@ -193,7 +193,7 @@ class LineTracer:
         rows = np.interp(np.arange(lowest, lowest + len(stored)), at, np.arange(len(at)))
         near = np.rint(rows).astype(np.int64)[:, None] + np.arange(-reach, reach + 1)
         rows_near = near.clip(0, len(at) - 1)
-        is_usable = (near == rows_near) & vectors.any(axis=1)[rows_near]
+        is_usable = (near == rows_near) & np.asarray(vectors.any(axis=1))[rows_near]
         cosines = np.einsum("nd,nkd->nk", stored, vectors[rows_near])
         angles = np.where(is_usable, squared_angle(cosines), np.inf)
         peaks = angles.argmin(axis=1).clip(1, 2 * reach - 1)
