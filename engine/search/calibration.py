@@ -34,9 +34,6 @@ _MIN_AUDIBLE_S = 0.1
 # Evidence of the best wrong tracks in a catalog of a hundred thousand segments, for a query of one
 # second, and its power of the length.
 _CHANCE, _CHANCE_POWER = 0.6, -0.46
-# Confidence, by half of the segments, below which hardly any candidate is accepted by all of them;
-# docs/measurements.md#search.
-_HOPELESS = 0.02
 # Reversed music may have much evidence and a lead, so the logit of what agrees nearly as well
 # backwards is lower, if the query is long enough. Steady music agrees so too, but as a copy does;
 # docs/measurements.md#search.
@@ -98,10 +95,6 @@ class Calibration:
         """Select the candidates from a confidence on; the threshold by default."""
         least = self.min_confidence if min_confidence is None else min_confidence
         return [one for one in candidates if one.confidence >= least]
-
-    def is_hopeless(self, candidates: Iterable[Candidate]) -> bool:
-        """Whether no candidate would be accepted if it was compared in more segments."""
-        return max((one.confidence for one in candidates), default=0.0) < _HOPELESS
 
     def save(self, path: Path) -> None:
         """Write it to a JSON file, which is replaced as a whole."""

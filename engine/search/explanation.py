@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-import numpy as np
-
 from engine.errors import AudioError, AudioTooShortError
 from engine.records import Candidate, Match
 from engine.search.alignment_detail import AlignmentDetail

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -146,17 +146,15 @@ class Searcher:
         if self._is_open(finder.whole[:1]):
             return None
         found = finder.find()
-        is_open = self._is_open(found, finder.unexplained(found))
+        is_open = self._is_open(found, unexplained=bool(finder.unexplained(found)))
         return None if is_open else (finder, found)
 
-    def _is_open(self, found: Sequence[Candidate], unexplained: Sequence[object] = ()) -> bool:
+    def _is_open(self, found: Iterable[Candidate], *, unexplained: bool = False) -> bool:
         """Whether more segments might change which candidates are matches, or where they lie."""
         accepted = self.calibration.accepted(found)
         is_plain = (one.speed == 1.0 and not one.also for one in accepted)
         least_sure = min((one.confidence for one in accepted), default=0.0)
-        is_clear = least_sure >= _SURE and all(is_plain) and not unexplained
-        is_hopeless = self.calibration.is_hopeless(found) and not self._may_have_missed
-        return not (is_clear or is_hopeless)
+        return unexplained or least_sure < _SURE or not all(is_plain)
 
     def _tuned(self, candidate: Candidate, clip: Clip) -> Candidate:
         is_sure = bool(self.calibration.accepted([candidate]))
@@ -164,7 +162,7 @@ class Searcher:
 
     @property
     def _speed_search(self) -> SpeedSearch:
-        return SpeedSearch(self.fingerprinter, self.context, calibration=self.calibration)
+        return SpeedSearch(self.fingerprinter, self.context)
 
     @property
     def _may_have_missed(self) -> bool:

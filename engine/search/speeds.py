@@ -20,7 +20,6 @@ from engine.errors import SilentAudioError
 from engine.protocol import AudioFingerprinter, VectorIndex
 from engine.records import Candidate, Fingerprint
 from engine.search.alignment import background, mean_cosine, remove_mean
-from engine.search.calibration import Calibration
 from engine.search.candidates import find_candidates, with_margins
 from engine.search.clips import Clip, refined
 from engine.search.context import SearchContext
@@ -33,7 +32,7 @@ TILTED_WEIGHT = 0.97
 
 # The speed is chosen by a few segments of the first seconds of a query, without any alignment,
 # which makes unknown music faster to reject; docs/measurements.md#search.
-_CHOOSING_S, _N_CHOOSING_SEGMENTS = 20.0, 20
+_CHOOSING_S, _N_CHOOSING_SEGMENTS = 20.0, 40
 _MIN_CHOOSING_HOP_S = 0.25
 # The pitch between the steps is interpolated from this many semitones to either side of the chosen
 # one, and is at most so many such steps away; then again around it; docs/measurements.md#search.
@@ -113,14 +112,11 @@ class SpeedSearch:
         Its stopwatch measures the steps "encode", "search" and "align".
     within : VectorIndex, optional
         The tracks that may be found, as in :func:`engine.search.candidates.find_candidates`.
-    calibration : Calibration, optional
-        Without it, queries are compared in all segments even if few of them show no resemblance.
     """
 
     fingerprinter: AudioFingerprinter
     context: SearchContext
     within: VectorIndex | None = None
-    calibration: Calibration | None = None
 
     def extend(self, candidates: list[Candidate], waveform: Waveform) -> list[Candidate]:
         """Add the candidates found at the one other speed that brings most evidence.
@@ -319,7 +315,7 @@ class SpeedSearch:
         return playing[0] if playing else None
 
     def _first_hop_s(self, waveform: Waveform, n_speeds: int) -> float:
-        """Choose the hop of the first round, so that the last one has about 20 segments."""
+        """Choose the hop of the first round, so that the last one has about 40 segments."""
         length_s = len(waveform) / self.fingerprinter.sample_rate
         hop_s = max(length_s / _N_CHOOSING_SEGMENTS, _MIN_CHOOSING_HOP_S)
         n_reference_hops = max(int(hop_s / self.context.reference_hop_s), 1)
@@ -368,26 +364,12 @@ class SpeedSearch:
         return [float(of_speed.mean()) for of_speed in np.split(leads, ends[:-1])]
 
     def _candidates(self, played: _Played, n_samples: int) -> list[Candidate]:
-        """Search a query at one speed: in all segments, unless half of them show no resemblance."""
-        hop_s = self._hop_s(self.context.search.query_hop_s)
-        played = self._refined(played, 2 * hop_s)
-        found, finer = self._found(played), played
-        if not self._is_hopeless(found, played.fingerprint.audible_s):
-            finer = self._refined(played, hop_s)
-        found = found if finer is played else self._found(finer)
-        return [self._at_own_speed(one, played.speed, n_samples) for one in found]
-
-    def _found(self, played: _Played) -> list[Candidate]:
+        """Search a query at one speed."""
+        played = self._refined(played, self._hop_s(self.context.search.query_hop_s))
         alignment = replace(self.context.alignment, tilted_weight=TILTED_WEIGHT)
         context = replace(self.context, alignment=alignment)
-        return find_candidates(played.fingerprint, context, self.within)
-
-    def _is_hopeless(self, found: Iterable[Candidate], audible_s: float) -> bool:
-        if self.calibration is None:
-            return False
-        confidences = (self.calibration.confidence(one, audible_s) for one in found)
-        judged = (replace(one, confidence=p) for one, p in zip(found, confidences, strict=True))
-        return self.calibration.is_hopeless(judged)
+        found = find_candidates(played.fingerprint, context, self.within)
+        return [self._at_own_speed(one, played.speed, n_samples) for one in found]
 
     def _hop_s(self, hop_s: float) -> float:
         return self.fingerprinter.hop_within(hop_s, self.context.reference_hop_s)

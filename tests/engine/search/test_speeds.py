@@ -12,7 +12,6 @@ from engine.audio import decode
 from engine.config import SearchConfig
 from engine.model.fingerprinter import Fingerprinter
 from engine.records import Candidate, Fingerprint
-from engine.search.calibration import N_FEATURES, Calibration
 from engine.search.candidates import find_candidates
 from engine.search.clips import Clip
 from engine.search.context import SearchContext
@@ -182,29 +181,10 @@ def test_speed_is_chosen_by_few_segments_of_the_first_seconds(
     lengths_s, hops_s = (np.array(of_calls) for of_calls in zip(*calls, strict=True))
     first_s = np.array([20 / speed for speed in SEARCH.speeds])
     assert len(first_s) == 14
-    assert hops_s[:25].tolist() == [8.0] * 14 + [8.0] * 7 + [4.0] * 4
+    assert hops_s[:25].tolist() == [4.0] * 14 + [4.0] * 7 + [2.0] * 4
     assert lengths_s[:14] == pytest.approx(first_s, abs=0.01)
-    assert all(np.isclose(one, first_s - 4.0, atol=0.01).any() for one in lengths_s[14:21])
+    assert all(np.isclose(one, first_s - 2.0, atol=0.01).any() for one in lengths_s[14:21])
     assert np.isclose(lengths_s[27], [28 / speed for speed in SEARCH.speeds], atol=0.01).any()
-
-
-def test_unlike_query_is_compared_in_half_of_its_segments(
-    speed_search: SpeedSearch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    weights = (-9.0,) + (0.0,) * (N_FEATURES - 1)
-    never = Calibration(recipe_id="", weights=weights, min_confidence=0.5)
-    hops_s: list[float] = []
-    found = SpeedSearch._found
-
-    def recording_hops(self: SpeedSearch, played: Any) -> list[Candidate]:
-        hops_s.append(played.fingerprint.segment_hop_s)
-        return found(self, played)
-
-    monkeypatch.setattr(SpeedSearch, "_found", recording_hops)
-    waveform = sped(1, 2 ** (1 / 12))
-    replace(speed_search, calibration=never).extend([], waveform)
-    speed_search.extend([], waveform)
-    assert hops_s == [0.25, 0.25, 0.125]
 
 
 # -- small changes of speed ------------------------------------------------------------------------
