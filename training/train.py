@@ -59,7 +59,7 @@ class Samplers(NamedTuple):
     held_out: PairSampler
 
 
-def train(
+def train(  # noqa: PLR0913 - one argument per option
     sources: Sources,
     out: Path,
     config: TrainConfig,
