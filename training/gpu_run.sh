@@ -72,18 +72,18 @@ while [ $# -gt 0 ]; do
             start=(--init-from "$weights")
             [ -n "$resume" ] && start=(--resume "$resume")
             [ "$device" = cuda ] && start+=(--compile) && export TORCHDYNAMO_SUPPRESS_ERRORS=1
-            rm -f "$work/run/weights.safetensors" "$out/run.pack"
+            rm -f "$work"/run/{weights.safetensors,run.pack}
             # The rest is for validation, clip head and calibration, which may be cut off.
             train_minutes=$(awk "BEGIN { print 0.7 * $limit / 60 }")
             phase train "$limit" "$python" -m astound --device "$device" train \
                 --music "$work/audio/music" --noise "$work/audio/noise" \
                 --speech "$work/audio/speech" --rooms "$work/audio/rooms" --out "$work/run" \
                 --steps 1000000 --minutes "$train_minutes" --pairs "$pairs" \
-                --pairs-per-chunk "$pairs" --no-codecs --pack "$out/run.pack" "${start[@]}"
-            for file in weights.safetensors calibration.json log.jsonl; do
+                --pairs-per-chunk "$pairs" --no-codecs --pack "$work/run/run.pack" "${start[@]}"
+            for file in weights.safetensors run.pack calibration.json log.jsonl; do
                 [ -f "$work/run/$file" ] && cp "$work/run/$file" "$out"
             done
-            [ -f "$work/run/weights.safetensors" ] && [ -f "$out/run.pack" ] || status=1 ;;
+            [ -f "$work/run/weights.safetensors" ] && [ -f "$work/run/run.pack" ] || status=1 ;;
     esac
     shift
 done
