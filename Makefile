@@ -53,7 +53,7 @@ bench-quick: $(STAMP) ## Check that no accuracy or speed was lost (minutes, need
 	@echo "==> python -m benchmarks quick $(ARGS)"
 	@$(PYTHON_BIN) -m benchmarks quick $(ARGS)
 
-gpu-run: $(STAMP) ## Test, measure and train on a GPU in a quarter of an hour (docs/training.md)
+gpu-run: $(STAMP) ## Train on a GPU in a quarter of an hour, or test and measure it (docs/training.md)
 	@echo "==> training/gpu_run.sh $(ARGS)"
 	@PYTHON=$(PYTHON_BIN) training/gpu_run.sh $(ARGS)
 

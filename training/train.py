@@ -37,7 +37,7 @@ from training.config import TrainConfig
 from training.dataset import PairSampler
 from training.learner import Learner, learning_rate, n_processes, time_left
 from training.memory import keep_freed_memory
-from training.packed import CHECKPOINT
+from training.packed import CHECKPOINT, pack
 from training.run_log import RunLog
 from training.sources import Sources as Sources
 from training.validate import retrieval_hit_rates
@@ -59,18 +59,21 @@ class Samplers(NamedTuple):
     held_out: PairSampler
 
 
-def train(
+def train(  # noqa: PLR0913 - one argument per option
     sources: Sources,
     out: Path,
     config: TrainConfig,
     recipe: Recipe | None = None,
     *,
     init_from: Path | None = None,
+    packed: Path | None = None,
     device: str = "auto",
 ) -> Path:
     """Run or resume a training run.
 
-    Under ``torchrun``, each process computes a part of every batch.
+    Under ``torchrun``, each process computes a part of every batch. The trained encoder, still
+    without a trained clip head, and the packed run are written before the last validation, so that
+    they are there if what follows is cut off.
 
     Parameters
     ----------
@@ -85,6 +88,8 @@ def train(
         Initial weights: a weights file, or a published checkpoint as
         :meth:`engine.model.ast_model.ASTModel.from_pretrained` reads it, which is cut to segments
         of one second. Random weights by default.
+    packed : Path, optional
+        Also pack the run to this file; see :func:`training.packed.pack`.
     device : {"auto", "cpu", "cuda"}
 
     Returns
@@ -111,14 +116,17 @@ def train(
     model, clip_head, recipe = _initial_models(init_from, recipe)
     samplers = open_samplers(sources, out / "cache", config, recipe, own_device)
     learner = Learner(model.to(own_device), config, recipe)
-    run_log = train_encoder(learner, samplers, out, started_at)
+    run_log = RunLog(out)
+    n_steps = train_encoder(learner, samplers, out, run_log, started_at)
     weights = out / "weights.safetensors"
     if _leave_processes():
-        record: dict[str, Any] = {
-            "config": dataclasses.asdict(config),
-            "validations": run_log.validations(),
-        }
+        record: dict[str, Any] = {"config": dataclasses.asdict(config)}
         clip_head = clip_head.to(own_device)
+        save_weights(weights, Weights(model.eval(), clip_head, recipe, record))
+        if packed is not None:
+            pack(out, packed)
+        _validate(learner, samplers, run_log, n_steps)
+        record["validations"] = run_log.validations()
         record |= train_clip_head(model.eval(), clip_head, samplers.training, config, recipe)
         save_weights(weights, Weights(model, clip_head, recipe, record))
         calibration = calibrate(weights, samplers.held_out, config.seed, device)
@@ -169,13 +177,20 @@ def open_samplers(
     return samplers
 
 
-def train_encoder(learner: Learner, samplers: Samplers, out: Path, started_at: float) -> RunLog:
+def train_encoder(
+    learner: Learner, samplers: Samplers, out: Path, run_log: RunLog, started_at: float
+) -> int:
     """Train the encoder for the remaining steps, from the last checkpoint if there is one.
 
-    The time limit counts from `started_at`, which includes decoding.
+    The time limit counts from `started_at`, which includes decoding. The last checkpoint is
+    written, but not validated.
+
+    Returns
+    -------
+    int
+        Number of steps done.
     """
     config, checkpoint = learner.config, out / CHECKPOINT
-    run_log = RunLog(out)
     first_step = learner.load(checkpoint) if checkpoint.exists() else 0
     if _rank() == 0:
         run_log.truncate(first_step)
@@ -191,14 +206,19 @@ def train_encoder(learner: Learner, samplers: Samplers, out: Path, started_at: f
             if time.monotonic() - saved_at > config.checkpoint_every_s or is_last:
                 learner.save(checkpoint, step + 1)
                 saved_at = time.monotonic()
-            if (step + 1) % config.validate_every == 0 or is_last:
-                rates = retrieval_hit_rates(
-                    learner.model, samplers.held_out, samplers.training, learner.recipe
-                )
-                run_log.log_validation(step, rates)
+            if (step + 1) % config.validate_every == 0 and not is_last:
+                _validate(learner, samplers, run_log, step + 1)
         if is_last:
-            break
-    return run_log
+            return step + 1
+    return first_step
+
+
+def _validate(learner: Learner, samplers: Samplers, run_log: RunLog, n_steps: int) -> None:
+    """Validate the encoder after `n_steps`, unless the log has that already."""
+    if n_steps in dict(run_log.validations()):
+        return
+    rates = retrieval_hit_rates(learner.model, samplers.held_out, samplers.training, learner.recipe)
+    run_log.log_validation(n_steps - 1, rates)
 
 
 def _of_first_process(value: float, device: torch.device) -> float:

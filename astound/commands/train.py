@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     "packed",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Pack the run in --out into one small file, and stop.",
+    help="Pack the run in one small file after training; without audio, at once.",
 )
 @click.option("--pack-audio", is_flag=True, help="Write the audio to --out in pieces, and stop.")
 @click.option("--steps", "n_steps", type=click.IntRange(1), metavar="N", help="Length of the run.")
@@ -79,7 +79,7 @@ def train(  # noqa: PLR0913 - one argument per option
 
     Started as `torchrun --nproc-per-node 4 -m astound train ...` it uses four GPUs.
     """
-    if packed is not None:
+    if packed is not None and not any((music, noise, speech, rooms)):
         from training.packed import pack
 
         pack(out, packed)
@@ -101,7 +101,16 @@ def train(  # noqa: PLR0913 - one argument per option
         run = unpack(resume, out)
         config = _config(dataclasses.asdict(run.config), changes, no_codecs=no_codecs)
         recipe = run.recipe
-    click.echo(train(sources, out, config, recipe, init_from=init_from, device=session.device))
+    weights = train(
+        sources,
+        out,
+        config,
+        recipe,
+        init_from=init_from,
+        packed=packed,
+        device=session.device,
+    )
+    click.echo(weights)
 
 
 def _sources(**folders: Path | None) -> Sources:

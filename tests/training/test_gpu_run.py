@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -17,8 +18,13 @@ _STUB = """#!/bin/sh
 echo "$@" >> "$CALLS"
 case "$*" in
     *'-m pytest'*) exit 1 ;;
-    *--pack*) for last; do :; done; echo packed > "$last" ;;
-    *--minutes*) mkdir -p "$WORK/run"; echo weights > "$WORK/run/weights.safetensors"; sleep 60 ;;
+    *--pack*)
+        mkdir -p "$WORK/run"
+        [ -n "$FAILS" ] && exit 1
+        echo weights > "$WORK/run/weights.safetensors"
+        while [ "$1" != --pack ]; do shift; done
+        echo packed > "$2"
+        exec sleep 60 ;;
 esac
 """
 
@@ -35,11 +41,14 @@ def audio(tmp_path: Path) -> Path:
     return tmp_path / "pieces"
 
 
-def run(tmp_path: Path, *options: object) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+def run(
+    tmp_path: Path, *options: object, fails: str = ""
+) -> tuple[subprocess.CompletedProcess[str], list[str]]:
     stub, calls = tmp_path / "python", tmp_path / "calls"
     stub.write_text(_STUB)
     stub.chmod(0o755)
     variables = {"PYTHON": str(stub), "CALLS": str(calls), "WORK": str(tmp_path / "work")}
+    variables["FAILS"] = fails
     done = subprocess.run(
         [str(SCRIPT), *map(str, options)],
         cwd=SCRIPT.parents[1],
@@ -55,13 +64,13 @@ def test_a_phase_that_fails_or_takes_too_long_does_not_stop_the_next(
     audio: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    options = ("--audio", audio, "--out", out, "--minutes", "-2.99")  # leaves less than a second
+    options = ("--audio", audio, "--out", out, "--minutes", 0.1, "--phases", "tests,bench,train")
     done, calls = run(tmp_path, *options, "--device", "cpu", "--pairs", 64)
     assert done.returncode == 0, done.stderr
     assert "tests: exit code 1" in done.stdout
     assert "train: exit code 124" in done.stdout
-    begins = ["-m pytest", "-m astound", "-m benchmarks gpu", "-m astound", "-m astound train"]
-    assert [call.startswith(begin) for call, begin in zip(calls, begins, strict=True)] == [True] * 5
+    begins = ["-m pytest", "-m astound", "-m benchmarks gpu", "-m astound"]
+    assert [call.startswith(begin) for call, begin in zip(calls, begins, strict=True)] == [True] * 4
     assert (out / "run.pack").read_text() == "packed\n"
     assert (out / "weights.safetensors").read_text() == "weights\n"
     assert sorted(path.name for path in (tmp_path / "work/audio/music").iterdir()) == [
@@ -76,7 +85,35 @@ def test_only_the_phases_asked_for_run(audio: Path, tmp_path: Path) -> None:
     assert [call.split()[:2] for call in calls] == [["-m", "pytest"]]
 
 
-@pytest.mark.parametrize("options", [("--color", "red"), ("--out", "out")])
+def test_phases_share_the_minutes(audio: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ("--audio", audio, "--out", out, "--minutes", 9)
+    done, calls = run(tmp_path, *options, fails="yes")
+    limits = [int(one) for one in re.findall(r"at most (\d+) s", done.stdout)]
+    assert 520 < limits[0] <= 535
+    (training_minutes,) = re.findall(r"--minutes (\S+)", calls[0])
+    assert float(training_minutes) == pytest.approx(0.7 * limits[0] / 60, rel=1e-3)
+    done, _ = run(tmp_path, *options, "--phases", "tests,bench,train", fails="yes")
+    limits = [int(one) for one in re.findall(r"at most (\d+) s", done.stdout)]
+    assert len(limits) == 4
+    assert limits[0] < 80  # what it leaves goes to the others
+    assert 500 < limits[-1] <= 535
+
+
+def test_training_without_weights_fails(audio: Path, tmp_path: Path) -> None:
+    earlier = tmp_path / "work/run"
+    earlier.mkdir(parents=True)
+    for name in ("run.pack", "weights.safetensors"):
+        (earlier / name).write_text("of an earlier run")
+    done, _ = run(tmp_path, "--audio", audio, "--out", tmp_path / "out", fails="yes")
+    assert done.returncode == 1
+    assert "train: exit code 1" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--color", "red"), ("--out", "out"), ("--audio", "a", "--out", "o", "--phases", "rest")],
+)
 def test_wrong_options_are_refused(tmp_path: Path, options: tuple[str, ...]) -> None:
     done, calls = run(tmp_path, *options)
     assert done.returncode != 0

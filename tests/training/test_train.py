@@ -271,6 +271,27 @@ def test_train_ends_with_its_time(sources: Sources, tmp_path: Path) -> None:
         assert file.metadata()["n_steps"] == "1"
 
 
+def test_train_cut_off_after_the_encoder_leaves_weights_and_the_packed_run(
+    sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    out, elsewhere, packed = tmp_path / "run", tmp_path / "elsewhere", tmp_path / "run.pack"
+    config = dataclasses.replace(CONFIG, validate_every=CONFIG.n_steps)
+    with monkeypatch.context() as patch:
+        patch.setattr("training.train.retrieval_hit_rates", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            train(sources, out, config, RECIPE, packed=packed, device="cpu")
+    encoder = load_weights(out / "weights.safetensors").network
+    run = unpack(packed, elsewhere)
+    weights = train(sources, elsewhere, run.config, run.recipe, device="cpu")
+    assert [step for step, _ in logged(elsewhere, "validation/mean")] == [7]
+    finished = load_weights(weights).network.state_dict()
+    for name, tensor in encoder.state_dict().items():
+        torch.testing.assert_close(tensor, finished[name], rtol=0, atol=0)
+
+
 # -- packed ------------------------------------------------------------------------------------
 
 

@@ -20,6 +20,7 @@ from engine.model.weights import load_weights
 from engine.search.calibration import Calibration
 from tests.training.sounds import N_TRACKS, RECIPE, be_brief, write_sources
 from training.config import TrainConfig
+from training.packed import unpack
 from training.train import Sources
 
 
@@ -171,6 +172,13 @@ def test_train_packed_run_resumes_with_its_settings(sources: Sources, tmp_path: 
     assert (config["seed"], config["n_steps"]) == (5, 5)
     assert config["augment"]["codec_prob"] == 0
     assert config["augment"]["noise_prob"] == 0.93
+
+
+def test_train_packs_the_run_after_training(sources: Sources, tmp_path: Path) -> None:
+    packed = tmp_path / "run.pack"
+    result = run(sources, tmp_path / "run", "--steps", 3, "--pack", packed)
+    assert result.stdout == f"{tmp_path / 'run' / 'weights.safetensors'}\n"
+    assert unpack(packed, tmp_path / "other").config.n_steps == 3
 
 
 def test_train_resumed_and_with_other_weights_is_a_usage_error(
