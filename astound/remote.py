@@ -353,6 +353,8 @@ class RemoteCatalog:
         code, reason = str(answer.get("code", "")), str(answer.get("detail", ""))
         if code == TrackNotFoundError.code and (tracks := answer.get("tracks")):
             return TrackNotFoundError(*tracks)
+        if code == "key_needed":  # the service's sentence is about the header
+            reason = "a key is needed: give it as `key`, or as --key or $ASTOUND_KEY in the shell"
         result = answer.get("result") or {}
         error = rebuild(code, reason, duration_s=result.get("duration_s"))
         return error or ServiceError(self.url, reason or f"answered {status}", code or None)

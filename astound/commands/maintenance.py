@@ -96,7 +96,8 @@ def backup(session: Session, folder: Path) -> None:
     """
     with session.open() as catalog, progress_bar("copying") as show:
         report = catalog.backup(folder, on_progress=show)
-    recordings = f", and {report.n_recordings} recordings" if report.n_recordings else ""
+    n = report.n_recordings
+    recordings = f", and {n} recording{'s' if n > 1 else ''}" if n else ""
     echo(
         f"{report.n_tracks} tracks in {report.n_shards} shards, of which {report.n_copied} were "
         f"copied{recordings} ({report.n_bytes / 1e6:.1f} MB)"

@@ -32,12 +32,13 @@ _REQUIREMENTS: Mapping[str, str] = {
     "string_too_long": "must have {max_length} characters at most",
     "string_too_short": "must have {min_length} characters at least",
     "too_long": "must have {max_length} entries at most",
-    "too_short": "must have {min_length} entries at least",
+    "too_short": "must not be empty",  # no list needs more than one entry
     "list_type": "must be a list",
     "dict_type": "must be an object",
     "model_type": "must be an object",
     "model_attributes_type": "must be an object",
     "json_invalid": "must be JSON",
+    "not_sent_as_json": "must be JSON, with the header `content-type: application/json`",
 }
 _WITHOUT_VALUE = ("missing", "json_invalid", "too_long", "string_too_long")
 
@@ -51,6 +52,8 @@ def describe(error: Mapping[str, Any]) -> str:
         Its first part of `loc` is the part of the request, such as "query" or "body".
     """
     kind = error["type"]
+    if kind == "model_attributes_type" and isinstance(error.get("input"), bytes):
+        kind = "not_sent_as_json"
     context = {key: _shown(value) for key, value in (error.get("ctx") or {}).items()}
     requirement = _REQUIREMENTS.get(kind, "is not valid").format_map(context)
     if kind == "value_error":  # of a function of astound, which names the value

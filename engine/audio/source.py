@@ -150,10 +150,7 @@ def open_source(  # noqa: PLR0913 - one for each thing about a recording that ma
         The part is empty or starts before 0, there can be no such stream, or an array comes without
         `array_rate`.
     """
-    if start_s < 0 or (end_s is not None and end_s <= start_s):
-        raise ConfigError.invalid(
-            "(start_s, end_s)", (start_s, end_s), "must satisfy 0 <= start_s < end_s"
-        )
+    _require_part(start_s, end_s)
     if stream is not None and stream < 1:
         raise ConfigError.invalid("stream", stream, "must be 1 or more")
     report = ReadReport()
@@ -176,6 +173,13 @@ def open_source(  # noqa: PLR0913 - one for each thing about a recording that ma
     part = arrays.mono(source, array_rate, report)[round(start_s * array_rate) : end]
     part = decode.resample(part, array_rate, sample_rate)
     return AudioSource(name, [part], sample_rate, start_s, report, max_s)
+
+
+def _require_part(start_s: float, end_s: float | None) -> None:
+    if start_s < 0:
+        raise ConfigError.invalid("start_s", start_s, "must be 0 or more")
+    if end_s is not None and end_s <= start_s:
+        raise ConfigError.invalid("end_s", end_s, f"must be more than start_s, {start_s}")
 
 
 def _file_name(source: Any) -> str | None:

@@ -77,17 +77,21 @@ class Calibration:
         audible_s : float
             Audible seconds of the query.
         """
-        logit = self.logits([candidate], [audible_s])[0]
-        return float(1 / (1 + np.exp(-np.clip(logit, -30, 30))))
+        return probability(self.logits([candidate], [audible_s])[0])
 
     def logits(
         self, candidates: Sequence[Candidate], audible_s: Sequence[float]
     ) -> NDArray[np.float64]:
         """Compute the logits of the confidences, float64 array of shape (n_candidates,)."""
-        terms = features(candidates, audible_s)
         pairs = zip(candidates, audible_s, strict=True)
         backwards = np.array([_is_backwards(*one) for one in pairs], dtype=np.float64)
-        return np.asarray(terms @ np.array(self.weights) - _BACKWARDS_COST * backwards)
+        return self.curve_logits(candidates, audible_s) - _BACKWARDS_COST * backwards
+
+    def curve_logits(
+        self, candidates: Sequence[Candidate], audible_s: Sequence[float]
+    ) -> NDArray[np.float64]:
+        """Compute the logits of the fitted curve alone, float64 array of shape (n_candidates,)."""
+        return np.asarray(features(candidates, audible_s) @ np.array(self.weights))
 
     def accepted(
         self, candidates: Iterable[Candidate], min_confidence: float | None = None
@@ -117,6 +121,11 @@ class Calibration:
             raise ModelError(path, reason) from error
         except (OSError, ValueError) as error:  # ConfigError is a ValueError
             raise ModelError(path, f"not a calibration ({error})") from error
+
+
+def probability(logit: float) -> float:
+    """Return the probability of a logit."""
+    return float(1 / (1 + np.exp(-np.clip(logit, -30, 30))))
 
 
 def _is_backwards(candidate: Candidate, audible_s: float) -> bool:

@@ -14,7 +14,7 @@ from typing import Literal
 from engine.errors import AudioError, AudioTooShortError
 from engine.records import Candidate, Match
 from engine.search.alignment_detail import AlignmentDetail
-from engine.search.calibration import Calibration, features
+from engine.search.calibration import Calibration, features, probability
 from engine.search.plane import CosinePlane, PassageEnd, Trace
 
 Rule = Literal[
@@ -326,7 +326,12 @@ def costs_of(candidate: Candidate, audible_s: float, calibration: Calibration) -
         ("speed", candidate.resampled, 1.0, replace(candidate, resampled=1.0), audible_s),
     ]
     candidates = [candidate, *(one for *_, one, _ in improved)]
-    logits = calibration.logits(candidates, [audible_s, *(length_s for *_, length_s in improved)])
+    lengths_s = [audible_s, *(length_s for *_, length_s in improved)]
+    logits = calibration.curve_logits(candidates, lengths_s)
+    if (
+        probability(logits[0]) >= calibration.min_confidence
+    ):  # rejected by nothing but its direction
+        logits = calibration.logits(candidates, lengths_s)
     costs = [
         Cost(rule=rule, found=found, plain=plain, logit=float(logit - logits[0]))
         for (rule, found, plain, *_), logit in zip(improved, logits[1:], strict=True)

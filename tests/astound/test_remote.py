@@ -399,6 +399,7 @@ def test_command_line_takes_the_key_of_the_environment(
     refused = run("query", "known.wav", "--server", url)
     assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
     assert "a key is needed" in refused.stderr
+    assert "$ASTOUND_KEY" in refused.stderr
     monkeypatch.setenv("ASTOUND_KEY", secret)
     assert run("query", "known.wav", "--server", url).exit_code == 0
 

@@ -163,6 +163,7 @@ function Answer({ result, clip, isLive, onProblem }) {
         <h2 ref=${heading} tabindex="-1">Not in your library</h2>
         <p>${Math.round(result.duration_s)} seconds were searched, and no track fits.
           ${isLive ? " Closer to the music, or at another place in it, it may work." : ""}</p>
+        <${Limit} result=${result} isLive=${isLive} />
         <${Why} clip=${clip} onProblem=${onProblem} />
       </article>`;
   }
@@ -171,8 +172,15 @@ function Answer({ result, clip, isLive, onProblem }) {
       ${result.matches.map((match, i) => html`
         <${Found} key=${match.rank} match=${match} result=${result} heading=${i ? null : heading} onProblem=${onProblem} />`)}
       ${result.warnings.map((text) => html`<p class="muted">${text}</p>`)}
+      <${Limit} result=${result} isLive=${isLive} />
       <${Why} clip=${clip} onProblem=${onProblem} />
     </article>`;
+}
+
+/** That a file may go on behind the part that was searched. */
+function Limit({ result, isLive }) {
+  if (isLive || result.duration_s < FILE_END_S - BORDER_S) return null;
+  return html`<p class="muted">Only the first minute was searched. Recordings searches a whole file.</p>`;
 }
 
 /** A match: what it is, where in the track, and where in the clip if there is more in it. */

@@ -289,6 +289,17 @@ def test_file_is_identified(open_page: Open, music: Path, file: str, expected: s
     assert expected in answer(page)
 
 
+@pytest.mark.parametrize(("name", "is_limited"), [("known.wav", 0), ("minutes.wav", 1)])
+def test_file_of_which_a_part_is_searched_says_so(
+    open_page: Open, music: Path, tmp_path: Path, name: str, is_limited: int
+) -> None:
+    shutil.copy(music / "known.wav", tmp_path)
+    write_wav(tmp_path / "minutes.wav", np.tile(_part(PLAYED, 6.0), 11), RATE)
+    page = open_page()
+    page.locator("input[type=file]").set_input_files(tmp_path / name)
+    assert answer(page).count("Only the first minute was searched") == is_limited
+
+
 def drop(page: Any, *paths: Path) -> None:
     """Drop files on the page, each when the page has been drawn after the one before."""
     page.evaluate(

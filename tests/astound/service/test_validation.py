@@ -26,7 +26,7 @@ from tests.astound.service.conftest import problem
         ("PATCH", "/v1/tracks/1", "[]", "invalid body: must be an object"),
         ("PATCH", "/v1/tracks/1", '{"title": 1}', "invalid title=1: must be text"),
         ("POST", "/v1/tracks/delete", "{}", "invalid ids: must be given"),
-        ("POST", "/v1/tracks/delete", '{"ids": []}', "invalid ids: must have 1 entries at least"),
+        ("POST", "/v1/tracks/delete", '{"ids": []}', "invalid ids: must not be empty"),
         ("POST", "/v1/tracks/delete", '{"ids": ["1"]}', "invalid ids=1: must be an integer"),
         ("POST", "/v1/ingest", '{"paths": 1}', "invalid paths=1: must be a list"),
         ("POST", "/v1/scan", "{", "invalid body: must be JSON"),
@@ -39,3 +39,10 @@ def test_wrong_value_is_one_sentence_of_astound(
     response = client.request(method, path, content=body or b"", headers=headers)
     assert problem(response) == (422, "invalid_request")
     assert sentence in response.json()["detail"]
+
+
+def test_json_without_its_header_is_explained(client: TestClient) -> None:
+    headers = {"content-type": "application/x-www-form-urlencoded"}  # that of `curl -d`
+    response = client.patch("/v1/tracks/1", content=b'{"title": "Rain"}', headers=headers)
+    assert problem(response) == (422, "invalid_request")
+    assert "with the header `content-type: application/json`" in response.json()["detail"]
