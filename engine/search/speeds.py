@@ -16,7 +16,7 @@ import numpy as np
 
 from engine.audio import decode
 from engine.audio.decode import Waveform
-from engine.errors import SilentAudioError
+from engine.errors import ConfigError, SilentAudioError
 from engine.protocol import AudioFingerprinter, VectorIndex
 from engine.records import Candidate, Fingerprint
 from engine.search.alignment import background, mean_cosine, remove_mean
@@ -344,7 +344,11 @@ class SpeedSearch:
         """Return a query with segments that are at most `hop_s` apart."""
         while played.fingerprint.segment_hop_s > hop_s:
             with self.context.stopwatch.step("encode"):
-                made = refined(played.fingerprint, played.waveform, self.fingerprinter)
+                try:
+                    made = refined(played.fingerprint, played.waveform, self.fingerprinter)
+                except ConfigError:  # the recipe has no such hop
+                    finest_s = self._hop_s(hop_s)
+                    made = _fingerprint_played(self.fingerprinter, played.waveform, finest_s)
             played = replace(played, fingerprint=made)
         return played
 
