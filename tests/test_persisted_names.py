@@ -52,7 +52,8 @@ RECIPE_OF = {
 RECIPE = " ".join(f"{part}({keys})" for part, keys in RECIPE_OF.items()) + " weights_sha256"
 WEIGHTS_METADATA = {"recipe", "training_record", "labels"}
 TRAINING_RECORD = """
-    config(n_pairs n_pairs_per_chunk gradient_checkpointing n_steps n_warmup_steps
+    config(n_pairs n_pairs_per_chunk gradient_checkpointing compiled n_steps n_warmup_steps
+           max_minutes
            cooldown_fraction optimizer learning_rate weight_decay max_grad_norm loss temperature
            margin n_clips n_clip_steps n_clip_pairs clip_learning_rate n_held_out
            checkpoint_every_s validate_every seed
