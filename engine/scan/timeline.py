@@ -164,12 +164,16 @@ def _gain(passage: Candidate) -> float:
 
 
 def _joined(first: Candidate, second: Candidate) -> Candidate:
-    """Join two parts of one passage: the line runs through the middles of both."""
+    """Join two parts of one passage: the line runs through the middles of both.
+
+    Where these are near each other, its slope is that of the longer part.
+    """
     pair = first, second
     lengths_s = [max(_length_s(one), 1e-9) for one in pair]
     middles_s = [(one.query_start_s + one.query_end_s) / 2 for one in pair]
-    speed = first.speed
-    if abs(second.speed - first.speed) > _SPEED_ERROR and middles_s[1] - middles_s[0] > 1.0:
+    speed = max(pair, key=_length_s).speed
+    is_far = middles_s[1] - middles_s[0] > max(1.0, max(lengths_s) / 2)
+    if abs(second.speed - first.speed) > _SPEED_ERROR and is_far:
         rise_s = _at(second, middles_s[1]) - _at(first, middles_s[0])
         speed = rise_s / (middles_s[1] - middles_s[0])
     # Both parts are right in their middles on average.

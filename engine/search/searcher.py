@@ -57,7 +57,9 @@ class Searcher:
     @property
     def short_hop_s(self) -> float:
         """Distance of the segments that a short clip is searched by first, in seconds."""
-        return self.query_hop_s  # half of the segments misplace repetitive clips
+        hop_s, reference_hop_s = 2 * self.query_hop_s, self.context.reference_hop_s
+        is_supported = self.fingerprinter.hop_within(hop_s, reference_hop_s) == hop_s
+        return hop_s if is_supported and hop_s < reference_hop_s else self.query_hop_s
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from engine.audio import decode
 from engine.audio.decode import Waveform
-from engine.errors import ConfigError, SilentAudioError
+from engine.errors import SilentAudioError
 from engine.protocol import AudioFingerprinter, VectorIndex
 from engine.records import Candidate, Fingerprint
 from engine.search.alignment import background, mean_cosine, remove_mean
@@ -343,12 +343,12 @@ class SpeedSearch:
     def _refined(self, played: _Played, hop_s: float) -> _Played:
         """Return a query with segments that are at most `hop_s` apart."""
         while played.fingerprint.segment_hop_s > hop_s:
+            n_halvings = math.log2(played.fingerprint.segment_hop_s / hop_s)
             with self.context.stopwatch.step("encode"):
-                try:
+                if math.isclose(n_halvings, round(n_halvings)):
                     made = refined(played.fingerprint, played.waveform, self.fingerprinter)
-                except ConfigError:  # the recipe has no such hop
-                    finest_s = self._hop_s(hop_s)
-                    made = _fingerprint_played(self.fingerprinter, played.waveform, finest_s)
+                else:  # halving it leads to hops that the recipe need not have
+                    made = _fingerprint_played(self.fingerprinter, played.waveform, hop_s)
             played = replace(played, fingerprint=made)
         return played
 
