@@ -54,6 +54,9 @@ _MAX_SPEED_CHANGE, _MARGIN_S = 0.07, 1.0
 # of the change; docs/measurements.md#search.
 _TEMPO_HOP_S, _SHORT_S, _SHORT_TUNED_SCORE, _MIN_TEMPO_SCORE = 0.0625, 4.5, 0.99, 0.9
 _MIN_TEMPO_CHANGE, _MAX_TEMPO_REST = 0.1, 0.5
+# At another tempo the squared angle between query and track may be larger by this factor, because
+# changing the tempo blurs.
+_MAX_TEMPO_LOSS = 1.3
 
 
 def fingerprint_at_speed(
@@ -272,7 +275,8 @@ class SpeedSearch:
         followed = self._follow_at_tempo(turned, waveform)
         rest = abs(math.log(followed.speed / turned.speed))
         is_confirmed = rest < _MAX_TEMPO_REST * abs(math.log(turned.speed))
-        return followed if is_confirmed else None
+        most = _MAX_TEMPO_LOSS * squared_angle(candidate.score)
+        return followed if is_confirmed and squared_angle(followed.score) < most else None
 
     def _transposed(
         self, candidate: Candidate, waveform: Waveform, score: float
