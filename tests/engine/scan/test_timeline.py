@@ -370,7 +370,7 @@ def test_line_of_parts_that_share_most_is_that_of_the_longer_one() -> None:
     """Their middles are 2 s apart: an error of a tenth of a second would tilt a line by 5 %."""
     play = Play(1, 220.0, 240.0, reference_s=12.0, speed=0.8)
     whole, rest = play.passage(), play.passage(224.0)
-    rest = replace(rest, offset_s=rest.offset_s + 0.1, speed=0.802)
+    rest = replace(rest, offset_s=rest.offset_s + 0.1 - 0.002 * 232.0, speed=0.802)
     timeline = builder()
     timeline.add([whole], 240.0)
     timeline.add([rest], 352.0)
