@@ -373,7 +373,7 @@ def test_line_of_parts_that_share_most_is_that_of_the_longer_one() -> None:
     rest = replace(rest, offset_s=rest.offset_s + 0.1 - 0.002 * 232.0, speed=0.802)
     timeline = builder()
     timeline.add([whole], 240.0)
-    timeline.add([rest], 352.0)
+    timeline.add([rest], 250.0)
     (found,) = timeline.finish()
     assert found.speed == play.speed
     check(found, play, within_s=0.1)
