@@ -50,7 +50,7 @@ class ServiceBenchmarkConfig:
     n_queries : int
         Clips that are compared with the Python API, and queries of each client.
     n_clients : int
-        Clients that query all the time; at most as many as a service answers of one address.
+        Clients that query without a pause; a service answers 16 of one address at most.
     n_at_once : int
         Clients that query at the same moment.
     upload_bytes : int
