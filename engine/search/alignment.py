@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
@@ -277,12 +277,6 @@ class _LineScorer:
         self.scored: dict[int, list[_ScoredLine]] = defaultdict(list)  # diagonals of each track
 
     @property
-    def batch_size(self) -> int:
-        """Number of diagonals to score at once."""
-        n_positions = int(len(self.steps) * self.hop) + 2
-        return max(_MAX_PAIRS // (len(self.steps) * n_positions), 1)
-
-    @property
     def tilted_weight(self) -> float:
         """Factor of the evidence of tilted lines; the longer the query, the nearer to 1."""
         discount = (1 - self.config.tilted_weight) * min(_SHORT_S / self.query.duration_s, 1.0)
@@ -290,56 +284,39 @@ class _LineScorer:
 
     def rank(self, diagonals: Sequence[Diagonal]) -> list[_ScoredLine]:
         """Score diagonals, and keep the best one of each of `max_tracks` tracks."""
-        for first in range(0, len(diagonals), self.batch_size):
-            for one in self.score_diagonals(diagonals[first : first + self.batch_size]):
-                self.scored[one.line.track_id].append(one)
+        for one in self.score_diagonals(diagonals):
+            self.scored[one.line.track_id].append(one)
         best = [max(of_track, key=_evidence) for of_track in self.scored.values()]
         return sorted(best, key=_evidence, reverse=True)[: self.config.max_tracks]
 
     def tilt(self, ranked: Sequence[_ScoredLine]) -> list[_ScoredLine]:
         """Turn the best diagonals to the lines with most evidence."""
         n, lines = self.config.n_tilted, list(ranked)
-        lines[:n] = map(self.fit_slope, lines[:n])
+        lines[:n] = self.fit_slopes(lines[:n])
         if lines and n and self.is_unclear(max(lines, key=_evidence)):
-            lines[:_N_STEEP] = map(self.fit_steep_slope, lines[:_N_STEEP])
+            lines[:_N_STEEP] = self.fit_steep_slopes(lines[:_N_STEEP])
         return lines
 
     def score_diagonals(self, diagonals: Sequence[Diagonal]) -> list[_ScoredLine]:
         """Score diagonals at their best shift; leave out those outside of their tracks."""
-        shifts = np.arange(-_SHIFT_HOPS, _SHIFT_HOPS + _STEP_HOPS, _STEP_HOPS)
         lines = [
             _Line(one.track_id, one.ticks * self.hop - float(self.steps[0]), 1.0, one.votes)
             for one in diagonals
         ]
-        middles = np.array([line.middle for line in lines])
-        at = middles[:, None, None] + shifts[:, None] + self.steps
-        stored = [self._stored(line.track_id, of) for line, of in zip(lines, at, strict=True)]
-        # The vectors of all lines are concatenated; `bounds` keep each line within its own track.
-        ends = np.cumsum([len(vectors) for _, vectors in stored])
-        if not ends[-1]:
-            return []
-        starts = np.array([0, *ends[:-1]])
-        firsts = np.array([first for first, _ in stored]) - starts
-        pairs = self._pair_evidence(np.concatenate([vectors for _, vectors in stored]), slice(None))
-        bounds = starts[:, None, None], ends[:, None, None]
-        evidence = self._evidence(pairs, at, firsts[:, None, None], slice(None), bounds)
-        return [
-            self._best(line, np.ones(1), shifts, of[None])
-            for line, of, n_stored in zip(lines, evidence, ends - starts, strict=True)
-            if n_stored
-        ]
+        shifts = np.arange(-_SHIFT_HOPS, _SHIFT_HOPS + _STEP_HOPS, _STEP_HOPS)
+        return [one for one in self._best_lines(lines, np.ones(1), shifts) if one.evidence > 0]
 
-    def fit_slope(self, diagonal: _ScoredLine) -> _ScoredLine:
-        """Turn a diagonal to the line with most evidence, unless that has hardly more.
+    def fit_slopes(self, diagonals: Sequence[_ScoredLine]) -> list[_ScoredLine]:
+        """Turn diagonals to the lines with most evidence, unless these have hardly more.
 
         Many lines are tried, so the evidence of the best one is multiplied by `tilted_weight`.
         """
         max_tilt = self.config.max_tilt
         spacing = _STEP_HOPS / max(float(self.steps[-1]), 1e-9)
         if (n_slopes := int(max_tilt / spacing)) < _MIN_SLOPES:
-            return diagonal
+            return list(diagonals)
         tilts = np.linspace(-1, 1, 2 * min(n_slopes, _MAX_SLOPES) + 1) * max_tilt
-        return self._fit(diagonal, 1 + tilts)
+        return self._fit(diagonals, 1 + tilts)
 
     def is_unclear(self, scored: _ScoredLine) -> bool:
         """Whether a steep line may agree better; a short query agrees with some by chance."""
@@ -350,38 +327,41 @@ class _LineScorer:
         cosines = self.query.embeddings @ stored.T
         return _mean_along(cosines, at, first, self.audible) < _CLEAR_SCORE
 
-    def fit_steep_slope(self, scored: _ScoredLine) -> _ScoredLine:
-        """Turn a line to any from half to twice the tempo, unless that has hardly more evidence."""
+    def fit_steep_slopes(self, scored: Sequence[_ScoredLine]) -> list[_ScoredLine]:
+        """Turn lines to any from half to twice the tempo, unless these have hardly more."""
         return self._fit(scored, _STEEP_SLOPES)
 
-    def _fit(self, scored: _ScoredLine, slopes: Floats) -> _ScoredLine:
-        """Turn a line to the slope with most evidence, less what the choice of slopes brings."""
+    def _fit(self, scored: Sequence[_ScoredLine], slopes: Floats) -> list[_ScoredLine]:
+        """Turn lines to the slopes with most evidence, less what the choice of slopes brings."""
         shifts = self._shifts(float(np.abs(slopes - 1).max()))
         spacing = float(np.diff(slopes).max())
-        best = self._best_line(scored.line, slopes, shifts, self.coarse_step)
+        found = self._best_lines([one.line for one in scored], slopes, shifts, self.coarse_step)
+        best = dict(enumerate(found))
         for zoom in (1.0, 0.25):
-            if best is not None and best.line.slope != 1.0:
-                slopes = best.line.slope + np.linspace(-zoom, zoom, 9) * spacing
-                shifts = np.linspace(-1, 1, 9) * zoom * _STEP_HOPS
-                best = self._best_line(best.line, slopes, shifts)
-        if best is None or best.line.slope == 1.0:
-            return scored
-        evidence = best.evidence * self.tilted_weight
-        return replace(best, evidence=evidence) if evidence > scored.evidence else scored
+            best = {n: one for n, one in best.items() if one.line.slope != 1.0}
+            lines = [one.line for one in best.values()]
+            around = np.array([[one.slope] for one in lines]).reshape(-1, 1)
+            slopes = around + np.linspace(-zoom, zoom, 9) * spacing
+            shifts = np.linspace(-1, 1, 9) * zoom * _STEP_HOPS
+            best = dict(zip(best, self._best_lines(lines, slopes, shifts), strict=True))
+        fitted = list(scored)
+        for n, one in best.items():
+            evidence = one.evidence * self.tilted_weight
+            if one.line.slope != 1.0 and evidence > scored[n].evidence:
+                fitted[n] = replace(one, evidence=evidence)
+        return fitted
 
     def other_places(self, best: _ScoredLine) -> tuple[float, ...]:
         """Distances from a line to others of its track with nearly the same evidence, in hops."""
-        diagonals: Iterable[_ScoredLine] = self.scored[best.line.track_id]
+        diagonals = self.scored[best.line.track_id]
         min_distance = _MIN_DISTANCE_S / self.tracks.hop_s
         min_evidence = _MIN_EVIDENCE_RATIO * best.evidence
         if best.line.slope != 1.0:  # score the other places along the same slope
             min_evidence /= self.tilted_weight
             shifts = self._shifts(abs(best.line.slope - 1))
+            lines = [one.line for one in diagonals]
             slopes = np.array([best.line.slope])
-            tilted = (
-                self._best_line(one.line, slopes, shifts, self.coarse_step) for one in diagonals
-            )
-            diagonals = filter(None, tilted)
+            diagonals = self._best_lines(lines, slopes, shifts, self.coarse_step)
         places: list[float] = []
         for one in sorted(diagonals, key=_evidence, reverse=True):
             distance = one.line.middle + one.subhop - best.line.middle - best.subhop
@@ -438,24 +418,76 @@ class _LineScorer:
             distances.append(max(1 - float(means.max()), _MIN_DISTANCE))
         return math.log(distances[1] / distances[0])
 
-    def _best_line(
-        self, line: _Line, slopes: Floats, shifts: Floats, step: int = 1
-    ) -> _ScoredLine | None:
-        """Choose the slope and shift with the most evidence; None if all are outside the track."""
-        rows = slice(None, None, step)
-        at = line.middle + shifts[:, None] + slopes[:, None, None] * self.steps[rows]
-        first, stored = self._stored(line.track_id, at)
-        if not len(stored):
-            return None
-        evidence = self._evidence(self._pair_evidence(stored, rows), at, first, rows)
-        return self._best(line, slopes, shifts, evidence)
+    def _best_lines(
+        self, lines: Sequence[_Line], slopes: Floats, shifts: Floats, step: int = 1
+    ) -> list[_ScoredLine]:
+        """Choose the slope and shift of each line with the most evidence.
 
-    def _best(self, line: _Line, slopes: Floats, shifts: Floats, evidence: Floats) -> _ScoredLine:
-        """Choose the best of the evidence, of shape (n_slopes, n_shifts)."""
-        turn, shift = np.unravel_index(int(evidence.argmax()), evidence.shape)
-        best = replace(line, middle=line.middle + float(shifts[shift]), slope=float(slopes[turn]))
-        subhop = parabola_vertex(evidence[turn], int(shift)) * float(shifts[1] - shifts[0])
-        return _ScoredLine(best, float(evidence[turn, shift]), subhop)
+        Parameters
+        ----------
+        lines : sequence of _Line
+        slopes : float64 array of shape (n_slopes,) or (n_lines, n_slopes)
+        shifts : float64 array of shape (n_shifts,)
+        step : int
+            Every step-th segment is compared.
+
+        Returns
+        -------
+        list of _ScoredLine
+            Without evidence where a line is outside of its track.
+        """
+        slopes = np.broadcast_to(slopes, (len(lines), slopes.shape[-1]))
+        n_segments = len(self.steps[::step])
+        length = float(slopes.max(initial=1.0)) * len(self.steps) * self.hop + float(np.ptp(shifts))
+        per_line = n_segments * max(slopes.shape[-1] * len(shifts), int(length) + 2)
+        size = max(_MAX_PAIRS // per_line, 1)
+        return [
+            best
+            for first in range(0, len(lines), size)
+            for best in self._best_of(
+                lines[first : first + size], slopes[first : first + size], shifts, step
+            )
+        ]
+
+    def _best_of(
+        self, lines: Sequence[_Line], slopes: Floats, shifts: Floats, step: int
+    ) -> list[_ScoredLine]:
+        """Choose as :meth:`_best_lines` does, all at once."""
+        evidence = self._evidence(lines, slopes, shifts, slice(None, None, step))
+        best = evidence.reshape(len(lines), -1).argmax(axis=1)
+        turns, moves = np.unravel_index(best, evidence.shape[1:])
+        spacing = float(shifts[1] - shifts[0])
+        return [
+            _ScoredLine(
+                replace(line, middle=line.middle + float(shifts[move]), slope=float(of[turn])),
+                float(values[turn, move]),
+                parabola_vertex(values[turn], int(move)) * spacing,
+            )
+            for line, of, values, turn, move in zip(
+                lines, slopes, evidence, turns, moves, strict=True
+            )
+        ]
+
+    def _evidence(
+        self, lines: Sequence[_Line], slopes: Floats, shifts: Floats, rows: slice
+    ) -> Floats:
+        """Mean evidence of the audible segments, shape (n_lines, n_slopes, n_shifts)."""
+        middles = np.array([line.middle for line in lines])[:, None, None, None]
+        at = middles + shifts[:, None] + slopes[:, :, None, None] * self.steps[rows]
+        stored = [self._stored(line.track_id, of) for line, of in zip(lines, at, strict=True)]
+        # The vectors of all lines are concatenated; the bounds keep each line within its own track.
+        ends = np.cumsum([len(vectors) for _, vectors in stored])
+        if not ends[-1]:
+            return np.zeros(at.shape[:-1])
+        starts = np.array([0, *ends[:-1]])
+        firsts, lowest, beyond = (
+            bounds[:, None, None, None]
+            for bounds in (np.array([first for first, _ in stored]) - starts, starts, ends)
+        )
+        pairs = self._pair_evidence(np.concatenate([vectors for _, vectors in stored]), rows)
+        values = _along(pairs, at, firsts, (lowest, beyond)) * self.audible[rows]
+        n_audible = max(self.audible[rows].sum(), 1)
+        return np.asarray(values.sum(axis=-1) / (n_audible * self.mean_weight))
 
     def _pair_evidence(self, stored: Vectors, rows: slice) -> Vectors:
         """Softplus of each pair's excess over the background, shape (n_queries, n_stored)."""
@@ -463,19 +495,6 @@ class _LineScorer:
         excess /= np.float32(_EVIDENCE_SCALE)
         # The same as np.logaddexp(0, excess), twelve times as fast.
         return np.asarray(np.maximum(excess, 0) + np.log1p(np.exp(-np.abs(excess))))
-
-    def _evidence(
-        self,
-        pairs: Vectors,
-        at: Floats,
-        first: int | NDArray[np.int64],
-        rows: slice,
-        bounds: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
-    ) -> Floats:
-        """Mean evidence of the audible segments along lines."""
-        values = _along(pairs, at, first, bounds) * self.audible[rows]
-        n_audible = max(self.audible[rows].sum(), 1)
-        return np.asarray(values.sum(axis=-1) / (n_audible * self.mean_weight))
 
     def _shifts(self, tilt: float) -> Floats:
         """Shifts at which a tilted line meets its diagonal anywhere within the query."""

@@ -6,6 +6,8 @@ each hit, so that all hits of one place vote for the same offset (Wang 2003, Cha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,13 +49,27 @@ def vote(hits: Hits, ticks_per_hop: int, max_diagonals: int) -> list[Diagonal]:
     weights = hits.cosines[valid].astype(np.float64) ** _VOTE_POWER
     cells, cell_of = np.unique(keys, return_inverse=True)
     heights = _smooth(cells, np.bincount(cell_of, weights, minlength=len(cells)).astype(float))
+    peaks = _peaks(cells, heights, max_diagonals)
     return [
         Diagonal(
             track_id=cell >> _TICK_BITS,
             ticks=(cell & ((1 << _TICK_BITS) - 1)) - _TICK_BIAS,
-            votes=len(np.unique(query[np.abs(keys - cell) <= _REACH])),
+            votes=n_votes,
         )
-        for cell in _peaks(cells, heights, max_diagonals)
+        for cell, n_votes in zip(peaks, _count_votes(peaks, keys, query), strict=True)
+    ]
+
+
+def _count_votes(
+    peaks: Sequence[int], keys: NDArray[np.int64], query: NDArray[np.int64]
+) -> list[int]:
+    """Count the query segments with a hit in each peak or beside it."""
+    in_order = np.argsort(keys, kind="stable")
+    centres = np.array(peaks, np.int64)
+    first, beyond = np.searchsorted(keys[in_order], [centres - _REACH, centres + _REACH + 1])
+    return [
+        len(set(query[in_order[start:end]].tolist()))
+        for start, end in zip(first.tolist(), beyond.tolist(), strict=True)
     ]
 
 

@@ -337,7 +337,8 @@ class Shard:
         last = min(first_row + n_rows, self.n_segments)
         if self.kind == "full":
             return quantizer.decode(self._vectors.read(first_row, last))
-        return self._read_rows(np.arange(first_row, last))
+        rows = slice(first_row, last) if self.kind == "flat" else np.arange(first_row, last)
+        return self._read_rows(rows)
 
     def clips(self, first_clip: int = 0, n_clips: int | None = None) -> Vectors:
         """Read clip-level vectors, all by default.
