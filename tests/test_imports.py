@@ -39,10 +39,16 @@ def test_import_is_light(tmp_path: Path) -> None:
     assert not loaded & HEAVY
 
 
-def test_waiting_threads_sleep_unless_the_user_says_otherwise(tmp_path: Path) -> None:
-    code = "import os, astound, engine; print(os.environ['OMP_WAIT_POLICY'], file=sys.stderr)"
-    plain = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
-    for given, expected in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+@pytest.mark.parametrize(
+    ("name", "default", "other"),
+    [("OMP_WAIT_POLICY", "PASSIVE", "ACTIVE"), ("OPENBLAS_NUM_THREADS", "1", "2")],
+)
+def test_threads_are_limited_unless_the_user_says_otherwise(
+    tmp_path: Path, name: str, default: str, other: str
+) -> None:
+    code = f"import os, astound, engine; print(os.environ[{name!r}], file=sys.stderr)"
+    plain = {key: value for key, value in os.environ.items() if key != name}
+    for given, expected in (({}, default), ({name: other}, other)):
         process = subprocess.run(
             [sys.executable, "-c", f"import sys; {code}"],
             cwd=tmp_path,

@@ -273,7 +273,8 @@ class _LineScorer:
         self.audible = query.audible
         self.coarse_step = -(-n_segments // _MAX_COARSE_SEGMENTS)
         # Mean weight of a segment over all positions between two stored ones.
-        self.mean_weight = _weight(np.arange(0, 1, self.hop)).mean()
+        between = np.arange(0, 1, self.hop)
+        self.mean_weight = _weight(between - np.rint(between)).mean()
         self.scored: dict[int, list[_ScoredLine]] = defaultdict(list)  # diagonals of each track
 
     @property
@@ -412,8 +413,7 @@ class _LineScorer:
         pairs = (rows, at[rows]), (few, shifts[:, None] + at[::-1][few])
         distances = []
         for chosen, lines in pairs:
-            weights = _along(np.ones_like(cosines[chosen]), lines, first).sum(axis=-1)
-            sums = _along(cosines[chosen], lines, first).sum(axis=-1)
+            sums, weights = (one.sum(axis=-1) for one in _along(cosines[chosen], lines, first))
             means = sums / np.maximum(weights, max(len(chosen) * self.mean_weight, 1))
             distances.append(max(1 - float(means.max()), _MIN_DISTANCE))
         return math.log(distances[1] / distances[0])
@@ -485,9 +485,9 @@ class _LineScorer:
             for bounds in (np.array([first for first, _ in stored]) - starts, starts, ends)
         )
         pairs = self._pair_evidence(np.concatenate([vectors for _, vectors in stored]), rows)
-        values = _along(pairs, at, firsts, (lowest, beyond)) * self.audible[rows]
-        n_audible = max(self.audible[rows].sum(), 1)
-        return np.asarray(values.sum(axis=-1) / (n_audible * self.mean_weight))
+        audible = self.audible[rows]
+        sums = _along(pairs, at, firsts, (lowest, beyond))[0] @ audible.astype(np.float64)
+        return np.asarray(sums / (max(audible.sum(), 1) * self.mean_weight))
 
     def _pair_evidence(self, stored: Vectors, rows: slice) -> Vectors:
         """Softplus of each pair's excess over the background, shape (n_queries, n_stored)."""
@@ -527,9 +527,9 @@ def background(hits: Hits) -> NDArray[np.float32]:
     return np.maximum(farthest, MIN_BACKGROUND).astype(np.float32)
 
 
-def _weight(at: Floats) -> Floats:
-    """Weight of the stored segment nearest to a position: 1 on it, 0 half a hop away."""
-    return np.maximum(1 - np.abs((at + 0.5) % 1 - 0.5) / _REACH_HOPS, 0)
+def _weight(distances: Floats) -> Floats:
+    """Weight of a stored segment so many hops from a position: 1 on it, 0 half a hop away."""
+    return np.maximum(1 - np.abs(distances) / _REACH_HOPS, 0)
 
 
 def _along(
@@ -537,8 +537,8 @@ def _along(
     at: Floats,
     first: int | NDArray[np.int64],
     bounds: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
-) -> Floats:
-    """Weighted values of the stored segments nearest to a line.
+) -> tuple[Floats, Floats]:
+    """Values of the stored segments nearest to a line, and their weights.
 
     Parameters
     ----------
@@ -549,18 +549,25 @@ def _along(
     first : int or int64 array that broadcasts with `at`
     bounds : pair of int64 arrays that broadcast with `at`, optional
         Columns of `values` that a line may reach, the last one excluded; all by default.
+
+    Returns
+    -------
+    values, weights : float64 arrays of shape (..., n_queries)
+        The values are multiplied by the weights, which are 0 outside of the bounds.
     """
     n_queries, n_positions = values.shape
     lowest, beyond = bounds or (0, n_positions)
-    nearest = np.rint(at).astype(np.int64) - first
-    inside = (nearest >= lowest) & (nearest < beyond)
-    on_line = values[np.arange(n_queries), nearest.clip(0, max(n_positions - 1, 0))]
-    return np.asarray(np.where(inside, on_line * _weight(at), 0.0), np.float64)
+    nearest = np.rint(at)
+    columns = nearest.astype(np.int64) - first
+    inside = (columns >= lowest) & (columns < beyond)
+    weights = _weight(at - nearest) * inside
+    on_line = values[np.arange(n_queries), columns.clip(0, max(n_positions - 1, 0))]
+    return on_line * weights, weights
 
 
 def _mean_along(cosines: Vectors, at: Floats, first: int, audible: NDArray[np.bool_]) -> float:
-    weights = _along(np.ones_like(cosines), at, first)[audible].sum()
-    return float(_along(cosines, at, first)[audible].sum() / max(weights, 1e-9))
+    values, weights = _along(cosines, at, first)
+    return float(values[..., audible].sum() / max(weights[..., audible].sum(), 1e-9))
 
 
 def _beside(cosines: Vectors, at: Floats, first: int) -> Floats:

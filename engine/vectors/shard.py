@@ -335,10 +335,11 @@ class Shard:
             All zeros for a silent segment.
         """
         last = min(first_row + n_rows, self.n_segments)
-        if self.kind == "full":
-            return quantizer.decode(self._vectors.read(first_row, last))
-        rows = slice(first_row, last) if self.kind == "flat" else np.arange(first_row, last)
-        return self._read_rows(rows)
+        if self.kind == "codes":
+            return self._reconstruct(np.arange(first_row, last))
+        if self.kind == "flat":
+            return _decode_unsigned(self._codes[first_row:last])
+        return quantizer.decode(self._vectors.read(first_row, last))
 
     def clips(self, first_clip: int = 0, n_clips: int | None = None) -> Vectors:
         """Read clip-level vectors, all by default.
@@ -398,8 +399,8 @@ class Shard:
         """Read the vectors of rows in rising order."""
         if self.kind == "codes":
             return self._reconstruct(rows)
-        if self.kind == "flat":  # FAISS stores signed bytes as unsigned ones, 128 higher
-            return quantizer.decode((self._codes[rows] ^ 128).view(np.int8))
+        if self.kind == "flat":
+            return _decode_unsigned(self._codes[rows])
         return quantizer.decode(self._vectors.read_rows(rows))
 
     def _reconstruct(self, rows: NDArray[np.int64]) -> Vectors:
@@ -408,6 +409,11 @@ class Shard:
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-6)
         vectors[self._silent[rows]] = 0
         return vectors
+
+
+def _decode_unsigned(codes: NDArray[np.uint8]) -> Vectors:
+    """Decode codes as FAISS stores them: signed bytes as unsigned ones, 128 higher."""
+    return quantizer.decode((codes ^ 128).view(np.int8))
 
 
 def read_header(path: Path) -> dict[str, Any]:
