@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import AudioError, AudioTooShortError
@@ -28,6 +30,37 @@ def identify(catalog: Catalog | RemoteCatalog, path: str, **options: Any) -> Que
         return catalog.query(path, **options)
     except AudioError as error:
         return to_failure(error)
+
+
+def identify_all(
+    catalog: Catalog | RemoteCatalog, paths: Iterable[str], n_jobs: int, **options: Any
+) -> Iterator[QueryResult]:
+    """Query files as :func:`identify` does, several at a time.
+
+    Parameters
+    ----------
+    catalog : Catalog or RemoteCatalog
+    paths : iterable of str
+    n_jobs : int
+        Files that are queried at a time.
+    options
+        Those of :meth:`Catalog.query`.
+
+    Yields
+    ------
+    QueryResult
+        In the order of the paths, as soon as it and those before it are there.
+    """
+    executor, pending = ThreadPoolExecutor(n_jobs), deque[Future[QueryResult]]()
+    try:
+        for path in paths:
+            pending.append(executor.submit(identify, catalog, path, **options))
+            if len(pending) > n_jobs:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
 
 
 def to_failure(error: AudioError) -> QueryResult:

@@ -259,6 +259,11 @@ class IngestConfig:
             require(getattr(self, key) > 0, key, getattr(self, key), "must be positive")
 
 
+def default_query_jobs() -> int:
+    """Return how many queries to answer at a time: one for each core, four at most."""
+    return min(os.cpu_count() or 1, 4)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ServiceConfig:
     """What the HTTP service takes on.
@@ -319,7 +324,7 @@ class ServiceConfig:
     @property
     def n_threads(self) -> int:
         """Threads that answer queries."""
-        return self.n_jobs or min(os.cpu_count() or 1, 4)
+        return self.n_jobs or default_query_jobs()
 
 
 def load(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:

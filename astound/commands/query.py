@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -12,6 +13,7 @@ import click
 
 import astound
 from astound.commands.options import (
+    EXIT_INTERRUPTED,
     Function,
     Session,
     drop_unset,
@@ -28,7 +30,7 @@ from astound.output.explanations import EXPLAIN_FORMATS, write_explanation
 from astound.output.matches import QUERY_FORMATS, write_results
 from astound.output.progress import scan_progress, spinner
 from astound.output.timelines import TIMELINE_FORMATS, write_entry, write_timelines
-from engine.config import MAX_MATCHES
+from engine.config import MAX_MATCHES, default_query_jobs
 from engine.errors import printable
 from engine.records import Entry, QueryResult, Timeline
 
@@ -99,6 +101,10 @@ def _require_part(options: Mapping[str, Any]) -> None:
     "--fingerprint", is_flag=True,
     help="Send the service fingerprints, not audio; other speeds are not searched.",
 )  # fmt: skip
+@click.option(
+    "--jobs", type=click.IntRange(1), metavar="N",
+    help="Query N files at a time; by default one for each core, four at most.",
+)  # fmt: skip
 @click.pass_context
 def query(
     ctx: click.Context,
@@ -106,6 +112,7 @@ def query(
     paths: tuple[str, ...],
     list_file: IO[bytes] | None,
     form: str,
+    jobs: int | None,
     **options: Any,
 ) -> None:
     """Identify clips: files, or folders searched recursively.
@@ -113,17 +120,22 @@ def query(
     PATH - reads a list of paths from stdin. A clip that is not in the catalog is a normal answer,
     not an error.
     """
-    from astound.batch import identify
+    from astound.batch import identify_all
 
     clips = read_paths(paths, list_file)
     options = drop_unset(options)
     _require_part(options)
     failed: list[str] = []
-    with _opened(ctx.obj, options) as catalog:
-        results = (identify(catalog, clip, **options) for clip in expand_folders(clips))
-        write_results(
-            _report_warnings(_report_errors(results, failed, form), form), form, sys.stdout
-        )
+    try:
+        with _opened(ctx.obj, options) as catalog:
+            n_jobs = jobs or default_query_jobs()
+            results = identify_all(catalog, expand_folders(clips), n_jobs, **options)
+            reported = _report_warnings(_report_errors(results, failed, form), form)
+            write_results(reported, form, sys.stdout)
+    except KeyboardInterrupt:
+        echo_err("interrupted")
+        sys.stdout.flush()
+        os._exit(EXIT_INTERRUPTED)  # without waiting for the threads, which still query
     ctx.exit(1 if failed else 0)
 
 

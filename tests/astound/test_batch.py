@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import astound
-from astound.batch import identify, timeline
+from astound.batch import identify, identify_all, timeline
 from astound.catalog import Catalog
 from engine.errors import AudioError, ShardError
 from engine.records import Entry, Timeline
@@ -27,6 +28,36 @@ def catalog(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Itera
     with astound.open(folder / "catalog", model=tiny_model, device="cpu") as catalog:
         catalog.add(folder)
         yield catalog
+
+
+@pytest.mark.parametrize("n_jobs", [1, 3, 20])
+def test_identify_all_keeps_the_order_of_its_paths(
+    catalog: Catalog, tmp_path: Path, n_jobs: int
+) -> None:
+    paths = [str(tmp_path / f"{n}.wav") for n in range(7)]
+    for n, path in enumerate(paths):
+        write_wav(Path(path), cached_tune(n % 2, 1.0 + 6.0 * (n % 3 == 0)), RATE)
+    paths.insert(2, str(tmp_path / "missing.wav"))
+    found = list(identify_all(catalog, iter(paths), n_jobs, max_matches=1))
+    assert [one.query for one in found] == paths
+    expected = [identify(catalog, path, max_matches=1) for path in paths]
+    assert [replace(one, timings_ms={}) for one in found] == [
+        replace(one, timings_ms={}) for one in expected
+    ]
+
+
+def test_identify_all_queries_little_more_than_what_is_read(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    read: list[str] = []
+
+    def paths() -> Iterator[str]:
+        for n in range(100):
+            read.append(str(tmp_path / f"missing{n}.wav"))
+            yield read[-1]
+
+    next(identify_all(catalog, paths(), 2))
+    assert len(read) == 3
 
 
 def test_identify_turns_a_bad_file_into_a_result(catalog: Catalog, tmp_path: Path) -> None:

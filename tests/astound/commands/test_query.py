@@ -3,8 +3,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -119,6 +121,19 @@ def test_query_reads_standard_input(home: Path) -> None:
     )
     stdout, _ = process.communicate(timeout=100)
     assert json.loads(stdout)["error"]["message"] == "/dev/stdin: a device, not a file"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_interrupted_query_ends_at_once(home: Path) -> None:
+    os.mkfifo(home / "silent.wav")
+    with (
+        start_process(home, "query", "silent.wav") as process,
+        (home / "silent.wav").open("wb"),  # opens when the query does, and stays open
+    ):
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=40)  # a silent pipe is waited for 60 s
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == "astound: interrupted"
 
 
 def test_query_json_is_one_array(home: Path, run: Run) -> None:
