@@ -83,6 +83,28 @@ def test_encoding_on_the_cpu_needs_no_torch(
     assert "torch" not in loaded
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("model", "export", "--onnx", "a.onnx"), "this needs torch: pip install 'astound[torch]'"),
+        (("--device", "cuda", "query", "a.wav"), "no torch with CUDA; use --device cpu"),
+    ],
+)
+def test_what_needs_torch_says_so(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    with astound.open(tmp_path / "catalog", create=True):
+        pass
+    process = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.modules['torch'] = None; {_command(*arguments)}"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[-1].endswith(message)
+
+
 @pytest.mark.parametrize("command", ["list", "stats"])
 def test_looking_needs_no_torch(tmp_path: Path, tiny_model: Path, command: str) -> None:
     write_wav(tmp_path / "tune.wav", cached_tune(1, 2.0), 8000)

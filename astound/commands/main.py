@@ -83,7 +83,9 @@ def _fail(ctx: click.Context, message: str) -> None:
 
 
 def _refusal(error: Exception) -> str | None:
-    """Describe what the operating system refused, such as a full disk; None for another error."""
+    """Describe what is missing or was refused, such as a full disk; None for another error."""
+    if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+        return "this needs torch: pip install 'astound[torch]'"
     if not isinstance(error, OSError) or error.strerror is None:
         return None
     if error.filename is not None:

@@ -19,7 +19,7 @@ def resolve_device(device: str) -> str:
     """
     if device == "cuda" and not _torch_has_cuda():
         raise ModelError(
-            "cuda", "no CUDA device, or torch was installed without CUDA; use --device cpu"
+            "cuda", "no CUDA device, or no torch with CUDA; use --device cpu"
         )
     if device == "auto":
         return "cuda" if _has_driver() and _torch_has_cuda() else "cpu"
@@ -27,8 +27,10 @@ def resolve_device(device: str) -> str:
 
 
 def _torch_has_cuda() -> bool:
-    import torch
-
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return False
     return torch.cuda.is_available()
 
 

@@ -100,8 +100,10 @@ def find_gpu(device: str) -> Gpu | None:
 
 
 def _torch_has_cuda() -> bool:
-    import torch
-
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return False
     return torch.cuda.is_available()
 
 
