@@ -259,9 +259,19 @@ class IngestConfig:
             require(getattr(self, key) > 0, key, getattr(self, key), "must be positive")
 
 
+def n_threads() -> int:
+    """Return the number of threads that the user sets for all libraries, else that of the CPUs."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def default_query_jobs() -> int:
-    """Return how many queries to answer at a time: one for each core, four at most."""
-    return min(os.cpu_count() or 1, 4)
+    """Return how many queries to answer at a time: one for each thread, four at most."""
+    return min(n_threads(), 4)
 
 
 @dataclass(frozen=True, kw_only=True)

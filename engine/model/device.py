@@ -18,9 +18,7 @@ def resolve_device(device: str) -> str:
     torch is imported only for "cuda", and for "auto" where there is a GPU's driver.
     """
     if device == "cuda" and not _torch_has_cuda():
-        raise ModelError(
-            "cuda", "no CUDA device, or no torch with CUDA; use --device cpu"
-        )
+        raise ModelError("cuda", "no CUDA device, or no torch with CUDA; use --device cpu")
     if device == "auto":
         return "cuda" if _has_driver() and _torch_has_cuda() else "cpu"
     return device

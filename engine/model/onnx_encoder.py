@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from engine.audio.decode import Waveform
+from engine.config import n_threads
 from engine.model import features
 from engine.model.graph_writer import FLOAT, GraphWriter
 from engine.model.graphs import clip_graph, mel_graph, segment_graph
@@ -18,8 +19,9 @@ from engine.model.weights_file import SHIPPED_WEIGHTS, StoredWeights, read_weigh
 from engine.recipe import Recipe
 from engine.records import Vectors
 
-BATCH_SIZE = 32
-"""Segments encoded at once; the values between the layers of more leave the processor's cache."""
+BATCH_SIZES = 4, 16
+"""Fewest and most segments that a thread encodes at once. Fewer take longer each, and the values
+between the layers of more leave the processor's cache."""
 
 _QUANTISED = frozenset({"33a84c21c20f3124db24d1f6506db79eebfa660668723cabd3feeb707bf37fa2"})
 """Hashes of the weights whose layers multiply in 8 bits: the shipped ones, whose embeddings have
@@ -49,11 +51,12 @@ class OnnxEncoder:
         if quantised is None:
             quantised = self.recipe.weights_sha256 in _QUANTISED and _has_exact_byte_products()
         self.quantised: bool = quantised
-        self._mel = _session(mel_graph(stored.recipe.spectrogram), n_threads=1)
-        self._segments = _session(
-            segment_graph(stored.recipe, stored.tensors, quantised=quantised), _n_threads()
-        )
-        self._clips = _session(clip_graph(stored.recipe, stored.tensors), n_threads=1)
+        self._mel = _session(mel_graph(stored.recipe.spectrogram))
+        self._segments = _session(segment_graph(stored.recipe, stored.tensors, quantised=quantised))
+        # A thread for each batch is faster than several threads for each layer.
+        self._n_threads = n_threads()
+        self._pool = ThreadPoolExecutor(self._n_threads)
+        self._clips = _session(clip_graph(stored.recipe, stored.tensors))
 
     @classmethod
     def load(cls, path: Path | None = None) -> OnnxEncoder:
@@ -65,15 +68,15 @@ class OnnxEncoder:
         config = self.recipe.spectrogram
         (log_mel,) = self._mel.run(None, {"power": features.power_spectra(waveform, config)})
         raw = features.segments(log_mel, hop_frames, config)
-        parts = [
-            np.where(
-                features.silent(batch, config)[:, None],
-                np.float32(0),
-                self.embed_segments(features.normalise(batch, config)),
-            )
-            for batch in _batches(raw)
-        ]
-        return np.concatenate(parts)
+        size = int(np.clip(-(-len(raw) // self._n_threads), *BATCH_SIZES))
+        batches = np.array_split(raw, -(-len(raw) // size))
+        return np.concatenate(list(self._pool.map(self._embed_batch, batches)))
+
+    def _embed_batch(self, raw: NDArray[np.float32]) -> Vectors:
+        """Normalise and embed segments; silent ones get zeros."""
+        config = self.recipe.spectrogram
+        embeddings = self.embed_segments(features.normalise(raw, config))
+        return np.where(features.silent(raw, config)[:, None], np.float32(0), embeddings)
 
     def embed_segments(self, features: NDArray[np.float32]) -> Vectors:
         """Embed normalised segments.
@@ -95,18 +98,10 @@ class OnnxEncoder:
         return np.asarray(pooled)
 
 
-def _batches(segments: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """Cut segments into as few batches as possible, of nearly the same size."""
-    return np.array_split(segments, -(-len(segments) // BATCH_SIZE))
-
-
-def _session(graph: bytes, n_threads: int) -> onnxruntime.InferenceSession:
+def _session(graph: bytes) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = n_threads
+    options.intra_op_num_threads = 1
     options.log_severity_level = 3  # errors
-    # Threads that wait sleep, as those of FAISS and torch do; see engine/__init__.py.
-    spins = os.environ.get("OMP_WAIT_POLICY", "").upper() == "ACTIVE"
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
     return onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"])
 
 
@@ -119,15 +114,5 @@ def _has_exact_byte_products() -> bool:
     product = graph.node("MatMulInteger", "bytes", columns)
     output = graph.node("Cast", product, to=FLOAT)
     content = graph.to_bytes({"bytes": ("uint8", [n, n])}, {output: ("float32", [n, n])})
-    (found,) = _session(content, 1).run(None, {"bytes": np.full((n, n), 255, np.uint8)})
+    (found,) = _session(content).run(None, {"bytes": np.full((n, n), 255, np.uint8)})
     return bool(np.all(found == 255 * 127 * n))
-
-
-def _n_threads() -> int:
-    """Return the number of threads that the user sets for all libraries, else that of the CPUs."""
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    if given.isdecimal() and int(given) > 0:
-        return int(given)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

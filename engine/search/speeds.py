@@ -8,14 +8,18 @@ changed, query and track then agree along a tilted line (:mod:`engine.search.ali
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
 from engine.audio import decode
 from engine.audio.decode import Waveform
+from engine.config import n_threads
 from engine.errors import SilentAudioError
 from engine.protocol import AudioFingerprinter, VectorIndex
 from engine.records import Candidate, Fingerprint
@@ -25,6 +29,9 @@ from engine.search.clips import Clip, refined
 from engine.search.context import SearchContext
 from engine.search.extension import follow, line_of
 from engine.search.line import LineTracer, parabola_vertex, squared_angle
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 # Weight of tilted lines at another speed: only the pitch may have been changed, so a line is
 # nearly as likely as a diagonal.
@@ -315,7 +322,7 @@ class SpeedSearch:
             playing = [playing[n] for n in best_first[: math.ceil(len(playing) / 2)]]
             if len(playing) > 1:
                 finer_s = playing[0].fingerprint.segment_hop_s / 2
-                playing = [self._refined(one, finer_s) for one in playing]
+                playing = self._encode(partial(self._refined, hop_s=finer_s), playing)
         return playing[0] if playing else None
 
     def _first_hop_s(self, waveform: Waveform, n_speeds: int) -> float:
@@ -329,14 +336,20 @@ class SpeedSearch:
 
     def _play(self, waveform: Waveform, speeds: Iterable[float], hop_s: float) -> list[_Played]:
         """Fingerprint a query at some speeds; leave out those at which it is silent."""
-        playing = []
-        with self.context.stopwatch.step("encode"):
-            for speed in speeds:
-                played = decode.change_speed(waveform, self.fingerprinter.sample_rate, speed)
-                with suppress(SilentAudioError):
-                    made = _fingerprint_played(self.fingerprinter, played, hop_s)
-                    playing.append(_Played(speed, played, made))
-        return playing
+
+        def play(speed: float) -> _Played | None:
+            played = decode.change_speed(waveform, self.fingerprinter.sample_rate, speed)
+            with suppress(SilentAudioError):
+                made = _fingerprint_played(self.fingerprinter, played, hop_s)
+                return _Played(speed, played, made)
+            return None
+
+        return [one for one in self._encode(play, speeds) if one is not None]
+
+    def _encode(self, encode: Callable[[Item], Made], items: Iterable[Item]) -> list[Made]:
+        """Encode a query at several speeds, each in a thread of its own."""
+        with self.context.stopwatch.step("encode"), ThreadPoolExecutor(n_threads()) as threads:
+            return list(threads.map(encode, items))
 
     def _played_further(self, played: _Played | None, waveform: Waveform) -> _Played | None:
         """Play more of a query at the chosen speed; choose it again if it begins in silence."""
@@ -348,11 +361,10 @@ class SpeedSearch:
         """Return a query with segments that are at most `hop_s` apart."""
         while played.fingerprint.segment_hop_s > hop_s:
             n_halvings = math.log2(played.fingerprint.segment_hop_s / hop_s)
-            with self.context.stopwatch.step("encode"):
-                if math.isclose(n_halvings, round(n_halvings)):
-                    made = refined(played.fingerprint, played.waveform, self.fingerprinter)
-                else:  # halving it leads to hops that the recipe need not have
-                    made = _fingerprint_played(self.fingerprinter, played.waveform, hop_s)
+            if math.isclose(n_halvings, round(n_halvings)):
+                made = refined(played.fingerprint, played.waveform, self.fingerprinter)
+            else:  # halving it leads to hops that the recipe need not have
+                made = _fingerprint_played(self.fingerprinter, played.waveform, hop_s)
             played = replace(played, fingerprint=made)
         return played
 
@@ -373,7 +385,8 @@ class SpeedSearch:
 
     def _candidates(self, played: _Played, n_samples: int) -> list[Candidate]:
         """Search a query at one speed."""
-        played = self._refined(played, self._hop_s(self.context.search.query_hop_s))
+        with self.context.stopwatch.step("encode"):
+            played = self._refined(played, self._hop_s(self.context.search.query_hop_s))
         alignment = replace(self.context.alignment, tilted_weight=TILTED_WEIGHT)
         context = replace(self.context, alignment=alignment)
         found = find_candidates(played.fingerprint, context, self.within)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.config import SearchConfig
+from engine.config import SearchConfig, n_threads
 from engine.errors import ShardError
 from engine.records import NO_ADDRESS, POSITION_BITS, Addresses, Hits, Placement, Vectors
 from engine.vectors.gpu import MAX_K, Gpu, GpuIndex
@@ -163,10 +162,9 @@ class Index:
 
 def _search_pool(n_parts: int) -> ThreadPoolExecutor:
     """Create threads that search one part each and share the cores for it."""
-    n_cores = os.cpu_count() or 1
-    n_workers = max(min(n_cores, n_parts), 1)
+    n_workers = max(min(n_threads(), n_parts), 1)
     return ThreadPoolExecutor(
-        n_workers, initializer=limit_threads, initargs=(n_cores // n_workers,)
+        n_workers, initializer=limit_threads, initargs=(n_threads() // n_workers,)
     )
 
 

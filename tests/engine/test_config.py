@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 import pytest
 
-from engine.config import AlignConfig, IndexConfig, IngestConfig, SearchConfig
+from engine.config import AlignConfig, IndexConfig, IngestConfig, SearchConfig, n_threads
 from engine.errors import ConfigError
 
 BAD = [
@@ -27,3 +29,12 @@ def test_config_error_names_setting_value_and_fix() -> None:
     with pytest.raises(ConfigError, match=r"^invalid k=0: must be positive$") as caught:
         SearchConfig(k=0)
     assert caught.value.key == "k"
+
+
+@pytest.mark.parametrize(("given", "expected"), [("3", 3), ("", None), ("many", None), ("0", None)])
+def test_threads_are_those_of_the_cpus_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, given: str, expected: int | None
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    n_cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    assert n_threads() == (expected or n_cpus)

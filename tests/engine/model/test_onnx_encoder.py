@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -175,7 +173,7 @@ FRONT_ENDS = pytest.mark.parametrize("recipe", [RECIPES["tiny"], RECIPES["kaldi"
 @FRONT_ENDS
 def test_log_mel_equals_that_in_torch(recipe: Recipe) -> None:
     config, waveform = recipe.spectrogram, sound(2)
-    session = onnx_encoder._session(mel_graph(config), 1)
+    session = onnx_encoder._session(mel_graph(config))
     (found,) = session.run(None, {"power": features.power_spectra(waveform, config)})
     expected = spectrogram.log_mel(torch.from_numpy(waveform), config).numpy()
     assert found.shape == expected.shape
@@ -291,10 +289,13 @@ def test_graph_writer_writes_what_the_library_reads() -> None:
 # -- threads -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("given", "expected"), [("3", 3), ("", None), ("many", None), ("0", None)])
-def test_threads_are_those_of_the_cpus_unless_the_user_says_otherwise(
-    monkeypatch: pytest.MonkeyPatch, given: str, expected: int | None
+@pytest.mark.parametrize("n_threads", ["1", "3", "40"])
+def test_embeddings_do_not_depend_on_the_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch, tiny_weights: Path, n_threads: str
 ) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", given)
-    n_cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    assert onnx_encoder._n_threads() == (expected or n_cpus)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    hop_frames, waveform = 10, sound(3)
+    expected = OnnxEncoder.load(tiny_weights).embed(waveform, hop_frames)
+    monkeypatch.setenv("OMP_NUM_THREADS", n_threads)
+    found = OnnxEncoder.load(tiny_weights).embed(waveform, hop_frames)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
