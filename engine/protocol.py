@@ -17,7 +17,7 @@ class AudioFingerprinter(Protocol):
     """Converts waveforms to fingerprints; a catalog accepts any object with these members.
 
     A segment's fingerprint must depend on that segment's samples only, or a clip would not match
-    the recording it comes from.
+    the recording it comes from. Several threads fingerprint at once.
     """
 
     @property
