@@ -459,7 +459,9 @@ class _LineScorer:
         spacing = float(shifts[1] - shifts[0])
         return [
             _ScoredLine(
-                replace(line, middle=line.middle + float(shifts[move]), slope=float(of[turn])),
+                _Line(
+                    line.track_id, line.middle + shifts[move].item(), of[turn].item(), line.votes
+                ),
                 float(values[turn, move]),
                 parabola_vertex(values[turn], int(move)) * spacing,
             )

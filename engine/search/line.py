@@ -250,8 +250,8 @@ class LineTracer:
     def _stored(self, line: Line, at: NDArray[np.int64]) -> tuple[int, Vectors]:
         """Read the vectors of a track at positions and the one after, from the first on."""
         n_stored = self.tracks.n_positions(line.track_id)
-        lowest = int(np.clip(at.min(initial=n_stored), 0, n_stored))
-        beyond = int(np.clip(at.max(initial=-2) + 2, lowest, n_stored))
+        lowest = max(int(at.min(initial=n_stored)), 0)
+        beyond = max(min(int(at.max(initial=-2)) + 2, n_stored), lowest)
         return lowest, self.tracks.vectors(line.track_id, lowest, beyond)
 
 

@@ -84,12 +84,13 @@ def _smooth(cells: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np
 
 def _peaks(cells: NDArray[np.int64], heights: NDArray[np.float64], n: int) -> list[int]:
     """Choose the n highest cells that are not beside a higher one."""
-    chosen: dict[int, None] = {}  # an ordered set
-    for at in np.argsort(-heights, kind="stable"):
-        cell = int(cells[at])
-        if any(cell + shift in chosen for shift in range(-_MIN_DISTANCE, _MIN_DISTANCE + 1)):
+    chosen: list[int] = []
+    beside: set[int] = set()
+    for cell in cells[np.argsort(-heights, kind="stable")].tolist():
+        if cell in beside:
             continue
-        chosen[cell] = None
+        chosen.append(cell)
         if len(chosen) == n:
             break
-    return list(chosen)
+        beside.update(range(cell - _MIN_DISTANCE, cell + _MIN_DISTANCE + 1))
+    return chosen
