@@ -213,7 +213,7 @@ def test_scan_is_that_of_the_command_line(client: TestClient, media: Path, run: 
     for form in ("csv", "cue", "audacity"):
         written = run("scan", media / "mix.wav", "--format", form, *flags).stdout
         text = client.get(f"/v1/jobs/{job['id']}/timeline", params={"format": form}).text
-        text = text.replace("mix.wav", str(media / "mix.wav"))
+        written = written.replace(str(media / "mix.wav"), "mix.wav")
         assert text.splitlines() == written.splitlines()
     expected["recording"] = "mix.wav"
     content = (media / "mix.wav").read_bytes()
