@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from copy import deepcopy
@@ -23,6 +24,7 @@ import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -44,12 +46,11 @@ from astound.service.access import (
     LOOPBACK_HOSTS,
     BrowserGuard,
     Gate,
-    client_host,
     require_own_page,
 )
 from astound.service.access import needs as _needs
 from astound.service.jobs import JobService, job_routes
-from astound.service.limits import JsonRoute, QueryQueue, RateLimit
+from astound.service.limits import JsonRoute, QueryAdmission, QueryQueue, RateLimit, route_path
 from astound.service.metrics import CONTENT_TYPE, Metrics
 from astound.service.recent import RecentQueries
 from astound.service.recordings import audio_response
@@ -58,6 +59,7 @@ from astound.service.schemas import (
     FINGERPRINT_SCHEMA,
     PROBLEM_TYPE,
     QUERY_EXAMPLE,
+    REPEATABLE,
     TRACK_EXAMPLE,
     ClipOptions,
     ExplainOptions,
@@ -99,6 +101,7 @@ from engine.errors import (
     TrackChangedError,
     TrackFileError,
     TrackNotFoundError,
+    printable,
 )
 from engine.records import QueryResult, Stats, Track
 from engine.search.query_fingerprint import QueryFingerprint
@@ -301,10 +304,13 @@ async def _own_page(request: Request) -> None:  # without a thread, as it waits 
     require_own_page(request.method, request.headers)
 
 
-async def _room(request: Request) -> None:
-    """Refuse a query at once, before its key is read from the database, if there is no room."""
-    service, secret = _service(request), request.headers.get("authorization")
-    service.queue.require_room("" if secret else client_host(request))
+async def _no_repetition(request: Request) -> None:
+    """Refuse a parameter that is given twice, of which FastAPI would read the last one."""
+    counts = Counter(name for name, _ in request.query_params.multi_items())
+    for name, n in counts.items():
+        if n > 1 and name not in REPEATABLE:
+            reason = printable(f"invalid {name}: must be given once, not {n} times")
+            raise RefusedError(422, "invalid_request", reason)
 
 
 def _some_noise() -> NDArray[np.float32]:
@@ -368,7 +374,7 @@ def _expected(catalog: Catalog, track_id: int, if_match: str | None) -> Track | 
 
 _clips = APIRouter(
     tags=["clips"],
-    dependencies=[Depends(_room), _needs("query")],
+    dependencies=[_needs("query")],
     responses=_problems(400, 401, 403, 408, 413, 422, 429, 503),
 )
 _library = APIRouter(
@@ -603,9 +609,13 @@ def _on_http_error(request: Request, error: HTTPException) -> Response:
     phrase = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
     code = _HTTP_CODES.get(error.status_code, phrase)
     headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    method, path, detail = request.method, route_path(request.scope), str(error.detail)
     if error.status_code == 405:  # a route names its own method only
-        headers["allow"] = ", ".join(_allowed(request))
-    return _problem(request, error.status_code, code, str(error.detail), headers=headers)
+        headers["allow"] = allowed = ", ".join(_allowed(request))
+        detail = f"{method} is not allowed for {path}: use one of {allowed}"
+    elif error.status_code == 404:
+        detail = f"there is no {path}: /openapi.json lists the paths"
+    return _problem(request, error.status_code, code, printable(detail), headers=headers)
 
 
 def _allowed(request: Request) -> list[str]:
@@ -676,10 +686,12 @@ def create_app(
         docs_url=None,  # its page loads scripts from elsewhere
         redoc_url=None,
         lifespan=lifespan,
-        dependencies=[Depends(_own_page)],
+        dependencies=[Depends(_own_page), Depends(_no_repetition)],
         exception_handlers=_HANDLERS,  # type: ignore[arg-type]
     )
     app.state.service = service
+    queries = frozenset(route.path for route in _clips.routes if isinstance(route, APIRoute))
+    app.add_middleware(QueryAdmission, queue=service.queue, paths=queries, on_refusal=_on_refusal)
     app.add_middleware(BrowserGuard, hosts=hosts, on_refusal=_on_refusal)
     for router in (_clips, _library, job_routes, _state):
         app.include_router(router)

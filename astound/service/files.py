@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -15,8 +16,9 @@ from astound.results import JsonObject
 from astound.service.schemas import RefusedError
 from astound.service.uploads import LEFT_AFTER_S, UPLOADS
 from astound.storage import RECORDINGS
+from engine.audio import child
 from engine.audio.walk import is_audio, is_searched
-from engine.errors import ConfigError, printable
+from engine.errors import AudioError, ConfigError, printable
 
 
 class JobFiles:
@@ -66,6 +68,30 @@ class JobFiles:
             raise RefusedError(422, "no_such_file", f"{given!r} is not in the media folder")
         return path
 
+    def shown(self, text: str) -> str:
+        """Return a text without the folders of the service's machine that precede its files."""
+        folders = [self._uploads, self._recordings]
+        for folder in folders:  # one folder of each job is between
+            text = re.sub(f"{re.escape(str(folder))}/[^/]+/", "", text)
+        return text if self._media is None else text.replace(f"{str(self._media).rstrip('/')}/", "")
+
+    def require_recording(self, given: str) -> None:
+        """Raise an error unless a path that a client names is a file with sound.
+
+        Raises
+        ------
+        RefusedError
+            Also of a folder, or a file without sound that can be decoded.
+        """
+        path = self.media_path(given)
+        if os.path.isdir(path):
+            reason = f"invalid path={given!r}: must be a file, not a folder; scan one at a time"
+            raise RefusedError(422, "invalid_request", printable(reason))
+        try:
+            child.measure(path)
+        except AudioError as error:
+            raise AudioError(given, error.reason) from error
+
     def is_media(self, path: str) -> bool:
         """Return whether a path, with all links followed, lies in the media folder."""
         if self._media is None:
@@ -99,7 +125,7 @@ class JobFiles:
         shown = entries[after : after + n_most]
         last = after + len(shown)
         return {
-            "path": self._relative(folder),
+            "path": self.relative(folder),
             "entries": [self._entry_object(entry) for entry in shown],
             "next": last if last < len(entries) else None,
         }
@@ -118,12 +144,12 @@ class JobFiles:
                 n_bytes = entry.stat().st_size
         return {
             "name": entry.name,
-            "path": self._relative(entry.path),
+            "path": self.relative(entry.path),
             "is_folder": is_folder,
             "size_bytes": n_bytes,
         }
 
-    def _relative(self, path: str) -> str:
+    def relative(self, path: str) -> str:
         """Return a path below the media folder, relative to it; empty for itself."""
         assert self._media is not None
         relative = Path(path).relative_to(self._media).as_posix()

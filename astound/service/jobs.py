@@ -54,7 +54,7 @@ _MAX_JSON_BYTES = 1_000_000
 _RETRY_AFTER_S = 30
 _POLL_S = 0.25
 _KEEPALIVE_S = 15.0
-_JOIN_S = 1.5
+_JOIN_S = 1.0
 
 
 class JobService:
@@ -142,7 +142,7 @@ class JobService:
             if is_json(request):
                 body = await read_body(request, _MAX_JSON_BYTES, self.config)
                 named = to_paths(_parsed(body, model))
-                paths = [await asyncio.to_thread(self.files.media_path, path) for path in named]
+                paths = await asyncio.to_thread(self._media_paths, kind, named)
                 return await self._create(request, kind, {"paths": paths} | options)
             folder = await asyncio.to_thread(self.files.new_upload)
             try:
@@ -156,6 +156,13 @@ class JobService:
                 discard = partial(self.files.discard, folder.name, lambda paths: ())
                 await asyncio.shield(asyncio.to_thread(discard))
                 raise
+
+    def _media_paths(self, kind: JobKind, named: list[str]) -> list[str]:
+        """Check the paths that a client names; return them relative to the media folder."""
+        if kind == "scan":
+            for path in named:
+                self.files.require_recording(path)
+        return [self.files.relative(self.files.media_path(path)) or "." for path in named]
 
     async def _create(
         self, request: Request, kind: JobKind, options: JsonObject, upload: str | None = None

@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -16,8 +16,9 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Message, Receive
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from astound.service.access import client_host
 from astound.service.schemas import RefusedError
 from engine.config import ServiceConfig
 
@@ -126,6 +127,51 @@ class QueryQueue:
     def is_running(self) -> bool:
         """Whether a function runs, such as one that was given up."""
         return bool(self._unfinished)
+
+
+class QueryAdmission:
+    """Middleware that refuses a query if there is no room, before its key or body is read.
+
+    It stands before the routes so that a flood of refusals costs little: resolving a route and its
+    dependencies takes as long as all the rest of a refusal.
+
+    Parameters
+    ----------
+    app : ASGI application
+    queue : QueryQueue
+    paths : collection of str
+        Those to which queries are posted.
+    on_refusal : callable
+        Makes the response.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        queue: QueryQueue,
+        paths: Collection[str],
+        on_refusal: Callable[[Request, RefusedError], Response],
+    ) -> None:
+        self.app, self._queue, self._paths, self._on_refusal = app, queue, paths, on_refusal
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        app = self.app
+        is_post = scope["type"] == "http" and scope["method"] == "POST"
+        if is_post and route_path(scope) in self._paths:
+            request = Request(scope)
+            host = "" if request.headers.get("authorization") else client_host(request)
+            try:
+                self._queue.require_room(host)
+            except RefusedError as error:
+                app = self._on_refusal(request, error)
+        await app(scope, receive, send)
+
+
+def route_path(scope: Scope) -> str:
+    """Return the path of a request below the prefix of a proxy."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 async def _first(*waiting: asyncio.Future[Any]) -> None:

@@ -19,6 +19,9 @@ MAX_BINS = 4000
 MAX_QUERIES = 200
 """How many of the latest queries are kept."""
 
+REPEATABLE = ("status",)
+"""Parameters that are lists, which may be given more than once."""
+
 _MAX_PAGE = 500
 
 

@@ -24,7 +24,7 @@ from engine.errors import ConfigError, printable
 
 # Service managers wait 10 s and more before they kill. Queries have the first time to end, all
 # requests the second; then a job may be waited for.
-_QUERIES_S, _DRAIN_S = 7.5, 8
+_QUERIES_S, _DRAIN_S = 6.0, 7
 _SWITCH_S = (
     0.001  # the loop waits so long for a thread that runs Python, at each of its system calls
 )

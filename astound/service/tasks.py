@@ -11,6 +11,7 @@ from astound.catalog import Catalog
 from astound.results import JsonObject, duplicates_object, report_object, timeline_object
 from astound.service.files import JobFiles
 from astound.service.schemas import RefusedError
+from engine.audio import child
 from engine.config import DedupConfig
 from engine.errors import ConfigError, printable
 from engine.records import Entry, Job, JobKind, Timeline
@@ -60,10 +61,11 @@ def ingest(run: Run) -> JsonObject:
     paths, outside = _to_ingest(run)
 
     def show(report: IngestReport) -> None:
-        run.found = partial(_ingest_object, report, outside)
+        run.found = partial(_ingest_object, run, report, outside)
         run.report(report.n_files_done, report.n_files, "files")
 
-    return _ingest_object(run.when_free(partial(run.catalog.add, paths, on_progress=show)), outside)
+    report = run.when_free(partial(run.catalog.add, paths, on_progress=show))
+    return _ingest_object(run, report, outside)
 
 
 def _to_ingest(run: Run) -> tuple[list[str], list[Failure]]:
@@ -87,13 +89,15 @@ def _in_media(run: Run, path: str) -> str:
         raise ConfigError("media", error.reason) from error
 
 
-def _ingest_object(report: IngestReport, outside: list[Failure]) -> JsonObject:
+def _ingest_object(run: Run, report: IngestReport, outside: list[Failure]) -> JsonObject:
     made = report_object(report)
     made["n_files"] += len(outside)
     made["n_failed"] += len(outside)
     made["failed"] += [
         {"path": printable(failure.path), "reason": failure.reason} for failure in outside
     ]
+    for failure in made["failed"] + made["warned"]:
+        failure |= {key: run.files.shown(failure[key]) for key in ("path", "reason")}
     return made
 
 
@@ -104,7 +108,7 @@ def scan(run: Run) -> JsonObject:
     paths = [_in_media(run, path) for path in options.pop("paths", ())]
     (path,) = paths or run.files.uploaded(run.job.upload or "")
     name = options.pop("name", names[0])
-    start_s, end_s = options.get("start_s", 0.0), options.get("end_s")
+    start_s = options.get("start_s", 0.0)
     entries: list[Entry] = []
     following: list[Entry] = []  # those that seem to come next
     scanned_s = 0.0
@@ -122,10 +126,10 @@ def scan(run: Run) -> JsonObject:
         scanned_s = now_s
         before, reported = reported, (entries.copy(), following.copy())
         has_found = reported != before
-        total_s = None if end_s is None else round(end_s - start_s, 3)
         run.report(round(scanned_s, 1), total_s, "seconds", has_found=has_found)
 
     run.found = found
+    total_s = _part_s(child.measure(path), start_s, options.get("end_s"))
 
     def preview(found: list[Entry]) -> None:
         following[:] = found
@@ -134,6 +138,13 @@ def scan(run: Run) -> JsonObject:
         path, name=name, on_entry=entries.append, on_preview=preview, on_progress=show, **options
     )
     return timeline_object(timeline)
+
+
+def _part_s(duration_s: float | None, start_s: float, end_s: float | None) -> float | None:
+    """Return the length of a part of a recording; None if it is unknown, or there is none."""
+    ends_s = [one for one in (duration_s, end_s) if one is not None]
+    part_s = min(ends_s, default=0.0) - start_s
+    return round(part_s, 3) if part_s > 0 else None
 
 
 def dedup(run: Run) -> JsonObject:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import os
 import re
 import tempfile
@@ -35,6 +36,8 @@ UNNAMED = "upload"
 """Name of a file that the client gave none."""
 
 _PIECE_BYTES = 1 << 19  # each is written in a thread, and changing to it takes time
+_JSON_HEAD_BYTES = 256
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")  # not in JSON
 _MAX_NAME = 1000
 _MAX_STEM_BYTES, _MAX_SUFFIX_BYTES = 180, 20  # of the name of a file; systems take 255 in all
 
@@ -177,9 +180,29 @@ async def _receive(
         file = open_file(name or UNNAMED)
         assert file is not None
         write = file.write
+    is_first = form is None
     async for chunk in _chunks(request, max_bytes, max_pause_s):
+        if is_first and _is_json_text(chunk):
+            reason = "the body is JSON: send the header `content-type: application/json`"
+            raise RefusedError(422, "invalid_request", f"invalid body: {reason}")
+        is_first = False
         await asyncio.to_thread(write, chunk)
     return form.finish() if form else [UNNAMED]
+
+
+def _is_json_text(chunk: bytes) -> bool:
+    """Return whether a body begins as JSON, and as no audio does: cut MP3 may begin with any byte.
+
+    curl sends both as forms unless told otherwise, so that the header does not say.
+    """
+    text = chunk[:_JSON_HEAD_BYTES].lstrip()
+    if text[:1] not in (b"{", b"["):
+        return False
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(text)
+    except UnicodeDecodeError:
+        return False
+    return not _CONTROL.search(text)
 
 
 @contextmanager

@@ -168,6 +168,7 @@ class _Run:
             status, result = "cancelled", self.found()
         except AstoundError as raised:
             status, result, error = "failed", self.found(), to_problem(raised)
+            error["detail"] = self.files.shown(error["detail"])
         except Exception as raised:
             number = uuid.uuid4().hex[:12]
             log.exception("error %s in job %s", number, self.job.id, exc_info=raised)

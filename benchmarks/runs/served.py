@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -9,11 +10,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import urllib3
@@ -35,7 +37,7 @@ class Answer:
         0 if the connection broke off.
     content : dict
     elapsed_ms : float
-        From the first byte sent to the last one received.
+        From the connection, or the first byte sent, to the last one received.
     """
 
     status: int
@@ -75,6 +77,20 @@ class Served:
         return Answer(
             status=status, content=content, elapsed_ms=(time.perf_counter() - start) * 1000
         )
+
+    def query_at_once(self, clips: Sequence[bytes]) -> list[Answer]:
+        """Query clips at the same moment, each on a connection of its own.
+
+        One thread does so: as many threads would wait for each other, and measure that.
+        """
+        return asyncio.run(self._query_at_once(clips))
+
+    async def _query_at_once(self, clips: Sequence[bytes]) -> list[Answer]:
+        address = urlsplit(self.url)
+        assert address.hostname
+        assert address.port
+        asked = [_query(address.hostname, address.port, clip) for clip in clips]
+        return list(await asyncio.gather(*asked))
 
     def query(self, clip: bytes) -> Answer:
         """Query a clip."""
@@ -121,6 +137,24 @@ class Served:
     def n_written(self) -> int:
         """Bytes that the process has written to files so far."""
         return int(psutil.Process(self.process.pid).io_counters().write_chars)
+
+
+async def _query(host: str, port: int, clip: bytes) -> Answer:
+    head = f"POST /v1/query HTTP/1.1\r\nhost: {host}\r\ncontent-length: {len(clip)}\r\n\r\n"
+    start = time.perf_counter()
+    reader, writer = await asyncio.open_connection(host, port)
+    status, content = 0, b"{}"
+    try:
+        writer.write(head.encode() + clip)
+        answer = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        status = int(answer.split()[1])
+        n_bytes = int(answer.partition("content-length:")[2].split()[0])
+        content = await reader.readexactly(n_bytes)
+    except (OSError, EOFError):
+        pass
+    elapsed_ms = (time.perf_counter() - start) * 1000
+    writer.close()
+    return Answer(status=status, content=json.loads(content), elapsed_ms=elapsed_ms)
 
 
 @contextmanager

@@ -63,6 +63,18 @@ class Decoder:
         answer = self._receive()
         return to_record(Content, answer["content"]), to_record(Tags, answer["tags"])
 
+    def measure(self, path: str) -> float | None:
+        """Return the seconds of sound that a file's headers state; None if they do not.
+
+        Raises
+        ------
+        AudioError
+            The file contains no sound that can be decoded.
+        """
+        self._send(path, {"measure": os.path.abspath(path)})
+        duration_s: float | None = self._receive()["duration_s"]
+        return duration_s
+
     def blocks(
         self, path: str, sample_rate: int, report: ReadReport | None = None, **options: Any
     ) -> Iterator[Waveform]:
@@ -162,10 +174,23 @@ def blocks(path: str, sample_rate: int, report: ReadReport, **options: Any) -> I
 
     Any number of threads may do so at a time; the children are kept for later files.
     """
+    with _borrowed() as decoder:
+        yield from decoder.blocks(path, sample_rate, report, **options)
+
+
+def measure(path: str) -> float | None:
+    """Read the length of a file in a child process, as :meth:`Decoder.measure` does."""
+    with _borrowed() as decoder:
+        return decoder.measure(path)
+
+
+@contextlib.contextmanager
+def _borrowed() -> Iterator[Decoder]:
+    """Take a decoder, and keep it for later files afterwards."""
     with _lock:
         decoder = _idle.pop() if _idle else Decoder()
     try:
-        yield from decoder.blocks(path, sample_rate, report, **options)
+        yield decoder
     except AudioError:  # answered, or crashed and closed
         _put_back(decoder)
         raise

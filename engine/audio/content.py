@@ -17,6 +17,31 @@ from engine.audio.view import View
 from engine.errors import AudioError
 from engine.records import Sound
 
+_FRAMES = ("aac", "ac3", "dts", "mp3")
+"""Formats of frames alone, whose length FFmpeg guesses from the first ones."""
+
+
+def read_duration(path: str | os.PathLike[str]) -> float | None:
+    """Return the seconds of sound that a file's headers state; None if they do not.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Raises
+    ------
+    AudioError
+        The file contains no sound that can be decoded.
+    """
+    total_s, is_stated = 0.0, True
+    with decoding(path), opened(path) as file:
+        for part in inspect(file):
+            with open_stream(View(file, part), part, path, None) as sound:
+                total_s += sound.stated_end_s
+                is_guess = part.demuxer in _FRAMES and not part.states_duration
+                is_stated &= not is_guess and not part.is_cut_off
+    return total_s if is_stated and total_s > 0 else None
+
 
 def read_sound(path: str | os.PathLike[str]) -> tuple[str, Sound] | None:
     """Hash the packets of a file's default sound stream, and describe them.

@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from engine.audio import decode
-from engine.audio.content import read_sound
+from engine.audio.content import read_duration, read_sound
 from engine.audio.report import ReadReport
 from engine.audio.tags import read_tags
 from engine.errors import AstoundError, AudioError
@@ -40,6 +40,8 @@ def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
         try:
             if path := request.pop("inspect", None):
                 _inspect(path, answers)
+            elif path := request.pop("measure", None):
+                _measure(path, answers)
             else:
                 _decode(request.pop("decode"), answers, **request)
         except AstoundError as error:
@@ -64,6 +66,11 @@ def _inspect(path: str, answers: IO[bytes]) -> None:
     with _little_memory(_MEMORY_FOR_TAGS_BYTES):
         tags = read_tags(path)
     _write(answers, {"content": asdict(content), "tags": asdict(tags)})
+
+
+def _measure(path: str, answers: IO[bytes]) -> None:
+    _limit_processor_time(_CPU_S_FOR_TAGS)
+    _write(answers, {"duration_s": read_duration(path)})
 
 
 def _decode(path: str, answers: IO[bytes], sample_rate: int, **options: Any) -> None:

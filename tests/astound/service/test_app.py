@@ -341,7 +341,9 @@ def test_metrics_count_queries_and_refusals(client: TestClient, home: Path) -> N
 
 
 def test_unknown_paths_and_methods_are_problems(client: TestClient) -> None:
-    assert problem(client.get("/v1/nothing")) == (404, "not_found")
+    missing = client.get("/v1/nothing")
+    assert problem(missing) == (404, "not_found")
+    assert missing.json()["detail"] == "there is no /v1/nothing: /openapi.json lists the paths"
     for method, path, allowed in (
         ("GET", "/v1/query", "POST"),
         ("PUT", "/v1/stats", "GET"),
@@ -353,6 +355,17 @@ def test_unknown_paths_and_methods_are_problems(client: TestClient) -> None:
         response = client.request(method, path)
         assert problem(response) == (405, "method_not_allowed")
         assert response.headers["allow"] == allowed
+        assert response.json()["detail"].startswith(f"{method} is not allowed for {path}: ")
+
+
+def test_parameter_given_twice_is_refused(client: TestClient) -> None:
+    for url in ("/v1/tracks?limit=1&limit=2", "/v1/queries?limit=1&limit=1"):
+        answer = client.get(url)
+        assert problem(answer) == (422, "invalid_request")
+        assert answer.json()["detail"] == "invalid limit: must be given once, not 2 times"
+    answer = client.post("/v1/query?start=0&start=1", content=b"x")
+    assert problem(answer) == (422, "invalid_request")
+    assert client.get("/v1/jobs?status=done&status=failed").status_code == 200
 
 
 def test_damaged_json_is_a_fault_of_the_body(client: TestClient) -> None:

@@ -207,10 +207,13 @@ def test_scan_is_that_of_the_command_line(client: TestClient, media: Path, run: 
     params = {"start": "1", "min-confidence": "0.5"}
     named = client.post("/v1/scan", params=params, json={"path": "mix.wav"})
     job = finished(client, named)
-    assert job["result"] == expected
+    assert job["options"]["paths"] == ["mix.wav"]
+    assert job["result"] == expected | {"recording": "mix.wav"}
+    assert job["progress"]["total"] == pytest.approx(3 * TUNE_S - 1, abs=0.01)
     for form in ("csv", "cue", "audacity"):
         written = run("scan", media / "mix.wav", "--format", form, *flags).stdout
         text = client.get(f"/v1/jobs/{job['id']}/timeline", params={"format": form}).text
+        written = written.replace(str(media / "mix.wav"), "mix.wav")
         assert text.splitlines() == written.splitlines()
     expected["recording"] = "mix.wav"
     content = (media / "mix.wav").read_bytes()
@@ -225,6 +228,47 @@ def test_job_that_fails_has_a_problem(client: TestClient) -> None:
     assert (job["error"]["code"], job["error"]["status"]) == ("unreadable_audio", 422)
     assert "uploads" not in json.dumps(job)
     assert job["result"]["entries"] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "reason"),
+    [
+        ("new", "invalid_request", "invalid path='new': must be a file, not a folder"),
+        ("new/notes.txt", "unreadable_audio", "new/notes.txt: "),
+        ("new/broken.wav", "unreadable_audio", "new/broken.wav: "),
+        ("gone.wav", "no_such_file", "'gone.wav' is not in the media folder"),
+    ],
+)
+def test_path_that_is_no_recording_makes_no_scan(
+    client: TestClient, media: Path, path: str, code: str, reason: str
+) -> None:
+    (media / "new" / "notes.txt").write_text("Track 1 is the best one.")
+    answer = client.post("/v1/scan", json={"path": path})
+    assert problem(answer) == (422, code)
+    assert answer.json()["detail"].startswith(reason)
+    assert client.get("/v1/jobs").json()["jobs"] == []
+
+
+@pytest.mark.parametrize("path", ["/v1/ingest", "/v1/scan", "/v1/query", "/v1/explain"])
+def test_json_without_its_header_is_not_taken_for_a_recording(
+    client: TestClient, path: str
+) -> None:
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    answer = client.post(path, content=b' {"paths": ["new"]}', headers=headers)
+    assert problem(answer) == (422, "invalid_request")
+    assert "content-type: application/json" in answer.json()["detail"]
+    assert client.get("/v1/jobs").json()["jobs"] == []
+
+
+def test_problems_of_jobs_do_not_name_folders_of_the_machine(
+    client: TestClient, catalog: Catalog, media: Path
+) -> None:
+    job = catalog.jobs.create("scan", {"paths": [str(media / "new" / "broken.wav")]}, key_id=None)
+    assert wait_for(client, job.id)["error"]["detail"].startswith("new/broken.wav: ")
+    named = finished(client, post_paths(client, "new"))["result"]["failed"]
+    assert [one["path"] for one in named] == ["new/broken.wav", "new/link.wav"]
+    sent = client.post("/v1/ingest", files={"file": ("broken.wav", b"not audio")})
+    assert [one["path"] for one in finished(client, sent)["result"]["failed"]] == ["broken.wav"]
 
 
 @pytest.mark.parametrize(

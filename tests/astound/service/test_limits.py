@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from fastapi.testclient import TestClient
 
 from astound.catalog import Catalog
 from astound.service.app import create_app
@@ -78,6 +79,19 @@ def test_full_queue_refuses_before_a_key_is_read(
         with service.queue.place("another"):
             for path in ("/v1/query", "/v1/explain"):
                 assert problem(client.post(path, content=b"x")) == (503, "overloaded")
+
+
+def test_full_queue_refuses_before_routes_and_below_a_prefix(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with start(catalog, ServiceConfig(n_jobs=1, max_waiting=0)) as client:
+        app: Any = client.app
+        monkeypatch.setattr(app.router, "middleware_stack", None)  # which a refusal does not reach
+        with app.state.service.queue.place("another"):
+            for prefix in ("", "/music"):
+                below = TestClient(app, "http://localhost", root_path=prefix)
+                answer = below.post(f"{prefix}/v1/query", content=b"x")
+                assert problem(answer) == (503, "overloaded")
 
 
 def test_query_whose_client_has_gone_is_not_answered(

@@ -13,9 +13,10 @@ import mutagen.id3
 import numpy as np
 import pytest
 
-from engine.audio.content import read_sound
+from engine.audio.content import read_duration, read_sound
 from engine.audio.decode import blocks, read
 from engine.audio.report import ReadReport
+from engine.errors import AudioError
 from tests.audio_files import BROKEN_FILES, CODECS, Waveform, cached_tune, cut, remux, write_audio
 
 RATE = 44100
@@ -263,3 +264,22 @@ def test_sound_is_described(
     assert (sound.codec, sound.is_lossless, sound.sample_rate) == (codec, is_lossless, rate)
     n_bytes = music(suffix).stat().st_size
     assert 0.8 * n_bytes < sound.n_bytes < n_bytes
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".m4a"])
+def test_duration_is_that_of_the_headers(music: Callable[[str], Path], suffix: str) -> None:
+    assert read_duration(music(suffix)) == pytest.approx(3.0, abs=0.05)
+
+
+def test_duration_of_what_is_cut_off_is_unknown(
+    music: Callable[[str], Path], tmp_path: Path
+) -> None:
+    content = music(".wav").read_bytes()
+    (tmp_path / "cut.wav").write_bytes(content[: len(content) // 2])
+    assert read_duration(tmp_path / "cut.wav") is None
+
+
+def test_text_has_no_duration(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("not audio")
+    with pytest.raises(AudioError):
+        read_duration(tmp_path / "notes.txt")
