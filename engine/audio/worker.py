@@ -131,4 +131,6 @@ def _limit_processor_time(allowed_s: int) -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; its end closes the pipes
     _limit_memory()
-    _serve(sys.stdin.buffer, sys.stdout.buffer)
+    # With PYTHONUNBUFFERED, sys.stdout loses the rest of a write that a pause interrupts.
+    with open(sys.stdout.fileno(), "wb", closefd=False) as buffered:
+        _serve(sys.stdin.buffer, buffered)

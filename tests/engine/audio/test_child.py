@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,6 +110,25 @@ def test_killed_decoder_is_an_error_and_the_next_file_works(
         list(blocks)
     assert len(decode(own_decoder, long_file, RATE)) == 300 * RATE
     assert child not in children()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs stop signals")
+def test_paused_decoder_loses_no_samples(
+    monkeypatch: pytest.MonkeyPatch, own_decoder: Decoder, long_file: Path
+) -> None:
+    """A write that is interrupted in a pipe writes a part only; Docker images set the variable."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    report = ReadReport()
+    blocks = own_decoder.blocks(str(long_file), 8000, report)
+    found = [next(blocks)]
+    assert own_decoder._child is not None
+    process = psutil.Process(own_decoder._child.pid)
+    while process.status() != psutil.STATUS_SLEEPING:  # it fills the pipe, then waits
+        time.sleep(0.01)
+    process.suspend()
+    process.resume()
+    found += blocks
+    np.testing.assert_array_equal(np.concatenate(found), read(str(long_file), 8000))
 
 
 def test_close_leaves_no_child(own_decoder: Decoder, long_file: Path) -> None:
