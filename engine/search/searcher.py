@@ -181,8 +181,10 @@ class Searcher:
             waveform = whole[round(start_s * rate) : round(end_s * rate)]
             plain = [one.later(-start_s) for one in finder.candidates(piece)]
             for one in speed_search.extend(plain, waveform):
+                if one.resampled == 1.0:  # the finder has judged those, with all of their windows
+                    continue
                 judged = self.judged(one, finder.cut(*piece).audible_s)
-                if one.resampled != 1.0 and self.calibration.accepted([judged]):
+                if self.calibration.accepted([judged]):
                     judged = speed_search.follow(judged, waveform)
                 yield judged.later(start_s)
 
