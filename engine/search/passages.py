@@ -194,8 +194,7 @@ class PassageFinder:
     @cached_property
     def whole(self) -> list[Candidate]:
         """Candidates of the whole recording with their confidences, most evidence first."""
-        window = self._whole_window
-        return [self._with_confidence(one, window) for one in self.candidates(window)]
+        return self.judged(self._whole_window)
 
     def candidates(self, window: tuple[int, int]) -> list[Candidate]:
         """Search the segments first..last, once; times are those of the recording."""
@@ -204,6 +203,10 @@ class PassageFinder:
             found = find_candidates(cut, self.context) if cut.audible.any() else []
             self._judged[window] = [one.later(start_s) for one in found]
         return self._judged[window]
+
+    def judged(self, window: tuple[int, int]) -> list[Candidate]:
+        """Return the candidates of the segments first..last, judged as one window of many."""
+        return [self._with_confidence(one, window) for one in self.candidates(window)]
 
     def _judge(self, passage: Alignment) -> list[Candidate]:
         """Return what a query of a passage's own stretch gives at its place, at most one."""

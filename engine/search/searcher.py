@@ -179,9 +179,10 @@ class Searcher:
         for piece in pairwise(np.linspace(*stretch, n_pieces + 1).round().astype(int).tolist()):
             start_s, end_s = finder.span_s(piece)
             waveform = whole[round(start_s * rate) : round(end_s * rate)]
+            yield from finder.judged(piece)
             plain = [one.later(-start_s) for one in finder.candidates(piece)]
             for one in speed_search.extend(plain, waveform):
-                if one.resampled == 1.0:  # the finder has judged those, with all of their windows
+                if one.resampled == 1.0:  # judged already
                     continue
                 judged = self.judged(one, finder.cut(*piece).audible_s)
                 if self.calibration.accepted([judged]):
