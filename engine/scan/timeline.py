@@ -82,12 +82,19 @@ class TimelineBuilder:
         for other in continued:
             self._open.remove(other)
             passage = _joined(other, passage)
-        # Music made of loops may go on along another line in the next clip.
+        # Music made of loops may go on along another line in the next clip. The shorter passage is
+        # left out if hardly anything of it lies outside of the longer one.
         for other in [] if continued else before:
-            if other.track_id == passage.track_id and _shared_s(passage, other) > 0:
-                passage = replace(passage, query_start_s=other.query_end_s)
-                if _length_s(passage) < _MIN_LENGTH_S:
-                    return
+            shared_s = _shared_s(passage, other)
+            if other.track_id != passage.track_id or shared_s <= 0:
+                continue
+            left_s = _length_s(other) - shared_s
+            if left_s < _MIN_LENGTH_S and _length_s(other) < _length_s(passage):
+                self._open = [one for one in self._open if one is not other]
+                continue
+            passage = replace(passage, query_start_s=other.query_end_s)
+            if _length_s(passage) < _MIN_LENGTH_S:
+                return
         self._open.append(passage)
 
     def _continues(self, passage: Candidate, other: Candidate) -> bool:

@@ -63,6 +63,11 @@ class Alignment:
         return self.last - self.first
 
     @property
+    def is_straight(self) -> bool:
+        """Whether its line has slope 1."""
+        return self.line.speed == 1.0
+
+    @property
     def level_beside(self) -> float:
         """Mean cosine expected beside the line, clearly below that on it."""
         return min(self.chance, max(self.upper_level - _MIN_CONTRAST, CHANCE))
@@ -89,24 +94,59 @@ class Extender:
         self.n_segments, self.hop_s = len(query.embeddings), query.segment_hop_s
 
     def add(self, alignments: list[Alignment], seed: Line, window: tuple[int, int]) -> None:
-        """Extend a seed, unless its line is known already."""
+        """Extend a seed, unless its line is known already.
+
+        A tilted line may lie across a cut between two straight ones. Where either half of the
+        window is more likely on a straight line, that is added too, and :meth:`decode` chooses.
+        """
         first, last = window
         here = [one for one in alignments if one.first < last and one.last > first]
-        if any(_is_same(one.line, seed) for one in here):
-            return
-        passage = self.extend(seed, first, last)
-        if seed.speed != 1.0:
-            straight = self.extend(replace(seed, speed=1.0), first, last)
-            passage = self._simpler(passage, straight)
+        known = next((one for one in here if _is_same(one.line, seed)), None)
+        passage = known or self._extended(seed, first, last)
         if passage is None:
             return
-        for other in here:
-            middle_s = self.middle_s(max(passage.first, other.first), min(passage.last, other.last))
-            if passage.line.distance_s(other.line, middle_s) < _SAME_LINE_S:
+        if not known:
+            self._keep(alignments, passage)
+        if not passage.is_straight:
+            middle = (first + last) // 2
+            for half in ((first, middle), (middle, last)):
+                straight = self._straight(passage.line, *half)
+                if straight and self._is_likelier(straight, passage):
+                    self._keep(alignments, straight)
+
+    def _extended(self, seed: Line, first: int, last: int) -> Alignment | None:
+        """Extend a seed along its own slope, or along slope 1 if that explains as much."""
+        passage = self.extend(seed, first, last)
+        if seed.speed == 1.0:
+            return passage
+        return self._simpler(passage, self.extend(replace(seed, speed=1.0), first, last))
+
+    def _keep(self, alignments: list[Alignment], passage: Alignment) -> None:
+        """Add a passage; of those along one line, only the longest is kept."""
+        for other in list(alignments):
+            first, last = max(passage.first, other.first), min(passage.last, other.last)
+            if first >= last or passage.is_straight != other.is_straight:
+                continue
+            if passage.line.distance_s(other.line, self.middle_s(first, last)) < _SAME_LINE_S:
                 if passage.length <= other.length:
                     return
                 alignments.remove(other)
         alignments.append(passage)
+
+    def _straight(self, line: Line, first: int, last: int) -> Alignment | None:
+        """Fit a line with slope 1 to the segments first..last near another; None if it turns."""
+        middle_s = self.middle_s(first, last)
+        near = replace(line, query_s=middle_s, reference_s=line.at(middle_s), speed=1.0)
+        fitted, error = self.tracer.fit(near, first, last)
+        fitted = snapped(fitted, error, self.speed_error)
+        return self._agreeing(fitted, first, last) if fitted.speed == 1.0 else None
+
+    def _is_likelier(self, straight: Alignment, tilted: Alignment) -> bool:
+        """Whether some stretch of the recording is clearly more likely on a straight line."""
+        scores, tilted_scores = (
+            self._scores(self.tracer.cosines(one.line), straight) for one in (straight, tilted)
+        )
+        return best_stretch(scores - tilted_scores)[2] > 0
 
     def extend(self, line: Line, first: int, last: int) -> Alignment | None:
         """Fit a line to a window, then to twice as much, for as long as both sides agree."""

@@ -179,10 +179,13 @@ class Searcher:
         for piece in pairwise(np.linspace(*stretch, n_pieces + 1).round().astype(int).tolist()):
             start_s, end_s = finder.span_s(piece)
             waveform = whole[round(start_s * rate) : round(end_s * rate)]
+            yield from finder.judged(piece)
             plain = [one.later(-start_s) for one in finder.candidates(piece)]
             for one in speed_search.extend(plain, waveform):
+                if one.resampled == 1.0:  # judged already
+                    continue
                 judged = self.judged(one, finder.cut(*piece).audible_s)
-                if one.resampled != 1.0 and self.calibration.accepted([judged]):
+                if self.calibration.accepted([judged]):
                     judged = speed_search.follow(judged, waveform)
                 yield judged.later(start_s)
 

@@ -180,6 +180,18 @@ def test_loop_along_another_line_in_the_overlap_only_is_left_out() -> None:
     check(found, first)
 
 
+@pytest.mark.parametrize("start_s", [125.8, 126.6])
+def test_short_end_of_a_clip_along_another_line_is_left_out(start_s: float) -> None:
+    """The next clip contains the music from there on, and knows its line."""
+    timeline = builder()
+    before, second = Play(1, 40.0, 126.0), Play(1, 126.2, 170.0, reference_s=500.0)
+    short = Play(1, start_s, 128.0, reference_s=300.0)
+    timeline.add([before.passage(), short.passage()], 128.0)
+    found = [*timeline.add([second.passage()], 240.0), *timeline.finish()]
+    for one, play in zip(found, [before, second], strict=True):
+        check(one, play)
+
+
 def test_two_lines_of_one_clip_stay_two_passages() -> None:
     plays = [Play(1, 10.0, 60.0), Play(1, 60.0, 90.0, reference_s=20.0)]
     for found, play in zip(run(builder(), plays, 100.0), plays, strict=True):

@@ -156,6 +156,34 @@ def test_two_cuts_leave_three_passages(
     check(find(recording(pieces, tracks, rng), context), pieces)
 
 
+def loop(rng: np.random.Generator, period_s: float) -> Vectors:
+    """A track of 100 s that repeats itself, and that changes as slowly as music does."""
+    phases = np.linspace(0, 1, 40, endpoint=False)
+    apart = np.abs(phases[:, None] - phases)
+    weights = np.exp(-((np.minimum(apart, 1 - apart) * period_s / 0.35) ** 2))
+    once = normalised((weights @ unit(rng, len(phases))).astype(np.float32))
+    at = np.arange(200) * HOP_S / period_s % 1 * len(phases)
+    share = (at % 1)[:, None].astype(np.float32)
+    first, second = (once[(at.astype(int) + k) % len(once)] for k in (0, 1))
+    return normalised((1 - share) * first + share * second)
+
+
+@pytest.mark.parametrize(("step_s", "seed"), [(-0.35, 0), (-0.35, 3), (0.3, 1), (0.3, 3)])
+def test_no_tilted_line_crosses_a_cut_in_a_loop(
+    tracks: Tracks, tmp_path: Path, step_s: float, seed: int
+) -> None:
+    """It cuts out almost a whole number of rounds, so that both sides are near one line."""
+    period_s, rng = 2.03, np.random.default_rng(seed)
+    looped = {**tracks, 7: loop(rng, period_s)}
+    pieces = [Piece(7, 8.0, 10.0), Piece(7, 8.0, 18.0 + 8 * period_s + step_s)]
+    found = find(recording(pieces, looped, rng, noise=0.2), context_of(tmp_path, looped))
+    assert [one.speed for one in found] == [1.0, 1.0]
+    assert found[0].query_end_s == pytest.approx(8.0, abs=BORDER_S)
+    assert found[1].query_start_s == pytest.approx(8.0, abs=BORDER_S)
+    step = found[1].offset_s - found[0].offset_s - step_s
+    assert (step + period_s / 2) % period_s == pytest.approx(period_s / 2, abs=LINE_S)
+
+
 def test_part_that_is_repeated_is_two_passages(
     tracks: Tracks, context: SearchContext, rng: np.random.Generator
 ) -> None:
