@@ -56,7 +56,6 @@ class PassageFinder:
         self.extender = Extender(query, context.tracks)
         self.n_segments, self.hop_s = len(query.embeddings), query.segment_hop_s
         self._judged: dict[tuple[int, int], list[Candidate]] = {}
-        self._alignments: dict[Candidate, Alignment] = {}
 
     def find(self) -> list[Candidate]:
         """Find all passages, and the candidates that no passage comes of.
@@ -69,12 +68,8 @@ class PassageFinder:
         found = self._passages(self._windows(0, self.n_segments))
         is_short = self.query.duration_s <= _SHORT_WINDOW_S / _MIN_SHARED
         rests = [] if is_short else self.unexplained(found)
-        shorter = [window for rest in rests for window in self._cut_up(*rest, _SHORT_WINDOW_S)]
-        accepted = self.calibration.accepted(found)
-        known = [self._alignments[one] for one in accepted if one in self._alignments]
-        again = self._passages(shorter, known)
-        certain = self.calibration.accepted(again)
-        found = [one for one in found if not any(_covers(new, one) for new in certain)] + again
+        shorter = (self._cut_up(*rest, _SHORT_WINDOW_S) for rest in rests)
+        found += self._passages([window for windows in shorter for window in windows])
         return ranked(found)
 
     def span_s(self, window: tuple[int, int]) -> tuple[float, float]:
@@ -133,20 +128,12 @@ class PassageFinder:
 
     # -- seeds ---------------------------------------------------------------------------------
 
-    def _passages(
-        self, windows: Sequence[tuple[int, int]], known: Iterable[Alignment] = ()
-    ) -> list[Candidate]:
-        """Find the passages that candidates of some windows lie on.
-
-        Known passages of the same tracks end where a new one agrees better, and the reverse.
-        """
+    def _passages(self, windows: Sequence[tuple[int, int]]) -> list[Candidate]:
+        """Find the passages that candidates of some windows lie on."""
         of_tracks: dict[int, list[Alignment]] = defaultdict(list)
         for window in windows:
             for line in self._seeds(*window):
                 self.extender.add(of_tracks[line.track_id], line, window)
-        for passage in known:
-            if of_tracks.get(passage.line.track_id):
-                of_tracks[passage.line.track_id].append(passage)
         found = [
             candidate
             for passages in of_tracks.values()
@@ -220,11 +207,7 @@ class PassageFinder:
             if self._is_at(one, passage)
         ]
         best = max(judged, key=lambda one: one.confidence, default=None)
-        if best is None:
-            return []
-        placed = self.extender.place(best, passage)
-        self._alignments[placed] = passage
-        return [placed]
+        return [] if best is None else [self.extender.place(best, passage)]
 
     def _is_at(self, candidate: Candidate, passage: Alignment) -> bool:
         """Whether a candidate is at the place of a passage."""

@@ -182,7 +182,7 @@ def test_speed_is_chosen_by_few_segments_of_the_first_seconds(
     first_s = np.array([20 / speed for speed in SEARCH.speeds])
     assert len(first_s) == 14
     assert hops_s[:25].tolist() == [4.0] * 14 + [4.0] * 7 + [2.0] * 4
-    assert lengths_s[:14] == pytest.approx(first_s, abs=0.01)
+    assert sorted(lengths_s[:14]) == pytest.approx(sorted(first_s), abs=0.01)
     assert all(np.isclose(one, first_s - 2.0, atol=0.01).any() for one in lengths_s[14:21])
     assert np.isclose(lengths_s[27], [28 / speed for speed in SEARCH.speeds], atol=0.01).any()
 
