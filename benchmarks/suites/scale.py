@@ -106,8 +106,8 @@ class ScaleConfig:
 
     def open_options(self, folder: Path) -> OpenOptions:
         """Return the arguments to open a catalog."""
-        model = None if self.model is None else str(self.model.resolve())
-        return OpenOptions(folder=str(folder.resolve()), model=model, device=self.device)
+        model = None if self.model is None else str(self.model)
+        return OpenOptions(folder=str(folder), model=model, device=self.device)
 
     def open(self, folder: Path) -> Catalog:
         """Open a catalog, or create it."""
