@@ -24,6 +24,8 @@ _N_DOUBLINGS = 12
 _SAME_LINE_S, _SAME_SPEED = 0.3, 0.2
 # Gain of a tilted line over a straight one, as a factor and in units of the log-likelihood.
 _MIN_TILTED_GAIN, _MIN_TILTED_LEAD = 1.05, 2.0
+# A shorter stretch of a tilted passage may agree better on a straight line by chance.
+_MIN_STRAIGHT_S = 2.5
 _MIN_PASSAGE_S = 0.8
 _MAX_PASSES = 16
 # Log-likelihood of a line that was found already.
@@ -142,11 +144,12 @@ class Extender:
         return self._agreeing(fitted, first, last) if fitted.speed == 1.0 else None
 
     def _is_likelier(self, straight: Alignment, tilted: Alignment) -> bool:
-        """Whether some stretch of the recording is clearly more likely on a straight line."""
+        """Whether a stretch of the recording of some length is more likely on a straight line."""
         scores, tilted_scores = (
             self._scores(self.tracer.cosines(one.line), straight) for one in (straight, tilted)
         )
-        return best_stretch(scores - tilted_scores)[2] > 0
+        first, last, _ = best_stretch(scores - tilted_scores)
+        return (last - first) * self.hop_s >= _MIN_STRAIGHT_S
 
     def extend(self, line: Line, first: int, last: int) -> Alignment | None:
         """Fit a line to a window, then to twice as much, for as long as both sides agree."""
