@@ -50,6 +50,8 @@ class Alignment:
     first, last : int
     level, upper_level, chance : float
         Mean cosine on the line, that of the upper half, and the mean beside the line.
+    min_length_s : float
+        What is decoded along the line counts from this length on.
     """
 
     line: Line
@@ -58,6 +60,7 @@ class Alignment:
     level: float
     upper_level: float
     chance: float
+    min_length_s: float = _MIN_PASSAGE_S
 
     @property
     def length(self) -> int:
@@ -96,25 +99,30 @@ class Extender:
         self.n_segments, self.hop_s = len(query.embeddings), query.segment_hop_s
 
     def add(self, alignments: list[Alignment], seed: Line, window: tuple[int, int]) -> None:
-        """Extend a seed, unless its line is known already.
-
-        A tilted line may lie across a cut between two straight ones. Where either half of the
-        window is more likely on a straight line, that is added too, and :meth:`decode` chooses.
-        """
+        """Extend a seed, unless its line is known already."""
         first, last = window
         here = [one for one in alignments if one.first < last and one.last > first]
-        known = next((one for one in here if _is_same(one.line, seed)), None)
-        passage = known or self._extended(seed, first, last)
-        if passage is None:
-            return
-        if not known:
-            self._keep(alignments, passage)
-        if not passage.is_straight:
-            middle = (first + last) // 2
+        if not any(_is_same(one.line, seed) for one in here):
+            passage = self._extended(seed, first, last)
+            if passage is not None:
+                self._keep(alignments, passage)
+
+    def add_straight(self, alignments: list[Alignment], window: tuple[int, int]) -> None:
+        """Add straight lines beside the tilted ones of a window.
+
+        A tilted line may lie across a cut between two straight ones. Where either half of the
+        window is more likely on a straight line, that is added, and :meth:`decode` chooses.
+        """
+        first, last = window
+        middle = (first + last) // 2
+        tilted = [one for one in alignments if not one.is_straight]
+        for one in [one for one in tilted if one.first < last and one.last > first]:
             for half in ((first, middle), (middle, last)):
-                straight = self._straight(passage.line, *half)
-                if straight and self._is_likelier(straight, passage):
-                    self._keep(alignments, straight)
+                straight = self._straight(one.line, *half)
+                if straight and self._is_likelier(straight, one):
+                    others = [other for other in alignments if other.is_straight]
+                    if not any(self._is_near(straight, other) for other in others):
+                        alignments.append(replace(straight, min_length_s=_MIN_STRAIGHT_S))
 
     def _extended(self, seed: Line, first: int, last: int) -> Alignment | None:
         """Extend a seed along its own slope, or along slope 1 if that explains as much."""
@@ -126,14 +134,17 @@ class Extender:
     def _keep(self, alignments: list[Alignment], passage: Alignment) -> None:
         """Add a passage; of those along one line, only the longest is kept."""
         for other in list(alignments):
-            first, last = max(passage.first, other.first), min(passage.last, other.last)
-            if first >= last or passage.is_straight != other.is_straight:
-                continue
-            if passage.line.distance_s(other.line, self.middle_s(first, last)) < _SAME_LINE_S:
+            if self._is_near(passage, other):
                 if passage.length <= other.length:
                     return
                 alignments.remove(other)
         alignments.append(passage)
+
+    def _is_near(self, passage: Alignment, other: Alignment) -> bool:
+        """Whether two passages share segments, and have the same line there."""
+        first, last = max(passage.first, other.first), min(passage.last, other.last)
+        middle_s = self.middle_s(first, last)
+        return first < last and passage.line.distance_s(other.line, middle_s) < _SAME_LINE_S
 
     def _straight(self, line: Line, first: int, last: int) -> Alignment | None:
         """Fit a line with slope 1 to the segments first..last near another; None if it turns."""
@@ -217,7 +228,7 @@ class Extender:
         cosines, scores = self._scored(alignments)
         return [
             self._fitted(alignments[one.line], one, cosines[one.line])
-            for one in self._decoded(scores)
+            for one in self._decoded(scores, alignments)
         ]
 
     def decode_all(self, alignments: Sequence[Alignment]) -> list[Alignment]:
@@ -227,7 +238,7 @@ class Extender:
         cosines, scores = self._scored(alignments)
         paths = np.full(scores.shape, NO_LINE)
         for _ in range(_MAX_PASSES):
-            decoded = self._decoded(scores)
+            decoded = self._decoded(scores, alignments)
             for line, first, last in decoded:
                 scores[self._same_lines(alignments, line, first, last), first:last] = _TAKEN
                 paths[line, first:last] = line
@@ -254,9 +265,11 @@ class Extender:
         cosines = np.stack([self.tracer.cosines(one.line) for one in alignments])
         return cosines, self._scores(cosines, best)
 
-    def _decoded(self, scores: Floats) -> list[Stretch]:
+    def _decoded(self, scores: Floats, alignments: Sequence[Alignment]) -> list[Stretch]:
         return [
-            one for one in decode(scores) if (one.last - one.first) * self.hop_s >= _MIN_PASSAGE_S
+            one
+            for one in decode(scores)
+            if (one.last - one.first) * self.hop_s >= alignments[one.line].min_length_s
         ]
 
     def _fitted(self, passage: Alignment, stretch: Stretch, cosines: Floats) -> Alignment:

@@ -132,8 +132,11 @@ class PassageFinder:
         """Find the passages that candidates of some windows lie on."""
         of_tracks: dict[int, list[Alignment]] = defaultdict(list)
         for window in windows:
-            for line in self._seeds(*window):
+            lines = self._seeds(*window)
+            for line in lines:
                 self.extender.add(of_tracks[line.track_id], line, window)
+            for track_id in {line.track_id for line in lines}:
+                self.extender.add_straight(of_tracks[track_id], window)
         found = [
             candidate
             for passages in of_tracks.values()
