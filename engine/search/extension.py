@@ -25,7 +25,7 @@ _SAME_LINE_S, _SAME_SPEED = 0.3, 0.2
 # Gain of a tilted line over a straight one, as a factor and in units of the log-likelihood.
 _MIN_TILTED_GAIN, _MIN_TILTED_LEAD = 1.05, 2.0
 # A shorter stretch of a tilted passage may agree better on a straight line by chance.
-_MIN_STRAIGHT_S = 2.5
+_MIN_STRAIGHT_S = 4.0
 _MIN_PASSAGE_S = 0.8
 _MAX_PASSES = 16
 # Log-likelihood of a line that was found already.
@@ -102,10 +102,20 @@ class Extender:
         """Extend a seed, unless its line is known already."""
         first, last = window
         here = [one for one in alignments if one.first < last and one.last > first]
-        if not any(_is_same(one.line, seed) for one in here):
-            passage = self._extended(seed, first, last)
-            if passage is not None:
-                self._keep(alignments, passage)
+        if any(_is_same(one.line, seed) for one in here):
+            return
+        passage = self.extend(seed, first, last)
+        if seed.speed != 1.0:
+            straight = self.extend(replace(seed, speed=1.0), first, last)
+            passage = self._simpler(passage, straight)
+        if passage is None:
+            return
+        for other in here:
+            if self._is_near(passage, other):
+                if passage.length <= other.length:
+                    return
+                alignments.remove(other)
+        alignments.append(passage)
 
     def add_straight(self, alignments: list[Alignment], window: tuple[int, int]) -> None:
         """Add straight lines beside the tilted ones of a window.
@@ -124,27 +134,10 @@ class Extender:
                     if not any(self._is_near(straight, other) for other in others):
                         alignments.append(replace(straight, min_length_s=_MIN_STRAIGHT_S))
 
-    def _extended(self, seed: Line, first: int, last: int) -> Alignment | None:
-        """Extend a seed along its own slope, or along slope 1 if that explains as much."""
-        passage = self.extend(seed, first, last)
-        if seed.speed == 1.0:
-            return passage
-        return self._simpler(passage, self.extend(replace(seed, speed=1.0), first, last))
-
-    def _keep(self, alignments: list[Alignment], passage: Alignment) -> None:
-        """Add a passage; of those along one line, only the longest is kept."""
-        for other in list(alignments):
-            if self._is_near(passage, other):
-                if passage.length <= other.length:
-                    return
-                alignments.remove(other)
-        alignments.append(passage)
-
     def _is_near(self, passage: Alignment, other: Alignment) -> bool:
-        """Whether two passages share segments, and have the same line there."""
-        first, last = max(passage.first, other.first), min(passage.last, other.last)
-        middle_s = self.middle_s(first, last)
-        return first < last and passage.line.distance_s(other.line, middle_s) < _SAME_LINE_S
+        """Whether two passages have the same line where both are, or between them."""
+        middle_s = self.middle_s(max(passage.first, other.first), min(passage.last, other.last))
+        return passage.line.distance_s(other.line, middle_s) < _SAME_LINE_S
 
     def _straight(self, line: Line, first: int, last: int) -> Alignment | None:
         """Fit a line with slope 1 to the segments first..last near another; None if it turns."""

@@ -50,8 +50,11 @@ def test_run_log_truncate_of_a_new_run_does_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_run_log_curves_are_in_tensorboard(tmp_path: Path) -> None:
+def test_run_log_curves_are_in_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    # Files of one second are read by the number of the writer in its process, as text: 10 before 9.
+    writer = pytest.importorskip("tensorboard.summary.writer.event_file_writer")
+    monkeypatch.setattr(writer, "_global_uid", writer.AtomicCounter(0))
     first = RunLog(tmp_path)
     for step in range(5):
         first.log_step(step, loss=float(step))

