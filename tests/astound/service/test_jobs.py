@@ -115,7 +115,8 @@ def test_uploads_become_tracks_whose_files_are_kept(
     path = Path(catalog.track(result["added"][0]["track_id"]).path)
     assert path.read_bytes() == clip
     assert path.is_relative_to((catalog.folder / "recordings").absolute())
-    assert [one.name for one in path.parent.iterdir()] == ["ten.wav"]
+    # What became no track is deleted after the job is done.
+    wait_until(lambda: [one.name for one in path.parent.iterdir()] == ["ten.wav"])
     assert list((catalog.folder / "uploads").iterdir()) == []
     answer = client.post("/v1/query", content=clip).json()
     assert answer["matches"][0]["path"] == str(path)
