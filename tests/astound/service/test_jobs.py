@@ -117,7 +117,7 @@ def test_uploads_become_tracks_whose_files_are_kept(
     assert path.is_relative_to((catalog.folder / "recordings").absolute())
     # What became no track is deleted after the job is done.
     wait_until(lambda: [one.name for one in path.parent.iterdir()] == ["ten.wav"])
-    assert list((catalog.folder / "uploads").iterdir()) == []
+    wait_until(lambda: not list((catalog.folder / "uploads").iterdir()))
     answer = client.post("/v1/query", content=clip).json()
     assert answer["matches"][0]["path"] == str(path)
     again = finished(client, client.post("/v1/ingest", content=clip, params={"name": "x.wav"}))
@@ -220,7 +220,7 @@ def test_scan_is_that_of_the_command_line(client: TestClient, media: Path, run: 
     content = (media / "mix.wav").read_bytes()
     sent = client.post("/v1/scan", params=params, files={"file": ("a/mix.wav", content)})
     assert finished(client, sent)["result"] == expected
-    assert list((media.parent / "catalog" / "uploads").iterdir()) == []
+    wait_until(lambda: not list((media.parent / "catalog" / "uploads").iterdir()))
 
 
 def test_job_that_fails_has_a_problem(client: TestClient) -> None:
@@ -515,7 +515,7 @@ def test_too_large_an_upload_leaves_nothing(catalog: Catalog) -> None:
         two = [("file", ("a", b"x")), ("file", ("b", b"x"))]
         assert problem(client.post("/v1/scan", files=two)) == (400, "invalid_request")
         assert problem(client.post("/v1/ingest", json={"paths": ["x"]})) == (403, "no_media")
-        assert list((catalog.folder / "uploads").iterdir()) == []
+        wait_until(lambda: not list((catalog.folder / "uploads").iterdir()))
         assert client.get("/v1/jobs").json()["jobs"] == []
 
 
@@ -553,7 +553,7 @@ def test_wrong_key_stops_an_upload_before_its_body(
     _, secret = catalog.keys.create("query")
     assert problem(client.post("/v1/scan", content=b"x", headers=header("x")))[0] == 401
     assert problem(client.post("/v1/ingest", content=b"x", headers=header(secret)))[0] == 403
-    assert list((catalog.folder / "uploads").iterdir()) == []
+    wait_until(lambda: not list((catalog.folder / "uploads").iterdir()))
 
 
 # -- events --------------------------------------------------------------------------------------
@@ -685,7 +685,7 @@ def test_jobs_go_on_after_a_kill_and_after_sigterm(
     result = read(f"{url}v1/jobs/{upload}")["result"]
     assert names(result["added"]) == ["ten.wav"]
     assert Path(catalog.track(result["added"][0]["track_id"]).path).read_bytes() == new
-    assert list((home / "catalog" / "uploads").iterdir()) == []
+    wait_until(lambda: not list((home / "catalog" / "uploads").iterdir()))
 
 
 def test_job_that_does_not_stop_does_not_hold_up_the_end(home: Path) -> None:
