@@ -3,29 +3,38 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 import astound
-from engine.model.device import resolve_device
+from engine.device import resolve_device
 from tests.audio_files import cached_tune, write_wav
 
 ROOT = Path(astound.__file__).parents[1]
 HEAVY = {"torch", "faiss", "sqlalchemy", "av", "soundfile"}
 
 
+def _run(
+    code: str, folder: Path, env: Mapping[str, str] = os.environ
+) -> subprocess.CompletedProcess[str]:
+    """Run code in a new Python."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**env, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def _loaded(code: str, folder: Path) -> set[str]:
     """Names of the packages that are loaded after some code has run in a new Python."""
     report = "import sys; print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
-    process = subprocess.run(
-        [sys.executable, "-c", f"import atexit; atexit.register(lambda: exec({report!r})); {code}"],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    process = _run(f"import atexit; atexit.register(lambda: exec({report!r})); {code}", folder)
+    process.check_returncode()
     return set(process.stderr.split())
 
 
@@ -49,14 +58,7 @@ def test_threads_are_limited_unless_the_user_says_otherwise(
     code = f"import os, astound, engine; print(os.environ[{name!r}], file=sys.stderr)"
     plain = {key: value for key, value in os.environ.items() if key != name}
     for given, expected in (({}, default), ({name: other}, other)):
-        process = subprocess.run(
-            [sys.executable, "-c", f"import sys; {code}"],
-            cwd=tmp_path,
-            env=plain | given | {"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        process = _run(f"import sys; {code}", tmp_path, plain | given)
         assert process.stderr.split() == [expected]
 
 
@@ -93,14 +95,7 @@ def test_encoding_on_the_cpu_needs_no_torch(
 def test_what_needs_torch_says_so(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     with astound.open(tmp_path / "catalog", create=True):
         pass
-    process = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.modules['torch'] = None; {_command(*arguments)}"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    process = _run(f"import sys; sys.modules['torch'] = None; {_command(*arguments)}", tmp_path)
     assert process.returncode == 1
     assert process.stderr.splitlines()[-1].endswith(message)
 

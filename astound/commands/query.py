@@ -121,6 +121,7 @@ def query(
     not an error.
     """
     from astound.batch import identify_all
+    from engine.audio.opening import delete_copies
 
     clips = read_paths(paths, list_file)
     options = drop_unset(options)
@@ -135,6 +136,7 @@ def query(
     except KeyboardInterrupt:
         echo_err("interrupted")
         sys.stdout.flush()
+        delete_copies()
         os._exit(EXIT_INTERRUPTED)  # without waiting for the threads, which still query
     ctx.exit(1 if failed else 0)
 

@@ -193,7 +193,7 @@ async def _receive(
 def _is_json_text(chunk: bytes) -> bool:
     """Return whether a body begins as JSON, and as no audio does: cut MP3 may begin with any byte.
 
-    curl sends both as forms unless told otherwise, so that the header does not say.
+    The header does not decide: by default, curl gives both the content type of a form.
     """
     text = chunk[:_JSON_HEAD_BYTES].lstrip()
     if text[:1] not in (b"{", b"["):

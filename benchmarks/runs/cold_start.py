@@ -78,8 +78,7 @@ def query(options: OpenOptions, clips: Mapping[str, Sequence[Path]]) -> dict[str
 def _in_child(verb: str, request: dict[str, Any]) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.runs.cold_start", verb, json.dumps(request)]
     # It finds this package from any folder, so that relative paths mean the same there.
-    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.getenv("PYTHONPATH")]))
-    environment = os.environ | {"PYTHONPATH": path}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer

@@ -18,8 +18,8 @@ from benchmarks.queries.datasets import Waveform
 from benchmarks.reports import report
 from benchmarks.runs.provenance import provenance
 from engine.config import IndexConfig
+from engine.device import resolve_device
 from engine.model.ast_model import ASTModel
-from engine.model.device import resolve_device
 from engine.model.encoder import Encoder
 from engine.model.network import Network
 from engine.model.onnx import Graph

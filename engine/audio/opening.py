@@ -10,7 +10,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Any, BinaryIO
 
 from engine.errors import AudioError
@@ -23,6 +23,8 @@ _IDLE_S = 60.0
 _CHUNK_BYTES = 1 << 20
 # Paths that name another file in another process.
 _OWN_PATHS = ("/dev/stdin", "/dev/fd/", "/proc/")
+# Temporary files with a copy of a pipe or an open file.
+_copies: set[str] = set()
 
 
 @contextmanager
@@ -77,15 +79,26 @@ def as_path(source: Any) -> Iterator[str]:
         yield os.path.abspath(source)
         return
     with tempfile.NamedTemporaryFile(prefix="astound-") as copy:
-        if isinstance(source, (str, os.PathLike)):
-            with opened(source) as file:
-                _copy(file, copy, source)
-        else:
-            if source.seekable():
-                source.seek(0)
-            _copy(source, copy, name_of(source))
-        copy.flush()
-        yield copy.name
+        _copies.add(copy.name)
+        try:
+            if isinstance(source, (str, os.PathLike)):
+                with opened(source) as file:
+                    _copy(file, copy, source)
+            else:
+                if source.seekable():
+                    source.seek(0)
+                _copy(source, copy, name_of(source))
+            copy.flush()
+            yield copy.name
+        finally:
+            _copies.discard(copy.name)
+
+
+def delete_copies() -> None:
+    """Delete the temporary files of all threads, before the process ends without waiting."""
+    for path in list(_copies):
+        with suppress(OSError):
+            os.unlink(path)
 
 
 @contextmanager

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from engine.compare import passages
 from engine.config import require
+from engine.device import resolve_device
 from engine.errors import AudioError, AudioTooShortError, ConfigError, ModelError
 from engine.model import attribution, checkpoint, onnx, spectrogram
-from engine.model.device import resolve_device
 from engine.model.encoder import Encoder
 from engine.model.fingerprinter import Fingerprinter
 from engine.model.network import (

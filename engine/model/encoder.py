@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from engine.audio.decode import Waveform
+from engine.device import resolve_device
 from engine.model import spectrogram
-from engine.model.device import resolve_device
 from engine.model.network import ClipHead, Network
 from engine.model.weights import load_weights
 from engine.model.weights_file import SHIPPED_WEIGHTS

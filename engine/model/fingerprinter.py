@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from engine.audio.decode import Waveform
 from engine.audio.source import AudioSource
+from engine.device import resolve_device
 from engine.errors import AudioTooShortError, ConfigError, SilentAudioError
-from engine.model.device import resolve_device
 from engine.recipe import Recipe
 from engine.records import Fingerprint, Vectors
 

@@ -18,6 +18,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.device import torch_has_cuda
 from engine.records import Vectors
 
 MAX_K = 2048
@@ -89,7 +90,7 @@ def find_gpu(device: str) -> Gpu | None:
     """
     if device == "cpu":
         return None
-    if faiss.get_num_gpus() > 0 and _torch_has_cuda():
+    if faiss.get_num_gpus() > 0 and torch_has_cuda():
         return Gpu()
     if device == "cuda":
         log.warning(
@@ -97,14 +98,6 @@ def find_gpu(device: str) -> Gpu | None:
             "install 'astound[gpu]' in an environment without faiss-cpu"
         )
     return None
-
-
-def _torch_has_cuda() -> bool:
-    try:
-        import torch
-    except ModuleNotFoundError:
-        return False
-    return torch.cuda.is_available()
 
 
 class GpuIndex:

@@ -124,7 +124,9 @@ def test_query_reads_standard_input(home: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_interrupted_query_ends_at_once(home: Path) -> None:
+def test_interrupted_query_ends_at_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(home / "temporary"))
     os.mkfifo(home / "silent.wav")
     # A shell starts what runs in the background with SIGINT ignored.
     code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {MAIN}"
@@ -136,6 +138,7 @@ def test_interrupted_query_ends_at_once(home: Path) -> None:
         out, err = process.communicate(timeout=40)  # a silent pipe is waited for 60 s
     assert (process.returncode, out) == (130, "")
     assert err.splitlines()[-1] == "astound: interrupted"
+    assert list((home / "temporary").glob("astound-*")) == []
 
 
 def test_query_json_is_one_array(home: Path, run: Run) -> None:

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from engine import device
+from engine.device import resolve_device
 from engine.errors import AudioTooShortError, ConfigError, ModelError, SilentAudioError
-from engine.model import device
-from engine.model.device import resolve_device
 from engine.model.encoder import Encoder
 from engine.model.fingerprinter import Fingerprinter
 from engine.model.network import AST, new_models
@@ -316,7 +316,7 @@ def test_resolve_device_auto_asks_torch_only_where_there_is_a_driver(
 ) -> None:
     for has_driver, has_cuda in itertools.product((False, True), repeat=2):
         monkeypatch.setattr(device, "_has_driver", lambda one=has_driver: one)
-        monkeypatch.setattr(device, "_torch_has_cuda", lambda one=has_cuda: one)
+        monkeypatch.setattr(device, "torch_has_cuda", lambda one=has_cuda: one)
         assert resolve_device("auto") == ("cuda" if has_driver and has_cuda else "cpu")
 
 

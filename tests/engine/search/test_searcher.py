@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -180,11 +179,12 @@ def test_long_clip_has_all_segments_at_once(of_tunes: Searcher) -> None:
     assert hops_s_of(of_tunes, waveform) == [QUERY_HOP_S]
 
 
-def test_stretch_of_a_long_clip_is_judged_as_one_window_of_many(of_tunes: Searcher) -> None:
+def test_stretch_of_a_long_clip_is_judged_as_one_window_of_many(
+    of_tunes: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A search at other speeds must not accept what was too doubtful at the clip's own."""
-    doubt = 0.1
-    weights = (math.log(1 / doubt - 1), *[0.0] * (N_FEATURES - 1))
-    always = replace(of_tunes.calibration, weights=weights, min_confidence=0.85)
+    monkeypatch.setattr(Calibration, "confidence", lambda *_: 0.9)
+    always = replace(of_tunes.calibration, min_confidence=0.85)
     unknown = np.concatenate([cached_tune(n, TUNE_S) for n in range(70, 75)])
     searcher = replace(of_tunes, calibration=always)
     found = searcher.passages(searcher.clip([unknown], "clip"))

@@ -17,14 +17,15 @@ def resolve_device(device: str) -> str:
 
     torch is imported only for "cuda", and for "auto" where there is a GPU's driver.
     """
-    if device == "cuda" and not _torch_has_cuda():
+    if device == "cuda" and not torch_has_cuda():
         raise ModelError("cuda", "no CUDA device, or no torch with CUDA; use --device cpu")
     if device == "auto":
-        return "cuda" if _has_driver() and _torch_has_cuda() else "cpu"
+        return "cuda" if _has_driver() and torch_has_cuda() else "cpu"
     return device
 
 
-def _torch_has_cuda() -> bool:
+def torch_has_cuda() -> bool:
+    """Whether torch is installed and finds a CUDA device."""
     try:
         import torch
     except ModuleNotFoundError:
