@@ -20,9 +20,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from engine.device import resolve_device
 from engine.errors import ConfigError, ModelError
 from engine.model.ast_model import ASTModel
-from engine.device import resolve_device
 from engine.model.network import AST, ClipHead, new_clip_head, new_models
 from engine.model.weights import Weights, load_weights, save_weights
 from engine.recipe import Recipe
