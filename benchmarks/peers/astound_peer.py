@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,11 +12,13 @@ from pathlib import Path
 import astound
 from astound.catalog import Catalog, Device
 from benchmarks.peers.peer import About, Answer
+from benchmarks.runs.program import Program
 from benchmarks.runs.provenance import code_id
 from engine.config import IngestConfig
 from engine.errors import AudioError
 
 _CATALOG = "catalog"
+_COMMAND = Program(name="astound", names=(), command=shlex.join([sys.executable, "-m", "astound"]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,15 @@ class Astound:
         with self._open(folder, create=False) as catalog:
             for query in queries:
                 yield _answer(catalog, query)
+
+    def answer_batch(self, queries: Sequence[Path], folder: Path, n_jobs: int) -> None:
+        """Run `astound query` with `n_jobs` jobs, its start included."""
+        listed = folder / "queries.txt"
+        listed.write_text("".join(f"{path}\n" for path in queries), errors="surrogateescape")
+        model = [] if self.model is None else ["--model", self.model]
+        common = ["--catalog", folder / _CATALOG, "--device", self.device, *model]
+        options = ["--jobs", str(n_jobs), "--max-matches", "1", "--list", listed]
+        _COMMAND.run([*common, "query", *options], success_codes=(0, 1))
 
     def recipe_id(self, folder: Path) -> str:
         """Return the recipe of the index."""

@@ -70,6 +70,10 @@ class Audfprint:
         for query in queries:
             yield answers.get(str(query), Answer())
 
+    def answer_batch(self, queries: Sequence[Path], folder: Path, n_jobs: int) -> None:
+        """Match all files in `n_jobs` processes."""
+        self._call("match", queries, folder, *self.query_options, "--ncores", str(n_jobs))
+
     def _call(self, verb: str, files: Sequence[Path], folder: Path, *options: str) -> None:
         listed = folder / f"{verb}.txt"
         listed.write_text("".join(f"{path}\n" for path in files), errors="surrogateescape")

@@ -141,9 +141,7 @@ class Chromaprint:
 
     def query(self, queries: Sequence[Path], folder: Path) -> Iterator[Answer]:
         """Return the alignment with the fewest bit errors, if they are few."""
-        with np.load(folder / _INDEX) as loaded:
-            index = CodeIndex(loaded["codes"], loaded["starts"])
-            paths = [Path(str(path)) for path in loaded["paths"]]
+        index, paths = _load(folder)
         for query in queries:
             start = time.perf_counter()
             found = index.find(self.codes(query))
@@ -153,6 +151,12 @@ class Chromaprint:
             else:
                 offset_s = found.offset * ITEM_S
                 yield Answer(reference=paths[found.track], offset_s=offset_s, taken_s=taken_s)
+
+    def answer_batch(self, queries: Sequence[Path], folder: Path, n_jobs: int) -> None:
+        """Search for all files in `n_jobs` threads."""
+        index, _ = _load(folder)
+        with ThreadPoolExecutor(n_jobs) as pool:
+            list(pool.map(lambda query: index.find(self.codes(query)), queries))
 
     def codes(self, path: Path) -> Codes:
         """Run `fpcalc` on a file.
@@ -176,3 +180,10 @@ class Chromaprint:
         lines = dict(line.partition("=")[::2] for line in output.splitlines())
         numbers = lines.get("FINGERPRINT", "").split(",")
         return np.array([int(number) for number in numbers if number], dtype=np.uint32)
+
+
+def _load(folder: Path) -> tuple[CodeIndex, list[Path]]:
+    """Return the codes of an index and the paths of its references."""
+    with np.load(folder / _INDEX) as loaded:
+        index = CodeIndex(loaded["codes"], loaded["starts"])
+        return index, [Path(str(path)) for path in loaded["paths"]]

@@ -57,6 +57,10 @@ class Olaf:
             else:
                 yield parse_answer(output, time.perf_counter() - start)
 
+    def answer_batch(self, queries: Sequence[Path], folder: Path, n_jobs: int) -> None:
+        """Query all files with `n_jobs` threads."""
+        self._call(folder, "query", "--threads", n_jobs, *queries)
+
     def _call(self, folder: Path, *arguments: Any) -> str:
         home = {"HOME": str(folder.resolve() / _HOME)}
         return self.program.run([str(one) for one in arguments], environment=home)

@@ -68,3 +68,7 @@ class Peer(Protocol):
     def query(self, queries: Sequence[Path], folder: Path) -> Iterator[Answer]:
         """Answer queries, given as files, in order."""
         ...
+
+    def answer_batch(self, queries: Sequence[Path], folder: Path, n_jobs: int) -> None:
+        """Answer all queries in one command, as fast as `n_jobs` processes or threads can."""
+        ...

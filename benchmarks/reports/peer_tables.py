@@ -40,6 +40,7 @@ def _percent(share: Mapping[str, Any]) -> str:
 def _costs(systems: Mapping[str, Any]) -> str:
     head = [
         "system", "ingest, × real time", "query, median / 95 % / mean, ms",
+        "in a batch: clean / noise0 / absent, ms",
         "peak memory, ingest / queries, MiB", "index, bytes per second of audio",
     ]  # fmt: skip
     return table(head, [[name, *_cost(one)] for name, one in systems.items()])
@@ -51,10 +52,15 @@ def _cost(system: Mapping[str, Any]) -> list[str]:
     memory = (system[f"{step}_peak_rss_bytes"] / 2**20 for step in ("ingest", "ask"))
     return [
         f"{system['ingest_realtime_factor']:.0f}",
-        " / ".join("-" if ms is None else f"{ms:.0f}" for ms in latencies_ms),
+        " / ".join(map(_ms, latencies_ms)),
+        " / ".join(_ms(s and 1000 * s) for s in system["batch_s"]),
         " / ".join(f"{one:.0f}" for one in memory),
         f"{system['bytes_per_audio_s']:.0f}",
     ]
+
+
+def _ms(duration_ms: float | None) -> str:
+    return "-" if duration_ms is None else f"{duration_ms:.0f}"
 
 
 def _systems(systems: Mapping[str, Any], left_out: Mapping[str, str]) -> str:

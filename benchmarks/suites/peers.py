@@ -49,6 +49,9 @@ CELLS: tuple[CellKey, ...] = (
 )  # fmt: skip
 """Cells to measure, if there are the noises and rooms they need."""
 
+BATCHES = (("clean 5 s", True), ("noise0 5 s", True), ("clean 5 s", False))
+"""Queries to answer as one batch: the cell, and whether their music is in the index."""
+
 
 def _program_names() -> list[str]:
     return list(dict.fromkeys(make().program.name for make in PROGRAMS.values()))
@@ -251,11 +254,29 @@ def _measure(
         "version": version,
         "ingest": asdict(ingest),
         "ask": asdict(asking),
+        "batches": _measure_batches(config, peer, queries, index),
         "n_bytes": n_bytes,
         "answers": [_to_json(answer) for answer in answers],
     }
     journal.append(record)
     return record
+
+
+def _measure_batches(
+    config: PeersConfig, peer: Peer, queries: Sequence[QueryFile], index: Path
+) -> list[float | None]:
+    """Return the wall time of a query in each of BATCHES; None for a batch without queries."""
+    means_s: list[float | None] = []
+    for cell, present in BATCHES:
+        batch = [
+            query.path
+            for query in queries
+            if (query.unanswered.cell, query.unanswered.present) == (cell, present)
+        ]
+        if batch:
+            _, cost = run_in_process(_answer_batch, peer, batch, index, config.n_jobs)
+        means_s.append(cost.wall_s / len(batch) if batch else None)
+    return means_s
 
 
 def _index(config: PeersConfig, name: str) -> Path:
@@ -268,6 +289,10 @@ def _build(peer: Peer, references: Sequence[Path], folder: Path, n_jobs: int) ->
 
 def _query(peer: Peer, queries: Sequence[Path], folder: Path) -> list[Answer]:
     return list(peer.query(queries, folder))
+
+
+def _answer_batch(peer: Peer, queries: Sequence[Path], folder: Path, n_jobs: int) -> None:
+    peer.answer_batch(queries, folder, n_jobs)
 
 
 def _to_json(answer: Answer) -> dict[str, Any]:
@@ -290,6 +315,7 @@ def _summary(
         "ingest_realtime_factor": audio_s / system["ingest"]["wall_s"],
         "ingest_peak_rss_bytes": system["ingest"]["peak_rss_bytes"],
         "ask_peak_rss_bytes": system["ask"]["peak_rss_bytes"],
+        "batch_s": system["batches"],
         "bytes_per_audio_s": system["n_bytes"] / audio_s,
         "latency": _latency(answers, system["ask"]["wall_s"]),
         "cells": [asdict(cell) for cell in cells],

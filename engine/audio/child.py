@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import IO, Any, cast
 
@@ -24,9 +25,12 @@ import numpy as np
 
 from engine.audio.mix import Waveform
 from engine.audio.report import ReadReport
+from engine.config import n_threads
 from engine.errors import AudioError
 from engine.records import Content, Tags
 from engine.validation import to_record
+
+_LONG_S = 1.0
 
 
 class Decoder:
@@ -155,65 +159,107 @@ class Decoder:
         return AudioError(self._path, "the decoder crashed on it")
 
 
-# -- decoders that wait for the next file ------------------------------------------------------
+# -- decoders for all threads ------------------------------------------------------------------
 
-_idle: list[Decoder] = []
-_lock = threading.Lock()
+
+class DecoderPool:
+    """Decoders for any number of threads, kept for later files.
+
+    Parameters
+    ----------
+    n_decoders : int
+        Decoders that are kept. While as many are decoding, a thread waits for one; those that have
+        been decoding for a second do not count, because a stream may take hours.
+    """
+
+    def __init__(self, n_decoders: int) -> None:
+        self.n_decoders = n_decoders
+        self._idle: list[Decoder] = []
+        self._busy: dict[Decoder, float] = {}
+        self._changed = threading.Condition()
+
+    def prepare(self) -> None:
+        """Start a decoder in the background, for a file that will be read soon."""
+        with self._changed:
+            if not self._idle:
+                self._idle.append(Decoder())
+            self._idle[-1].start()
+
+    @contextlib.contextmanager
+    def borrowed(self) -> Iterator[Decoder]:
+        """Take a decoder, and put it back afterwards."""
+        decoder = self._take()
+        try:
+            yield decoder
+        except AudioError:  # answered, or crashed and closed
+            raise
+        except BaseException:  # the rest of its answer is still to come
+            decoder.close()
+            raise
+        finally:
+            self._put_back(decoder)
+
+    def close(self) -> None:
+        """End the children of the decoders that are not borrowed."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _take(self) -> Decoder:
+        with self._changed:
+            while not self._idle and self._n_decoding() >= self.n_decoders:
+                self._changed.wait(_LONG_S)
+            decoder = self._idle.pop() if self._idle else Decoder()
+            self._busy[decoder] = time.monotonic()
+        return decoder
+
+    def _n_decoding(self) -> int:
+        recent_s = time.monotonic() - _LONG_S
+        return sum(start_s > recent_s for start_s in self._busy.values())
+
+    def _put_back(self, decoder: Decoder) -> None:
+        with self._changed:
+            del self._busy[decoder]
+            is_kept = len(self._idle) < self.n_decoders
+            if is_kept:
+                self._idle.append(decoder)
+            self._changed.notify()
+        if not is_kept:
+            decoder.close()
+
+
+_pool = DecoderPool(2 * n_threads())
 
 
 def prepare() -> None:
-    """Start a decoder in the background, for a file that will be read soon."""
-    with _lock:
-        if not _idle:
-            _idle.append(Decoder())
-        _idle[-1].start()
+    """Start a decoder of this process in the background, for a file that will be read soon."""
+    _pool.prepare()
 
 
 def blocks(path: str, sample_rate: int, report: ReadReport, **options: Any) -> Iterator[Waveform]:
-    """Decode a file in a child process, as :meth:`Decoder.blocks` does.
-
-    Any number of threads may do so at a time; the children are kept for later files.
-    """
-    with _borrowed() as decoder:
+    """Decode a file in a child process, as :meth:`Decoder.blocks` does."""
+    with _pool.borrowed() as decoder:
         yield from decoder.blocks(path, sample_rate, report, **options)
 
 
 def measure(path: str) -> float | None:
     """Read the length of a file in a child process, as :meth:`Decoder.measure` does."""
-    with _borrowed() as decoder:
+    with _pool.borrowed() as decoder:
         return decoder.measure(path)
 
 
-@contextlib.contextmanager
-def _borrowed() -> Iterator[Decoder]:
-    """Take a decoder, and keep it for later files afterwards."""
-    with _lock:
-        decoder = _idle.pop() if _idle else Decoder()
-    try:
-        yield decoder
-    except AudioError:  # answered, or crashed and closed
-        _put_back(decoder)
-        raise
-    except BaseException:  # the rest of its answer is still to come
-        decoder.close()
-        raise
-    _put_back(decoder)
-
-
-def _put_back(decoder: Decoder) -> None:
-    with _lock:
-        _idle.append(decoder)
-
-
 @atexit.register
-def _close_idle() -> None:
-    while _idle:
-        _idle.pop().close()
+def _close() -> None:
+    _pool.close()
+
+
+def _forget() -> None:
+    """Make a new pool in a forked process: the pipes belong to its parent."""
+    global _pool
+    _pool = DecoderPool(_pool.n_decoders)
 
 
 if hasattr(os, "register_at_fork"):
-    # The pipes of a forked process belong to its parent.
-    os.register_at_fork(after_in_child=_idle.clear)
+    os.register_at_fork(after_in_child=_forget)
 
 
 def _start() -> subprocess.Popen[bytes]:

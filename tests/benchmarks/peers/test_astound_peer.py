@@ -20,5 +20,6 @@ def test_astound_finds_a_track_and_rejects_a_broken_file(
     assert found.offset_s == pytest.approx(0.0, abs=0.05)
     assert found.taken_s is not None
     assert "broken.wav" in (failed.error or "")
+    peer.answer_batch([references[1], broken], tmp_path, 2)
     assert len(peer.recipe_id(tmp_path)) == 16
     assert peer.about().asked == "in-process"

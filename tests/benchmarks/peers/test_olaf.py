@@ -48,3 +48,4 @@ def test_olaf_finds_a_clip_and_its_offset(tmp_path: Path) -> None:
     (found,) = peer.query([clip], tmp_path / "index")
     assert found.reference == references[1]
     assert found.offset_s == pytest.approx(7.0, abs=0.1)
+    peer.answer_batch([clip, clip], tmp_path / "index", 2)

@@ -42,6 +42,7 @@ def test_run_compares_systems_and_resumes(
     assert (results["n_references"], results["n_absent"]) == (3, 2)
     assert astound["latency"]["n"] == 4 * len(cells)
     assert astound["bytes_per_audio_s"] > 0
+    assert all(taken_s > 0 for taken_s in astound["batch_s"])
     assert "program /nowhere/olaf not found" in results["left_out"]["olaf"]
     olaf = [line for line in results["table"].splitlines() if line.startswith("| olaf ")]
     assert "not measured" in olaf[-1]

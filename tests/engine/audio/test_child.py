@@ -4,6 +4,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import psutil
 import pytest
 
 from engine.audio import child
-from engine.audio.child import Decoder
+from engine.audio.child import Decoder, DecoderPool
 from engine.audio.content import read_sound
 from engine.audio.decode import read
 from engine.audio.report import ReadReport
@@ -237,3 +238,31 @@ def test_prepare_starts_a_child_once() -> None:
     before = children()
     child.prepare()
     assert children() == before != []
+
+
+def test_many_threads_share_few_children(long_file: Path) -> None:
+    pool = DecoderPool(2)
+
+    def read_all(_: int) -> int:
+        with pool.borrowed() as decoder:
+            return sum(len(one) for one in decoder.blocks(str(long_file), RATE))
+
+    known = set(children())
+    with ThreadPoolExecutor(12) as threads:
+        lengths = set(threads.map(read_all, range(24)))
+    assert len(lengths) == 1
+    assert 1 <= len(set(children()) - known) <= 2
+    pool.close()
+
+
+def test_decoders_that_stay_busy_do_not_block_others(
+    long_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "_LONG_S", 0.05)
+    pool, known = DecoderPool(1), set(children())
+    with pool.borrowed() as stream, pool.borrowed() as other:
+        assert stream is not other
+        for decoder in (stream, other):
+            next(decoder.blocks(str(long_file), RATE))
+    assert len(set(children()) - known) == 1  # the one above the limit is closed
+    pool.close()
