@@ -432,7 +432,8 @@ def _sendable(source: Any, sample_rate: int | None) -> Iterator[tuple[IO[bytes],
         with file:
             yield file, name
     else:
-        from engine.audio.arrays import mono, to_wav
+        from engine.audio.arrays import mono
+        from engine.audio.wav import to_wav
 
         if sample_rate is None:
             raise ConfigError.invalid("sample_rate", None, "must be given for an array, in Hz")

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from engine.errors import ConfigError
 
+Waveform = NDArray[np.float32]
+"""float32 array of shape (n_samples,), mono."""
+
 Vectors = NDArray[np.float32]
 """float32 array of shape (n, dim)."""
 

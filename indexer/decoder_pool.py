@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from engine.audio.child import Decoder
-from engine.audio.decode import Waveform
 from engine.audio.report import ReadReport
 from engine.errors import AudioError
-from engine.records import Content, Tags
+from engine.records import Content, Tags, Waveform
 from indexer.discover import FoundFile
 
 BLOCKS_AHEAD = 8

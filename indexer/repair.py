@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from engine.audio.decode import Waveform
 from engine.config import IngestConfig
 from engine.errors import AstoundError, AudioError
 from engine.protocol import AudioFingerprinter
-from engine.records import Content, NewTrack, StoredVectors, Track
+from engine.records import Content, NewTrack, StoredVectors, Track, Waveform
 from engine.store.store import Store
 from engine.vectors.shard import write_shard
 from engine.vectors.storage import ShardStorage

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 import astound
 from astound.catalog import Catalog
-from engine.audio.decode import Waveform
 from engine.config import IngestConfig
 from engine.errors import AudioTooShortError
-from engine.records import Fingerprint, Placement, Vectors
+from engine.records import Fingerprint, Placement, Vectors, Waveform
 from engine.search.calibration import Calibration
 from engine.store.tables import Base
 from engine.vectors.index import Index

@@ -68,6 +68,15 @@ def test_help_is_light(tmp_path: Path) -> None:
     assert not loaded & HEAVY
 
 
+@pytest.mark.parametrize("command", ["add", "query", "scan"])
+def test_only_children_import_a_decoder(tmp_path: Path, tiny_weights: Path, command: str) -> None:
+    write_wav(tmp_path / "tune.wav", cached_tune(1, 6.0), 8000)
+    with astound.open(tmp_path / "catalog", model=tiny_weights) as catalog:
+        catalog.add(tmp_path / "tune.wav")
+    loaded = _loaded(_command("--device", "cpu", command, "tune.wav"), tmp_path)
+    assert not loaded & {"av", "mutagen"}
+
+
 @pytest.mark.parametrize("device", ["cpu", "auto"])
 @pytest.mark.parametrize("command", ["add", "query", "scan", "same", "repeats"])
 def test_encoding_on_the_cpu_needs_no_torch(

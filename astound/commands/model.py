@@ -22,9 +22,8 @@ from astound.output.terminal import write_json_line, write_record, write_table
 from engine.errors import AstoundError, AudioError, ConfigError, ModelError, printable
 
 if TYPE_CHECKING:
-    from engine.audio.decode import Waveform
     from engine.model.ast_model import ASTModel
-    from engine.records import Vectors
+    from engine.records import Vectors, Waveform
 
 T = TypeVar("T")
 Classes = list[tuple[str, float]]

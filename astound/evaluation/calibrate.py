@@ -23,10 +23,9 @@ from astound.evaluation import excerpts
 from astound.evaluation.degradations import AcousticConditions
 from astound.evaluation.excerpts import Task
 from astound.evaluation.statistics import Reliability, Share, reliability, share
-from engine.audio.decode import Waveform
 from engine.errors import AudioError, StoreError
 from engine.protocol import AudioFingerprinter, VectorIndex
-from engine.records import Fingerprint
+from engine.records import Fingerprint, Waveform
 from engine.search.calibration import FALSE_ACCEPT_RATE, Answer, Calibration, learn
 from engine.search.context import SearchContext, Stopwatch
 from engine.search.speeds import SpeedSearch

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from engine.audio import decode
-from engine.audio.decode import Waveform
 from engine.audio.walk import audio_files
 from engine.errors import AudioError, ConfigError
+from engine.records import Waveform
 from training.augment import degrade, tempo
 from training.augment.config import AugmentConfig
 from training.augment.noise import NoiseMixer

@@ -12,10 +12,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from engine.audio import decode
-from engine.audio.decode import Waveform
 from engine.errors import StoreError
 from engine.protocol import AudioFingerprinter, VectorIndex
-from engine.records import Track
+from engine.records import Track, Waveform
 from engine.search.candidates import MIN_SAME_AUDIO, find_candidates
 from engine.search.context import SearchContext, Stopwatch
 

@@ -25,9 +25,9 @@ from astound.evaluation.degradations import (
 )
 from astound.evaluation.excerpts import Source, Task
 from astound.evaluation.statistics import Share, share
-from engine.audio.decode import Waveform
 from engine.errors import AudioError, AudioTooShortError, ConfigError, SilentAudioError, printable
 from engine.protocol import VectorIndex
+from engine.records import Waveform
 from engine.search.context import Stopwatch
 from engine.search.searcher import Searcher
 from indexer.discover import FoundFile, discover

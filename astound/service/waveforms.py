@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from astound.catalog import Catalog
 from astound.service.schemas import MAX_BINS, RefusedError
 from engine.audio import child
-from engine.audio.mix import Waveform
 from engine.audio.peaks import coarser, peaks
 from engine.audio.report import ReadReport
+from engine.records import Waveform
 
 _RATE_HZ = 8000
 _N_FINE = 2 * MAX_BINS

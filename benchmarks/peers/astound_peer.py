@@ -56,9 +56,9 @@ class Astound:
         """Run `astound query` with `n_jobs` jobs, its start included."""
         listed = folder / "queries.txt"
         listed.write_text("".join(f"{path}\n" for path in queries), errors="surrogateescape")
-        model = [] if self.model is None else ["--model", self.model]
-        common = ["--catalog", folder / _CATALOG, "--device", self.device, *model]
-        options = ["--jobs", str(n_jobs), "--max-matches", "1", "--list", listed]
+        model: list[str | Path] = [] if self.model is None else ["--model", self.model]
+        common: list[str | Path] = ["--catalog", folder / _CATALOG, "--device", self.device, *model]
+        options: list[str | Path] = ["--jobs", str(n_jobs), "--max-matches", "1", "--list", listed]
         _COMMAND.run([*common, "query", *options], success_codes=(0, 1))
 
     def recipe_id(self, folder: Path) -> str:

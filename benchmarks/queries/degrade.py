@@ -18,7 +18,7 @@ import soxr
 from numpy.typing import NDArray
 from scipy import signal
 
-from engine.audio import decode
+from engine.audio import tempo
 from engine.errors import AudioError
 
 Waveform = NDArray[np.float32]
@@ -248,7 +248,7 @@ def change_tempo(factor: float) -> Step:
     """Multiply the tempo by `factor` at the same pitch (FFmpeg's atempo, a WSOLA)."""
 
     def step(waveform: Waveform, rate: int, rng: Generator) -> Waveform:
-        return decode.change_tempo(waveform, rate, factor)
+        return tempo.change_tempo(waveform, rate, factor)
 
     return step
 

@@ -14,6 +14,7 @@ from numpy.random import Generator
 from benchmarks.queries import datasets
 from benchmarks.queries.datasets import RATE, SpeechSource, Waveform
 from engine.audio import decode
+from engine.audio.resample import change_speed
 from engine.errors import ConfigError
 
 MAX_SPEED_CHANGE = 0.04
@@ -221,9 +222,7 @@ def _music(part: Part, speech: SpeechSource) -> Waveform:
     length_s = part.end_s - part.start_s
     end_s = part.reference_start_s + length_s * part.speed + 0.5
     cut = decode.read(part.path, RATE, start_s=part.reference_start_s, end_s=end_s)
-    played = datasets.normalised(decode.change_speed(cut, RATE, part.speed))[
-        : round(length_s * RATE)
-    ]
+    played = datasets.normalised(change_speed(cut, RATE, part.speed))[: round(length_s * RATE)]
     for fade_s, end in ((part.fade_in_s, slice(None)), (part.fade_out_s, slice(None, None, -1))):
         ramp = np.linspace(0, np.pi / 2, min(round(fade_s * RATE), len(played)))
         played[end][: len(ramp)] *= np.sin(ramp).astype(np.float32)

@@ -24,6 +24,7 @@ from benchmarks.queries.degrade import Distortion, Step
 from benchmarks.queries.mix import Part
 from benchmarks.queries.timeline import CUT_S, Piece, Timeline
 from engine.audio import decode
+from engine.audio.resample import resample
 from engine.errors import AudioError, ConfigError
 from engine.files import atomic_write
 
@@ -335,7 +336,7 @@ def _identical_places(piece: Piece) -> list[float]:
 
 @lru_cache(maxsize=8)
 def _slow_track(path: Path) -> Waveform:
-    return decode.resample(_track(path), RATE, _IDENTICAL_HZ)
+    return resample(_track(path), RATE, _IDENTICAL_HZ)
 
 
 def _identical(track: Waveform, start_s: float, length_s: float) -> Iterator[float]:

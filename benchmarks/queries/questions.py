@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.queries import datasets
 from benchmarks.queries.conditions import Cell
 from benchmarks.queries.datasets import Excerpt, Waveform
-from engine.audio import decode
+from engine.audio.resample import resample
 from engine.protocol import AudioFingerprinter
 from engine.records import Fingerprint
 
@@ -116,5 +116,5 @@ def fingerprint(
     AudioError
         It is silent or shorter than one segment.
     """
-    resampled = decode.resample(waveform, datasets.RATE, fingerprinter.sample_rate)
+    resampled = resample(waveform, datasets.RATE, fingerprinter.sample_rate)
     return fingerprinter.fingerprint([resampled], segment_hop_s)

@@ -21,11 +21,11 @@ import astound
 from astound.catalog import Catalog, Device
 from astound.storage import DATABASE_FILE, local_shards
 from engine.audio import decode
-from engine.audio.decode import Waveform
+from engine.audio.resample import resample
 from engine.config import IngestConfig
 from engine.errors import AudioError
 from engine.model.fingerprinter import Fingerprinter, SegmentEncoder
-from engine.records import Fingerprint, NewTrack
+from engine.records import Fingerprint, NewTrack, Waveform
 from engine.store.store import Store
 from engine.vectors.shard import write_shard
 from indexer.decoder_pool import DecoderPool
@@ -184,7 +184,7 @@ def _decoded(paths: Iterable[str], sample_rate: int, meter: _Meter) -> list[Wave
         with meter.part("decode"):
             native = decode.read(path, native_rate)
         with meter.part("resample"):
-            waveforms.append(decode.resample(native, native_rate, sample_rate))
+            waveforms.append(resample(native, native_rate, sample_rate))
     return waveforms
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.audio.ffmpeg import MAX_CHANNELS
-from engine.audio.mix import Waveform, mix, without_bad_samples
-from engine.audio.recording import quiet_gain
+from engine.audio.gain import quiet_gain
+from engine.audio.mix import MAX_CHANNELS, mix, without_bad_samples
 from engine.audio.report import ReadReport
 from engine.errors import AudioError
+from engine.records import Waveform
 
 _NAME = "array"
 # No format stores 64 bits: such arrays hold samples of another width.
@@ -37,7 +35,7 @@ def mono(samples: Any, sample_rate: int, report: ReadReport | None = None) -> Wa
     Returns
     -------
     float32 array of shape (n_samples,), in [-1, 1]
-        Amplified by :func:`engine.audio.recording.quiet_gain`.
+        Amplified by :func:`engine.audio.gain.quiet_gain`.
 
     Raises
     ------
@@ -95,21 +93,3 @@ def _full_scale(array: NDArray[np.signedinteger[Any]]) -> float:
         return float(2 ** (8 * array.dtype.itemsize - 1))
     peak = max(abs(int(array.min())), abs(int(array.max())))
     return float(2 ** (next(bits for bits in _WIDTHS if peak <= 2 ** (bits - 1)) - 1))
-
-
-def to_wav(waveform: Waveform, sample_rate: int) -> io.BytesIO:
-    """Write a waveform as a WAV file of float samples, which changes none.
-
-    Parameters
-    ----------
-    waveform : float32 array of shape (n_samples,)
-    sample_rate : int
-    """
-    file = io.BytesIO()
-    frame = av.AudioFrame.from_ndarray(waveform[None], "flt", "mono")
-    frame.sample_rate = sample_rate
-    with av.open(file, "w", format="wav") as container:
-        stream = container.add_stream("pcm_f32le", rate=sample_rate, layout="mono")
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return file

@@ -23,11 +23,10 @@ from typing import IO, Any, cast
 
 import numpy as np
 
-from engine.audio.mix import Waveform
 from engine.audio.report import ReadReport
 from engine.config import n_threads
 from engine.errors import AudioError
-from engine.records import Content, Tags
+from engine.records import Content, Tags, Waveform
 from engine.validation import to_record
 
 _LONG_S = 1.0

@@ -10,22 +10,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fractions import Fraction
 
 import av
 import av.error
-import av.filter
 import numpy as np
-import soxr
 
-from engine.audio.mix import Waveform as Waveform
 from engine.audio.opening import opened
-from engine.audio.recording import Recording, amplified, resampled
+from engine.audio.recording import Recording, amplified
 from engine.audio.report import ReadReport
 from engine.errors import AudioError
-
-TEMPO_RANGE = (0.5, 2.0)
-"""Least and greatest factor of :func:`change_tempo`."""
+from engine.records import Waveform
 
 
 def read(
@@ -87,77 +81,6 @@ def blocks(
     with decoding(path), opened(path) as file:
         recording = Recording(file, path, sample_rate, stream)
         yield from amplified(recording, start_s, end_s, report)
-
-
-def resample(waveform: Waveform, from_rate: int, to_rate: int) -> Waveform:
-    """Resample a mono waveform.
-
-    Parameters
-    ----------
-    waveform : float32 array of shape (n_samples,)
-    from_rate, to_rate : int
-        Hz.
-
-    Returns
-    -------
-    float32 array of shape (n_samples * to_rate / from_rate,)
-    """
-    parts = list(resampled(iter([waveform]), from_rate, to_rate))
-    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
-
-
-def change_speed(waveform: Waveform, sample_rate: int, factor: float) -> Waveform:
-    """Resample a mono waveform so that it plays faster or slower; the pitch changes with it.
-
-    Parameters
-    ----------
-    waveform : float32 array of shape (n_samples,)
-    sample_rate : int
-        Hz.
-    factor : float
-        Playback speed; 2 halves the length.
-
-    Returns
-    -------
-    float32 array of shape (n_samples / factor,)
-    """
-    return np.asarray(soxr.resample(waveform, sample_rate * factor, sample_rate), np.float32)
-
-
-def change_tempo(waveform: Waveform, sample_rate: int, factor: float) -> Waveform:
-    """Make a mono waveform faster or slower at the same pitch, with FFmpeg's `atempo`.
-
-    It overlaps and adds similar stretches (WSOLA: Verhelst and Roelands 1993).
-
-    Parameters
-    ----------
-    waveform : float32 array of shape (n_samples,)
-    sample_rate : int
-        Hz.
-    factor : float
-        In :data:`TEMPO_RANGE`; 2 halves the length.
-
-    Returns
-    -------
-    float32 array of about n_samples / factor
-    """
-    graph = av.filter.Graph()
-    source = graph.add_abuffer(
-        sample_rate=sample_rate, format="flt", layout="mono", time_base=Fraction(1, sample_rate)
-    )
-    graph.link_nodes(source, graph.add("atempo", f"{factor:.9f}"), graph.add("abuffersink"))
-    graph.configure()
-    samples = np.ascontiguousarray(waveform[None], np.float32)
-    frame = av.AudioFrame.from_ndarray(samples, format="flt", layout="mono")
-    frame.sample_rate, frame.pts, frame.time_base = sample_rate, 0, Fraction(1, sample_rate)
-    graph.push(frame)
-    graph.push(None)
-    parts = []
-    while True:
-        try:
-            parts.append(graph.pull().to_ndarray()[0])
-        except (av.error.EOFError, av.error.BlockingIOError):
-            return np.concatenate(parts)
 
 
 @contextmanager

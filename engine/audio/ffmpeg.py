@@ -19,12 +19,12 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from engine.audio.clock import Placed, Timed, place
+from engine.audio.mix import MAX_CHANNELS
+from engine.audio.resample import MAX_RATE, MIN_RATE
 from engine.audio.view import Part, View
 from engine.errors import AudioError
 
 BLOCK_S = 60.0
-MIN_RATE, MAX_RATE = 1_000, 1_000_000
-MAX_CHANNELS = 64  # of libswresample
 # Samples of all channels in a block: bounds memory whatever rate and channels a file has.
 _MAX_BLOCK_SAMPLES = 1 << 24
 

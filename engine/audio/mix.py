@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Waveform = NDArray[np.float32]
+from engine.records import Waveform
 
+MAX_CHANNELS = 64  # of libswresample
 WINDOW_S = 0.5
 # Channels cancel where their sum has less than this fraction of the power that the loudest one has
 # alone (-7 dB). The rest may be no more than the noise of a lossy codec.

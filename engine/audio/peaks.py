@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.audio.mix import Waveform
+from engine.records import Waveform
 
 
 def peaks(blocks: Iterable[Waveform], n_samples: int, n_bins: int) -> NDArray[np.float32]:

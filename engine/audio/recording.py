@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -10,14 +9,16 @@ from typing import BinaryIO
 
 import av.error
 import numpy as np
-import soxr
 
 from engine.audio.container import inspect
 from engine.audio.ffmpeg import Run, SoundStream, open_stream
-from engine.audio.mix import Waveform, mix, without_bad_samples
+from engine.audio.gain import LEAST_FINE, QUIET, quiet_gain
+from engine.audio.mix import mix, without_bad_samples
 from engine.audio.report import ReadReport
+from engine.audio.resample import resampled
 from engine.audio.view import Part, View
 from engine.errors import AudioError
+from engine.records import Waveform
 
 MAX_DURATION_S = 100 * 3600.0
 """What lies behind is left out: a few kilobytes may decode to years of silence."""
@@ -25,10 +26,6 @@ MAX_DURATION_S = 100 * 3600.0
 # A file may be this much shorter than its header states, because encoders pad and round.
 _TOLERATED_LOSS = 0.02
 _TOLERATED_LOSS_S = 1.0
-# Recordings whose peak is below -42 dB of full scale are amplified, or segments would be taken for
-# silence; not those below eight steps of their samples, which are noise of the converter.
-_QUIET, _AMPLIFIED = 2.0**-7, 2.0**-2
-_LEAST, _LEAST_FINE = 2.0**-12, 2.0**-20
 _SILENCE_BLOCK_S = 60.0
 
 
@@ -160,7 +157,7 @@ def _watched(
             peak = max(peak, _peak(block))
             yield block
     finally:  # also if no more than a part is read
-        if peak < _LEAST_FINE and sound.others:
+        if peak < LEAST_FINE and sound.others:
             others = ", ".join(sound.others)
             report.warn(f"sound stream {sound.name} is silent; choose another one: {others}")
 
@@ -211,38 +208,15 @@ def amplified(
     if first is None:
         return
     gain = 1.0
-    if _peak(first) < _QUIET:
+    if _peak(first) < QUIET:
         peak = 0.0
         for block in part(ReadReport()):
             peak = max(peak, _peak(block))
-            if peak >= _QUIET:
+            if peak >= QUIET:
                 break
         gain = quiet_gain(peak, is_fine=recording.is_fine)
     for block in chain([first], decoded):
         yield block if gain == 1.0 else block * np.float32(gain)
-
-
-def quiet_gain(peak: float, *, is_fine: bool) -> float:
-    """Find how much a recording is amplified.
-
-    Fingerprints do not depend on the level, but a segment below an absolute level is silence. The
-    gain is one power of two for the whole recording, so samples keep their bits.
-
-    Parameters
-    ----------
-    peak : float
-        Largest absolute sample.
-    is_fine : bool
-        Samples have more than 16 bits.
-
-    Returns
-    -------
-    float
-        1 unless the recording is very quiet, yet more than noise of its converter.
-    """
-    if not (_LEAST_FINE if is_fine else _LEAST) <= peak < _QUIET:
-        return 1.0
-    return float(2.0 ** math.floor(math.log2(_AMPLIFIED / peak)))
 
 
 def _peak(block: Waveform) -> float:
@@ -264,27 +238,3 @@ def _between(
         position += len(block)
         if last is not None and position >= last:
             return
-
-
-def resampled(blocks: Iterable[Waveform], from_rate: int, to_rate: int) -> Iterator[Waveform]:
-    """Resample consecutive mono blocks as one waveform.
-
-    Parameters
-    ----------
-    blocks : iterable of float32 arrays of shape (n_samples,)
-    from_rate, to_rate : int
-        Hz.
-
-    Yields
-    ------
-    float32 array of shape (n_samples,)
-    """
-    if from_rate == to_rate:
-        yield from blocks
-        return
-    stream = soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32")
-    for block in blocks:
-        if len(part := stream.resample_chunk(block)):
-            yield part
-    if len(rest := stream.resample_chunk(np.zeros(0, np.float32), last=True)):
-        yield rest

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from engine.audio import arrays, child, decode
-from engine.audio.decode import Waveform
-from engine.audio.ffmpeg import MAX_RATE, MIN_RATE
+from engine.audio import arrays, child
 from engine.audio.opening import as_path, name_of, named
 from engine.audio.report import ReadReport
+from engine.audio.resample import MAX_RATE, MIN_RATE, resample
 from engine.errors import AudioError, AudioTooLongError, ConfigError, SilentAudioError
+from engine.records import Waveform
 
 _BEHIND_S = 1.0  # decoded behind the longest part, to see that a recording goes on
 
@@ -171,7 +171,7 @@ def open_source(  # noqa: PLR0913 - one for each thing about a recording that ma
         raise ConfigError.invalid("sample_rate", array_rate, requirement)
     end = None if end_s is None else round(end_s * array_rate)
     part = arrays.mono(source, array_rate, report)[round(start_s * array_rate) : end]
-    part = decode.resample(part, array_rate, sample_rate)
+    part = resample(part, array_rate, sample_rate)
     return AudioSource(name, [part], sample_rate, start_s, report, max_s)
 
 

@@ -9,14 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from engine.audio.decode import Waveform
 from engine.device import resolve_device
 from engine.model import spectrogram
 from engine.model.network import ClipHead, Network
 from engine.model.weights import load_weights
 from engine.model.weights_file import SHIPPED_WEIGHTS
 from engine.recipe import Recipe
-from engine.records import Vectors
+from engine.records import Vectors, Waveform
 
 BATCH_SIZE = 128
 """Segments encoded at once: a larger batch is not faster on a CPU, and needs more memory."""

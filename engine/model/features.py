@@ -11,8 +11,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from engine.audio.decode import Waveform
 from engine.recipe import SpectrogramConfig
+from engine.records import Waveform
 
 Floats = NDArray[np.float32]
 

@@ -9,12 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.audio.decode import Waveform
 from engine.audio.source import AudioSource
 from engine.device import resolve_device
 from engine.errors import AudioTooShortError, ConfigError, SilentAudioError
 from engine.recipe import Recipe
-from engine.records import Fingerprint, Vectors
+from engine.records import Fingerprint, Vectors, Waveform
 
 PIECE_S = 60.0
 """Longest spectrogram computed at once, in seconds, however long a block is."""

@@ -10,14 +10,13 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from engine.audio.decode import Waveform
 from engine.config import n_threads
 from engine.model import features
 from engine.model.graph_writer import FLOAT, GraphWriter
 from engine.model.graphs import clip_graph, mel_graph, segment_graph
 from engine.model.weights_file import SHIPPED_WEIGHTS, StoredWeights, read_weights
 from engine.recipe import Recipe
-from engine.records import Vectors
+from engine.records import Vectors, Waveform
 
 BATCH_SIZES = 4, 16
 """Fewest and most segments that a thread encodes at once. Fewer take longer each, and the values

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from engine.audio.decode import Waveform
 from engine.errors import SilentAudioError
-from engine.records import Candidate
+from engine.records import Candidate, Waveform
 from engine.scan.timeline import TimelineBuilder
 from engine.search.clips import CLIP_S, Clip
 from engine.search.searcher import Searcher

@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from engine.audio.decode import Waveform
 from engine.errors import AudioTooShortError, SilentAudioError
 from engine.protocol import AudioFingerprinter
-from engine.records import Fingerprint
+from engine.records import Fingerprint, Waveform
 from engine.search.context import Stopwatch
 
 CLIP_S = 128.0

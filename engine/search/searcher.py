@@ -9,9 +9,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from engine.audio.decode import Waveform
 from engine.protocol import AudioFingerprinter
-from engine.records import Candidate, Fingerprint
+from engine.records import Candidate, Fingerprint, Waveform
 from engine.search.calibration import Calibration
 from engine.search.candidates import find_candidates
 from engine.search.clips import SHORT_S, Clip, every, fingerprint_clips, refined

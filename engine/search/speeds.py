@@ -17,12 +17,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from engine.audio import decode
-from engine.audio.decode import Waveform
+from engine.audio.resample import change_speed
 from engine.config import n_threads
 from engine.errors import SilentAudioError
 from engine.protocol import AudioFingerprinter, VectorIndex
-from engine.records import Candidate, Fingerprint
+from engine.records import Candidate, Fingerprint, Waveform
 from engine.search.alignment import background, mean_cosine, remove_mean
 from engine.search.candidates import find_candidates, with_margins
 from engine.search.clips import Clip, refined
@@ -89,7 +88,7 @@ def fingerprint_at_speed(
     SilentAudioError
         No segment is audible.
     """
-    resampled = decode.change_speed(waveform, fingerprinter.sample_rate, speed)
+    resampled = change_speed(waveform, fingerprinter.sample_rate, speed)
     return _fingerprint_played(fingerprinter, resampled, segment_hop_s)
 
 
@@ -183,10 +182,13 @@ class SpeedSearch:
 
     def _follow_at_tempo(self, candidate: Candidate, waveform: Waveform) -> Candidate:
         """Give a candidate the place of its passage, by the query at the tempo of the track."""
+        # Only this takes FFmpeg, which takes a tenth of a second to import.
+        from engine.audio.tempo import TEMPO_RANGE, change_tempo
+
         rate = self.fingerprinter.sample_rate
-        tempo = float(np.clip(1 / candidate.speed, *decode.TEMPO_RANGE))
+        tempo = float(np.clip(1 / candidate.speed, *TEMPO_RANGE))
         with self.context.stopwatch.step("encode"):
-            played = decode.change_tempo(waveform, rate, tempo)
+            played = change_tempo(waveform, rate, tempo)
             query = _fingerprint_played(self.fingerprinter, played, self._hop_s(_TEMPO_HOP_S))
         followed = self._followed(candidate, query, tempo, waveform, _TEMPO_ERROR)
         with self.context.stopwatch.step("align"):
@@ -338,7 +340,7 @@ class SpeedSearch:
         """Fingerprint a query at some speeds; leave out those at which it is silent."""
 
         def play(speed: float) -> _Played | None:
-            played = decode.change_speed(waveform, self.fingerprinter.sample_rate, speed)
+            played = change_speed(waveform, self.fingerprinter.sample_rate, speed)
             with suppress(SilentAudioError):
                 made = _fingerprint_played(self.fingerprinter, played, hop_s)
                 return _Played(speed, played, made)

@@ -17,7 +17,7 @@ import torch
 
 import astound
 from astound.catalog import Catalog
-from engine.audio import decode
+from engine.audio.resample import resample
 from engine.config import AlignConfig, IngestConfig, SearchConfig
 from engine.errors import (
     AudioError,
@@ -416,7 +416,7 @@ def test_match_says_where(filled_catalog: Catalog, music: Path) -> None:
 
 @pytest.mark.parametrize("rate", [16000, 22050, 44100])
 def test_array_of_any_rate_is_found(filled_catalog: Catalog, rate: int) -> None:
-    best = best_of(filled_catalog, decode.resample(clip(1), RATE, rate), rate)
+    best = best_of(filled_catalog, resample(clip(1), RATE, rate), rate)
     assert best.track_id == 2
     assert best.offset_s == pytest.approx(2.0, abs=0.1)
 

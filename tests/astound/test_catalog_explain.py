@@ -9,7 +9,7 @@ from click.testing import Result
 
 import astound
 from astound.catalog import Catalog
-from engine.audio import decode
+from engine.audio.resample import change_speed
 from engine.config import AlignConfig, IngestConfig, SearchConfig
 from engine.errors import AudioError, ConfigError, TrackNotFoundError
 from tests.audio_files import Waveform, cached_tune, write_wav
@@ -181,7 +181,7 @@ def test_part_counts_from_the_beginning_of_the_clip(catalog: Catalog) -> None:
 def test_clip_at_another_speed_is_followed_as_it_was_played(
     catalog: Catalog, track: int | None
 ) -> None:
-    slower = decode.change_speed(clip(1, 2.0, 5.5), RATE, 2 ** (-3 / 12))
+    slower = change_speed(clip(1, 2.0, 5.5), RATE, 2 ** (-3 / 12))
     answer = catalog.explain(slower, RATE, track=track)
     assert answer.examined
     match, detail = answer.examined.candidate.match, answer.examined.detail

@@ -10,7 +10,7 @@ from click.testing import Result
 
 import astound
 from astound.catalog import Catalog
-from engine.audio import decode
+from engine.audio.resample import change_speed
 from engine.config import IngestConfig, ScanConfig
 from engine.errors import AudioError, AudioTooShortError
 from engine.records import Entry, Timeline
@@ -141,7 +141,7 @@ def test_part_has_the_times_of_the_whole(catalog: Catalog, filled_catalog: Path)
 
 def test_faster_mix_is_found_at_other_speeds(catalog: Catalog) -> None:
     speed = 2 ** (1 / 12)
-    faster = decode.change_speed(MIX, RATE, speed)
+    faster = change_speed(MIX, RATE, speed)
     found = catalog.scan(faster, RATE, config=CONFIG, min_confidence=0.8)
     assert {Path(one.path).stem for one in found.entries} == {"0", "1"}
     for one in found.entries:

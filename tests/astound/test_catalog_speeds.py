@@ -7,6 +7,7 @@ import pytest
 import astound
 from astound.catalog import Catalog
 from engine.audio import decode
+from engine.audio.resample import change_speed
 from engine.config import IngestConfig, SearchConfig
 from tests.audio_files import Waveform, cached_tune, write_wav
 
@@ -32,7 +33,7 @@ def filled_catalog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catalog
 
 
 def test_faster_clip_is_found_where_it_is(filled_catalog: Catalog) -> None:
-    clip = decode.change_speed(part(), RATE, SPEED)
+    clip = change_speed(part(), RATE, SPEED)
     best = filled_catalog.query(clip, RATE, min_confidence=0.0).best
     assert best
     assert best.path.endswith("0.wav")
@@ -43,7 +44,7 @@ def test_faster_clip_is_found_where_it_is(filled_catalog: Catalog) -> None:
 
 
 def test_other_speeds_can_be_left_out(filled_catalog: Catalog) -> None:
-    clip = decode.change_speed(part(), RATE, SPEED)
+    clip = change_speed(part(), RATE, SPEED)
     plain = filled_catalog.query(clip, RATE, min_confidence=0.0, search=AS_IT_IS).best
     widened = filled_catalog.query(clip, RATE, min_confidence=0.0).best
     assert plain
@@ -52,7 +53,7 @@ def test_other_speeds_can_be_left_out(filled_catalog: Catalog) -> None:
 
 
 def test_offset_of_a_part_is_where_the_whole_clip_begins(filled_catalog: Catalog) -> None:
-    clip = decode.change_speed(part(1.0, 8.0), RATE, SPEED)
+    clip = change_speed(part(1.0, 8.0), RATE, SPEED)
     start_s = 3.0 / SPEED  # where a segment of the catalog lies
     best = filled_catalog.query(clip, RATE, start_s=start_s, min_confidence=0.0).best
     assert best

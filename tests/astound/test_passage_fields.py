@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 
 from astound.catalog import Catalog
 from astound.results import to_entry, to_match
-from engine.audio import decode
-from engine.audio.decode import Waveform
+from engine.audio.resample import change_speed
 from engine.compare.passages import passages
 from engine.compare.repeats import repeats
 from engine.config import DedupConfig, ScanConfig, SearchConfig
-from engine.records import Candidate, Entry, Match, Passage
+from engine.records import Candidate, Entry, Match, Passage, Waveform
 from tests.astound.test_results import TRACK
 from tests.audio_files import cached_tune, write_wav
 from tests.catalogs import ONE_A_SHARD, RATE, Spectra, open_catalog
@@ -55,7 +54,7 @@ def sound(piece: Piece, seed: int) -> Waveform:
         part = track[max(first, 0) : max(first + len(noise), 0)]
         at = max(-first, 0)
         noise[at : at + len(part)] = part[: len(noise) - at]
-    played = noise if speed == 1.0 else decode.change_speed(noise, RATE, speed)
+    played = noise if speed == 1.0 else change_speed(noise, RATE, speed)
     return played[: round(length_s * RATE)]
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from astound.evaluation import degradations as module
 from astound.evaluation.degradations import AcousticConditions, degradations
-from engine.audio.decode import Waveform
 from engine.errors import ConfigError
+from engine.records import Waveform
 from tests.audio_files import cached_tune, write_wav
 from training.augment.config import AugmentConfig
 from training.augment.rng import Rng

@@ -13,6 +13,7 @@ from benchmarks.queries.datasets import RATE, Waveform
 from benchmarks.queries.passages import SUITES, Case, CaseFolder, CaseSources, Spec, specs
 from benchmarks.queries.timeline import Piece
 from engine.audio import decode
+from engine.audio.resample import change_speed
 from engine.errors import AudioError, ConfigError
 
 TRACK_S = 90.0
@@ -62,7 +63,7 @@ def window(path: Path, middle_s: float, speed: float) -> Waveform:
     half_s = WINDOW_S / 2 * abs(speed) + 0.1
     cut = decode.read(path, RATE, start_s=middle_s - half_s, end_s=middle_s + half_s)
     cut = cut if speed > 0 else cut[::-1].copy()
-    played = cut if abs(speed) == 1 else decode.change_speed(cut, RATE, speed)
+    played = cut if abs(speed) == 1 else change_speed(cut, RATE, speed)
     first = (len(played) - round(WINDOW_S * RATE)) // 2
     return played[first : first + round(WINDOW_S * RATE)]
 

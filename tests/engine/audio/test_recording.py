@@ -9,8 +9,10 @@ import pytest
 import soundfile
 
 from engine.audio import decode, recording
-from engine.audio.recording import Recording, amplified, quiet_gain, resampled
+from engine.audio.gain import quiet_gain
+from engine.audio.recording import Recording, amplified
 from engine.audio.report import ReadReport
+from engine.audio.resample import resample, resampled
 from engine.errors import AudioError
 from tests.audio_files import (
     CUT_FILES,
@@ -67,7 +69,7 @@ def test_sound_that_begins_after_the_picture_has_silence_before_it(
     sound = Sound(music, start_s=2.5)
     path = write_streams(tmp_path / f"film.{suffix}", [sound], 32000, codec=codec, video_s=8.0)
     samples, report = read(path)
-    part = decode.resample(music[32000:96000], 32000, RATE)
+    part = resample(music[32000:96000], 32000, RATE)
     assert find(part, samples) == pytest.approx(3.5, abs=0.04)
     assert len(samples) / RATE == pytest.approx(6.5, abs=0.1)
     assert not samples[: 2 * RATE].any()
@@ -85,7 +87,7 @@ def test_gap_in_the_time_stamps_is_silence(
     samples, report = read(path)
     for start_s, expected_s in ((1.0, 1.0), (5.0, 5.0 + gap_s)):
         first = round(start_s * 32000)
-        part = decode.resample(music[first : first + 64000], 32000, RATE)
+        part = resample(music[first : first + 64000], 32000, RATE)
         assert find(part, samples) == pytest.approx(expected_s, abs=0.04)
     assert len(samples) / RATE == pytest.approx(8.0 + gap_s, abs=0.1)
     assert report.warnings == []
@@ -120,7 +122,7 @@ def test_cut_file_is_read_as_far_as_it_goes(name: str, broken_file: BrokenFile) 
     assert warning == report.cut_off
     assert warning.startswith("cut off: ")
     rate = 48000 if path.suffix in (".opus", ".webm") else 22050
-    whole = decode.resample(_tune(rate), rate, RATE)
+    whole = resample(_tune(rate), rate, RATE)
     assert find(samples[RATE : 3 * RATE], whole) == pytest.approx(1.0, abs=0.11)
 
 
@@ -186,7 +188,7 @@ def test_chained_ogg_whose_parts_differ_is_one_recording(
     (tmp_path / "chained").write_bytes(joined)
     samples, report = read(tmp_path / "chained")
     assert len(samples) / RATE == pytest.approx(7.0, abs=0.05)
-    part = decode.resample(second[second_rate : 2 * second_rate], second_rate, RATE)
+    part = resample(second[second_rate : 2 * second_rate], second_rate, RATE)
     assert find(part, samples) == pytest.approx(5.0, abs=0.03)
     assert report.warnings == []
 
@@ -238,7 +240,7 @@ def test_inverted_channel_does_not_silence_a_recording(
     path = tmp_path / f"inverted{suffix}"
     write_audio(path, np.stack([music, -music], axis=1).astype(np.float32), 48000)
     samples, _ = read(path)
-    whole = decode.resample(music, 48000, RATE)
+    whole = resample(music, 48000, RATE)
     assert np.std(samples) == pytest.approx(np.std(whole), rel=0.1)
     assert find(whole[RATE : 3 * RATE], samples) == pytest.approx(1.0, abs=0.06)
 
@@ -352,4 +354,4 @@ def test_resampled_blocks_are_the_whole_resampled(n_samples: int, rng: np.random
     waveform = rng.uniform(-0.5, 0.5, 100_000).astype(np.float32)
     blocks = (waveform[i : i + n_samples * 100] for i in range(0, len(waveform), n_samples * 100))
     joined = np.concatenate(list(resampled(blocks, 44100, RATE)))
-    np.testing.assert_allclose(joined, decode.resample(waveform, 44100, RATE), atol=1e-6)
+    np.testing.assert_allclose(joined, resample(waveform, 44100, RATE), atol=1e-6)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from engine.audio import child, decode
+from engine.audio.resample import resample
 from engine.audio.source import AudioSource, open_source
 from engine.errors import AudioError, AudioTooLongError, ConfigError, SilentAudioError
 from tests.audio_files import Sound, Tune, Waveform, stereo, write_streams, write_wav
@@ -233,7 +234,7 @@ def test_open_source_array_is_resampled_and_made_mono(rate: int, tune: Tune) -> 
     assert samples.dtype == np.float32
     assert len(samples) == pytest.approx(2 * RATE, abs=2)
     music = slice(0, -RATE // 2)  # it fades out, and leaves what differs between the channels
-    expected = decode.resample(waveform, rate, RATE)
+    expected = resample(waveform, rate, RATE)
     np.testing.assert_allclose(samples[music], expected[music], atol=1e-5)
 
 

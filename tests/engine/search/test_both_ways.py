@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.audio import decode
+from engine.audio.resample import change_speed
 from engine.config import SearchConfig
 from engine.model.fingerprinter import Fingerprinter
 from engine.records import Candidate
@@ -34,7 +34,7 @@ def fingerprinter(tiny_model: Path) -> Fingerprinter:
 
 def part(start_s: float, end_s: float, speed: float = 1.0) -> Waveform:
     piece = cached_tune(SEEDS[0], LENGTH_S)[round(start_s * RATE) : round(end_s * RATE)]
-    return piece if speed == 1.0 else decode.change_speed(piece, RATE, speed)
+    return piece if speed == 1.0 else change_speed(piece, RATE, speed)
 
 
 def found_in(

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.audio.decode import Waveform
 from engine.errors import AudioTooShortError, SilentAudioError
-from engine.records import Fingerprint
+from engine.records import Fingerprint, Waveform
 from engine.search.clips import CLIP_S, OVERLAP_S, Clip, every, fingerprint_clips, refined
 from engine.search.context import Stopwatch
 

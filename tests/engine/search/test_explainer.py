@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.audio import decode
-from engine.audio.decode import Waveform
+from engine.audio.resample import change_speed
 from engine.config import AlignConfig, SearchConfig
 from engine.model.fingerprinter import Fingerprinter
-from engine.records import Candidate, Vectors
+from engine.records import Candidate, Vectors, Waveform
 from engine.search.alignment import remove_mean
 from engine.search.calibration import Calibration
 from engine.search.clips import Clip
@@ -286,7 +285,7 @@ def of_tunes(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Sear
 
 
 def faster_part(speed: float) -> Waveform:
-    return decode.change_speed(cached_tune(TUNES[0], 8.0)[2 * RATE : 7 * RATE], RATE, speed)
+    return change_speed(cached_tune(TUNES[0], 8.0)[2 * RATE : 7 * RATE], RATE, speed)
 
 
 def test_detail_of_a_line_at_another_speed_is_that_of_the_query_as_played(

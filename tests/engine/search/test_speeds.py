@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.audio import decode
+from engine.audio.resample import change_speed
+from engine.audio.tempo import change_tempo
 from engine.config import SearchConfig
 from engine.model.fingerprinter import Fingerprinter
 from engine.records import Candidate, Fingerprint
@@ -52,7 +53,7 @@ def with_settings(speed_search: SpeedSearch, **settings: Any) -> SpeedSearch:
 
 def sped(track: int, speed: float, start_s: float = 2.0, end_s: float = 7.0) -> Waveform:
     part = cached_tune(SEEDS[track - 1], TUNE_S)[round(start_s * RATE) : round(end_s * RATE)]
-    return decode.change_speed(part, RATE, speed)
+    return change_speed(part, RATE, speed)
 
 
 @pytest.mark.parametrize("track", [1, 2])
@@ -254,7 +255,7 @@ def test_passage_at_its_own_speed_is_not_tuned_in_noise(speed_search: SpeedSearc
 def test_changed_tempo_is_measured_at_the_tempo_of_the_track(
     speed_search: SpeedSearch, tempo: float
 ) -> None:
-    waveform = decode.change_tempo(sped(1, 1.0, 0.0, 8.0), RATE, tempo)
+    waveform = change_tempo(sped(1, 1.0, 0.0, 8.0), RATE, tempo)
     found = passage(speed_search, sped(1, 1.0, 0.0, 8.0))
     line = replace(found, speed=tempo * 1.02, offset_s=0.0, query_end_s=8.0 / tempo)
     tuned = speed_search.tune(line, clip(speed_search, waveform))
@@ -268,7 +269,7 @@ def test_tempo_of_a_short_passage_is_found_although_its_line_is_straight(
     speed_search: SpeedSearch, tempo: float
 ) -> None:
     end_s = 2.0 + 3.0 * tempo
-    waveform = decode.change_tempo(sped(1, 1.0, 2.0, end_s), RATE, tempo)
+    waveform = change_tempo(sped(1, 1.0, 2.0, end_s), RATE, tempo)
     found = passage(speed_search, sped(1, 1.0))
     straight = replace(found, offset_s=(2.0 + end_s) / 2 - 1.5, query_end_s=3.0, score=0.95)
     tuned = speed_search.tune(straight, clip(speed_search, waveform))
@@ -287,14 +288,14 @@ def test_short_passage_at_its_own_tempo_is_not_tuned(
 
 
 def test_tempo_of_a_short_passage_in_noise_is_not_tested(speed_search: SpeedSearch) -> None:
-    waveform = decode.change_tempo(sped(1, 1.0, 2.0, 4.4), RATE, 0.8)
+    waveform = change_tempo(sped(1, 1.0, 2.0, 4.4), RATE, 0.8)
     found = passage(speed_search, sped(1, 1.0))
     straight = replace(found, offset_s=1.7, query_end_s=3.0, score=0.89)
     assert speed_search.tune(straight, clip(speed_search, waveform)) is straight
 
 
 def test_other_tempo_is_measured_however_well_it_agrees(speed_search: SpeedSearch) -> None:
-    waveform = decode.change_tempo(sped(1, 1.0, 0.0, 8.0), RATE, 1.2)
+    waveform = change_tempo(sped(1, 1.0, 0.0, 8.0), RATE, 1.2)
     found = passage(speed_search, sped(1, 1.0, 0.0, 8.0), score=0.99)
     tilted = replace(found, speed=1.22, offset_s=0.0, query_end_s=6.6)
     tuned = speed_search.tune(tilted, clip(speed_search, waveform))
