@@ -50,9 +50,13 @@ def test_import_is_light(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "default", "other"),
-    [("OMP_WAIT_POLICY", "PASSIVE", "ACTIVE"), ("OPENBLAS_NUM_THREADS", "1", "2")],
+    [
+        ("OMP_WAIT_POLICY", "PASSIVE", "ACTIVE"),
+        ("OPENBLAS_NUM_THREADS", "1", "2"),
+        ("ORT_DISABLE_TELEMETRY", "1", "0"),
+    ],
 )
-def test_threads_are_limited_unless_the_user_says_otherwise(
+def test_libraries_are_limited_unless_the_user_says_otherwise(
     tmp_path: Path, name: str, default: str, other: str
 ) -> None:
     code = f"import os, astound, engine; print(os.environ[{name!r}], file=sys.stderr)"
@@ -60,6 +64,17 @@ def test_threads_are_limited_unless_the_user_says_otherwise(
     for given, expected in (({}, default), ({name: other}, other)):
         process = _run(f"import sys; {code}", tmp_path, plain | given)
         assert process.stderr.split() == [expected]
+
+
+def test_loading_the_encoder_stores_nothing_outside_the_catalog(tmp_path: Path) -> None:
+    folders = {name: tmp_path / name for name in ("HOME", "XDG_CACHE_HOME", "TMPDIR")}
+    for folder in folders.values():
+        folder.mkdir()
+    no_telemetry = ("CI", "GITHUB_ACTIONS", "ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS")
+    env = {key: value for key, value in os.environ.items() if key not in no_telemetry}
+    code = "from engine.model.fingerprinter import Fingerprinter; Fingerprinter.load(device='cpu')"
+    _run(code, tmp_path, env | {key: str(path) for key, path in folders.items()}).check_returncode()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_help_is_light(tmp_path: Path) -> None:
