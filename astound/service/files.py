@@ -87,10 +87,23 @@ class JobFiles:
         if os.path.isdir(path):
             reason = f"invalid path={given!r}: must be a file, not a folder; scan one at a time"
             raise RefusedError(422, "invalid_request", printable(reason))
-        try:
-            child.measure(path)
-        except AudioError as error:
-            raise AudioError(given, error.reason) from error
+        _require_sound(path, given)
+
+    def require_uploaded_recording(self, upload: str, name: str) -> None:
+        """Raise an error unless the only upload of a job is a file with sound.
+
+        Parameters
+        ----------
+        upload : str
+        name : str
+            What the client calls it.
+
+        Raises
+        ------
+        AudioError
+        """
+        (path,) = self.uploaded(upload)
+        _require_sound(path, name)
 
     def is_media(self, path: str) -> bool:
         """Return whether a path, with all links followed, lies in the media folder."""
@@ -240,6 +253,14 @@ def _place(entry: os.DirEntry[str]) -> tuple[bool, str, str]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     """Return whether an entry is a folder; a link that leads in a circle is none."""
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+
+
+def _require_sound(path: str, name: str) -> None:
+    """Raise AudioError with the name a client gave unless a file has sound that can be decoded."""
+    try:
+        child.measure(path)
+    except AudioError as error:
+        raise AudioError(name, error.reason) from error
 
 
 def _files_of(folder: Path) -> list[str]:

@@ -147,15 +147,20 @@ class JobService:
             folder = await asyncio.to_thread(self.files.new_upload)
             try:
                 names = await receive_files(request, folder, self.config, name)
-                if kind == "scan" and len(names) != 1:
-                    reason = f"{len(names)} files in the form; send one recording"
-                    raise RefusedError(400, "invalid_request", reason)
+                if kind == "scan":
+                    await self._require_one_recording(folder.name, names)
                 made = {"files": names} | options
                 return await self._create(request, kind, made, upload=folder.name)
             except BaseException:  # also if the client leaves: no job will discard them
                 discard = partial(self.files.discard, folder.name, lambda paths: ())
                 await asyncio.shield(asyncio.to_thread(discard))
                 raise
+
+    async def _require_one_recording(self, upload: str, names: list[str]) -> None:
+        if len(names) != 1:
+            reason = f"{len(names)} files in the form; send one recording"
+            raise RefusedError(400, "invalid_request", reason)
+        await asyncio.to_thread(self.files.require_uploaded_recording, upload, names[0])
 
     def _media_paths(self, kind: JobKind, named: list[str]) -> list[str]:
         """Check the paths that a client names; return them relative to the media folder."""

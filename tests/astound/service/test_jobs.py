@@ -223,12 +223,21 @@ def test_scan_is_that_of_the_command_line(client: TestClient, media: Path, run: 
     wait_until(lambda: not list((media.parent / "catalog" / "uploads").iterdir()))
 
 
-def test_job_that_fails_has_a_problem(client: TestClient) -> None:
-    job = finished(client, client.post("/v1/scan", content=b"not audio"))
+def test_job_that_fails_has_a_problem(client: TestClient, tmp_path: Path) -> None:
+    content = write_wav(tmp_path / "short.wav", cached_tune(1, 0.2), 8000).read_bytes()
+    job = finished(client, client.post("/v1/scan", content=content))
     assert job["status"] == "failed"
-    assert (job["error"]["code"], job["error"]["status"]) == ("unreadable_audio", 422)
+    assert (job["error"]["code"], job["error"]["status"]) == ("audio_too_short", 422)
     assert "uploads" not in json.dumps(job)
     assert job["result"]["entries"] == []
+
+
+def test_upload_without_sound_makes_no_scan(client: TestClient, media: Path) -> None:
+    sent = client.post("/v1/scan", files={"file": ("broken.wav", b"not audio")})
+    assert (sent.status_code, sent.json()["code"]) == (422, "unreadable_audio")
+    assert sent.json()["detail"].startswith("broken.wav: not audio")
+    assert client.get("/v1/jobs").json()["jobs"] == []
+    assert not list((media.parent / "catalog" / "uploads").iterdir())
 
 
 @pytest.mark.parametrize(
