@@ -101,16 +101,10 @@ class PairSampler:
         `lengths` are those of the context and of the view, in samples.
         """
         config, n, (context, n_samples) = self.config, len(source), lengths
-        narrow, wide = (
-            (config.speed, config.speed_prob),
-            (config.wide_speed, config.wide_speed_prob),
-        )
-        factor = speed * _draw_factors(rng, n, narrow, wide)
-        narrow, wide = (
-            (_as_factors(config.pitch), config.pitch_prob),
-            (_as_factors(config.wide_pitch), config.wide_pitch_prob),
-        )
-        pitch = _draw_factors(rng, n, narrow, wide)
+        speeds = (config.speed, config.speed_prob), (config.wide_speed, config.wide_speed_prob)
+        pitches = (config.pitch, config.pitch_prob), (config.wide_pitch, config.wide_pitch_prob)
+        factor = speed * _draw_factors(rng, n, *speeds)
+        pitch = _draw_factors(rng, n, *((_as_factors(range_), prob) for range_, prob in pitches))
         tempo = _draw_factors(rng, n, (config.tempo, config.tempo_prob)) / pitch
         factor = factor * pitch
         changed = (tempo != 1).nonzero()[:, 0]
