@@ -226,7 +226,9 @@ def _impulses(generator: np.random.Generator, n: int, per_sample: float) -> Samp
     n_impulses = max(int(generator.poisson(per_sample * n)), 1)
     at = generator.integers(n, size=n_impulses)
     heights = 10 ** (generator.uniform(-20, 0, n_impulses) / 20)
-    return np.bincount(at, heights, minlength=n)
+    out = np.zeros(n)
+    np.add.at(out, at, heights)
+    return out
 
 
 def _burst(generator: np.random.Generator, rate: int, decay_s: float) -> Samples:

@@ -46,8 +46,9 @@ def test_each_kind_has_its_probability() -> None:
 
 @pytest.mark.parametrize("has_composed", [True, False])
 def test_composed_noise_takes_its_part_of_the_recorded_if_there_is_any(has_composed: bool) -> None:
-    pools = [pool_of(tone(hz)) for hz in KINDS_HZ]
-    mixer = NoiseMixer(*pools, composed=pool_of(tone(3000)) if has_composed else None)
+    noise, speech, other = (pool_of(tone(hz)) for hz in KINDS_HZ)
+    composed = pool_of(tone(3000)) if has_composed else None
+    mixer = NoiseMixer(noise, speech, other, composed)
     config = only(
         noise_kind_probs=(0.8, 0.2, 0.0, 0.0), composed_noise_prob=0.5, two_noises_prob=0.0
     )
