@@ -156,6 +156,7 @@ def lose_packets(waveforms: Tensor, rng: Rng, config: AugmentConfig, sample_rate
     padded = torch.nn.functional.pad(waveforms[selected], (0, n_packets * size - n_samples))
     packets = padded.view(n, n_packets, size)
     lost = _lost_packets(rng, n, n_packets, config)
+    # A lost packet 0 is its own repetition, so it stays as it is.
     number = torch.arange(n_packets, device=waveforms.device)
     last = torch.where(lost, 0, number).cummax(dim=1).values
     is_silent = rng.uniform((0.0, 1.0), n) < _SILENT_PROB
@@ -175,7 +176,6 @@ def _lost_packets(rng: Rng, n: int, n_packets: int, config: AugmentConfig) -> Te
     lost = starts.clone()
     for k in range(1, min(_MAX_BURST, n_packets)):
         lost[:, k:] |= starts[:, :-k] & (lengths[:, :-k] > k)
-    lost[:, 0] = False
     return lost
 
 
