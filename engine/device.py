@@ -33,6 +33,15 @@ def torch_has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
+def has_fast_bfloat16(device: str) -> bool:
+    """Whether "cuda" or "cpu" computes bfloat16 faster than float32."""
+    import torch
+
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported())  # torch has no public test for it
+
+
 def _has_driver() -> bool:
     """Whether the driver of an NVIDIA or AMD GPU is installed, the ones that torch calls "cuda"."""
     if _AMD_DEVICE.exists():

@@ -53,6 +53,13 @@ RECIPE = " ".join(f"{part}({keys})" for part, keys in RECIPE_OF.items()) + " wei
 WEIGHTS_METADATA = {"recipe", "training_record", "labels"}
 # Settings that the record of the shipped weights does not have, because they are newer.
 LATER_SETTINGS = ("compiled", "max_minutes")
+LATER_DEGRADATIONS = (
+    *("wide_speed", "wide_speed_prob", "wide_pitch", "wide_pitch_prob"),
+    *("composed_noise_prob", "composed_minutes"),
+    *("gain_control_prob", "gain_control", "attack_s", "release_s"),
+    *("suppress_prob", "suppress_factor", "suppress_floor_db"),
+    *("packet_loss_prob", "lost_fraction"),
+)
 TRAINING_RECORD = """
     config(n_pairs n_pairs_per_chunk gradient_checkpointing n_steps n_warmup_steps
            cooldown_fraction optimizer learning_rate weight_decay max_grad_norm loss temperature
@@ -257,6 +264,8 @@ def test_weights_file_names() -> None:
     config = dataclasses.asdict(TrainConfig())
     for name in LATER_SETTINGS:
         del config[name]
+    for name in LATER_DEGRADATIONS:
+        del config["augment"][name]
     assert names(record["config"]) == names(config)
 
 

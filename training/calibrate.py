@@ -127,8 +127,10 @@ def query_augmentation(
         room_prob=_ROOM_PROB,
         speed=(0.92, 1.08),
         speed_prob=CHANGED_PROB,
+        wide_speed_prob=0.0,
         pitch=(-2.0, 2.0),
         pitch_prob=CHANGED_PROB,
+        wide_pitch_prob=0.0,
         tempo_prob=CHANGED_PROB,
     )
 

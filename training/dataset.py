@@ -78,12 +78,13 @@ class PairSampler:
         config, rate = self.config, self.reverb.sample_rate
         context, margin = int(config.context_s * rate), int(config.shift_s * rate)
         # A faster view starts earlier and ends later around the same middle.
-        fastest = config.speed[1] * 2 ** (config.pitch[1] / 12)
+        fastest = max(config.speed[1], config.wide_speed[1])
+        fastest *= 2 ** (max(config.pitch[1], config.wide_pitch[1]) / 12)
         stretch = max(fastest - 1, 0) * (n_samples / 2 + context)
         before = context + margin + stretch
         n_source = int((2 * before + n_samples) * config.transpose[1]) + 8
         tracks, source = self._draw_sources(rng, n_pairs, n_source)
-        speed = _draw_factors(rng, n_pairs, config.transpose, config.transpose_prob)
+        speed = _draw_factors(rng, n_pairs, (config.transpose, config.transpose_prob))
         start = 2 + before * speed
         clean = change_speed(source, speed, start, n_samples)
         shift = rng.uniform((-margin, margin), n_pairs).double()
@@ -100,9 +101,11 @@ class PairSampler:
         `lengths` are those of the context and of the view, in samples.
         """
         config, n, (context, n_samples) = self.config, len(source), lengths
-        factor = speed * _draw_factors(rng, n, config.speed, config.speed_prob)
-        pitch = _draw_factors(rng, n, _as_factors(config.pitch), config.pitch_prob)
-        tempo = _draw_factors(rng, n, config.tempo, config.tempo_prob) / pitch
+        speeds = (config.speed, config.speed_prob), (config.wide_speed, config.wide_speed_prob)
+        pitches = (config.pitch, config.pitch_prob), (config.wide_pitch, config.wide_pitch_prob)
+        factor = speed * _draw_factors(rng, n, *speeds)
+        pitch = _draw_factors(rng, n, *((_as_factors(range_), prob) for range_, prob in pitches))
+        tempo = _draw_factors(rng, n, (config.tempo, config.tempo_prob)) / pitch
         factor = factor * pitch
         changed = (tempo != 1).nonzero()[:, 0]
         n_played = context + n_samples
@@ -144,11 +147,15 @@ class PairSampler:
         return source
 
 
-def _draw_factors(rng: Rng, n: int, bounds: Range, prob: float) -> Tensor:
-    """Draw factors for some of the examples, 1 for the others; float64 tensor of shape (n,)."""
+def _draw_factors(rng: Rng, n: int, *choices: tuple[Range, float]) -> Tensor:
+    """Draw factors for some of the examples, 1 for the others; float64 tensor of shape (n,).
+
+    Each choice is a range and its probability; a later one replaces what an earlier one drew.
+    """
     factors = torch.ones(n, dtype=torch.float64, device=rng.device)
-    selected = rng.select(n, prob)
-    factors[selected] = rng.log_uniform(bounds, len(selected)).double()
+    for bounds, prob in choices:
+        selected = rng.select(n, prob)
+        factors[selected] = rng.log_uniform(bounds, len(selected)).double()
     return factors
 
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from engine.device import has_fast_bfloat16
 from engine.errors import ModelError
 from engine.files import atomic_write
 from engine.model import spectrogram
@@ -33,8 +34,7 @@ from training.augment import channel
 from training.augment.rng import Rng
 from training.config import TrainConfig
 from training.dataset import Pairs
-
-_DTYPE = torch.bfloat16
+from training.muon import Float32Muon
 
 
 class StepMetrics(NamedTuple):
@@ -47,7 +47,8 @@ class StepMetrics(NamedTuple):
 class Learner:
     """A model with its optimizers.
 
-    The weights are float32; a copy of the model in bfloat16 computes embeddings and gradients.
+    The weights are float32; a copy of the model computes embeddings and gradients, in bfloat16
+    where the device is faster with it.
 
     Parameters
     ----------
@@ -62,7 +63,9 @@ class Learner:
         self.device = next(model.parameters()).device
         self.optimizers = optimizers(model, config)
         self._loss = loss.choose(config)
-        self._working = copy.deepcopy(model).train().to(_DTYPE)
+        is_fast = has_fast_bfloat16(self.device.type)
+        self._dtype = torch.bfloat16 if is_fast else torch.float32
+        self._working = copy.deepcopy(model).train().to(self._dtype)
         for block in self._working.blocks:
             assert isinstance(block, Block)
             if self.device.type == "cpu":
@@ -144,7 +147,7 @@ class Learner:
         return float(value.detach()), embeddings.detach()
 
     def _embed(self, features: Tensor) -> Tensor:
-        return self._embed_working(features.to(_DTYPE))
+        return self._embed_working(features.to(self._dtype))
 
     @torch.no_grad()
     def _copy_weights(self) -> None:
@@ -230,7 +233,8 @@ def optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimi
     adamw = torch.optim.AdamW(rest, weight_decay=decay, betas=(0.9, 0.98))
     if not inner:
         return [adamw]
-    return [adamw, torch.optim.Muon(inner, weight_decay=decay, adjust_lr_fn="match_rms_adamw")]
+    muon = torch.optim.Muon if has_fast_bfloat16(inner[0].device.type) else Float32Muon
+    return [adamw, muon(inner, weight_decay=decay, adjust_lr_fn="match_rms_adamw")]
 
 
 def n_processes() -> int:

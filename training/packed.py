@@ -6,11 +6,13 @@ to bfloat16, which changes the losses of the resumed steps by less than one perc
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, load_file, save, save_file
@@ -20,6 +22,7 @@ from engine.config import load as load_config
 from engine.errors import AstoundError, ModelError
 from engine.files import atomic_write
 from engine.recipe import Recipe
+from training.augment.config import AugmentConfig
 from training.config import TrainConfig
 from training.run_log import LOG_FILE
 
@@ -66,6 +69,8 @@ def pack(out: Path, packed: Path) -> None:
 def unpack(packed: Path, out: Path) -> Run:
     """Write what :func:`pack` packed into the folder of a run, unless that has a checkpoint.
 
+    Degradations that are newer than the file stay off.
+
     Raises
     ------
     ModelError
@@ -77,7 +82,7 @@ def unpack(packed: Path, out: Path) -> Run:
         length = int.from_bytes(content[:8], "little")
         metadata = json.loads(content[8 : 8 + length])["__metadata__"]
         run = Run(
-            load_config(TrainConfig, json.loads(metadata["config"])),
+            _config(json.loads(metadata["config"])),
             Recipe.from_dict(json.loads(metadata["recipe"])),
         )
     except (OSError, EOFError, zlib.error, SafetensorError, LookupError, ValueError) as error:
@@ -90,6 +95,11 @@ def unpack(packed: Path, out: Path) -> Run:
         with atomic_write(out / CHECKPOINT) as partial:
             save_file({name: one.float() for name, one in tensors.items()}, partial, metadata)
     return run
+
+
+def _config(values: Mapping[str, Any]) -> TrainConfig:
+    augment = dataclasses.asdict(AugmentConfig.disabled()) | values["augment"]
+    return load_config(TrainConfig, {**values, "augment": augment})
 
 
 def _rounded(name: str, tensor: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from engine.model.network import AST, ClipHead, new_clip_head, new_models
 from engine.model.weights import Weights, load_weights, save_weights
 from engine.recipe import Recipe
 from engine.search.calibration import SHIPPED_CALIBRATION
+from training.augment.composed import compose_pool
 from training.augment.noise import NoiseMixer
 from training.augment.pool import AudioPool
 from training.augment.reverb import Reverb
@@ -50,6 +51,7 @@ _CHECKPOINT_CHANGES: dict[str, Any] = {
     "num_classes": 0,
     "fingerprint_dim": 128,
 }
+_COMPOSED_KEY = (0, 0, 1)  # no step has it
 
 
 class Samplers(NamedTuple):
@@ -147,10 +149,10 @@ def open_samplers(
     recipe: Recipe,
     device: torch.device | str = "cpu",
 ) -> Samplers:
-    """Decode the audio unless it is cached, and split the music into training and validation.
+    """Decode the audio unless it is cached, compose noise, and split the music into two parts.
 
-    Held-out tracks are used nowhere in training, not even as noise. On a GPU all samples are in
-    its memory, two bytes each.
+    One part is for training, the other for validation. Held-out tracks are used nowhere in
+    training, not even as noise. On a GPU all samples are in its memory, two bytes each.
 
     Raises
     ------
@@ -163,7 +165,11 @@ def open_samplers(
     )
     held_out = held_out_tracks(len(music), config)
     rest = [track for track in range(len(music)) if track not in held_out]
-    mixer = NoiseMixer(noise, speech, music.subset(rest))
+    composed = None
+    if config.augment.composed_noise_prob:
+        generator = np.random.default_rng((config.seed, *_COMPOSED_KEY))
+        composed = compose_pool(generator, config.augment.composed_minutes, rate, speech).to(device)
+    mixer = NoiseMixer(noise, speech, music.subset(rest), composed)
     reverb = Reverb.from_pool(rooms, rate)
     samplers = Samplers(
         *(

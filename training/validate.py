@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.config import IndexConfig
+from engine.device import has_fast_bfloat16
 from engine.model import spectrogram
 from engine.model.network import AST
 from engine.recipe import Recipe
@@ -104,7 +105,8 @@ def embed(model: AST, waveforms: Tensor, hop_s: float, recipe: Recipe) -> Tensor
     hop = settings.frames_per_hop(hop_s)
     mel = spectrogram.log_mel(waveforms, settings)
     raw = torch.cat([spectrogram.segments(one, hop, settings) for one in mel])
-    with torch.autocast(raw.device.type, torch.bfloat16):
+    kind = raw.device.type
+    with torch.autocast(kind, torch.bfloat16, enabled=has_fast_bfloat16(kind)):
         parts = [
             model.embed(spectrogram.normalise(part, settings)) for part in raw.split(_BATCH_SIZE)
         ]

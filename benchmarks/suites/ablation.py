@@ -88,6 +88,11 @@ VARIANTS = {
     "no mixing": _with_augmentation(mix_prob=0.0),
     "200 composed tunes more": Variant(composed=200),
     "no past context": _with_augmentation(context_s=0.0),
+    "no composed noise": _with_augmentation(composed_noise_prob=0.0),
+    "narrow speed and pitch": _with_augmentation(wide_speed_prob=0.0, wide_pitch_prob=0.0),
+    "no microphones or lost packets": _with_augmentation(
+        gain_control_prob=0.0, suppress_prob=0.0, packet_loss_prob=0.0
+    ),
     "noise from 0 dB": _with_augmentation(snr_db=(0.0, 15.0)),
 }
 

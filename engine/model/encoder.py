@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from engine.device import resolve_device
+from engine.device import has_fast_bfloat16, resolve_device
 from engine.model import spectrogram
 from engine.model.network import ClipHead, Network
 from engine.model.weights import load_weights
@@ -47,7 +47,7 @@ class Encoder:
         self.network = network.to(self.device).eval() if isinstance(network, nn.Module) else network
         self.clip_head = clip_head.to(self.device).eval()
         self.recipe = recipe
-        self.half = _has_fast_bfloat16(self.device)
+        self.half = has_fast_bfloat16(self.device.type)
 
     @classmethod
     def load(cls, path: Path | None = None, device: str = "auto") -> Encoder:
@@ -91,9 +91,3 @@ class Encoder:
         inputs = (torch.from_numpy(array).to(self.device) for array in (embeddings, absent))
         pooled: Vectors = self.clip_head(*inputs).cpu().numpy()
         return pooled
-
-
-def _has_fast_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported())  # torch has no public test for it

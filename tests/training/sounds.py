@@ -43,6 +43,7 @@ CONFIG = TrainConfig(
     n_held_out=2,
     checkpoint_every_s=1e-9,
     validate_every=4,
+    augment=AugmentConfig(composed_minutes=0.1),
 )
 
 

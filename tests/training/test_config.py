@@ -42,6 +42,10 @@ def test_train_config_invalid_value_is_refused(values: dict[str, Any]) -> None:
         {"snr_db": (5.0, 0.0)},
         {"noise_kind_probs": (0.5, 0.5, 0.5, 0.5)},
         {"room_s": (0.01, 0.02)},
+        {"composed_minutes": 0.0},
+        {"composed_minutes": float("nan")},
+        {"attack_s": (0.0, 0.1)},
+        {"release_s": (-1.0, 0.1)},
     ],
     ids=str,
 )

@@ -87,6 +87,8 @@ def nearest_blip_s(view: Tensor) -> float:
         ({"tempo_prob": 1.0, "tempo": (0.8, 0.8)}, 0.8),
         ({"pitch_prob": 1.0, "pitch": (3.0, 3.0)}, 1.0),
         ({"pitch_prob": 1.0, "pitch": (-3.0, -3.0)}, 1.0),
+        ({"wide_speed_prob": 1.0, "wide_speed": (1.09, 1.09)}, 1.09),
+        ({"wide_pitch_prob": 1.0, "wide_pitch": (3.0, 3.0)}, 1.0),
     ],
     ids=str,
 )
@@ -109,6 +111,8 @@ def test_middles_of_the_views_coincide_at_any_tempo(changes: dict[str, Any], tem
         ({"speed_prob": 1.0, "speed": (1.05, 1.05)}, 1.05),
         ({"tempo_prob": 1.0, "tempo": (1.25, 1.25)}, 1.0),
         ({"pitch_prob": 1.0, "pitch": (0.5, 0.5)}, 2 ** (0.5 / 12)),
+        ({"wide_pitch_prob": 1.0, "wide_pitch": (1.5, 1.5)}, 2 ** (1.5 / 12)),
+        ({"wide_speed_prob": 1.0, "wide_speed": (1.09, 1.09)}, 1.09),
     ],
     ids=str,
 )
@@ -118,6 +122,18 @@ def test_pitch_follows_speed_and_pitch_but_not_tempo(
     pairs = sampler_of(TONES, only(**changes)).draw(Rng((0,)), 8, N_SAMPLES)
     for clean, degraded in zip(pairs.clean, pairs.degraded, strict=True):
         assert pitch_hz(degraded) / pitch_hz(clean) == pytest.approx(factor, rel=3e-3)
+
+
+def test_wide_ranges_replace_the_narrow_ones_in_their_part_of_the_examples() -> None:
+    config = only(
+        **{"speed_prob": 1.0, "speed": (1.02, 1.02)},
+        **{"wide_speed_prob": 0.3, "wide_speed": (1.1, 1.1)},
+    )
+    pairs = sampler_of(TONES, config).draw(Rng((0,)), 200, N_SAMPLES)
+    factors = np.array([pitch_hz(b) / pitch_hz(a) for a, b in zip(*pairs[:2], strict=True)])
+    wide, narrow = (np.abs(factors - factor) < 0.01 for factor in (1.1, 1.02))
+    assert (wide | narrow).all()
+    assert wide.mean() == pytest.approx(0.3, abs=0.1)
 
 
 def test_music_before_the_view_reverberates_into_it() -> None:

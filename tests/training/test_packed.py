@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
 import gzip
+import json
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from engine.errors import ModelError
 from engine.model.network import new_models
@@ -49,6 +52,21 @@ def test_packed_run_is_smaller_than_its_checkpoint(run: Path, tmp_path: Path) ->
     pack(run, tmp_path / "run.pack")
     smaller = (tmp_path / "run.pack").stat().st_size / (run / CHECKPOINT).stat().st_size
     assert smaller < 0.75
+
+
+def test_unpack_leaves_degradations_off_that_are_newer_than_the_file(
+    run: Path, tmp_path: Path
+) -> None:
+    tensors = load_file(run / CHECKPOINT)
+    with safe_open(run / CHECKPOINT, framework="pt") as file:
+        metadata = file.metadata()
+    config = json.loads(metadata["config"])
+    for name in ("packet_loss_prob", "lost_fraction", "wide_pitch_prob"):
+        del config["augment"][name]
+    save_file(tensors, run / CHECKPOINT, {**metadata, "config": json.dumps(config)})
+    pack(run, tmp_path / "run.pack")
+    augment = unpack(tmp_path / "run.pack", tmp_path / "other").config.augment
+    assert augment == dataclasses.replace(CONFIG.augment, packet_loss_prob=0.0, wide_pitch_prob=0.0)
 
 
 def test_unpack_keeps_the_checkpoint_of_a_run_that_went_on(run: Path, tmp_path: Path) -> None:

@@ -387,6 +387,22 @@ def test_held_out_music_is_never_used(sources: Sources, tmp_path: Path, noise_pr
     assert known in kept
 
 
+def test_composed_noise_is_made_for_its_minutes_and_only_if_it_is_drawn(
+    sources: Sources, tmp_path: Path
+) -> None:
+    pools = []
+    for prob in (1.0, 1.0, 0.0):
+        augment = only(composed_noise_prob=prob, composed_minutes=0.5)
+        config = dataclasses.replace(CONFIG, augment=augment)
+        pools.append(open_samplers(sources, tmp_path, config, RECIPE).training.noise.composed)
+    first, again, none = pools
+    assert first is not None
+    assert again is not None
+    assert first.lengths.sum() == 30 * RATE
+    assert torch.equal(first.samples, again.samples)
+    assert none is None
+
+
 @pytest.mark.parametrize("n_held_out", [N_TRACKS, 100])
 def test_too_little_music_is_refused(sources: Sources, tmp_path: Path, n_held_out: int) -> None:
     config = dataclasses.replace(CONFIG, n_held_out=n_held_out)

@@ -45,6 +45,9 @@ def degrade(
     music = channel.equalise(music, rng, config, rate)
     music = channel.filter_band(music, rng, config, rate)
     music = channel.compress(music, rng, config, rate)
+    music = channel.control_gain(music, rng, config, rate)
+    music = channel.suppress_noise(music, rng, config, rate)
     music = channel.clip(music, rng, config)
     music = codec.encode(music, rng, config, rate)
-    return channel.drop_samples(music, rng, config, rate)[:, n_lead:]
+    music = channel.drop_samples(music, rng, config, rate)
+    return channel.lose_packets(music, rng, config, rate)[:, n_lead:]

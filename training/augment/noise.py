@@ -1,4 +1,4 @@
-"""Add noise to music: recorded noise, voices, other music or coloured noise."""
+"""Add noise to music: recorded or composed noise, voices, other music or coloured noise."""
 
 from __future__ import annotations
 
@@ -20,10 +20,19 @@ class NoiseMixer:
     ----------
     noise, speech, music : AudioPool
         Recordings to draw from.
+    composed : AudioPool, optional
+        Composed noise; without it, recorded noise takes its place.
     """
 
-    def __init__(self, noise: AudioPool, speech: AudioPool, music: AudioPool) -> None:
+    def __init__(
+        self,
+        noise: AudioPool,
+        speech: AudioPool,
+        music: AudioPool,
+        composed: AudioPool | None = None,
+    ) -> None:
         self.noise, self.speech, self.music = noise, speech, music
+        self.composed = composed
 
     def add(self, music: Tensor, rng: Rng, config: AugmentConfig) -> Tensor:
         """Add noise to some of the waveforms at random signal-to-noise ratios.
@@ -53,9 +62,11 @@ class NoiseMixer:
         -------
         float32 tensor of shape (n, n_samples)
         """
-        kinds = rng.generator.choice(4, size=n, p=np.array(config.noise_kind_probs))
+        recorded, *others = config.noise_kind_probs
+        composed = recorded * config.composed_noise_prob * (self.composed is not None)
+        kinds = rng.generator.choice(5, size=n, p=[recorded - composed, *others, composed])
         out = torch.zeros(n, n_samples, device=rng.device)
-        draws = (self._recorded, self._voices, self._music, _coloured)
+        draws = (self._recorded, self._voices, self._music, _coloured, self._composed)
         for kind, draw in enumerate(draws):
             rows = rng.tensor(np.flatnonzero(kinds == kind))
             if len(rows):
@@ -69,6 +80,10 @@ class NoiseMixer:
 
     def _recorded(self, rng: Rng, n: int, n_samples: int) -> Tensor:
         return self.noise.draw(rng.generator, n, n_samples).to(rng.device)
+
+    def _composed(self, rng: Rng, n: int, n_samples: int) -> Tensor:
+        assert self.composed is not None
+        return self.composed.draw(rng.generator, n, n_samples).to(rng.device)
 
     def _music(self, rng: Rng, n: int, n_samples: int) -> Tensor:
         return self.music.draw(rng.generator, n, n_samples).to(rng.device)

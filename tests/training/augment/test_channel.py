@@ -62,6 +62,86 @@ def test_compression_evens_out_what_is_loud_and_soft(strength: float) -> None:
     assert float(decibels(soft / loud)) == pytest.approx(-20 * (1 - strength), abs=0.5)
 
 
+def gain_db_of(sound: Tensor, out: Tensor, at_s: float) -> float:
+    """Gain of the tenth of a second from `at_s` on."""
+    piece = slice(round(at_s * RATE), round((at_s + 0.1) * RATE))
+    return float(decibels(rms(out[0, piece]) / rms(sound[0, piece])))
+
+
+def test_gain_control_follows_a_rise_at_once_and_a_fall_late() -> None:
+    sound = tones(500.0, duration_s=6.0)
+    sound[:, : 2 * RATE] *= 0.1
+    sound[:, 4 * RATE :] *= 0.1
+    config = only(
+        gain_control_prob=1.0, gain_control=(1.0, 1.0), attack_s=(0.02, 0.02), release_s=(0.5, 0.5)
+    )
+    out = channel.control_gain(sound, Rng(CHANCE), config, RATE)
+    soft_db, loud_db = (gain_db_of(sound, out, at_s) for at_s in (1.8, 3.8))
+    assert soft_db - loud_db == pytest.approx(20, abs=0.5)
+    assert gain_db_of(sound, out, 2.1) == pytest.approx(loud_db, abs=1)
+    assert gain_db_of(sound, out, 4.0) < loud_db + 4
+    half_released_db = gain_db_of(sound, out, 4.3)
+    assert loud_db + 5 < half_released_db < soft_db - 5
+
+
+def test_gain_control_raises_a_silence_by_30_db_at_most() -> None:
+    sound = tones(500.0, duration_s=4.0)
+    sound[:, 3 * RATE :] *= 1e-4
+    config = only(
+        gain_control_prob=1.0, gain_control=(1.0, 1.0), attack_s=(0.01, 0.01), release_s=(0.1, 0.1)
+    )
+    out = channel.control_gain(sound, Rng(CHANCE), config, RATE)
+    assert gain_db_of(sound, out, 3.8) == pytest.approx(30, abs=0.1)
+
+
+def test_suppression_removes_steady_noise_down_to_its_floor_and_keeps_the_rest() -> None:
+    burst = torch.zeros(1, 2 * RATE)
+    burst[:, RATE : RATE + RATE // 4] = tones(1000.0)[:, : RATE // 4]
+    hiss = 0.05 * white(1, 2 * RATE)
+    config = only(suppress_prob=1.0, suppress_factor=(4.0, 4.0), suppress_floor_db=(-20.0, -20.0))
+    out = channel.suppress_noise(burst + hiss, Rng(CHANCE), config, RATE)
+    assert gain_db_of(hiss, out, 0.5) == pytest.approx(-20, abs=4)
+    assert gain_db_of(burst + hiss, out, 1.1) == pytest.approx(0, abs=0.5)
+    low = channel.suppress_noise(
+        burst + hiss,
+        Rng(CHANCE),
+        only(suppress_prob=1.0, suppress_factor=(4.0, 4.0), suppress_floor_db=(-6.0, -6.0)),
+        RATE,
+    )
+    assert gain_db_of(hiss, low, 0.5) == pytest.approx(-6, abs=2)
+
+
+PACKET = RATE // 50
+
+
+def test_lost_packets_are_fading_repetitions_or_silent_and_the_rest_is_untouched() -> None:
+    config = only(packet_loss_prob=1.0, lost_fraction=(0.2, 0.2))
+    sound = white(200, 50 * PACKET)
+    out = channel.lose_packets(sound, Rng(CHANCE), config, RATE)
+    before, after = (x.view(200, 50, PACKET) for x in (sound, out))
+    lost = (before != after).any(dim=2)
+    assert not lost[:, 0].any()
+    assert lost.any(dim=1).all()
+    assert 0.1 < float(lost.float().mean()) < 0.25
+    silent = 0
+    for stream, packet in lost.nonzero().tolist():
+        last = packet - 1
+        while lost[stream, last]:
+            last -= 1
+        source, repeated = before[stream, last], after[stream, packet]
+        fade = float((source @ repeated) / (source @ source))
+        torch.testing.assert_close(repeated, fade * source, atol=1e-6, rtol=0)
+        assert fade == 0 or 0.39 ** (packet - last) <= fade <= 1
+        silent += fade == 0
+    assert silent / int(lost.sum()) == pytest.approx(0.3, abs=0.12)
+
+
+def test_a_stream_of_one_packet_loses_nothing() -> None:
+    sound = white(5, PACKET)
+    config = only(packet_loss_prob=1.0)
+    assert torch.equal(channel.lose_packets(sound, Rng(CHANCE), config, RATE), sound)
+
+
 def test_clip_cuts_at_the_quantile_and_nothing_else() -> None:
     config = only(clip_prob=1.0, clip_quantile=(0.9, 0.9))
     out = channel.clip(music(), Rng(CHANCE), config)

@@ -32,9 +32,18 @@ STAGES = {
     "equalise": Stage(lambda x, c, config: channel.equalise(x, c, config, RATE), "device_prob"),
     "filter": Stage(lambda x, c, config: channel.filter_band(x, c, config, RATE), "band_prob"),
     "compress": Stage(lambda x, c, config: channel.compress(x, c, config, RATE), "compress_prob"),
+    "gain": Stage(
+        lambda x, c, config: channel.control_gain(x, c, config, RATE), "gain_control_prob"
+    ),
+    "suppress": Stage(
+        lambda x, c, config: channel.suppress_noise(x, c, config, RATE), "suppress_prob"
+    ),
     "clip": Stage(channel.clip, "clip_prob"),
     "encode": Stage(lambda x, c, config: codec.encode(x, c, config, RATE), "codec_prob"),
     "drop": Stage(lambda x, c, config: channel.drop_samples(x, c, config, RATE), "drop_prob"),
+    "lose": Stage(
+        lambda x, c, config: channel.lose_packets(x, c, config, RATE), "packet_loss_prob"
+    ),
     "mask": Stage(
         lambda x, c, config: channel.mask(x.view(len(x), -1, 20), c, config).view(x.shape),
         "mask_prob",

@@ -44,6 +44,20 @@ def test_each_kind_has_its_probability() -> None:
     assert shares == pytest.approx([0.6, 0.25, 0.15], abs=0.07)
 
 
+@pytest.mark.parametrize("has_composed", [True, False])
+def test_composed_noise_takes_its_part_of_the_recorded_if_there_is_any(has_composed: bool) -> None:
+    noise, speech, other = (pool_of(tone(hz)) for hz in KINDS_HZ)
+    composed = pool_of(tone(3000)) if has_composed else None
+    mixer = NoiseMixer(noise, speech, other, composed)
+    config = only(
+        noise_kind_probs=(0.8, 0.2, 0.0, 0.0), composed_noise_prob=0.5, two_noises_prob=0.0
+    )
+    heard = [round(pitch_hz(one)) for one in mixer.draw(Rng((0,)), 400, 4000, config)]
+    shares = [np.mean([abs(one - hz) < 5 for one in heard]) for hz in (500, 1001, 3000)]
+    expected = [0.4, 0.2, 0.4] if has_composed else [0.8, 0.2, 0.0]
+    assert shares == pytest.approx(expected, abs=0.07)
+
+
 def test_two_noises_are_both_present() -> None:
     config = only(noise_kind_probs=(0.5, 0.5, 0.0, 0.0), two_noises_prob=1.0)
     drawn = TONES.draw(Rng((0,)), 40, 8000, config)
