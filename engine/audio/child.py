@@ -17,7 +17,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from typing import IO, Any, cast
 
@@ -29,7 +28,7 @@ from engine.errors import AudioError
 from engine.records import Content, Tags, Waveform
 from engine.validation import to_record
 
-_LONG_S = 1.0
+_LONGEST_WAIT_S = 30.0
 
 
 class Decoder:
@@ -167,14 +166,14 @@ class DecoderPool:
     Parameters
     ----------
     n_decoders : int
-        Decoders that are kept. While as many are decoding, a thread waits for one; those that have
-        been decoding for a second do not count, because a stream may take hours.
+        Decoders that are kept. While as many are decoding, a thread waits for one; those of
+        recordings of more than a block do not count, because they may take hours.
     """
 
     def __init__(self, n_decoders: int) -> None:
         self.n_decoders = n_decoders
         self._idle: list[Decoder] = []
-        self._busy: dict[Decoder, float] = {}
+        self._counted: set[Decoder] = set()
         self._changed = threading.Condition()
 
     def prepare(self) -> None:
@@ -183,6 +182,14 @@ class DecoderPool:
             if not self._idle:
                 self._idle.append(Decoder())
             self._idle[-1].start()
+
+    def blocks(self, *arguments: Any, **options: Any) -> Iterator[Waveform]:
+        """Decode a file as :meth:`Decoder.blocks` does."""
+        with self.borrowed() as decoder:
+            for number, block in enumerate(decoder.blocks(*arguments, **options)):
+                if number == 1:
+                    self._stop_counting(decoder)
+                yield block
 
     @contextlib.contextmanager
     def borrowed(self) -> Iterator[Decoder]:
@@ -205,19 +212,23 @@ class DecoderPool:
 
     def _take(self) -> Decoder:
         with self._changed:
-            while not self._idle and self._n_decoding() >= self.n_decoders:
-                self._changed.wait(_LONG_S)
+            # Not longer, in case one thread reads many files at a time.
+            self._changed.wait_for(self._has_place, _LONGEST_WAIT_S)
             decoder = self._idle.pop() if self._idle else Decoder()
-            self._busy[decoder] = time.monotonic()
+            self._counted.add(decoder)
         return decoder
 
-    def _n_decoding(self) -> int:
-        recent_s = time.monotonic() - _LONG_S
-        return sum(start_s > recent_s for start_s in self._busy.values())
+    def _has_place(self) -> bool:
+        return len(self._counted) < self.n_decoders
+
+    def _stop_counting(self, decoder: Decoder) -> None:
+        with self._changed:
+            self._counted.discard(decoder)
+            self._changed.notify()
 
     def _put_back(self, decoder: Decoder) -> None:
         with self._changed:
-            del self._busy[decoder]
+            self._counted.discard(decoder)
             is_kept = len(self._idle) < self.n_decoders
             if is_kept:
                 self._idle.append(decoder)
@@ -236,8 +247,7 @@ def prepare() -> None:
 
 def blocks(path: str, sample_rate: int, report: ReadReport, **options: Any) -> Iterator[Waveform]:
     """Decode a file in a child process, as :meth:`Decoder.blocks` does."""
-    with _pool.borrowed() as decoder:
-        yield from decoder.blocks(path, sample_rate, report, **options)
+    return _pool.blocks(path, sample_rate, report, **options)
 
 
 def measure(path: str) -> float | None:

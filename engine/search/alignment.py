@@ -61,8 +61,8 @@ _MIN_DISTANCE_S = 1.0
 _N_MEASURED, _MIN_MEASURED_RATIO = 12, 0.5
 # Distance of a mean cosine to 1 below which differences are due to rounding.
 _MIN_DISTANCE = 0.02
-# Pairs of segments that are compared at once, to bound memory.
-_MAX_PAIRS = 1_000_000
+# Pairs of segments that are compared at once: their cosines stay in the processor's cache.
+_MAX_PAIRS = 100_000
 # Evidence of a promising diagonal over that of one that is there by chance, and that of a tilted
 # line over another's. Tilting multiplies that of a chance one by so much at most;
 # docs/measurements.md#passages.

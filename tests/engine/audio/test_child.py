@@ -240,29 +240,40 @@ def test_prepare_starts_a_child_once() -> None:
     assert children() == before != []
 
 
-def test_many_threads_share_few_children(long_file: Path) -> None:
-    pool = DecoderPool(2)
+def test_many_threads_share_few_children(tmp_path: Path) -> None:
+    path = write_wav(tmp_path / "tune.wav", cached_tune(1, 3.0), 8000)
+    pool, known, n_most = DecoderPool(2), set(children()), 0
 
     def read_all(_: int) -> int:
-        with pool.borrowed() as decoder:
-            return sum(len(one) for one in decoder.blocks(str(long_file), RATE))
+        nonlocal n_most
+        n_samples = sum(len(one) for one in pool.blocks(str(path), 8000))
+        n_most = max(n_most, len(set(children()) - known))
+        return n_samples
 
-    known = set(children())
     with ThreadPoolExecutor(12) as threads:
-        lengths = set(threads.map(read_all, range(24)))
-    assert len(lengths) == 1
-    assert 1 <= len(set(children()) - known) <= 2
+        assert set(threads.map(read_all, range(24))) == {24000}
+    assert 1 <= n_most <= 2
     pool.close()
 
 
-def test_decoders_that_stay_busy_do_not_block_others(
+def test_long_recordings_do_not_block_others(long_file: Path) -> None:
+    pool, known = DecoderPool(1), set(children())
+    long = pool.blocks(str(long_file), RATE)
+    next(long)
+    assert not pool._has_place()
+    next(long)
+    assert pool._has_place()
+    assert len(list(pool.blocks(str(long_file), RATE))) == 5
+    assert len(list(long)) == 3
+    assert len(set(children()) - known) == 1  # the one above the limit is closed
+    pool.close()
+
+
+def test_one_thread_that_reads_many_files_at_a_time_waits_no_longer(
     long_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child, "_LONG_S", 0.05)
-    pool, known = DecoderPool(1), set(children())
-    with pool.borrowed() as stream, pool.borrowed() as other:
-        assert stream is not other
-        for decoder in (stream, other):
-            next(decoder.blocks(str(long_file), RATE))
-    assert len(set(children()) - known) == 1  # the one above the limit is closed
+    monkeypatch.setattr(child, "_LONGEST_WAIT_S", 0.05)
+    pool = DecoderPool(1)
+    both = [pool.blocks(str(long_file), RATE) for _ in range(2)]
+    assert all(np.array_equal(a, b) for a, b in zip(*both, strict=True))
     pool.close()
