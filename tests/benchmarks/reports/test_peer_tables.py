@@ -24,13 +24,14 @@ def test_tables_show_accuracy_costs_and_systems() -> None:
         "version": "1.2", "asked": "in-process", "options": "defaults", "cells": cells,
         "ingest_realtime_factor": 300.4, "ingest_peak_rss_bytes": 2**30,
         "ask_peak_rss_bytes": 2**29,
-        "bytes_per_audio_s": 289.0, "latency": {"n": 4, "mean_ms": 20.0, "median_ms": 15.0},
+        "batch_s": [0.02, 0.03, None], "bytes_per_audio_s": 289.0,
+        "latency": {"n": 4, "mean_ms": 20.0, "median_ms": 15.0},
     }  # fmt: skip
     results = {"systems": {"ours": system}, "left_out": {"olaf": "not found"}}
     accuracy, costs, systems = (rows(table) for table in tables(results).split("\n\n"))
     assert accuracy[0][1:] == ["ours"]
     assert accuracy[1:] == [["clean 5 s", "90 / 80 / 70 / 5; 2"], ["noise0 5 s", "-; -"]]
-    assert costs[1:] == [["ours", "300", "15 / - / 20", "1024 / 512", "289"]]
+    assert costs[1:] == [["ours", "300", "15 / - / 20", "20 / 30 / -", "1024 / 512", "289"]]
     assert systems[1:] == [
         ["ours", "1.2", "in-process", "defaults"],
         ["olaf", "-", "not measured", "not found"],
