@@ -6,9 +6,9 @@ import pytest
 
 import astound
 from astound.catalog import Catalog
-from engine.audio import decode
 from engine.audio.resample import change_speed
 from engine.config import IngestConfig, SearchConfig
+from engine.search import speeds
 from tests.audio_files import Waveform, cached_tune, write_wav
 
 RATE = 8000
@@ -68,7 +68,7 @@ def test_sure_clip_is_not_played_at_other_speeds(
     def refuse(*_: object) -> Waveform:
         raise AssertionError("played at another speed")
 
-    monkeypatch.setattr(decode, "change_speed", refuse)
+    monkeypatch.setattr(speeds, "change_speed", refuse)
     result = filled_catalog.query(part(), RATE)
     assert result.status == "match"
     assert result.best

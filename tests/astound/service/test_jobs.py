@@ -532,8 +532,9 @@ def test_too_large_an_upload_leaves_nothing(catalog: Catalog) -> None:
 
 
 def test_key_sees_its_own_jobs_and_with_more_scope_those_of_others(
-    client: TestClient, catalog: Catalog
+    client: TestClient, catalog: Catalog, tmp_path: Path
 ) -> None:
+    recording = write_wav(tmp_path / "tune.wav", cached_tune(1, 2.0), 8000).read_bytes()
     keys = {
         name: header(catalog.keys.create(scope)[1])
         for name, scope in {
@@ -544,7 +545,7 @@ def test_key_sees_its_own_jobs_and_with_more_scope_those_of_others(
         }.items()
     }
     with catalog._store.write_lock():
-        response = client.post("/v1/scan", content=b"x", headers=keys["own"])
+        response = client.post("/v1/scan", content=recording, headers=keys["own"])
         path = response.headers["location"]
         for name, status in {"own": 200, "other": 404, "read": 200, "write": 200}.items():
             assert client.get(path, headers=keys[name]).status_code == status
