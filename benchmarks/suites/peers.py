@@ -200,12 +200,13 @@ def _decodable(paths: Sequence[Path]) -> tuple[float, list[Path]]:
 def _settings(
     config: PeersConfig, present: Sequence[Path], absent: Sequence[Path]
 ) -> dict[str, Any]:
-    """Return everything that queries and indexes depend on; lists as hashes."""
+    """Return everything that queries and measurements depend on; lists as hashes."""
     folders = [folder for folder in (config.noise, config.rooms) if folder]
     return {
         "seed": config.seed,
         "n_queries": config.n_queries,
         "cells": config.cells,
+        "batches": BATCHES,
         "present": digest(map(str, present)),
         "absent": digest(map(str, absent)),
         "sounds": digest(map(str, datasets.audio_files(folders))),

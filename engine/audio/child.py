@@ -28,7 +28,7 @@ from engine.errors import AudioError
 from engine.records import Content, Tags, Waveform
 from engine.validation import to_record
 
-_LONGEST_WAIT_S = 30.0
+_LONGEST_WAIT_S = 30.0  # in case one thread reads many files at a time
 
 
 class Decoder:
@@ -160,7 +160,7 @@ class Decoder:
 # -- decoders for all threads ------------------------------------------------------------------
 
 
-class DecoderPool:
+class SharedDecoders:
     """Decoders for any number of threads, kept for later files.
 
     Parameters
@@ -212,7 +212,6 @@ class DecoderPool:
 
     def _take(self) -> Decoder:
         with self._changed:
-            # Not longer, in case one thread reads many files at a time.
             self._changed.wait_for(self._has_place, _LONGEST_WAIT_S)
             decoder = self._idle.pop() if self._idle else Decoder()
             self._counted.add(decoder)
@@ -237,34 +236,34 @@ class DecoderPool:
             decoder.close()
 
 
-_pool = DecoderPool(2 * n_threads())
+_shared = SharedDecoders(2 * n_threads())
 
 
 def prepare() -> None:
     """Start a decoder of this process in the background, for a file that will be read soon."""
-    _pool.prepare()
+    _shared.prepare()
 
 
 def blocks(path: str, sample_rate: int, report: ReadReport, **options: Any) -> Iterator[Waveform]:
     """Decode a file in a child process, as :meth:`Decoder.blocks` does."""
-    return _pool.blocks(path, sample_rate, report, **options)
+    return _shared.blocks(path, sample_rate, report, **options)
 
 
 def measure(path: str) -> float | None:
     """Read the length of a file in a child process, as :meth:`Decoder.measure` does."""
-    with _pool.borrowed() as decoder:
+    with _shared.borrowed() as decoder:
         return decoder.measure(path)
 
 
 @atexit.register
 def _close() -> None:
-    _pool.close()
+    _shared.close()
 
 
 def _forget() -> None:
     """Make a new pool in a forked process: the pipes belong to its parent."""
-    global _pool
-    _pool = DecoderPool(_pool.n_decoders)
+    global _shared
+    _shared = SharedDecoders(_shared.n_decoders)
 
 
 if hasattr(os, "register_at_fork"):

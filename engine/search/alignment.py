@@ -251,6 +251,16 @@ def _evidence(scored: _ScoredLine) -> float:
     return scored.evidence
 
 
+def _best_diagonal(scored: Sequence[_ScoredLine]) -> _ScoredLine:
+    """Choose the diagonal of a track with most evidence.
+
+    Several may be shifted to one line. Where that is the last shift, the peak beside it is unknown.
+    """
+    best = max(scored, key=_evidence)
+    same = (one for one in scored if one.line.middle == best.line.middle)
+    return max(same, key=lambda one: abs(one.subhop))
+
+
 class _LineScorer:
     """Scores lines for one query; all times inside are in hops of the catalog."""
 
@@ -287,7 +297,7 @@ class _LineScorer:
         """Score diagonals, and keep the best one of each of `max_tracks` tracks."""
         for one in self.score_diagonals(diagonals):
             self.scored[one.line.track_id].append(one)
-        best = [max(of_track, key=_evidence) for of_track in self.scored.values()]
+        best = [_best_diagonal(of_track) for of_track in self.scored.values()]
         return sorted(best, key=_evidence, reverse=True)[: self.config.max_tracks]
 
     def tilt(self, ranked: Sequence[_ScoredLine]) -> list[_ScoredLine]:

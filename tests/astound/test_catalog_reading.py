@@ -277,7 +277,7 @@ def test_crash_of_a_decoder_costs_one_file(
 
     good = write_wav(tmp_path / "good.wav", clip(), RATE)
     check(catalog.query(good))
-    monkeypatch.setattr(child._pool, "_idle", [decoder := child.Decoder()])
+    monkeypatch.setattr(child._shared, "_idle", [decoder := child.Decoder()])
     decoder.start()
     assert decoder._child is not None
     monkeypatch.setattr(decoder, "start", decoder._child.kill)

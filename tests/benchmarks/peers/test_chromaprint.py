@@ -92,4 +92,5 @@ def test_chromaprint_finds_a_clip_and_its_offset(tmp_path: Path) -> None:
     assert found.offset_s == pytest.approx(7.0, abs=ITEM_S)
     assert nothing.reference is None
     assert unknown.reference is None
+    peer.answer_batch([clip, short], tmp_path / "index", 2)
     assert peer.about().version.startswith("fpcalc version")

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from engine.audio import child
-from engine.audio.child import Decoder, DecoderPool
+from engine.audio.child import Decoder, SharedDecoders
 from engine.audio.content import read_sound
 from engine.audio.decode import read
 from engine.audio.report import ReadReport
@@ -242,7 +242,7 @@ def test_prepare_starts_a_child_once() -> None:
 
 def test_many_threads_share_few_children(tmp_path: Path) -> None:
     path = write_wav(tmp_path / "tune.wav", cached_tune(1, 3.0), 8000)
-    pool, known, n_most = DecoderPool(2), set(children()), 0
+    pool, known, n_most = SharedDecoders(2), set(children()), 0
 
     def read_all(_: int) -> int:
         nonlocal n_most
@@ -257,7 +257,7 @@ def test_many_threads_share_few_children(tmp_path: Path) -> None:
 
 
 def test_long_recordings_do_not_block_others(long_file: Path) -> None:
-    pool, known = DecoderPool(1), set(children())
+    pool, known = SharedDecoders(1), set(children())
     long = pool.blocks(str(long_file), RATE)
     next(long)
     assert not pool._has_place()
@@ -273,7 +273,7 @@ def test_one_thread_that_reads_many_files_at_a_time_waits_no_longer(
     long_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(child, "_LONGEST_WAIT_S", 0.05)
-    pool = DecoderPool(1)
+    pool = SharedDecoders(1)
     both = [pool.blocks(str(long_file), RATE) for _ in range(2)]
     assert all(np.array_equal(a, b) for a, b in zip(*both, strict=True))
     pool.close()

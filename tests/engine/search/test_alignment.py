@@ -159,8 +159,7 @@ def test_diagonals_scored_in_batches_score_as_one_by_one(
     assert [one.track_id for one in in_batches] == [one.track_id for one in in_one_batch]
     for one, other in zip(in_batches, in_one_batch, strict=True):
         assert one.evidence == pytest.approx(other.evidence, abs=1e-5)
-        # Two lines may have the same evidence but for rounding.
-        assert one.offset_s == pytest.approx(other.offset_s, abs=0.1)
+        assert one.offset_s == pytest.approx(other.offset_s, abs=1e-4)
 
 
 def test_max_tracks_keeps_those_with_most_evidence(

@@ -39,8 +39,8 @@ def test_silent_noise_changes_nothing() -> None:
 
 def test_each_kind_has_its_probability() -> None:
     config = only(noise_kind_probs=(0.6, 0.25, 0.15, 0.0), two_noises_prob=0.0)
-    heard = [round(pitch_hz(one)) for one in TONES.draw(Rng((0,)), 400, 4000, config)]
-    shares = [np.mean([abs(one - hz) < 5 for one in heard]) for hz in KINDS_HZ]
+    pitches_hz = [round(pitch_hz(one)) for one in TONES.draw(Rng((0,)), 400, 4000, config)]
+    shares = [np.mean([abs(one - hz) < 5 for one in pitches_hz]) for hz in KINDS_HZ]
     assert shares == pytest.approx([0.6, 0.25, 0.15], abs=0.07)
 
 
@@ -52,8 +52,8 @@ def test_composed_noise_takes_its_part_of_the_recorded_if_there_is_any(has_compo
     config = only(
         noise_kind_probs=(0.8, 0.2, 0.0, 0.0), composed_noise_prob=0.5, two_noises_prob=0.0
     )
-    heard = [round(pitch_hz(one)) for one in mixer.draw(Rng((0,)), 400, 4000, config)]
-    shares = [np.mean([abs(one - hz) < 5 for one in heard]) for hz in (500, 1001, 3000)]
+    pitches_hz = [round(pitch_hz(one)) for one in mixer.draw(Rng((0,)), 400, 4000, config)]
+    shares = [np.mean([abs(one - hz) < 5 for one in pitches_hz]) for hz in (500, 1001, 3000)]
     expected = [0.4, 0.2, 0.4] if has_composed else [0.8, 0.2, 0.0]
     assert shares == pytest.approx(expected, abs=0.07)
 
