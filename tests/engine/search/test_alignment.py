@@ -162,6 +162,14 @@ def test_diagonals_scored_in_batches_score_as_one_by_one(
         assert one.offset_s == pytest.approx(other.offset_s, abs=1e-4)
 
 
+def test_line_that_two_diagonals_reach_keeps_its_offset_between_hops() -> None:
+    line = alignment._Line(1, 300.0, 1.0, 5)
+    at_last_shift = alignment._ScoredLine(line, 0.5000001, 0.0)
+    inside = alignment._ScoredLine(line, 0.5, 0.2)
+    elsewhere = alignment._ScoredLine(alignment._Line(1, 310.0, 1.0, 5), 0.4, 0.3)
+    assert alignment._best_diagonal([elsewhere, at_last_shift, inside]) is inside
+
+
 def test_max_tracks_keeps_those_with_most_evidence(
     catalog: dict[int, Vectors], rng: np.random.Generator
 ) -> None:
