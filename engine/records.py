@@ -375,8 +375,8 @@ class Candidate:
     query_start_s, query_end_s : float
         The part of the query that agrees.
     direction : float
-        Logarithm of how many times closer to 1 the mean cosine is along the line than where the
-        track plays backwards: about 0 for steady sound, negative for music in reverse.
+        How much less evidence there is where the track plays backwards, as a share of what the
+        track itself would lose: 1 for music, about 0 for steady sound, negative in reverse.
     speed : float
         Reference seconds per query second: reference time is offset_s + speed * query time.
     resampled : float

@@ -84,7 +84,7 @@ def open_catalog(
 ) -> Catalog:
     """Open or make a catalog that fingerprints with :class:`Spectra`."""
     model = model or Spectra()
-    sure = Calibration(recipe_id=model.recipe_id, weights=(1.0, *[0.0] * 7), min_confidence=0.1)
+    sure = Calibration(recipe_id=model.recipe_id, weights=(1.0, *[0.0] * 8), min_confidence=0.1)
     return astound.open(folder, model=model, calibration=sure, database=database)
 
 

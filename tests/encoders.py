@@ -41,7 +41,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         _spread(model, recipe)
         recipe = save_weights(path, Weights(model, clip_head, recipe))
     # Confidence 0.5 at an evidence of 0.9 in 2 s of sound, more in less and at other speeds.
-    threshold = (0.0, 20.0, 0.0, 0.0, 3.0, 0.0, -6.0, 0.0)
+    threshold = (0.0, 20.0, 0.0, 0.0, 3.0, 0.0, -6.0, 0.0, 0.0)
     calibration = Calibration(recipe_id=recipe.recipe_id, weights=threshold, min_confidence=0.5)
     calibration.save(path.with_name("calibration.json"))
     return path

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -44,23 +43,31 @@ from training.dataset import PairSampler
 log = logging.getLogger(__name__)
 
 DURATIONS_S = (1.0, 2.0, 3.0, 5.0, 10.0)
-N_QUERIES = 4  # of each track and duration
+N_QUERIES, N_UNKNOWN = 12, 3  # of each track and duration; unknown ones of each kind
 CHANGED_PROB = 0.1  # of speed, pitch and tempo, each
 _NOISE_PROB, _ROOM_PROB = 0.7, 0.4  # lower than in training: people also search clean files
 _MIN_REVERSED_S = 3.0
 _CATALOG_STRIDES = (1, 4, 16)  # catalogs contain all tracks, every 4th or every 16th
 
 
+class UnknownSound(NamedTuple):
+    """A sound that no catalog contains: float32 tensor of shape (n_samples,)."""
+
+    waveform: Tensor
+    is_reversed: bool  # a clip of music
+
+
 class _Query(NamedTuple):
     """A degraded clip of a held-out track, or, if `is_unknown`, a sound that is on no track.
 
-    Reversed clips are unknown too. They are searched where their track is known.
+    Unknown ones are searched where the track is known that they were made from.
     """
 
     track_id: int
     waveform: NDArray[np.float32]
     fingerprint: Fingerprint
     is_unknown: bool
+    is_reversed: bool
 
 
 def calibrate(weights: Path, held_out: PairSampler, seed: int, device: str = "auto") -> Calibration:
@@ -135,7 +142,7 @@ def query_augmentation(
     )
 
 
-def unknown_sounds(clips: Tensor, sampler: PairSampler, rng: Rng) -> Tensor:
+def unknown_sounds(clips: Tensor, sampler: PairSampler, rng: Rng) -> list[UnknownSound]:
     """Make sounds that no catalog contains, and that still agree with some music.
 
     Parameters
@@ -147,7 +154,7 @@ def unknown_sounds(clips: Tensor, sampler: PairSampler, rng: Rng) -> Tensor:
 
     Returns
     -------
-    float32 tensor of shape (3 * n, n_samples)
+    list of UnknownSound
         Tones, sweeps and hum; noise and voices; and the reversed clips, if they are long enough to
         be distinguished from the clips.
     """
@@ -156,10 +163,11 @@ def unknown_sounds(clips: Tensor, sampler: PairSampler, rng: Rng) -> Tensor:
     config = query_augmentation(sampler.config)
     noise = sampler.noise.draw(rng, n, n_samples, config)
     noise = noise / noise.abs().amax(dim=1, keepdim=True).clamp(min=1e-6)
-    sounds = [signals.draw(rng, n, n_samples, rate), noise]
-    if n_samples >= _MIN_REVERSED_S * rate:
-        sounds.append(clips.flip(1))
-    return torch.cat(sounds)
+    sounds = [*signals.draw(rng, n, n_samples, rate), *noise]
+    reversed_clips = clips.flip(1) if n_samples >= _MIN_REVERSED_S * rate else ()
+    return [UnknownSound(one, False) for one in sounds] + [
+        UnknownSound(one, True) for one in reversed_clips
+    ]
 
 
 def best_candidates(
@@ -195,17 +203,17 @@ def _queries(fingerprinter: Fingerprinter, held_out: PairSampler, seed: int) -> 
             rng = Rng((seed, 3, track, int(duration_s)))
             n_samples = int(duration_s * fingerprinter.sample_rate)
             clips = one.draw(rng, N_QUERIES, n_samples).degraded
-            for is_unknown, waveforms in (
-                (False, clips),
-                (True, unknown_sounds(clips[:1], one, rng)),
-            ):
-                for waveform in waveforms.numpy():
-                    try:
-                        fingerprint = fingerprinter.fingerprint([waveform], hop_s)
-                    except AudioError as error:
-                        log.info("left out: %s", error)
-                    else:
-                        yield _Query(track + 1, waveform, fingerprint, is_unknown)
+            sounds = [(clip, False, False) for clip in clips]
+            unknown = unknown_sounds(clips[:N_UNKNOWN], one, rng)
+            sounds += [(sound, True, is_reversed) for sound, is_reversed in unknown]
+            for sound, *kind in sounds:
+                waveform = sound.numpy()
+                try:
+                    fingerprint = fingerprinter.fingerprint([waveform], hop_s)
+                except AudioError as error:
+                    log.info("left out: %s", error)
+                else:
+                    yield _Query(track + 1, waveform, fingerprint, *kind)
 
 
 def _write_catalog(
@@ -247,6 +255,7 @@ def _search(
             right=right,
             audible_s=one.fingerprint.audible_s,
             is_known=is_known,
+            is_reversed=one.is_reversed,
         )
 
     answers = []

@@ -34,6 +34,7 @@ from training.augment.pool import AudioPool
 from training.augment.rng import Rng
 from training.calibrate import (
     DURATIONS_S,
+    UnknownSound,
     best_candidates,
     query_augmentation,
     unknown_sounds,
@@ -221,7 +222,7 @@ class _TrialRunner:
                 clips = degraded[:, first : first + n_samples]
                 sounds = unknown_sounds(clips, sampler, rng)
                 answers = self._answers(clips[0].numpy(), containing)
-                unknown = self._answers_unknown(sounds[number % len(sounds)].numpy())
+                unknown = self._answers_unknown(sounds[number % len(sounds)])
                 yield _Trial(min(containing), (*answers, *unknown))
                 return
 
@@ -231,10 +232,12 @@ class _TrialRunner:
         yield self._answer(clip, fingerprint, index, containing)
         yield self._answer(clip, fingerprint, excerpts.without_tracks(index, containing), set())
 
-    def _answers_unknown(self, sound: Waveform) -> Iterator[Answer]:
+    def _answers_unknown(self, sound: UnknownSound) -> Iterator[Answer]:
         """Query a sound that no catalog contains, unless it is silent."""
+        clip = sound.waveform.numpy()
         with suppress(AudioError):
-            yield self._answer(sound, self._fingerprint(sound), self.context.index, set())
+            answer = self._answer(clip, self._fingerprint(clip), self.context.index, set())
+            yield replace(answer, is_reversed=sound.is_reversed)
 
     def _fingerprint(self, clip: Waveform) -> Fingerprint:
         context = self.context
@@ -289,6 +292,6 @@ def _report(trials: Sequence[_Trial], fit: Fit, false_accept_rate: float) -> Cal
         ),
         hits=share(one.is_right for one in scored if one.answer.is_known),
         accepted=share(one.is_accepted for one in scored if one.is_right),
-        false_accepts=share(one.is_accepted for one in scored if not one.answer.is_known),
+        false_accepts=share(one.is_accepted for one in scored if one.answer.is_absent),
         n_tracks=len({trial.track_id for trial in trials}),
     )

@@ -11,7 +11,6 @@ is what unrelated music in the catalog reaches (docs/measurements.md#search).
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -59,8 +58,8 @@ _MIN_DISTANCE_S = 1.0
 # Candidates of a query that are measured however small their evidence; any other one must have this
 # fraction of the best evidence.
 _N_MEASURED, _MIN_MEASURED_RATIO = 12, 0.5
-# Distance of a mean cosine to 1 below which differences are due to rounding.
-_MIN_DISTANCE = 0.02
+# What the track itself loses backwards counts as at least this much; docs/measurements.md#search.
+_MIN_LOSS = 0.2
 # Pairs of segments that are compared at once: their cosines stay in the processor's cache.
 _MAX_PAIRS = 100_000
 # Evidence of a promising diagonal over that of one that is there by chance, and that of a tilted
@@ -406,27 +405,36 @@ class _LineScorer:
             coverage=float(agrees.sum() / max(self.audible.sum(), 1)),
             query_start_s=float(covered[0] * query.segment_hop_s),
             query_end_s=float(min(end_s, query.duration_s)),
-            direction=self._direction(cosines, at, reach, first),
+            direction=self._direction(at, reach, first, stored),
             speed=line.slope,
             also=tuple(offset_s + distance * self.tracks.hop_s for distance in places),
         )
 
-    def _direction(self, cosines: Vectors, at: Floats, reach: float, first: int) -> float:
-        """Compare the mean cosine on a line with the best one on lines of opposite slope.
+    def _direction(self, at: Floats, reach: float, first: int, stored: Vectors) -> float:
+        """Compare the evidence on a line with the best one on lines of opposite slope.
 
-        Outside of the track the cosine is 0.
+        Noise lowers both, and steady sound has the same on both. So their difference is divided by
+        what it would be for the track itself.
         """
         rows = np.flatnonzero(self.audible)
         shifts = np.arange(-2 * reach, 2 * reach + _STEP_HOPS, _STEP_HOPS)
         # Every other segment may lie midway between stored ones, so the line itself needs all.
         few = rows[:: self.coarse_step]
-        pairs = (rows, at[rows]), (few, shifts[:, None] + at[::-1][few])
-        distances = []
-        for chosen, lines in pairs:
-            sums, weights = (one.sum(axis=-1) for one in _along(cosines[chosen], lines, first))
-            means = sums / np.maximum(weights, max(len(chosen) * self.mean_weight, 1))
-            distances.append(max(1 - float(means.max()), _MIN_DISTANCE))
-        return math.log(distances[1] / distances[0])
+        mirrored = shifts[:, None] + at[::-1][few]
+        forwards = float(self._mean(self._pair_evidence(stored, rows), at[rows], first))
+        of_shifts = self._mean(self._pair_evidence(stored, few), mirrored, first)
+        best = int(of_shifts.argmax())
+        backwards = float(of_shifts[best])
+        nearest = np.rint(at[few]).astype(np.int64) - first
+        played = stored[nearest.clip(0, len(stored) - 1)]
+        same = float(self._mean(played @ stored.T, mirrored[best], first))
+        loss = max(forwards, backwards, 1e-9) * (1 - same)
+        return (forwards - backwards) / (loss + _MIN_LOSS)
+
+    def _mean(self, values: Vectors, at: Floats, first: int) -> Floats:
+        """Mean of values along lines, shape (...); what is outside of the track counts as 0."""
+        sums, weights = (one.sum(axis=-1) for one in _along(values, at, first))
+        return np.asarray(sums / np.maximum(weights, max(len(values) * self.mean_weight, 1)))
 
     def _best_lines(
         self, lines: Sequence[_Line], slopes: Floats, shifts: Floats, step: int = 1
@@ -501,7 +509,7 @@ class _LineScorer:
         sums = _along(pairs, at, firsts, (lowest, beyond))[0] @ audible.astype(np.float64)
         return np.asarray(sums / (max(audible.sum(), 1) * self.mean_weight))
 
-    def _pair_evidence(self, stored: Vectors, rows: slice) -> Vectors:
+    def _pair_evidence(self, stored: Vectors, rows: slice | NDArray[np.intp]) -> Vectors:
         """Softplus of each pair's excess over the background, shape (n_queries, n_stored)."""
         excess = self.centred[rows] @ stored.T - self.background[rows, None]
         excess /= np.float32(_EVIDENCE_SCALE)

@@ -21,15 +21,19 @@ from engine.files import atomic_write
 from engine.records import Candidate
 from engine.validation import parse_json, to_record
 
-N_FEATURES = 8
+N_FEATURES = 9
 FALSE_ACCEPT_RATE = 0.01
-MAX_DIRECTION = 0.3
+MAX_DIRECTION = 0.5
 """Direction that wrong tracks hardly ever exceed: more of it is no better sign."""
 
 SHIPPED_CALIBRATION = Path(__file__).parents[1] / "weights" / "calibration.json"
 
-# Calibrations of older catalogs have no weight for the last feature.
-_N_FIRST_FEATURES = 7
+TERMS_VERSION = 2
+"""Version of the terms that weights are fitted to."""
+
+# Calibrations of older catalogs have weights for the first seven terms, and some for a former
+# measure of the direction, of which wrong tracks hardly ever exceeded another value.
+_N_FIRST_FEATURES, _FORMER_MAX_DIRECTION = 7, 0.3
 _MIN_AUDIBLE_S = 0.1
 # Evidence of the best wrong tracks in a catalog of a hundred thousand segments, for a query of one
 # second, and its power of the length.
@@ -56,6 +60,8 @@ class Calibration:
         Threshold: candidates with less confidence are no match.
     search, alignment : SearchConfig, AlignConfig
         Settings of the queries it was fitted on; confidences hold for no others.
+    terms_version : int
+        Version of the terms of the curve.
     """
 
     recipe_id: str
@@ -63,6 +69,7 @@ class Calibration:
     min_confidence: float
     search: SearchConfig = field(default_factory=SearchConfig)
     alignment: AlignConfig = field(default_factory=AlignConfig)
+    terms_version: int = TERMS_VERSION
 
     def is_fitted_for(self, search: SearchConfig, alignment: AlignConfig) -> bool:
         """Whether confidences are calibrated for queries with these settings."""
@@ -138,12 +145,21 @@ def _from_json(values: object) -> Calibration:
     calibration = to_record(Calibration, values)
     if isinstance(values, dict) and (missing := {"search", "alignment"} - values.keys()):
         raise ValueError(f"field {min(missing)} is missing")
-    n_weights = len(calibration.weights)
-    if n_weights == _N_FIRST_FEATURES:
-        return replace(calibration, weights=(*calibration.weights, 0.0))
-    if n_weights != N_FEATURES:
+    if calibration.terms_version > TERMS_VERSION:
+        requirement = f"must be at most {TERMS_VERSION}; update astound or calibrate again"
+        raise ValueError(f"invalid terms_version={calibration.terms_version}: {requirement}")
+    if isinstance(values, dict) and "terms_version" not in values:
+        calibration = _with_terms(calibration)
+    if (n_weights := len(calibration.weights)) != N_FEATURES:
         raise ValueError(f"invalid weights: must be {N_FEATURES} numbers, not {n_weights}")
     return calibration
+
+
+def _with_terms(older: Calibration) -> Calibration:
+    """Convert a calibration of the first version of the terms."""
+    first, rest = older.weights[:_N_FIRST_FEATURES], older.weights[_N_FIRST_FEATURES:] or (0.0,)
+    scale = _FORMER_MAX_DIRECTION / MAX_DIRECTION
+    return replace(older, weights=(*first, *(scale * weight for weight in rest), 0.0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,12 +176,21 @@ class Answer:
         Audible seconds of the query.
     is_known : bool
         Whether the catalog contains its music.
+    is_reversed : bool
+        Whether the catalog contains its music in reverse. Some music is nearly the same then, so
+        that no threshold would reject it and keep right answers.
     """
 
     candidates: tuple[Candidate, ...]
     right: tuple[bool, ...]
     audible_s: float
     is_known: bool
+    is_reversed: bool = False
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether the catalog does not contain its music at all."""
+        return not (self.is_known or self.is_reversed)
 
     def best(self, curve: Calibration) -> tuple[float, bool]:
         """Return the highest confidence of the candidates, and whether that one is right."""
@@ -187,7 +212,8 @@ def features(candidates: Sequence[Candidate], audible_s: Sequence[float]) -> NDA
     float64 array of shape (n_candidates, N_FEATURES)
         One; the logarithms of the candidate's evidence, of its lead over the best other, of the
         evidence of ten others, and of the length; how close its score is to 1; whether it was found
-        at another speed, where more tracks agree by chance; and its direction.
+        at another speed, where more tracks agree by chance; its direction; and the product of the
+        logarithms of evidence and length, because evidence by chance is rarer in longer queries.
     """
     length_s = np.maximum(np.array(audible_s, dtype=float), _MIN_AUDIBLE_S)
     # A small catalog has few other tracks, so their evidence underestimates chance.
@@ -209,6 +235,7 @@ def features(candidates: Sequence[Candidate], audible_s: Sequence[float]) -> NDA
             closeness,
             resampled,
             np.array([min(one.direction, MAX_DIRECTION) for one in candidates]),
+            np.log(evidence) * np.log(length_s),
         ],
         axis=1,
     )
@@ -251,7 +278,7 @@ def learn(
         search=search,
         alignment=alignment,
     )
-    absent = [answer.best(curve)[0] for answer in answers if not answer.is_known]
+    absent = [answer.best(curve)[0] for answer in answers if answer.is_absent]
     threshold = threshold_for(np.array(absent), false_accept_rate)
     # Round up, so that no confidence just below the threshold is accepted.
     return replace(curve, min_confidence=math.ceil(threshold * 1e4) / 1e4)

@@ -14,7 +14,7 @@ from typing import Literal
 from engine.errors import AudioError, AudioTooShortError
 from engine.records import Candidate, Match
 from engine.search.alignment_detail import AlignmentDetail
-from engine.search.calibration import Calibration, features, probability
+from engine.search.calibration import MAX_DIRECTION, Calibration, features, probability
 from engine.search.plane import CosinePlane, PassageEnd, Trace
 
 Rule = Literal[
@@ -49,7 +49,6 @@ REASONS: Mapping[Rule, str] = {
 # in a catalog of 16.6 hours.
 _PLAIN_EVIDENCE = 1.0
 _PLAIN_SCORE = 0.9
-_PLAIN_DIRECTION = 0.3
 _PLAIN_S = 8.0
 
 
@@ -302,7 +301,7 @@ def costs_of(candidate: Candidate, audible_s: float, calibration: Calibration) -
     rival, evidence = candidate.evidence - candidate.margin, candidate.evidence
     plain_evidence = max(evidence, _PLAIN_EVIDENCE)
     plain_score = max(candidate.score, _PLAIN_SCORE)
-    direction = max(candidate.direction, _PLAIN_DIRECTION)
+    direction = max(candidate.direction, MAX_DIRECTION)
     plain_s = max(audible_s, _PLAIN_S)
     improved: list[tuple[Rule, float, float, Candidate, float]] = [
         (

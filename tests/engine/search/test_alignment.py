@@ -281,6 +281,20 @@ def test_direction_of_a_reversed_track_is_negative(
     assert backwards.direction < -0.2
 
 
+def test_direction_does_not_shrink_in_noise(
+    catalog: dict[int, Vectors], rng: np.random.Generator
+) -> None:
+    shifted = [np.roll(catalog[7], shift, axis=0) for shift in range(8)]
+    catalog[7] = normalised(np.sum(shifted, axis=0))
+    clean, noisy = (
+        candidates(excerpt(catalog[7], 20.0, 73, rng, noise=noise), catalog)[0]
+        for noise in (0.0, 1.5)
+    )
+    assert clean.track_id == noisy.track_id == 7
+    assert noisy.score < 0.6 < 0.95 < clean.score
+    assert noisy.direction > 0.55 * clean.direction
+
+
 @pytest.mark.parametrize("offset_s", [20.0, 20.125, 20.25, 20.375])
 def test_direction_of_a_long_query_does_not_depend_on_where_stored_segments_begin(
     catalog: dict[int, Vectors], rng: np.random.Generator, offset_s: float

@@ -24,7 +24,7 @@ from engine.search.calibration import (
 )
 
 CALIBRATION = Calibration(
-    recipe_id="recipe", weights=(-2.0, 4.0, 4.0, -1.0, 1.0, 0.5, -1.0, 0.0), min_confidence=0.5
+    recipe_id="recipe", weights=(-2.0, 4.0, 4.0, -1.0, 1.0, 0.5, -1.0, 0.0, 0.0), min_confidence=0.5
 )
 
 
@@ -50,8 +50,8 @@ def test_features_are_evidence_margin_length_score_speed_and_direction() -> None
     resampled = replace(candidate(0.0, -1.0), others=0.9, score=1.0, direction=0.7, resampled=1.06)
     found = features([candidate(3.0, 1.0), resampled], [1.0, 100.0])
     expected = [
-        [1, np.log(3.0), np.log(3 / 2), np.log(0.6), 0, np.log(2), 0, 0],
-        [1, np.log(1e-3), np.log(1e-3), np.log(0.9), np.log(100), np.log(50), 1, 0.3],
+        [1, np.log(3.0), np.log(3 / 2), np.log(0.6), 0, np.log(2), 0, 0, 0],
+        [1, *np.log([1e-3, 1e-3, 0.9, 100, 50]), 1, 0.5, np.log(1e-3) * np.log(100)],
     ]
     np.testing.assert_allclose(found, expected)
 
@@ -93,7 +93,7 @@ def test_fit_on_features_gives_a_calibration_that_is_right_as_often_as_it_says(
 ) -> None:
     evidence, lengths = rng.uniform(0, 2, 8000), rng.integers(5, 100, 8000)
     inputs = features([candidate(one, one / 2) for one in evidence], lengths.tolist())
-    right = rng.random(8000) < probabilities(inputs, np.array([-4.0, 2, 3, 0, 0.7, 0.3, 0, 0]))
+    right = rng.random(8000) < probabilities(inputs, np.array([-4.0, 2, 3, 0, 0.7, 0.3, 0, 0, 0]))
     fitted = probabilities(inputs, fit(inputs, right))
     for low in np.arange(0.1, 0.9, 0.2):
         within = (fitted >= low) & (fitted < low + 0.2)
@@ -172,6 +172,17 @@ def test_one_sided_answers_still_give_a_curve(answers: list[Answer]) -> None:
     )
 
 
+def test_music_in_reverse_does_not_raise_the_threshold() -> None:
+    alike = [replace(answer(0.8, is_known=False), is_reversed=True)] * 20
+    plain, both = (
+        learn([*RIGHT, *ABSENT, *some], "r", search=SearchConfig(), alignment=AlignConfig())
+        for some in ([], alike)
+    )
+    assert all(one.best(plain)[0] > plain.min_confidence for one in alike)
+    assert all(one.best(both)[0] < both.min_confidence for one in ABSENT[:-2])
+    assert both.min_confidence < alike[0].best(both)[0]
+
+
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.2])
 def test_learnt_threshold_keeps_the_rate_on_unseen_answers(
     rate: float, rng: np.random.Generator
@@ -199,7 +210,7 @@ def test_answer_without_candidates_is_wrong_with_confidence_0() -> None:
 
 
 def test_sound_that_agrees_as_well_backwards_is_less_sure() -> None:
-    curve = replace(CALIBRATION, weights=(*CALIBRATION.weights[:-1], 2.0))
+    curve = replace(CALIBRATION, weights=(*CALIBRATION.weights[:-2], 2.0, 0.0))
     forwards, steady, reverse = (
         curve.confidence(replace(candidate(1.0, 0.5), direction=one), 5.0)
         for one in (1.0, 0.0, -1.0)
@@ -227,13 +238,31 @@ def test_sound_that_agrees_as_well_backwards_is_no_match_however_much_it_agrees(
     assert CALIBRATION.confidence(forwards, audible_s) > 0.99
 
 
-def test_calibration_of_an_older_version_has_no_weight_for_the_direction(tmp_path: Path) -> None:
-    path = tmp_path / "calibration.json"
+@pytest.mark.parametrize(
+    ("n_weights", "direction"),
+    [(7, 0.0), (8, 3.0)],  # its direction was at most 0.3, which is 0.5 now
+)
+def test_calibration_of_an_older_version_is_converted(
+    tmp_path: Path, n_weights: int, direction: float
+) -> None:
+    path, first = tmp_path / "calibration.json", CALIBRATION.weights[:-2]
     CALIBRATION.save(path)
     values = json.loads(path.read_text())
-    older = values | {"weights": values["weights"][:-1]}
-    path.write_text(json.dumps(older))
-    assert Calibration.load(path) == replace(CALIBRATION, weights=(*CALIBRATION.weights[:-1], 0.0))
+    del values["terms_version"]
+    path.write_text(json.dumps(values | {"weights": [*first, 5.0][:n_weights]}))
+    converted = Calibration.load(path)
+    assert converted.weights == pytest.approx((*first, direction, 0.0))
+    assert replace(converted, weights=()) == replace(CALIBRATION, weights=())
+    converted.save(path)
+    assert Calibration.load(path) == converted
+
+
+def test_calibration_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    CALIBRATION.save(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"terms_version": 3}))
+    with pytest.raises(ModelError, match="terms_version=3: must be at most 2"):
+        Calibration.load(path)
 
 
 # -- the settings it was fitted for ----------------------------------------------------------

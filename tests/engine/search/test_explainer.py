@@ -36,7 +36,7 @@ from tests.engine.search.test_alignment_properties import indexed
 RATE = 8000
 TUNES = (0, 4, 6)  # that the tiny encoder tells apart
 SILENCE = np.zeros(0, np.float32)
-BY_EVIDENCE = Calibration(recipe_id="recipe", weights=(0.0, 5.0, *[0.0] * 6), min_confidence=0.5)
+BY_EVIDENCE = Calibration(recipe_id="recipe", weights=(0.0, 5.0, *[0.0] * 7), min_confidence=0.5)
 """Half sure at an evidence of 1."""
 
 
@@ -99,7 +99,7 @@ def test_best_is_the_most_confident_though_another_has_more_evidence(
     tmp_path: Path, tracks: dict[int, Vectors], rng: np.random.Generator
 ) -> None:
     """A calibration by which evidence counts against a candidate."""
-    by_lack = replace(BY_EVIDENCE, weights=(0.0, -0.5, *[0.0] * 6))
+    by_lack = replace(BY_EVIDENCE, weights=(0.0, -0.5, *[0.0] * 7))
     explained = explainer(tmp_path, tracks, two_parts(tracks, rng), by_lack)
     first, *others = explained.candidates
     assert max(one.evidence for one in others) > first.evidence

@@ -12,7 +12,7 @@ from engine.search.explanation import REASONS, Rule, costs_of, decide, unsearcha
 
 CURVE = Calibration(
     recipe_id="recipe",
-    weights=(-9.1, 5.4, 7.5, -9.6, -1.6, 2.6, -1.5, 0.0),
+    weights=(-9.1, 5.4, 7.5, -9.6, -1.6, 2.6, -1.5, 0.0, 0.0),
     min_confidence=0.75,
 )
 SURE = Candidate(
@@ -57,7 +57,7 @@ def test_term_that_costs_most_is_named(fault: str) -> None:
     [
         ("speed", replace(SURE, resampled=1.06), 1.0, (6, -1.0)),
         ("score", replace(SURE, score=0.2), 0.9, (5, 1.0)),
-        ("direction", replace(SURE, direction=-0.5), 0.3, (7, 1.0)),
+        ("direction", replace(SURE, direction=-0.5), 0.5, (7, 1.0)),
     ],
 )
 def test_term_with_the_only_weight_is_named(

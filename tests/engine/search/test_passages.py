@@ -31,7 +31,9 @@ from tests.engine.search.synthetic import (
 from tests.engine.search.test_alignment_properties import indexed
 
 CURVE = Calibration(
-    recipe_id="recipe", weights=(-9.1, 5.4, 7.5, -9.6, -1.6, 2.6, -1.5, 0.0), min_confidence=0.75
+    recipe_id="recipe",
+    weights=(-9.1, 5.4, 7.5, -9.6, -1.6, 2.6, -1.5, 0.0, 0.0),
+    min_confidence=0.75,
 )
 LENGTHS = {1: 200, 2: 160, 3: 240, 4: 120, 5: 300, 6: 90}  # segments of each track
 UNKNOWN = 0
@@ -254,7 +256,7 @@ def test_doubt_grows_with_the_number_of_windows_that_a_wrong_answer_may_come_of(
     tracks: Tracks, context: SearchContext, rng: np.random.Generator
 ) -> None:
     doubt = 0.01
-    always = replace(CURVE, weights=(math.log(1 / doubt - 1), *[0.0] * 7))
+    always = replace(CURVE, weights=(math.log(1 / doubt - 1), *[0.0] * 8))
     pieces = [Piece(UNKNOWN, 36.0), Piece(2, 8.0, 31.2), Piece(UNKNOWN, 36.0)]
     found = PassageFinder(recording(pieces, tracks, rng), context, always).find()
     best = max((one for one in found if one.track_id == 2), key=lambda one: one.margin)
