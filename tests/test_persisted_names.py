@@ -78,6 +78,7 @@ CALIBRATION = """
     search(query_hop_s k n_fallback_neighbours n_rescored nprobe speeds speeds_s
            resampled_weight)
     alignment(max_candidates max_tracks min_cosine n_tilted max_tilt tilted_weight)
+    terms_version
 """
 
 # -- catalogs --------------------------------------------------------------------------------
