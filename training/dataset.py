@@ -120,7 +120,7 @@ class PairSampler:
         return played
 
     def _draw_sources(self, rng: Rng, n: int, n_samples: int) -> tuple[NDArray[np.int64], Tensor]:
-        """Draw audible excerpts of different tracks, some of them mixed with another excerpt."""
+        """Draw audible excerpts of different tracks, some mixed with another or in reverse."""
         lengths = self.music.lengths[self.tracks].astype(float)
         tracks = rng.generator.choice(
             self.tracks, size=n, replace=n > len(lengths), p=lengths / lengths.sum()
@@ -130,6 +130,8 @@ class PairSampler:
         if len(mixed):
             gain = 10 ** (rng.uniform(self.config.mix_db, len(mixed)) / 20)
             source[mixed] += source[mixed.roll(1)] * gain[:, None]
+        backwards = rng.select(n, self.config.reverse_prob)
+        source[backwards] = source[backwards].flip(1)
         return tracks, source
 
     def _audible_excerpts(self, rng: Rng, tracks: NDArray[np.int64], n_samples: int) -> Tensor:

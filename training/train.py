@@ -40,7 +40,7 @@ from training.learner import Learner, learning_rate, n_processes, time_left
 from training.memory import keep_freed_memory
 from training.packed import CHECKPOINT, pack
 from training.run_log import RunLog
-from training.sources import Sources as Sources
+from training.sources import Sources
 from training.validate import retrieval_hit_rates
 
 log = logging.getLogger(__name__)
@@ -151,8 +151,9 @@ def open_samplers(
 ) -> Samplers:
     """Decode the audio unless it is cached, compose noise, and split the music into two parts.
 
-    One part is for training, the other for validation. Held-out tracks are used nowhere in
-    training, not even as noise. On a GPU all samples are in its memory, two bytes each.
+    One part is for training, with the synthetic tunes, the other for validation. Held-out tracks
+    are used nowhere in training, not even as noise. On a GPU all samples are in its memory, two
+    bytes each.
 
     Raises
     ------
@@ -160,9 +161,14 @@ def open_samplers(
         A folder has no audio, or there are too few tracks to split.
     """
     rate = recipe.spectrogram.sample_rate
-    music, noise, speech, rooms = (
-        AudioPool.from_folder(folder, cache, rate).to(device) for folder in sources
-    )
+
+    def pool(folder: Path, more: Path | None = None) -> AudioPool:
+        own = AudioPool.from_folder(folder, cache, rate)
+        return (own if more is None else own.concatenate(pool(more))).to(device)
+
+    music, noise, rooms = map(pool, (sources.music, sources.noise, sources.rooms))
+    speech = pool(sources.speech, sources.voices)
+    all_music = music if sources.tunes is None else music.concatenate(pool(sources.tunes))
     held_out = held_out_tracks(len(music), config)
     rest = [track for track in range(len(music)) if track not in held_out]
     composed = None
@@ -171,11 +177,10 @@ def open_samplers(
         composed = compose_pool(generator, config.augment.composed_minutes, rate, speech).to(device)
     mixer = NoiseMixer(noise, speech, music.subset(rest), composed)
     reverb = Reverb.from_pool(rooms, rate)
+    trained = [*rest, *range(len(music), len(all_music))]
     samplers = Samplers(
-        *(
-            PairSampler(music, np.array(tracks), mixer, reverb, config.augment)
-            for tracks in (rest, held_out)
-        )
+        PairSampler(all_music, np.array(trained), mixer, reverb, config.augment),
+        PairSampler(music, np.array(held_out), mixer, reverb, config.augment),
     )
     if not all(len(sampler.tracks) for sampler in samplers):
         reason = f"{sources.music} has too few recordings to hold out {config.n_held_out} of them"

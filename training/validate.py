@@ -61,7 +61,7 @@ def retrieval_hit_rates(
     held_out : PairSampler
         Over tracks that are not trained on.
     distractors : PairSampler
-        Over the other tracks of the catalog.
+        Over the other tracks of the catalog; only those in the pool of `held_out` are used.
     recipe : Recipe
 
     Returns
@@ -146,9 +146,10 @@ def _catalog(
     model: AST, held_out: PairSampler, distractors: PairSampler, recipe: Recipe
 ) -> tuple[Tensor, Tensor]:
     rate, device = recipe.spectrogram.sample_rate, next(model.parameters()).device
-    stride = max(len(distractors.tracks) // _N_DISTRACTORS, 1)
+    others = distractors.tracks[distractors.tracks < len(held_out.music)]
+    stride = max(len(others) // _N_DISTRACTORS, 1)
     lengths_s = [(track, _CATALOG_S) for track in held_out.tracks]
-    lengths_s += [(track, _DISTRACTOR_S) for track in distractors.tracks[::stride]]
+    lengths_s += [(track, _DISTRACTOR_S) for track in others[::stride]]
     parts, track_of = [], []
     for track, length_s in lengths_s:
         waveform = held_out.music.recording(int(track))[: int(length_s * rate)]

@@ -21,6 +21,27 @@ if TYPE_CHECKING:
 @click.option("--noise", type=FOLDER, help="Folder of noise.")
 @click.option("--speech", type=FOLDER, help="Folder of speech.")
 @click.option("--rooms", type=FOLDER, help="Folder of room impulse responses.")
+@click.option(
+    "--sound-font",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Also train on tunes composed and played with this General MIDI sound font.",
+)
+@click.option(
+    "--composed-hours",
+    type=click.FloatRange(0, min_open=True),
+    default=6.0,
+    show_default=True,
+    metavar="H",
+    help="Length of these tunes.",
+)
+@click.option(
+    "--spoken-hours",
+    type=click.FloatRange(0),
+    default=0.0,
+    metavar="H",
+    help="Also use this much speech by eSpeak NG, in 32 languages, as noise.",
+)
 @click.option("--out", required=True, type=FOLDER, help="Folder for checkpoints and weights.")
 @click.option(
     "--init-from",
@@ -73,6 +94,9 @@ def train(  # noqa: PLR0913 - one argument per option
     noise: Path | None,
     speech: Path | None,
     rooms: Path | None,
+    sound_font: Path | None,
+    composed_hours: float,
+    spoken_hours: float,
     **settings: Any,
 ) -> None:
     """Train an encoder; repeat the command to resume an interrupted run.
@@ -89,6 +113,10 @@ def train(  # noqa: PLR0913 - one argument per option
     if pack_audio:
         _pack_audio(sources, out)
         return
+    if sound_font is not None:
+        sources = sources._replace(tunes=_tunes(out, sound_font, composed_hours))
+    if spoken_hours:
+        sources = sources._replace(voices=_voices(out, spoken_hours))
     from training.packed import unpack
     from training.train import train
 
@@ -120,6 +148,23 @@ def _sources(**folders: Path | None) -> Sources:
     if missing:
         raise click.UsageError(f"Missing option {missing[0]!r}.")
     return Sources(**{name: folder for name, folder in folders.items() if folder is not None})
+
+
+def _tunes(out: Path, sound_font: Path, hours: float) -> Path:
+    from astound.demo.sound_font import write_tunes
+    from engine.recipe import Recipe
+
+    folder = out / "tunes"
+    write_tunes(folder, sound_font, hours, Recipe().spectrogram.sample_rate)
+    return folder
+
+
+def _voices(out: Path, hours: float) -> Path:
+    from training.voices import write_voices
+
+    folder = out / "voices"
+    write_voices(folder, hours)
+    return folder
 
 
 def _pack_audio(sources: Sources, out: Path) -> None:

@@ -99,16 +99,20 @@ def compose(seed: int, duration_s: float = 30.0, sample_rate: int = SAMPLE_RATE)
         The seed is negative, or the duration or rate is not positive.
     """
     _check(seed, duration_s, sample_rate)
-    score = _Score.draw(np.random.default_rng([seed, 0]))
     instruments = Instruments.draw(np.random.default_rng([seed, 1]), sample_rate)
     dry = np.zeros(round(duration_s * sample_rate), np.float32)
-    for note in score.notes():
+    for note in notes(seed):
         start = round(note.start_s * sample_rate)
         if start >= len(dry):
             break
         sound = instruments.play(note)[: len(dry) - start]
         dry[start : start + len(sound)] += sound
     return _master(dry, sample_rate, instruments.rng)
+
+
+def notes(seed: int) -> Iterator[Note]:
+    """Compose the notes of a tune, which never ends, in order of time."""
+    return _Score.draw(np.random.default_rng([seed, 0])).notes()
 
 
 def write_library(

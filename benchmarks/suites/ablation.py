@@ -30,7 +30,8 @@ from training.config import TrainConfig
 from training.dataset import PairSampler
 from training.learner import Learner
 from training.memory import keep_freed_memory
-from training.train import Samplers, Sources, open_samplers
+from training.sources import Sources
+from training.train import Samplers, open_samplers
 from training.validate import retrieval_hit_rates
 
 log = logging.getLogger(__name__)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.training.sounds import be_brief, write_sources
-from training.train import Sources
+from training.sources import Sources
 
 
 @pytest.fixture(scope="session")

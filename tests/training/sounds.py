@@ -23,7 +23,7 @@ from training.augment.reverb import Reverb
 from training.augment.rng import Rng
 from training.config import TrainConfig
 from training.dataset import PairSampler
-from training.train import Sources
+from training.sources import RECORDED, Sources
 
 RATE = 8000
 NO_ROOMS = Reverb(torch.zeros(0, 1), RATE)
@@ -60,7 +60,7 @@ def write_sources(root: Path) -> Sources:
         (root / name).mkdir()
         for i, waveform in enumerate(waveforms):
             write_wav(root / name / f"{i}.wav", np.clip(waveform, -1, 1), RATE)
-    return Sources(*(root / name for name in Sources._fields))
+    return Sources(*(root / name for name in RECORDED))
 
 
 def be_brief(patch: pytest.MonkeyPatch) -> None:

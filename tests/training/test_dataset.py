@@ -78,6 +78,32 @@ def nearest_blip_s(view: Tensor) -> float:
     return float((energy[0, 0] * at_s)[around].sum() / energy[0, 0][around].sum())
 
 
+def nearest_correlation(view: Tensor, recording: Tensor) -> float:
+    """Highest correlation of a view with any part of a recording."""
+    n_fft = 2 ** (len(view) + len(recording)).bit_length()
+    spectra = (torch.fft.rfft(one, n_fft) for one in (recording, view))
+    first, second = spectra
+    sums = torch.fft.irfft(first * second.conj(), n_fft)[: len(recording) - len(view)]
+    power = torch.nn.functional.pad(recording.square().cumsum(0), (1, 0))
+    local = power[len(view) :] - power[: -len(view)]
+    return float((sums / (local[: len(sums)] * view.square().sum()).sqrt()).max())
+
+
+@pytest.mark.parametrize("prob", [0.0, 1.0])
+def test_music_in_reverse_is_in_reverse_in_both_views(prob: float) -> None:
+    config = only(shift_s=0.0, reverse_prob=prob)
+    pairs = sampler_of(TUNES, config).draw(Rng((0,)), 4, N_SAMPLES)
+    for clean, degraded, track in zip(*pairs, strict=True):
+        recording = torch.from_numpy(TUNES.recording(int(track)))
+        forwards, backwards = (
+            nearest_correlation(view, torch.cat([recording, recording]))
+            for view in (clean, clean.flip(0))
+        )
+        assert (backwards > forwards) == bool(prob)
+        assert max(forwards, backwards) > 0.99
+        assert np.corrcoef(clean, degraded)[0, 1] > 0.99
+
+
 @pytest.mark.parametrize(
     ("changes", "tempo"),
     [

@@ -11,14 +11,14 @@ from tests.audio_files import cached_tune
 from tests.training.sounds import N_TRACKS, RATE
 from training.augment.pool import AudioPool
 from training.pieces import write_pieces
-from training.sources import Sources
+from training.sources import RECORDED, Sources
 
 
 def unpacked(pieces: list[Path], out: Path) -> Sources:
     for piece in pieces:
         with tarfile.open(piece) as archive:
             archive.extractall(out, filter="data")
-    return Sources(*(out / kind for kind in Sources._fields))
+    return Sources(*(out / kind for kind in RECORDED))
 
 
 def correlation(first: np.ndarray, second: np.ndarray) -> float:

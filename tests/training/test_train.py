@@ -27,7 +27,8 @@ from training.augment.rng import Rng
 from training.config import TrainConfig
 from training.learner import Learner, StepMetrics
 from training.packed import pack, unpack
-from training.train import Sources, held_out_tracks, open_samplers, train
+from training.sources import Sources
+from training.train import held_out_tracks, open_samplers, train
 
 TONES_HZ = range(300, 2300, 100)
 
@@ -166,7 +167,8 @@ from pathlib import Path
 import pytest
 from tests.training import sounds
 from training.learner import Learner
-from training.train import Sources, train
+from training.sources import Sources
+from training.train import train
 
 step, done = Learner.step, []
 
@@ -214,7 +216,8 @@ import sys
 from pathlib import Path
 import pytest
 from tests.training import sounds
-from training.train import Sources, train
+from training.sources import Sources
+from training.train import train
 
 sounds.be_brief(pytest.MonkeyPatch())
 sources = Sources(*map(Path, sys.argv[2:]))
@@ -385,6 +388,28 @@ def test_held_out_music_is_never_used(sources: Sources, tmp_path: Path, noise_pr
     assert heard(views.clean) == heard(views.degraded) == set(TONES_HZ) - kept
     (known,) = {round(pitch_hz(held_out.draw(Rng((0,)), 1, 7324).clean[0]), -2)}
     assert known in kept
+
+
+def test_synthetic_tunes_are_trained_on_but_never_held_out(
+    sources: Sources, tmp_path: Path
+) -> None:
+    """The tunes are tones; so are the voices, which no one hears without noise."""
+    for kind, hz in {"tunes": 1300.0, "voices": 700.0}.items():
+        (tmp_path / kind).mkdir()
+        write_wav(tmp_path / kind / "0.wav", tone(hz, 60.0), RATE)
+    more = sources._replace(tunes=tmp_path / "tunes", voices=tmp_path / "voices")
+    config = dataclasses.replace(CONFIG, augment=only())
+    with_more, without = (
+        open_samplers(one, tmp_path / "cache", config, RECIPE) for one in (more, sources)
+    )
+    np.testing.assert_array_equal(with_more.held_out.tracks, without.held_out.tracks)
+    np.testing.assert_array_equal(with_more.training.tracks[:-1], without.training.tracks)
+    assert len(with_more.held_out.music) == len(without.held_out.music)
+    assert 1300.0 in heard(with_more.training.draw(Rng((0,)), 50, 7324).clean)
+    music = with_more.training.noise.music
+    assert 1300.0 not in {pitch_hz(one) for one in music.draw(np.random.default_rng(0), 50, 8000)}
+    spoken = with_more.training.noise.speech
+    assert spoken.lengths.sum() == without.training.noise.speech.lengths.sum() + 60 * RATE
 
 
 def test_composed_noise_is_made_for_its_minutes_and_only_if_it_is_drawn(

@@ -28,6 +28,8 @@ class AugmentConfig:
         Seconds of music before the segment that reverberate into it.
     transpose, transpose_prob : Range, float
         Speed of both views, which makes new music.
+    reverse_prob : float
+        Music in reverse, in both views, which makes new music.
     mix_prob, mix_db : float, Range
         Sum with a second track at this level, in both views, which makes new music.
     speed, speed_prob : Range, float
@@ -86,7 +88,8 @@ class AugmentConfig:
     context_s: float = 2.5
     transpose: Range = (0.8, 1.25)
     transpose_prob: float = 0.5
-    mix_prob: float = 0.15
+    reverse_prob: float = 0.2
+    mix_prob: float = 0.25
     mix_db: Range = (-9.0, 3.0)
     speed: Range = (0.965, 1.035)
     speed_prob: float = 0.3

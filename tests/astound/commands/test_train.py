@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from engine.search.calibration import Calibration
 from tests.training.sounds import N_TRACKS, RECIPE, be_brief, write_sources
 from training.config import TrainConfig
 from training.packed import unpack
-from training.train import Sources
+from training.sources import RECORDED, Sources
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def run(sources: Sources, out: Path, *options: object) -> Result:
-    folders = {**sources._asdict(), "out": out}
+    folders = {kind: getattr(sources, kind) for kind in RECORDED} | {"out": out}
     given: list[Any] = [part for name, path in folders.items() for part in (f"--{name}", path)]
     arguments = ["--device", "cpu", "train", *given, *options]
     result = CliRunner().invoke(cli, [str(one) for one in arguments])
@@ -77,7 +78,25 @@ def test_train_from_folders_to_weights(sources: Sources, tmp_path: Path) -> None
     assert (out / "log.jsonl").read_text().count('"loss"') == 4
 
 
-@pytest.mark.parametrize("kind", Sources._fields)
+@pytest.mark.skipif(not shutil.which("espeak-ng"), reason="needs espeak-ng")
+def test_train_makes_voices_once(sources: Sources, tmp_path: Path) -> None:
+    for _ in range(2):
+        result = run(sources, tmp_path, "--steps", 1, "--spoken-hours", 0.005)
+        assert result.exit_code == 0, result.stderr
+        (*voices,) = (tmp_path / "voices").iterdir()
+        assert len(voices) == 3
+
+
+def test_train_with_another_file_than_a_sound_font_is_one_line(
+    sources: Sources, tmp_path: Path, tiny_model: Path
+) -> None:
+    result = run(sources, tmp_path, "--sound-font", tiny_model, "--composed-hours", 0.01)
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert "sound_font" in result.stderr
+
+
+@pytest.mark.parametrize("kind", RECORDED)
 def test_train_of_a_folder_without_audio_is_one_line(
     sources: Sources, tmp_path: Path, kind: str
 ) -> None:

@@ -10,7 +10,7 @@ from benchmarks.suites import ablation
 from benchmarks.suites.ablation import VARIANTS, Variant
 from tests.benchmarks.markdown import rows
 from tests.training.sounds import CONFIG, RECIPE
-from training.train import Sources
+from training.sources import Sources
 
 TINY = {
     "base": Variant(CONFIG, RECIPE),
