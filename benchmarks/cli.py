@@ -145,6 +145,10 @@ model_option = click.option(
 device = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Device of the encoder."
 )
+before = click.option(
+    "--before", type=EXISTING_FILE, metavar="FILE.json",
+    help="Results of an earlier run, to be compared with.",
+)  # fmt: skip
 out_file = click.option(
     "--out", required=True, type=FILE, metavar="FILE.json", help="File for the results."
 )
@@ -270,7 +274,7 @@ def clips(**options: Any) -> None:
                "--out encoder.json")  # fmt: skip
 @together(
     references, distractors, noise, rooms, out_file, distortions, durations, n_queries, seed,
-    model_option, device,
+    model_option, before, device,
 )  # fmt: skip
 def encoder(**options: Any) -> None:
     """Measure the accuracy of the encoder alone, scoring every position."""
@@ -309,11 +313,7 @@ def scan(**options: Any) -> None:
     "within, long; all by default.",
 )  # fmt: skip
 @number("--n", "Cases per row of most suites; 20 by default, 6 for a first impression.")
-@click.option(
-    "--before", type=EXISTING_FILE, metavar="FILE.json",
-    help="results.json of an earlier run, to be compared with.",
-)  # fmt: skip
-@together(seed, model_option, device, jobs, processes)
+@together(before, seed, model_option, device, jobs, processes)
 def passages(**options: Any) -> None:
     """Measure passages: songs in a row, edits, jingles, repeats, other speeds, unknown sound."""
     from benchmarks.suites.passages import PassagesConfig, run

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.metrics.outcomes import share
 from benchmarks.queries import datasets
-from benchmarks.queries.conditions import CellKey, make_cells, parse_cells
+from benchmarks.queries.conditions import Cell, CellKey, cell_name, make_cells, parse_cells
 from benchmarks.queries.datasets import Sounds, Waveform
 from benchmarks.queries.questions import fingerprint, questions
 from benchmarks.reports import report
@@ -27,6 +28,7 @@ from engine.records import Vectors
 from engine.search.alignment import remove_mean
 from training.validate import best_tracks
 
+_OF_THE_SAME_QUERIES = ("seed", "n_segments")
 _N_PHASES = round(IndexConfig().segment_hop_s / SearchConfig().query_hop_s)
 
 
@@ -50,6 +52,8 @@ class EncoderConfig:
     seed : int
     model : Path
         Weights to encode with; the shipped ones by default.
+    before : Path or None
+        Results of other weights on the same queries, to be compared with.
     device : str
     """
 
@@ -63,6 +67,7 @@ class EncoderConfig:
     n_queries: int = 100
     seed: int = 1
     model: Path = SHIPPED_WEIGHTS
+    before: Path | None = None
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -71,7 +76,14 @@ class EncoderConfig:
 
 
 def run(config: EncoderConfig) -> dict[str, Any]:
-    """Run the benchmark, write the results as JSON and return them."""
+    """Run the benchmark, write the results as JSON and return them.
+
+    Raises
+    ------
+    ConfigError
+        No recording can be decoded, or the earlier results are of other queries.
+    """
+    former = None if config.before is None else _read(config.before)
     fingerprinter = Fingerprinter.load(config.model, config.device)
     known = datasets.audio_files(config.references)
     paths = list(dict.fromkeys([*known, *datasets.audio_files(config.distractors)]))
@@ -89,6 +101,7 @@ def run(config: EncoderConfig) -> dict[str, Any]:
                 and int(best_tracks(query[None], stored, owners, _N_PHASES)) == true_owner
             )
     rates = {key: share(flags) for key, flags in hits.items()}
+    right = {cell_name(key): "".join("01"[hit] for hit in flags) for key, flags in hits.items()}
     rejected_rooms = sounds.rooms.refused if sounds.rooms else []
     results = {
         **provenance(),
@@ -100,12 +113,49 @@ def run(config: EncoderConfig) -> dict[str, Any]:
             {"label": label, "duration_s": duration_s, "hit_rate": asdict(rate)}
             for (label, duration_s), rate in rates.items()
         ],
+        "right": right,
         "table": report.grid(
             "right track, %", {key: report.percent(rate) for key, rate in rates.items()}
         ),
     }
+    if former is not None:
+        results["tables"] = {"compared": _comparison(former, results, cells)}
     report.write(config.out, results)
     return results
+
+
+def _read(before: Path) -> dict[str, Any]:
+    try:
+        earlier = json.loads(before.read_text())
+        return {key: earlier[key] for key in (*_OF_THE_SAME_QUERIES, "right")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError("before", f"{before.name} has no results of this benchmark") from error
+
+
+def _comparison(former: Mapping[str, Any], now: Mapping[str, Any], cells: Sequence[Cell]) -> str:
+    """Compare two encoders by the queries that one of them finds and the other does not.
+
+    The p-value is that of the exact test of McNemar (1947), a sign test.
+    """
+    from scipy.stats import binomtest
+
+    n_queries = {name: len(flags) for name, flags in now["right"].items()}
+    if any(former[key] != now[key] for key in _OF_THE_SAME_QUERIES) or n_queries != {
+        name: len(flags) for name, flags in former["right"].items()
+    }:
+        raise ConfigError("before", "its results are of other queries or recordings")
+    names = {cell.label: [] for cell in cells} | {"all": list(n_queries)}
+    for cell in cells:
+        names[cell.label].append(cell.name)
+    rows = []
+    for label, of_label in names.items():
+        before, after = ("".join(one["right"][name] for name in of_label) for one in (former, now))
+        pairs = list(zip(before, after, strict=True))
+        n_gained, n_lost = pairs.count(("0", "1")), pairs.count(("1", "0"))
+        chance = binomtest(n_lost, n_lost + n_gained).pvalue if n_lost + n_gained else 1.0
+        counts = map(str, (len(pairs), before.count("1"), after.count("1"), n_gained, n_lost))
+        rows.append([label, *counts, f"{chance:.2g}"])
+    return report.table(["query", "n", "before", "now", "gained", "lost", "p"], rows)
 
 
 def embed(paths: Sequence[Path], fingerprinter: Fingerprinter) -> tuple[Vectors, NDArray[np.int64]]:

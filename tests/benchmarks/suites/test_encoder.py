@@ -55,6 +55,32 @@ def test_files_that_cannot_be_decoded_are_skipped(
         embed([broken], fingerprinter)
 
 
+def test_comparison_counts_the_queries_that_only_one_encoder_finds(
+    sounds: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    config = EncoderConfig(
+        references=[sounds / "music"], noise=sounds / "noise", rooms=sounds / "rooms",
+        out=tmp_path / "now.json", distortions="clean", durations_s=(1.0, 2.0), n_queries=3,
+        model=tiny_model, device="cpu", before=tmp_path / "before.json",
+    )  # fmt: skip
+    earlier = run(replace(config, before=None))
+    assert earlier["right"] == {"clean 1 s": "111", "clean 2 s": "111"}
+    former = {**earlier, "right": {"clean 1 s": "010", "clean 2 s": "111"}}
+    (tmp_path / "before.json").write_text(json.dumps(former))
+    compared = rows(run(config)["tables"]["compared"])
+    assert compared[1:] == [
+        ["clean", "6", "4", "6", "2", "0", "0.5"],
+        ["all", "6", "4", "6", "2", "0", "0.5"],
+    ]
+    for changes in ({"seed": 2}, {"right": {"clean 1 s": "0"}}):
+        (tmp_path / "before.json").write_text(json.dumps({**former, **changes}))
+        with pytest.raises(ConfigError, match="other queries or recordings"):
+            run(config)
+    (tmp_path / "before.json").write_text("[]")
+    with pytest.raises(ConfigError, match="has no results of this benchmark"):
+        run(config)
+
+
 def test_no_queries_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="n_queries"):
         EncoderConfig(references=[], noise=tmp_path, rooms=tmp_path, out=tmp_path, n_queries=0)
