@@ -10,7 +10,7 @@ from benchmarks.suites import ablation
 from benchmarks.suites.ablation import VARIANTS, Variant
 from tests.benchmarks.markdown import rows
 from tests.training.sounds import CONFIG, RECIPE
-from training.sources import Sources
+from training.sources import RECORDED, Sources
 
 TINY = {
     "base": Variant(CONFIG, RECIPE),
@@ -24,7 +24,10 @@ def arguments(
 ) -> list[str]:
     monkeypatch.setattr(ablation, "VARIANTS", TINY)
     monkeypatch.setattr(ablation, "BASE", CONFIG)
-    folders = {**sources._asdict(), "cache": tmp_path / "cache", "out": tmp_path / "found.json"}
+    folders = {kind: getattr(sources, kind) for kind in RECORDED} | {
+        "cache": tmp_path / "cache",
+        "out": tmp_path / "found.json",
+    }
     given = [part for name, path in folders.items() for part in (f"--{name}", str(path))]
     return [*given, "--budget-s", "0.2"]
 
