@@ -54,7 +54,7 @@ WEIGHTS_METADATA = {"recipe", "training_record", "labels"}
 # Settings that the record of the shipped weights does not have, because they are newer.
 LATER_SETTINGS = ("compiled", "max_minutes")
 LATER_DEGRADATIONS = (
-    *("wide_speed", "wide_speed_prob", "wide_pitch", "wide_pitch_prob"),
+    *("reverse_prob", "wide_speed", "wide_speed_prob", "wide_pitch", "wide_pitch_prob"),
     *("composed_noise_prob", "composed_minutes"),
     *("gain_control_prob", "gain_control", "attack_s", "release_s"),
     *("suppress_prob", "suppress_factor", "suppress_floor_db"),
