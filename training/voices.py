@@ -41,7 +41,7 @@ _ENDINGS = (".", ".", "?", "!")
 _WORDS_PER_S = 1.7
 
 
-def write_voices(folder: Path, hours: float, seed: int = 0) -> list[Path]:
+def write_voices(folder: Path, hours: float) -> list[Path]:
     """Write utterances as WAV files; those that exist are kept.
 
     Parameters
@@ -50,8 +50,7 @@ def write_voices(folder: Path, hours: float, seed: int = 0) -> list[Path]:
         Created if it does not exist.
     hours : float
         Approximate length of all utterances together. Languages take turns; speaker, speed, pitch
-        and words are random.
-    seed : int
+        and words are random, but the same in every call.
 
     Returns
     -------
@@ -70,7 +69,7 @@ def write_voices(folder: Path, hours: float, seed: int = 0) -> list[Path]:
         language = LANGUAGES[number % len(LANGUAGES)]
         paths.append(folder / f"{language}-{number:05}.wav")
         if not paths[-1].exists():
-            _speak(np.random.default_rng([seed, number]), language, paths[-1])
+            _speak(np.random.default_rng(number), language, paths[-1])
     log.info("%d utterances in %s", len(paths), folder)
     return paths
 

@@ -137,15 +137,16 @@ def write_library(
     paths = []
     for seed in range(first_seed, first_seed + n_tunes):
         paths.append(folder / f"{artist(seed)} - {title(seed)}.wav")
-        _write_wav(paths[-1], compose(seed, duration_s))
+        write_wav(paths[-1], compose(seed, duration_s), SAMPLE_RATE)
     return paths
 
 
-def _write_wav(path: Path, waveform: Waveform) -> None:
+def write_wav(path: Path, waveform: Waveform, sample_rate: int) -> None:
+    """Write a waveform in [-1, 1] as a 16-bit WAV file."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
+        file.setframerate(sample_rate)
         file.writeframes(np.round(waveform * 32767).astype("<i2").tobytes())
 
 

@@ -6,17 +6,15 @@ FluidSynth plays them. The tunes serve `astound train`: recordings of some kinds
 from __future__ import annotations
 
 import logging
-import wave
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from astound.demo.composer import notes
-from astound.demo.instruments import DRUMS, Note
+from astound.demo.composer import notes, write_wav
+from astound.demo.instruments import DRUMS, Note, Waveform
 from engine.errors import ConfigError
 from engine.files import atomic_write
 
@@ -58,9 +56,7 @@ STYLES = {
 """The kinds of music that are played."""
 
 
-def write_tunes(
-    folder: Path, sound_font: Path, hours: float, sample_rate: int, first_seed: int = 0
-) -> list[Path]:
+def write_tunes(folder: Path, sound_font: Path, hours: float, sample_rate: int) -> list[Path]:
     """Write tunes of two minutes as 16-bit WAV files; those that exist are kept.
 
     Parameters
@@ -73,8 +69,6 @@ def write_tunes(
         Length of all tunes together, rounded up to whole tunes. The styles take turns.
     sample_rate : int
         Hz; FluidSynth plays at 8,000 to 96,000.
-    first_seed : int
-        Each seed gives another tune.
 
     Returns
     -------
@@ -86,17 +80,14 @@ def write_tunes(
         FluidSynth is not installed, or the file is not a sound font.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    seeds = range(first_seed, first_seed + int(np.ceil(3600 * hours / TUNE_S)))
+    seeds = range(int(np.ceil(3600 * hours / TUNE_S)))
     paths = [folder / f"{_style(seed)}-{seed:05}.wav" for seed in seeds]
     missing = [(seed, path) for seed, path in zip(seeds, paths, strict=True) if not path.exists()]
     for n_done, (seed, path) in enumerate(missing):
         if n_done % 20 == 0:
             log.info("played %d of %d tunes", n_done, len(missing))
-        with atomic_write(path) as partial, wave.open(str(partial), "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(sample_rate)
-            file.writeframes(_play(seed, sound_font, sample_rate).astype("<i2").tobytes())
+        with atomic_write(path) as partial:
+            write_wav(partial, _play(seed, sound_font, sample_rate), sample_rate)
     return paths
 
 
@@ -113,8 +104,8 @@ class _Event(NamedTuple):
     key: int
 
 
-def _play(seed: int, sound_font: Path, sample_rate: int) -> NDArray[np.int16]:
-    """Play one tune, from a new state of FluidSynth; int16 array of shape (n_samples,)."""
+def _play(seed: int, sound_font: Path, sample_rate: int) -> Waveform:
+    """Play one tune, from a new state of FluidSynth; float32 array of shape (n_samples,)."""
     try:
         from fluidsynth import Synth
     except ImportError as error:
@@ -137,8 +128,7 @@ def _play(seed: int, sound_font: Path, sample_rate: int) -> NDArray[np.int16]:
                 synth.noteoff(event.channel, event.key)
         parts.append(synth.get_samples(int(_TAIL_S * sample_rate)))
     mono = np.concatenate(parts).reshape(-1, 2).astype(np.float32).sum(axis=1)
-    scaled = mono * (_PEAK * 32767 / max(float(np.abs(mono).max()), 1.0))
-    return np.asarray(scaled, np.int16)
+    return np.asarray(mono * (_PEAK / max(float(np.abs(mono).max()), 1.0)), np.float32)
 
 
 def _choose_instruments(synth: Any, font: int, seed: int) -> _Places:

@@ -393,7 +393,7 @@ def test_held_out_music_is_never_used(sources: Sources, tmp_path: Path, noise_pr
 def test_synthetic_tunes_are_trained_on_but_never_held_out(
     sources: Sources, tmp_path: Path
 ) -> None:
-    """The tunes are tones; so are the voices, which no one hears without noise."""
+    """The tunes and the voices are tones, and no noise is added."""
     for kind, hz in {"tunes": 1300.0, "voices": 700.0}.items():
         (tmp_path / kind).mkdir()
         write_wav(tmp_path / kind / "0.wav", tone(hz, 60.0), RATE)
