@@ -111,6 +111,7 @@ def query_augmentation(
     """Adapt the degradations of training to queries, some of them at another speed.
 
     Queries contain no other music, because that music is in the catalog and a right answer too.
+    They are not in reverse, because that is music that the catalog does not contain.
 
     Parameters
     ----------
@@ -129,6 +130,7 @@ def query_augmentation(
         config,
         transpose_prob=0.0,
         mix_prob=0.0,
+        reverse_prob=0.0,
         noise_kind_probs=(recorded / total, voices / total, 0.0, coloured / total),
         noise_prob=_NOISE_PROB,
         room_prob=_ROOM_PROB,

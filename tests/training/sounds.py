@@ -133,3 +133,14 @@ def lag(first: Tensor, second: Tensor) -> int:
     spectrum = torch.fft.rfft(first, n_fft).conj() * torch.fft.rfft(second, n_fft)
     best = int(torch.fft.irfft(spectrum, n_fft).argmax())
     return best if best < len(first) else best - n_fft
+
+
+def nearest_correlation(view: Tensor, recording: Tensor) -> float:
+    """Highest correlation of a view with any part of a recording."""
+    n_fft = 2 ** (len(view) + len(recording)).bit_length()
+    spectra = (torch.fft.rfft(one, n_fft) for one in (recording, view))
+    first, second = spectra
+    sums = torch.fft.irfft(first * second.conj(), n_fft)[: len(recording) - len(view)]
+    power = torch.nn.functional.pad(recording.square().cumsum(0), (1, 0))
+    local = power[len(view) :] - power[: -len(view)]
+    return float((sums / (local[: len(sums)] * view.square().sum()).sqrt()).max())

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.sounds import NO_ROOMS, music, pool_of
+from tests.audio_files import cached_tune
+from tests.training.sounds import NO_ROOMS, music, nearest_correlation, pool_of, sampler_of
 from training.augment.config import AugmentConfig
 from training.augment.noise import NoiseMixer
 from training.augment.rng import Rng
@@ -12,9 +13,18 @@ from training.calibrate import query_augmentation, unknown_sounds
 from training.dataset import PairSampler
 
 
-def test_clips_have_no_other_music_in_them() -> None:
+def test_clips_are_of_the_music_that_the_catalog_contains() -> None:
+    config = AugmentConfig(transpose_prob=1.0, mix_prob=1.0, reverse_prob=1.0)
+    tunes = pool_of(*(cached_tune(seed, 6.0) for seed in range(4)))
+    pairs = sampler_of(tunes, query_augmentation(config)).draw(Rng((0,)), 4, 8000)
+    for clip, track in zip(pairs.clean, pairs.tracks, strict=True):
+        recording = torch.from_numpy(tunes.recording(int(track)))
+        assert nearest_correlation(clip, torch.cat([recording, recording])) > 0.95
+
+
+def test_noise_in_clips_is_no_music() -> None:
     config = query_augmentation(AugmentConfig())
-    assert config.noise_kind_probs[2] == config.mix_prob == config.transpose_prob == 0.0
+    assert config.noise_kind_probs[2] == 0.0
     recorded, voices, _, coloured = AugmentConfig().noise_kind_probs
     assert config.noise_kind_probs[0] / config.noise_kind_probs[3] == pytest.approx(
         recorded / coloured

@@ -9,7 +9,16 @@ from torch import Tensor
 
 from engine.recipe import SpectrogramConfig
 from tests.audio_files import cached_tune
-from tests.training.sounds import RATE, lag, only, pitch_hz, pool_of, sampler_of, tone
+from tests.training.sounds import (
+    RATE,
+    lag,
+    nearest_correlation,
+    only,
+    pitch_hz,
+    pool_of,
+    sampler_of,
+    tone,
+)
 from training.augment.config import AugmentConfig
 from training.augment.noise import NoiseMixer
 from training.augment.rng import Rng
@@ -76,17 +85,6 @@ def nearest_blip_s(view: Tensor) -> float:
     first = at_s[loud][at_s[loud].abs().argmin()]
     around = (at_s - first).abs() < 0.05
     return float((energy[0, 0] * at_s)[around].sum() / energy[0, 0][around].sum())
-
-
-def nearest_correlation(view: Tensor, recording: Tensor) -> float:
-    """Highest correlation of a view with any part of a recording."""
-    n_fft = 2 ** (len(view) + len(recording)).bit_length()
-    spectra = (torch.fft.rfft(one, n_fft) for one in (recording, view))
-    first, second = spectra
-    sums = torch.fft.irfft(first * second.conj(), n_fft)[: len(recording) - len(view)]
-    power = torch.nn.functional.pad(recording.square().cumsum(0), (1, 0))
-    local = power[len(view) :] - power[: -len(view)]
-    return float((sums / (local[: len(sums)] * view.square().sum()).sqrt()).max())
 
 
 @pytest.mark.parametrize("prob", [0.0, 1.0])
