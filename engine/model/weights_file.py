@@ -18,7 +18,7 @@ from engine.errors import AstoundError, ConfigError, ModelError
 from engine.recipe import Recipe
 from engine.validation import check_value, parse_json, to_record
 
-SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights" / "astound-v3.safetensors"
+SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights" / "astound-v4.safetensors"
 
 DAMAGED_FILE_ERRORS: tuple[type[Exception], ...] = (
     *(SafetensorError, AstoundError, OSError, LookupError),

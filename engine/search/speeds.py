@@ -41,8 +41,9 @@ TILTED_WEIGHT = 0.97
 _CHOOSING_S, _N_CHOOSING_SEGMENTS = 20.0, 40
 _MIN_CHOOSING_HOP_S = 0.25
 # The pitch between the steps is interpolated from this many semitones to either side of the chosen
-# one, and is at most so many such steps away; then again around it; docs/measurements.md#search.
-_PITCH_STEP, _MAX_PITCH_STEPS, _N_PITCH_ROUNDS = 0.5, 1.5, 2
+# one, and again around what was found until it changes by less than the last of these numbers;
+# docs/measurements.md#search.
+_PITCH_STEP, _MAX_PITCH_ROUNDS, _MIN_PITCH_CHANGE = 0.5, 4, 0.125
 _PITCH_S = 8.0
 # Standard error of the speed that follows from the pitch, and of a tempo that a line has; that is
 # large, because the line at the tempo of the track is better.
@@ -157,8 +158,7 @@ class SpeedSearch:
                 best[one.track_id] = one
         ranked = with_margins(best.values(), len(waveform) / rate, self.context.tracks)
         if ranked and ranked[0].resampled != 1.0 and _has_clear_lead(ranked[0]):
-            for _ in range(_N_PITCH_ROUNDS):
-                ranked[0] = _at_pitch(ranked[0], self._pitch(ranked[0], beginning)[0])
+            ranked[0], _ = self._at_best_pitch(ranked[0], beginning)
         return ranked
 
     def follow(self, candidate: Candidate, waveform: Waveform) -> Candidate:
@@ -292,15 +292,15 @@ class SpeedSearch:
     ) -> Candidate | None:
         """Set the pitch of a candidate, and the speed with it, if that is clearly better."""
         pitch, _ = self._pitch(candidate, waveform, score)
-        tilt = candidate.speed / 2 ** (pitch / 12)
-        is_tempo = candidate.speed != 1.0 and abs(math.log(tilt)) > _MAX_TILT
-        if is_tempo or abs(pitch) < _MIN_PITCH:
+        if abs(pitch) < _MIN_PITCH:
             return None
-        tuned = _at_pitch(replace(candidate, resampled=1 / candidate.speed), pitch)
-        pitch, tuned_score = self._pitch(tuned, waveform)
-        if squared_angle(tuned_score) > (1 - _MIN_GAIN) * squared_angle(score):
-            return None
-        return _at_pitch(tuned, pitch)
+        near = _at_pitch(replace(candidate, resampled=1 / candidate.speed), pitch)
+        tuned, tuned_score = self._at_best_pitch(near, waveform)
+        is_tempo = (
+            candidate.speed != 1.0 and abs(math.log(candidate.speed / tuned.speed)) > _MAX_TILT
+        )
+        is_better = squared_angle(tuned_score) <= (1 - _MIN_GAIN) * squared_angle(score)
+        return tuned if is_better and not is_tempo else None
 
     def _best_played(self, waveform: Waveform) -> _Played | None:
         """Play a query at the speed at which its nearest neighbours stand out most.
@@ -410,20 +410,32 @@ class SpeedSearch:
             pitch=-12 * math.log2(speed),
         )
 
+    def _at_best_pitch(self, candidate: Candidate, waveform: Waveform) -> tuple[Candidate, float]:
+        """Set the pitch of most resemblance; return the mean cosine near it as well."""
+        for _ in range(_MAX_PITCH_ROUNDS):
+            pitch, score = self._pitch(candidate, waveform)
+            change = abs(pitch - candidate.pitch)
+            candidate = _at_pitch(candidate, pitch)
+            if change < _MIN_PITCH_CHANGE:
+                break
+        return candidate, score
+
     def _pitch(
         self, candidate: Candidate, waveform: Waveform, score: float | None = None
     ) -> tuple[float, float]:
-        """Pitch between the steps of most resemblance, and the mean cosine at the own one."""
+        """Pitch between the steps of most resemblance, and the mean cosine at the own one.
+
+        It is at most a step away, and a whole step where the curve does not bend down.
+        """
         own = self._score(candidate, waveform) if score is None else score
         below, above = (
             self._score(_at_pitch(candidate, candidate.pitch + step), waveform)
             for step in (_PITCH_STEP, -_PITCH_STEP)
         )
-        scores = [below, own, above]
         # Squared angles, unlike cosines, lie on a parabola far from its top as well.
-        vertex = parabola_vertex(-squared_angle(np.array(scores)), 1)
-        steps = float(np.clip(vertex, -_MAX_PITCH_STEPS, _MAX_PITCH_STEPS))
-        return candidate.pitch - steps * _PITCH_STEP, scores[1]
+        heights = -squared_angle(np.array([below, own, above]))
+        steps = parabola_vertex(heights, 1) or np.sign(heights[2] - heights[0])
+        return candidate.pitch - float(np.clip(steps, -1, 1)) * _PITCH_STEP, own
 
     def _own_score(self, candidate: Candidate, query: Fingerprint) -> float:
         """Mean cosine along a candidate's line with the beginning of its passage."""

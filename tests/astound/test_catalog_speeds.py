@@ -44,7 +44,7 @@ def test_faster_clip_is_found_where_it_is(filled_catalog: Catalog) -> None:
 
 
 def test_other_speeds_can_be_left_out(filled_catalog: Catalog) -> None:
-    clip = change_speed(part(), RATE, SPEED)
+    clip = change_speed(part(), RATE, 2 ** (3 / 12))
     plain = filled_catalog.query(clip, RATE, min_confidence=0.0, search=AS_IT_IS).best
     widened = filled_catalog.query(clip, RATE, min_confidence=0.0).best
     assert plain

@@ -213,7 +213,7 @@ def clip(speed_search: SpeedSearch, waveform: Waveform) -> Clip:
     return Clip(start_s=0.0, fingerprint=made, waveform=waveform)
 
 
-@pytest.mark.parametrize("speed", [0.97, 0.985, 1.015, 1.03])
+@pytest.mark.parametrize("speed", [0.944, 0.97, 0.985, 1.015, 1.03, 1.058])
 @pytest.mark.parametrize("said", [1.0, None])
 def test_small_change_of_speed_is_measured_with_the_pitch(
     speed_search: SpeedSearch, speed: float, said: float | None
@@ -259,23 +259,24 @@ def test_changed_tempo_is_measured_at_the_tempo_of_the_track(
     found = passage(speed_search, sped(1, 1.0, 0.0, 8.0))
     line = replace(found, speed=tempo * 1.02, offset_s=0.0, query_end_s=8.0 / tempo)
     tuned = speed_search.tune(line, clip(speed_search, waveform))
-    assert tuned.speed == pytest.approx(tempo, rel=0.008)
+    assert tuned.speed == pytest.approx(tempo, rel=0.012)
     assert tuned.pitch == 0.0
     assert tuned.offset_s + tuned.speed * 4.0 / tempo == pytest.approx(4.0, abs=0.05)
 
 
-@pytest.mark.parametrize("tempo", [0.8, 1.2])
+@pytest.mark.parametrize(("tempo", "tolerance"), [(0.8, 0.06), (1.2, 0.02)])
 def test_tempo_of_a_short_passage_is_found_although_its_line_is_straight(
-    speed_search: SpeedSearch, tempo: float
+    speed_search: SpeedSearch, tempo: float, tolerance: float
 ) -> None:
+    """A slow passage has few stored segments of its track, so its tempo is less precise."""
     end_s = 2.0 + 3.0 * tempo
     waveform = change_tempo(sped(1, 1.0, 2.0, end_s), RATE, tempo)
     found = passage(speed_search, sped(1, 1.0))
     straight = replace(found, offset_s=(2.0 + end_s) / 2 - 1.5, query_end_s=3.0, score=0.95)
     tuned = speed_search.tune(straight, clip(speed_search, waveform))
-    assert tuned.speed == pytest.approx(tempo, rel=0.02)
-    assert tuned.offset_s == pytest.approx(2.0, abs=0.05)
-    assert tuned.offset_s + tuned.speed * 3.0 == pytest.approx(end_s, abs=0.05)
+    assert tuned.speed == pytest.approx(tempo, rel=tolerance)
+    assert tuned.offset_s == pytest.approx(2.0, abs=0.1)
+    assert tuned.offset_s + tuned.speed * 3.0 == pytest.approx(end_s, abs=0.1)
 
 
 @pytest.mark.parametrize("score", [0.95, 0.985])
