@@ -107,7 +107,8 @@ class SearchConfig:
         Lists of a large shard that are searched; chosen by its size by default.
     speeds : tuple of float
         Factors by which a query without a sure candidate is played faster; empty to skip that. The
-        encoder tolerates half a semitone to either side, and people transpose by whole ones.
+        encoder tolerates about three quarters of a semitone to either side, and people transpose
+        by whole ones.
     speeds_s : float
         Only this much of a query's beginning is played at other speeds.
     resampled_weight : float

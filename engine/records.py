@@ -454,8 +454,9 @@ class Match:
         1.08 for a query that is 8 % faster than the track.
     pitch : float
         Semitones that the query is above the track, negative if below. It is 0.0 if the query was
-        found at its own speed, which tolerates about half a semitone. A first match with a clear
-        lead is accurate to about a tenth, others to the steps of `SearchConfig.speeds`.
+        found at its own speed, which tolerates about three quarters of a semitone. A first match
+        with a clear lead is accurate to about a tenth, others to the steps of
+        `SearchConfig.speeds`.
     also_at_s : tuple of float
         Further values of `reference_start_s` with nearly the same evidence, best first. Empty
         unless the music repeats itself.

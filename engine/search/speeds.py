@@ -1,8 +1,8 @@
 """Search a query at other playback speeds, to find music whose speed or pitch was changed.
 
-The encoder tolerates about half a semitone. A query that was transposed further resembles nothing
-until it is played at the right pitch. That changes its tempo as well: if only the pitch was
-changed, query and track then agree along a tilted line (:mod:`engine.search.alignment`).
+The encoder tolerates about three quarters of a semitone. A query that was transposed further
+resembles nothing until it is played at the right pitch. That changes its tempo as well: if only the
+pitch was changed, query and track then agree along a tilted line (:mod:`engine.search.alignment`).
 """
 
 from __future__ import annotations
