@@ -258,6 +258,7 @@ def _search(
             audible_s=one.fingerprint.audible_s,
             is_known=is_known,
             is_reversed=one.is_reversed,
+            n_tracks=len(some | own),
         )
 
     answers = []

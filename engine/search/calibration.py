@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -179,6 +179,8 @@ class Answer:
     is_reversed : bool
         Whether the catalog contains its music in reverse. Some music is nearly the same then, so
         that no threshold would reject it and keep right answers.
+    n_tracks : int
+        Tracks of the catalog.
     """
 
     candidates: tuple[Candidate, ...]
@@ -186,6 +188,7 @@ class Answer:
     audible_s: float
     is_known: bool
     is_reversed: bool = False
+    n_tracks: int = 1
 
     @property
     def is_absent(self) -> bool:
@@ -251,6 +254,8 @@ def learn(
 ) -> Calibration:
     """Fit the curve to answers, and choose the threshold on the queries of absent music.
 
+    Only answers of the largest catalogs choose it, because a small catalog accepts less by chance.
+
     Parameters
     ----------
     answers : sequence of Answer
@@ -278,10 +283,16 @@ def learn(
         search=search,
         alignment=alignment,
     )
-    absent = [answer.best(curve)[0] for answer in answers if answer.is_absent]
+    absent = [answer.best(curve)[0] for answer in _of_large_catalogs(answers) if answer.is_absent]
     threshold = threshold_for(np.array(absent), false_accept_rate)
     # Round up, so that no confidence just below the threshold is accepted.
     return replace(curve, min_confidence=math.ceil(threshold * 1e4) / 1e4)
+
+
+def _of_large_catalogs(answers: Sequence[Answer]) -> Iterator[Answer]:
+    """Answers of the largest catalogs, where most other music agrees by chance."""
+    most = max((one.n_tracks for one in answers), default=0)
+    return (one for one in answers if one.n_tracks > most / 2)
 
 
 def fit(

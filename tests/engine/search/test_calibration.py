@@ -183,6 +183,17 @@ def test_music_in_reverse_does_not_raise_the_threshold() -> None:
     assert both.min_confidence < alike[0].best(both)[0]
 
 
+def test_small_catalogs_do_not_lower_the_threshold() -> None:
+    """Wrong answers of 300 tracks have more evidence than those of 10 and of 100."""
+    large = [replace(one, n_tracks=300) for one in [*RIGHT, *ABSENT]]
+    small = [
+        replace(answer(0.1, is_known=False), n_tracks=n) for n in (10, 100) for _ in range(2000)
+    ]
+    curve = learn([*large, *small], "r", search=SearchConfig(), alignment=AlignConfig())
+    n_accepted = sum(one.best(curve)[0] >= curve.min_confidence for one in ABSENT)
+    assert 0 < n_accepted <= 0.01 * len(ABSENT)
+
+
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.2])
 def test_learnt_threshold_keeps_the_rate_on_unseen_answers(
     rate: float, rng: np.random.Generator
