@@ -93,7 +93,6 @@ def _hit_rates(results: Results) -> dict[tuple[str, str], float]:
 TABLES: Mapping[str, Generated] = {
     "accuracy": Generated(source="encoder.json", format=accuracy),
     "hits": Generated(source="encoder.json", format=named_table("hits")),
-    "retrieval": Generated(source="retrieval.json", format=named_table("hits")),
     "acceptance": Generated(source="accuracy.json", format=named_table("acceptance")),
     "peers": Generated(source="peers.json", format=below_command(peer_tables.tables)),
     "clips": Generated(source="clips.json", format=main_table),
