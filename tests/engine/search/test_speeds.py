@@ -251,22 +251,22 @@ def test_passage_at_its_own_speed_is_not_tuned_in_noise(speed_search: SpeedSearc
     assert speed_search.tune(found, clip(speed_search, waveform)) is found
 
 
-@pytest.mark.parametrize("tempo", [0.7, 1.4])
+@pytest.mark.parametrize(("tempo", "tolerance"), [(0.7, 0.008), (1.4, 0.012)])
 def test_changed_tempo_is_measured_at_the_tempo_of_the_track(
-    speed_search: SpeedSearch, tempo: float
+    speed_search: SpeedSearch, tempo: float, tolerance: float
 ) -> None:
     waveform = change_tempo(sped(1, 1.0, 0.0, 8.0), RATE, tempo)
     found = passage(speed_search, sped(1, 1.0, 0.0, 8.0))
     line = replace(found, speed=tempo * 1.02, offset_s=0.0, query_end_s=8.0 / tempo)
     tuned = speed_search.tune(line, clip(speed_search, waveform))
-    assert tuned.speed == pytest.approx(tempo, rel=0.012)
+    assert tuned.speed == pytest.approx(tempo, rel=tolerance)
     assert tuned.pitch == 0.0
     assert tuned.offset_s + tuned.speed * 4.0 / tempo == pytest.approx(4.0, abs=0.05)
 
 
-@pytest.mark.parametrize(("tempo", "tolerance"), [(0.8, 0.06), (1.2, 0.02)])
+@pytest.mark.parametrize(("tempo", "tolerance", "within_s"), [(0.8, 0.06, 0.08), (1.2, 0.02, 0.05)])
 def test_tempo_of_a_short_passage_is_found_although_its_line_is_straight(
-    speed_search: SpeedSearch, tempo: float, tolerance: float
+    speed_search: SpeedSearch, tempo: float, tolerance: float, within_s: float
 ) -> None:
     """A slow passage has few stored segments of its track, so its tempo is less precise."""
     end_s = 2.0 + 3.0 * tempo
@@ -275,8 +275,8 @@ def test_tempo_of_a_short_passage_is_found_although_its_line_is_straight(
     straight = replace(found, offset_s=(2.0 + end_s) / 2 - 1.5, query_end_s=3.0, score=0.95)
     tuned = speed_search.tune(straight, clip(speed_search, waveform))
     assert tuned.speed == pytest.approx(tempo, rel=tolerance)
-    assert tuned.offset_s == pytest.approx(2.0, abs=0.1)
-    assert tuned.offset_s + tuned.speed * 3.0 == pytest.approx(end_s, abs=0.1)
+    assert tuned.offset_s == pytest.approx(2.0, abs=within_s)
+    assert tuned.offset_s + tuned.speed * 3.0 == pytest.approx(end_s, abs=within_s)
 
 
 @pytest.mark.parametrize("score", [0.95, 0.985])
