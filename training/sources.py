@@ -17,7 +17,7 @@ class Sources(NamedTuple):
     music, noise, speech, rooms : Path
         Recordings.
     tunes, voices : Path, optional
-        Synthetic music, which is only trained on, and synthetic speech.
+        Synthetic music, which is only trained on, and synthetic speech, which is also noise.
     """
 
     music: Path

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(0),
     default=0.0,
     metavar="H",
-    help="Also use this much speech by eSpeak NG, in 32 languages, as noise.",
+    help="Also train on this much speech by eSpeak NG, in 32 languages, and use it as noise.",
 )
 @click.option("--out", required=True, type=FOLDER, help="Folder for checkpoints and weights.")
 @click.option(
@@ -113,22 +113,25 @@ def train(  # noqa: PLR0913 - one argument per option
     if pack_audio:
         _pack_audio(sources, out)
         return
-    if sound_font is not None:
-        sources = sources._replace(tunes=_tunes(out, sound_font, composed_hours))
-    if spoken_hours:
-        sources = sources._replace(voices=_voices(out, spoken_hours))
+    if resume is not None and init_from is not None:
+        raise click.UsageError("--resume has the weights of its run; leave out --init-from")
+    from filelock import FileLock
+
     from training.packed import unpack
     from training.train import train
 
-    if resume is not None and init_from is not None:
-        raise click.UsageError("--resume has the weights of its run; leave out --init-from")
     changes = drop_unset(settings)
-    config = _config({}, changes, no_codecs=no_codecs)
-    recipe = None
-    if resume is not None:
-        run = unpack(resume, out)
-        config = _config(dataclasses.asdict(run.config), changes, no_codecs=no_codecs)
-        recipe = run.recipe
+    config, recipe = _config({}, changes, no_codecs=no_codecs), None
+    out.mkdir(parents=True, exist_ok=True)
+    with FileLock(out / "lock"):  # of several processes one writes these files, the others wait
+        if sound_font is not None:
+            sources = sources._replace(tunes=_tunes(out, sound_font, composed_hours))
+        if spoken_hours:
+            sources = sources._replace(voices=_voices(out, spoken_hours))
+        if resume is not None:
+            run = unpack(resume, out)
+            config = _config(dataclasses.asdict(run.config), changes, no_codecs=no_codecs)
+            recipe = run.recipe
     weights = train(
         sources,
         out,

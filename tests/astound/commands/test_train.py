@@ -12,6 +12,7 @@ import pytest
 import torch
 import transformers
 from click.testing import CliRunner, Result
+from filelock import FileLock, Timeout
 
 import astound
 import training.config
@@ -19,7 +20,8 @@ from astound.commands.main import cli
 from engine.errors import RecipeMismatchError
 from engine.model.weights import load_weights
 from engine.search.calibration import Calibration
-from tests.training.sounds import N_TRACKS, RECIPE, be_brief, write_sources
+from tests.audio_files import write_wav
+from tests.training.sounds import N_TRACKS, RATE, RECIPE, be_brief, tone, write_sources
 from training.config import TrainConfig
 from training.packed import unpack
 from training.sources import RECORDED, Sources
@@ -85,6 +87,20 @@ def test_train_makes_voices_once(sources: Sources, tmp_path: Path) -> None:
         assert result.exit_code == 0, result.stderr
         (*voices,) = (tmp_path / "voices").iterdir()
         assert len(voices) == 3
+
+
+def test_processes_of_one_run_write_its_files_one_after_another(
+    sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(folder: Path, hours: float) -> None:
+        with pytest.raises(Timeout):
+            FileLock(folder.parent / "lock").acquire(timeout=0)
+        folder.mkdir()
+        write_wav(folder / "0.wav", tone(700.0, 9.0), RATE)
+
+    monkeypatch.setattr("training.voices.write_voices", write)
+    result = run(sources, tmp_path, "--steps", 1, "--spoken-hours", 1)
+    assert result.exit_code == 0, result.stderr
 
 
 def test_train_with_another_file_than_a_sound_font_is_one_line(
