@@ -112,11 +112,10 @@ class PairSampler:
         start = (middle - factor * (context + n_samples / 2)).clamp(min=2)
         played = change_speed(source, factor, start, n_played)
         if len(changed):
-            # The vocoder keeps the middle of its input in place: add as much after the view as
-            # the context is long.
             settings = source[changed], factor[changed], start[changed]
-            longer = change_speed(*settings, n_played + context)
-            played[changed] = change_tempo(longer, tempo[changed])[:, :n_played]
+            longer = change_speed(*settings, n_played + n_samples // 2)
+            fixed = context + n_samples / 2
+            played[changed] = change_tempo(longer, tempo[changed], fixed)[:, :n_played]
         return played
 
     def _draw_sources(self, rng: Rng, n: int, n_samples: int) -> tuple[NDArray[np.int64], Tensor]:

@@ -42,8 +42,8 @@ def _interpolate(waveforms: Tensor, speeds: Tensor, starts: Tensor, n_samples: i
     return b + 0.5 * f * (c - a + f * (2 * a - 5 * b + 4 * c - d + f * (3 * (b - c) + d - a)))
 
 
-def change_tempo(waveforms: Tensor, tempos: Tensor) -> Tensor:
-    """Change the tempo of waveforms around their middle at the same pitch.
+def change_tempo(waveforms: Tensor, tempos: Tensor, fixed: float) -> Tensor:
+    """Change the tempo of waveforms around one of their samples at the same pitch.
 
     A phase vocoder (Flanagan and Golden 1966) reads the magnitudes of a short-time spectrum at
     another tempo and advances the phases as in the source.
@@ -53,6 +53,8 @@ def change_tempo(waveforms: Tensor, tempos: Tensor) -> Tensor:
     waveforms : float32 tensor of shape (n, n_samples)
     tempos : float tensor of shape (n,)
         Seconds of the source in one second of the result.
+    fixed : float
+        Sample that stays in place.
 
     Returns
     -------
@@ -61,18 +63,25 @@ def change_tempo(waveforms: Tensor, tempos: Tensor) -> Tensor:
     """
     window = torch.hann_window(_N_FFT, device=waveforms.device)
     spectra = torch.stft(waveforms, _N_FFT, _HOP, window=window, return_complex=True)
-    n_frames = spectra.shape[2]
-    offsets = torch.arange(n_frames, device=waveforms.device) - (n_frames - 1) / 2
-    at = (n_frames - 1) / 2 + tempos[:, None].float() * offsets
+    spectra = spectra.transpose(1, 2)  # a frame is contiguous
+    n_frames = spectra.shape[1]
+    at_fixed = fixed / _HOP
+    offsets = torch.arange(n_frames, device=waveforms.device) - at_fixed
+    at = at_fixed + tempos[:, None].float() * offsets
     low = at.floor().clamp(0, n_frames - 2).long()
-    low = low[:, None].expand(-1, spectra.shape[1], -1)
-    f = (at[:, None] - low).clamp(0, 1)
     loudness = spectra.abs()
-    magnitude = (1 - f) * loudness.gather(2, low) + f * loudness.gather(2, low + 1)
     phases = torch.where(loudness > _QUIETEST, spectra / loudness.clamp(min=_QUIETEST), 1.0)
-    here, there = phases.gather(2, low), phases.gather(2, low + 1)
+    f = (at - low).clamp(0, 1)[..., None]
+    magnitude = torch.lerp(_frames(loudness, low), _frames(loudness, low + 1), f)
     # Each frame turns the phase by as much as the source does from one frame to the next.
-    turns = there * here.conj()
-    phase = here[:, :, :1] * turns.cumprod(dim=2) * turns.conj()
-    changed = magnitude * phase
+    turns = _frames(phases[:, 1:] * phases[:, :-1].conj(), low[:, :-1])
+    phase = torch.cat([_frames(phases, low[:, :1]), turns], dim=1).cumprod(dim=1)
+    changed = (magnitude * phase).transpose(1, 2)
     return torch.istft(changed, _N_FFT, _HOP, window=window, length=waveforms.shape[1])
+
+
+def _frames(spectra: Tensor, numbers: Tensor) -> Tensor:
+    """Select frames of each example: (n, n_frames, n_bins) and (n, k) to (n, k, n_bins)."""
+    n, n_frames, n_bins = spectra.shape
+    rows = numbers + n_frames * torch.arange(n, device=spectra.device)[:, None]
+    return spectra.reshape(-1, n_bins).index_select(0, rows.flatten()).unflatten(0, rows.shape)
