@@ -71,6 +71,9 @@ while [ $# -gt 0 ]; do
             weights=$(echo engine/weights/astound-v*.safetensors)
             start=(--init-from "$weights")
             [ -n "$resume" ] && start=(--resume "$resume")
+            for kind in tunes voices; do
+                [ -d "$work/audio/$kind" ] && start+=("--$kind" "$work/audio/$kind")
+            done
             [ "$device" = cuda ] && start+=(--compile) && export TORCHDYNAMO_SUPPRESS_ERRORS=1
             rm -f "$work"/run/{weights.safetensors,run.pack}
             # The rest is for validation, clip head and calibration, which may be cut off.

@@ -25,7 +25,7 @@ from engine.errors import AudioError, ConfigError
 from engine.files import atomic_write
 from training.augment import codec
 from training.augment.reverb import MAX_ROOM_S
-from training.sources import RECORDED, Sources
+from training.sources import Sources
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,6 @@ def write_pieces(
     Parameters
     ----------
     sources : Sources
-        Synthetic tunes and voices are left out.
     out : Path
         Folder for ``audio-00.tar`` and so on.
     sample_rate : int
@@ -102,8 +101,7 @@ def write_pieces(
 def _members(sources: Sources) -> list[_Member]:
     """Name the files of all folders by their place in the sorted folder, in random order."""
     members = []
-    for kind in RECORDED:
-        folder: Path = getattr(sources, kind)
+    for kind, folder in sources.folders().items():
         paths = sorted(map(Path, audio_files(folder)))
         if not paths:
             raise ConfigError("folder", f"{folder} has no audio files")

@@ -17,7 +17,8 @@ class Sources(NamedTuple):
     music, noise, speech, rooms : Path
         Recordings.
     tunes, voices : Path, optional
-        Synthetic music, which is only trained on, and synthetic speech, which is also noise.
+        More music, which is never held out, and more speech, which is trained on too; usually
+        synthetic.
     """
 
     music: Path
@@ -26,3 +27,7 @@ class Sources(NamedTuple):
     rooms: Path
     tunes: Path | None = None
     voices: Path | None = None
+
+    def folders(self) -> dict[str, Path]:
+        """Return the folders that there are, by their names."""
+        return {kind: folder for kind, folder in self._asdict().items() if folder is not None}

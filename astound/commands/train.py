@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 @click.option("--noise", type=FOLDER, help="Folder of noise.")
 @click.option("--speech", type=FOLDER, help="Folder of speech.")
 @click.option("--rooms", type=FOLDER, help="Folder of room impulse responses.")
+@click.option("--tunes", type=FOLDER, help="Folder of more music, which is never held out.")
+@click.option("--voices", type=FOLDER, help="Folder of more speech, which is trained on too.")
 @click.option(
     "--sound-font",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     metavar="FILE",
-    help="Also train on tunes composed and played with this General MIDI sound font.",
+    help="Compose tunes, played with this General MIDI sound font, in --tunes or OUT/tunes.",
 )
 @click.option(
     "--composed-hours",
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(0),
     default=0.0,
     metavar="H",
-    help="Also train on this much speech by eSpeak NG, in 32 languages, and use it as noise.",
+    help="Write this much speech by eSpeak NG, in 32 languages, to --voices or OUT/voices.",
 )
 @click.option("--out", required=True, type=FOLDER, help="Folder for checkpoints and weights.")
 @click.option(
@@ -94,6 +96,8 @@ def train(  # noqa: PLR0913 - one argument per option
     noise: Path | None,
     speech: Path | None,
     rooms: Path | None,
+    tunes: Path | None,
+    voices: Path | None,
     sound_font: Path | None,
     composed_hours: float,
     spoken_hours: float,
@@ -109,25 +113,29 @@ def train(  # noqa: PLR0913 - one argument per option
         pack(out, packed)
         click.echo(packed)
         return
-    sources = _sources(music=music, noise=noise, speech=speech, rooms=rooms)
-    if pack_audio:
-        _pack_audio(sources, out)
-        return
     if resume is not None and init_from is not None:
         raise click.UsageError("--resume has the weights of its run; leave out --init-from")
+    tunes = out / "tunes" if sound_font is not None and tunes is None else tunes
+    voices = out / "voices" if spoken_hours and voices is None else voices
+    sources = _sources(
+        music=music, noise=noise, speech=speech, rooms=rooms, tunes=tunes, voices=voices
+    )
+    changes = drop_unset(settings)
+    config, recipe = _config({}, changes, no_codecs=no_codecs), None
     from filelock import FileLock
 
     from training.packed import unpack
     from training.train import train
 
-    changes = drop_unset(settings)
-    config, recipe = _config({}, changes, no_codecs=no_codecs), None
     out.mkdir(parents=True, exist_ok=True)
     with FileLock(out / "lock"):  # of several processes one writes these files, the others wait
-        if sound_font is not None:
-            sources = sources._replace(tunes=_tunes(out, sound_font, composed_hours))
-        if spoken_hours:
-            sources = sources._replace(voices=_voices(out, spoken_hours))
+        if tunes is not None and sound_font is not None:
+            _write_tunes(tunes, sound_font, composed_hours)
+        if voices is not None and spoken_hours:
+            _write_voices(voices, spoken_hours)
+        if pack_audio:
+            _pack_audio(sources, out)
+            return
         if resume is not None:
             run = unpack(resume, out)
             config = _config(dataclasses.asdict(run.config), changes, no_codecs=no_codecs)
@@ -145,29 +153,25 @@ def train(  # noqa: PLR0913 - one argument per option
 
 
 def _sources(**folders: Path | None) -> Sources:
-    from training.sources import Sources
+    from training.sources import RECORDED, Sources
 
-    missing = [f"--{name}" for name, folder in folders.items() if folder is None]
+    missing = [f"--{name}" for name in RECORDED if folders[name] is None]
     if missing:
         raise click.UsageError(f"Missing option {missing[0]!r}.")
     return Sources(**{name: folder for name, folder in folders.items() if folder is not None})
 
 
-def _tunes(out: Path, sound_font: Path, hours: float) -> Path:
+def _write_tunes(folder: Path, sound_font: Path, hours: float) -> None:
     from astound.demo.sound_font import write_tunes
     from engine.recipe import Recipe
 
-    folder = out / "tunes"
     write_tunes(folder, sound_font, hours, Recipe().spectrogram.sample_rate)
-    return folder
 
 
-def _voices(out: Path, hours: float) -> Path:
+def _write_voices(folder: Path, hours: float) -> None:
     from training.voices import write_voices
 
-    folder = out / "voices"
     write_voices(folder, hours)
-    return folder
 
 
 def _pack_audio(sources: Sources, out: Path) -> None:

@@ -204,7 +204,7 @@ class PassageFinder:
         if self._whole_window in self._judged:
             windows.append(self._whole_window)
         judged = [
-            self._with_confidence(one, window)
+            self._with_confidence(one, window, passage.last - passage.first)
             for window in dict.fromkeys(windows)
             for one in self.candidates(window)
             if self._is_at(one, passage)
@@ -233,13 +233,19 @@ class PassageFinder:
         start = int(np.clip((first + last - size) // 2, 0, self.n_segments - size))
         return start, start + size
 
-    def _with_confidence(self, candidate: Candidate, window: tuple[int, int]) -> Candidate:
-        """Judge a candidate of a window: the more such windows there are, the less sure it is."""
+    def _with_confidence(
+        self, candidate: Candidate, window: tuple[int, int], n_agreeing: int = 0
+    ) -> Candidate:
+        """Judge a candidate of a window: the more such windows there are, the less sure it is.
+
+        If more segments agree than the window has, only as many chances count as the recording has
+        stretches of this length.
+        """
         audible_s = self.cut(*window).audible_s
         doubt = 1 - self.calibration.confidence(candidate, audible_s)
         if window != self._whole_window and candidate.margin < 0:
             doubt = 1.0  # other music agrees better with this very stretch
-        n_chances = self.n_segments / (window[1] - window[0])
+        n_chances = self.n_segments / max(window[1] - window[0], n_agreeing)
         if window != self._whole_window:
             is_backwards = candidate.direction < MAX_DIRECTION
             n_chances *= _N_CHANCES_BACKWARDS if is_backwards else _N_CHANCES

@@ -79,6 +79,19 @@ def test_a_phase_that_fails_or_takes_too_long_does_not_stop_the_next(
     ]
 
 
+@pytest.mark.parametrize("kinds", [(), ("tunes",), ("tunes", "voices")])
+def test_training_uses_tunes_and_voices_if_the_pieces_have_them(
+    audio: Path, tmp_path: Path, kinds: tuple[str, ...]
+) -> None:
+    with tarfile.open(audio / "audio-00.tar", "a") as piece:
+        for kind in kinds:
+            piece.add(tmp_path / "0.ogg", f"{kind}/000000.ogg")
+    options = ("--minutes", 0.1, "--device", "cpu")
+    _, (call,) = run(tmp_path, "--audio", audio, "--out", tmp_path / "out", *options)
+    given = [f"--{kind} {tmp_path / 'work/audio' / kind}" for kind in kinds]
+    assert re.findall(r"--(?:tunes|voices) \S+", call) == given
+
+
 def test_only_the_phases_asked_for_run(audio: Path, tmp_path: Path) -> None:
     done, calls = run(tmp_path, "--audio", audio, "--out", tmp_path / "out", "--phases", "tests")
     assert done.returncode == 0, done.stderr

@@ -48,6 +48,15 @@ def test_pieces_keep_room_responses_exactly(sources: Sources, tmp_path: Path) ->
     np.testing.assert_allclose(after, before, atol=2 / 32768)
 
 
+def test_pieces_contain_tunes_and_voices_where_there_are_any(
+    sources: Sources, tmp_path: Path
+) -> None:
+    more = sources._replace(tunes=sources.noise, voices=sources.speech)
+    unpacked(write_pieces(more, tmp_path / "pieces", RATE), tmp_path / "audio")
+    names = {path.name for path in (tmp_path / "audio").iterdir()}
+    assert names == {*RECORDED, "tunes", "voices"}
+
+
 def test_file_that_cannot_be_decoded_is_left_out(sources: Sources, tmp_path: Path) -> None:
     music = tmp_path / "music"
     music.mkdir()

@@ -84,4 +84,5 @@ def _frames(spectra: Tensor, numbers: Tensor) -> Tensor:
     """Select frames of each example: (n, n_frames, n_bins) and (n, k) to (n, k, n_bins)."""
     n, n_frames, n_bins = spectra.shape
     rows = numbers + n_frames * torch.arange(n, device=spectra.device)[:, None]
-    return spectra.reshape(-1, n_bins).index_select(0, rows.flatten()).unflatten(0, rows.shape)
+    selected = spectra.reshape(-1, n_bins).index_select(0, rows.flatten())
+    return selected.reshape(n, -1, n_bins)

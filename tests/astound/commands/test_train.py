@@ -89,6 +89,16 @@ def test_train_makes_voices_once(sources: Sources, tmp_path: Path) -> None:
         assert len(voices) == 3
 
 
+def test_train_uses_tunes_and_voices_that_are_given(
+    sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[Sources] = []
+    monkeypatch.setattr("training.train.train", lambda sources, *_, **__: used.append(sources))
+    options = ("--tunes", sources.noise, "--voices", sources.speech)
+    assert run(sources, tmp_path / "run", *options).exit_code == 0
+    assert used == [sources._replace(tunes=sources.noise, voices=sources.speech)]
+
+
 def test_processes_of_one_run_write_its_files_one_after_another(
     sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
