@@ -15,19 +15,15 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
-from astound.demo import composer
 from benchmarks.reports.report import table
 from engine.files import atomic_write
 from engine.model.network import new_models
 from engine.recipe import FINGERPRINT_AST, Recipe, SpectrogramConfig
 from training.augment.config import AugmentConfig
-from training.augment.pool import AudioPool
 from training.augment.rng import Rng
 from training.config import TrainConfig
-from training.dataset import PairSampler
 from training.learner import Learner
 from training.memory import keep_freed_memory
 from training.sources import Sources
@@ -36,16 +32,15 @@ from training.validate import retrieval_hit_rates
 
 log = logging.getLogger(__name__)
 
-TUNE_S = 30.0
 BASE = TrainConfig(n_pairs=64, n_warmup_steps=20, n_steps=1_000_000, optimizer="adamw")
 
 
 class Variant(NamedTuple):
-    """One changed choice; `composed` is the number of synthesised tracks to add."""
+    """One changed choice; `synthetic` names the folders of tunes or voices to train on as well."""
 
     config: TrainConfig = BASE
     recipe: Recipe = Recipe()
-    composed: int = 0
+    synthetic: tuple[str, ...] = ()
 
 
 def _with_config(**changes: Any) -> Variant:
@@ -90,7 +85,8 @@ VARIANTS = {
     "no transposition": _with_augmentation(transpose_prob=0.0),
     "no mixing": _with_augmentation(mix_prob=0.0),
     "no music in reverse": _with_augmentation(reverse_prob=0.0),
-    "200 composed tunes more": Variant(composed=200),
+    "tunes": Variant(synthetic=("tunes",)),
+    "voices": Variant(synthetic=("voices",)),
     "no past context": _with_augmentation(context_s=0.0),
     "no composed noise": _with_augmentation(composed_noise_prob=0.0),
     "narrow speed and pitch": _with_augmentation(wide_speed_prob=0.0, wide_pitch_prob=0.0),
@@ -108,6 +104,7 @@ def run(variant: Variant, samplers: Samplers, budget_s: float) -> dict[str, floa
     ----------
     variant : Variant
     samplers : Samplers
+        With the variant's tunes and voices.
     budget_s : float
         Processor seconds, summed over cores. The learning rate falls over the last 40 %.
 
@@ -116,11 +113,9 @@ def run(variant: Variant, samplers: Samplers, budget_s: float) -> dict[str, floa
     dict of float
         n_steps, the last loss, and the hit rates of :func:`training.validate.retrieval_hit_rates`.
     """
-    config, recipe, n_composed = variant
+    config, recipe, _ = variant
     n_samples = recipe.spectrogram.samples_per_segment
     training = dataclasses.replace(samplers.training, config=config.augment)
-    if n_composed:
-        training = _with_composed(training, n_composed)
     torch.manual_seed(config.seed)
     learner = Learner(new_models(recipe)[0], config, recipe)
     learner.model.train()
@@ -136,29 +131,20 @@ def run(variant: Variant, samplers: Samplers, budget_s: float) -> dict[str, floa
     return {"n_steps": step, "loss": loss} | rates
 
 
-def _with_composed(training: PairSampler, n_tunes: int) -> PairSampler:
-    """Add synthesised multi-instrument music to the training tracks."""
-    rate = training.reverb.sample_rate
-    tunes = [composer.compose(seed, TUNE_S, rate) for seed in range(n_tunes)]
-    composed = AudioPool.from_waveforms(tunes)
-    tracks = np.arange(n_tunes) + len(training.music)
-    return dataclasses.replace(
-        training,
-        music=training.music.concatenate(composed),
-        tracks=np.concatenate([training.tracks, tracks]),
-    )
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run the variants that are missing in the results, and print all as a table."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     keep_freed_memory()
-    sources = Sources(options.music, options.noise, options.speech, options.rooms)
-    samplers = open_samplers(sources, options.cache, BASE, Recipe())
+    recorded = Sources(options.music, options.noise, options.speech, options.rooms)
     results = json.loads(options.out.read_text()) if options.out.exists() else {}
     for name in options.only or VARIANTS:
         if name not in results:
+            folders = {kind: getattr(options, kind) for kind in VARIANTS[name].synthetic}
+            if missing := [kind for kind, folder in folders.items() if folder is None]:
+                log.warning("%s: left out, needs --%s", name, missing[0])
+                continue
+            samplers = open_samplers(recorded._replace(**folders), options.cache, BASE, Recipe())
             results[name] = run(VARIANTS[name], samplers, options.budget_s)
             with atomic_write(options.out) as partial:
                 partial.write_text(json.dumps(results, indent=1) + "\n")
@@ -182,6 +168,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     for folder in ("music", "noise", "speech", "rooms", "cache"):
         parser.add_argument(f"--{folder}", type=Path, required=True, metavar="DIR")
+    for folder in ("tunes", "voices"):
+        parser.add_argument(f"--{folder}", type=Path, metavar="DIR")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.json")
     parser.add_argument("--budget-s", type=float, default=240.0, metavar="S")
     parser.add_argument("--only", nargs="+", choices=VARIANTS, metavar="NAME")

@@ -11,10 +11,12 @@ from benchmarks.suites.ablation import VARIANTS, Variant
 from tests.benchmarks.markdown import rows
 from tests.training.sounds import CONFIG, RECIPE
 from training.sources import RECORDED, Sources
+from training.train import Samplers
 
 TINY = {
     "base": Variant(CONFIG, RECIPE),
     "other": Variant(dataclasses.replace(CONFIG, loss="triplet"), RECIPE),
+    "tunes": Variant(CONFIG, RECIPE, ("tunes",)),
 }
 
 
@@ -50,6 +52,26 @@ def test_main_runs_missing_variants_and_prints_all(
     table = rows(capsys.readouterr().out)
     assert [row[0] for row in table] == ["", "base", "other"]
     assert table[1][1] == "12345"
+
+
+def test_variants_with_synthetic_music_need_its_folder(
+    arguments: list[str],
+    sources: Sources,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    n_tracks = []
+
+    def run(variant: Variant, samplers: Samplers, budget_s: float) -> dict[str, float]:
+        n_tracks.append(len(samplers.training.tracks))
+        return {"n_steps": 1, "loss": 0.0, "mean": 0.0}
+
+    monkeypatch.setattr(ablation, "run", run)
+    ablation.main([*arguments, "--only", "base", "tunes"])
+    assert "tunes: left out, needs --tunes" in caplog.text
+    ablation.main([*arguments, "--only", "tunes", "--tunes", str(sources.noise)])
+    assert n_tracks == [n_tracks[0], n_tracks[0] + 1]
 
 
 def test_variants_differ_and_have_valid_recipes() -> None:
