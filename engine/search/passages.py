@@ -7,6 +7,7 @@ queried.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -30,8 +31,8 @@ _MIN_REST_S, _REST_MARGIN_S = 1.5, 0.4
 _N_SEEDS, _N_OTHER_PLACES = 5, 2
 # A candidate farther than this from a passage is at another place.
 _SAME_PLACE_S = 0.6
-# A window judges a passage if they share this much of the longer one. A longer passage is judged by
-# its middle, a shorter one with what surrounds it.
+# A window judges a stretch if they share this much of the longer one. A longer stretch is judged by
+# its middle, a shorter one with what surrounds it, and a passage of two such stretches by both.
 _MIN_SHARED, _MAX_JUDGED_S, _MIN_JUDGED_S = 0.8, 16.0, 1.0
 _MIN_COVERED = 0.5
 # A window has as many chances of a wrong answer as so many whole recordings of its length, and more
@@ -199,18 +200,29 @@ class PassageFinder:
         return [self._with_confidence(one, window) for one in self.candidates(window)]
 
     def _judge(self, passage: Alignment) -> list[Candidate]:
-        """Return what a query of a passage's own stretch gives at its place, at most one."""
-        windows = [self._window_of(passage)]
+        """Return what a query of a passage's own stretch gives at its place, at most one.
+
+        Both halves of a long passage are judged, and their doubts multiply, because they have no
+        sound in common.
+        """
+        halves = [self._judged_at(passage, window) for window in self._windows_of(passage)]
+        best = max(filter(None, halves), key=lambda one: one.confidence, default=None)
+        if best is not None:
+            doubts = [1 - one.confidence for one in halves if one is not None]
+            best = replace(best, confidence=1 - math.prod(doubts))
         if self._whole_window in self._judged:
-            windows.append(self._whole_window)
-        judged = [
+            judged = filter(None, (best, self._judged_at(passage, self._whole_window)))
+            best = max(judged, key=lambda one: one.confidence, default=None)
+        return [] if best is None else [self.extender.place(best, passage)]
+
+    def _judged_at(self, passage: Alignment, window: tuple[int, int]) -> Candidate | None:
+        """Return the most confident candidate of a window at the place of a passage."""
+        judged = (
             self._with_confidence(one, window, passage.last - passage.first)
-            for window in dict.fromkeys(windows)
             for one in self.candidates(window)
             if self._is_at(one, passage)
-        ]
-        best = max(judged, key=lambda one: one.confidence, default=None)
-        return [] if best is None else [self.extender.place(best, passage)]
+        )
+        return max(judged, key=lambda one: one.confidence, default=None)
 
     def _is_at(self, candidate: Candidate, passage: Alignment) -> bool:
         """Whether a candidate is at the place of a passage."""
@@ -221,9 +233,16 @@ class PassageFinder:
         at_s = places_s + candidate.speed * middle_s
         return bool((np.abs(at_s - passage.line.at(middle_s)) < _SAME_PLACE_S).any())
 
-    def _window_of(self, passage: Alignment) -> tuple[int, int]:
-        """Choose the segments to judge a passage by; those of an earlier search if possible."""
+    def _windows_of(self, passage: Alignment) -> list[tuple[int, int]]:
+        """Choose a window to judge a passage by, or two that do not overlap."""
         first, last = passage.first, passage.last
+        if last - first < 2 * round(_MAX_JUDGED_S / self.hop_s):
+            return [self._window_of(first, last)]
+        middle = (first + last) // 2
+        return [self._window_of(first, middle), self._window_of(middle, last)]
+
+    def _window_of(self, first: int, last: int) -> tuple[int, int]:
+        """Choose the segments to judge a stretch by; those of an earlier search if possible."""
         for start, end in self._judged:
             shared = min(end, last) - max(start, first)
             if shared >= _MIN_SHARED * max(end - start, last - first):

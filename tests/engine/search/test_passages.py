@@ -252,18 +252,23 @@ def test_unknown_sound_beside_a_passage_does_not_make_it_less_sure(
     assert found[0].audible_s <= 1.6 * known_s
 
 
-@pytest.mark.parametrize("known_s", [8.0, 40.0])
+@pytest.mark.parametrize(("known_s", "n_windows"), [(8.0, 1), (24.0, 1), (40.0, 2)])
 def test_doubt_grows_with_the_number_of_stretches_that_a_wrong_answer_may_agree_in(
-    tracks: Tracks, context: SearchContext, rng: np.random.Generator, known_s: float
+    tracks: Tracks,
+    context: SearchContext,
+    rng: np.random.Generator,
+    known_s: float,
+    n_windows: int,
 ) -> None:
-    """A long passage is judged by a part of it, but no wrong one is as long as often."""
+    """A long passage is judged by a part of it, or by two parts, whose doubts multiply."""
     doubt = 0.01
     always = replace(CURVE, weights=(math.log(1 / doubt - 1), *[0.0] * 8))
     unknown = Piece(UNKNOWN, (80.0 - known_s) / 2)
     query = recording([unknown, Piece(5, known_s, 31.2), unknown], tracks, rng)
     found = PassageFinder(query, context, always).find()
-    best = max((one for one in found if one.track_id == 5), key=lambda one: one.margin)
-    assert 1 - best.confidence == pytest.approx(2 * doubt * 80 / known_s, rel=0.25)
+    best = max((one for one in found if one.track_id == 5), key=lambda one: one.confidence)
+    of_one = 2 * doubt * 80 / known_s
+    assert 1 - best.confidence == pytest.approx(of_one**n_windows, rel=0.25)
 
 
 def test_unknown_sound_has_no_passage(tracks: Tracks, context: SearchContext) -> None:
