@@ -17,8 +17,7 @@ class Sources(NamedTuple):
     music, noise, speech, rooms : Path
         Recordings.
     tunes, voices : Path, optional
-        More music, which is never held out, and more speech, which is trained on too; usually
-        synthetic.
+        More music, which is never held out, and more speech; usually synthetic.
     """
 
     music: Path

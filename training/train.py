@@ -151,9 +151,9 @@ def open_samplers(
 ) -> Samplers:
     """Decode the audio unless it is cached, compose noise, and split the music into two parts.
 
-    One part is for training, with the synthetic tunes and voices, the other for validation.
-    Held-out tracks are used nowhere in training, not even as noise. On a GPU all samples are in
-    its memory, two bytes each.
+    One part is for training, with the synthetic tunes, the other for validation. Held-out tracks
+    are used nowhere in training, not even as noise. On a GPU all samples are in its memory, two
+    bytes each.
 
     Raises
     ------
@@ -168,10 +168,7 @@ def open_samplers(
 
     music, noise, rooms = map(pool, (sources.music, sources.noise, sources.rooms))
     speech = pool(sources.speech, sources.voices)
-    all_music = music
-    for synthetic in (sources.tunes, sources.voices):
-        if synthetic is not None:
-            all_music = all_music.concatenate(pool(synthetic))
+    all_music = music if sources.tunes is None else music.concatenate(pool(sources.tunes))
     held_out = held_out_tracks(len(music), config)
     rest = [track for track in range(len(music)) if track not in held_out]
     composed = None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--speech", type=FOLDER, help="Folder of speech.")
 @click.option("--rooms", type=FOLDER, help="Folder of room impulse responses.")
 @click.option("--tunes", type=FOLDER, help="Folder of more music, which is never held out.")
-@click.option("--voices", type=FOLDER, help="Folder of more speech, which is trained on too.")
+@click.option("--voices", type=FOLDER, help="Folder of more speech.")
 @click.option(
     "--sound-font",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),

@@ -36,7 +36,7 @@ BASE = TrainConfig(n_pairs=64, n_warmup_steps=20, n_steps=1_000_000, optimizer="
 
 
 class Variant(NamedTuple):
-    """One changed choice; `synthetic` names the folders of tunes or voices to train on as well."""
+    """One changed choice; `synthetic` names the folders of tunes or voices that it adds."""
 
     config: TrainConfig = BASE
     recipe: Recipe = Recipe()

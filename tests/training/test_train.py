@@ -390,7 +390,7 @@ def test_held_out_music_is_never_used(sources: Sources, tmp_path: Path, noise_pr
     assert known in kept
 
 
-def test_synthetic_tunes_and_voices_are_trained_on_but_never_held_out(
+def test_synthetic_tunes_are_trained_on_but_never_held_out(
     sources: Sources, tmp_path: Path
 ) -> None:
     """The tunes and the voices are tones, and no noise is added."""
@@ -403,9 +403,9 @@ def test_synthetic_tunes_and_voices_are_trained_on_but_never_held_out(
         open_samplers(one, tmp_path / "cache", config, RECIPE) for one in (more, sources)
     )
     np.testing.assert_array_equal(with_more.held_out.tracks, without.held_out.tracks)
-    np.testing.assert_array_equal(with_more.training.tracks[:-2], without.training.tracks)
+    np.testing.assert_array_equal(with_more.training.tracks[:-1], without.training.tracks)
     assert len(with_more.held_out.music) == len(without.held_out.music)
-    assert {1300.0, 700.0} <= heard(with_more.training.draw(Rng((0,)), 50, 7324).clean)
+    assert 1300.0 in heard(with_more.training.draw(Rng((0,)), 50, 7324).clean)
     music = with_more.training.noise.music
     assert 1300.0 not in {pitch_hz(one) for one in music.draw(np.random.default_rng(0), 50, 8000)}
     spoken = with_more.training.noise.speech
