@@ -132,7 +132,9 @@ def train(  # noqa: PLR0913 - one argument per option
         if tunes is not None and sound_font is not None:
             _write_tunes(tunes, sound_font, composed_hours)
         if voices is not None and spoken_hours:
-            _write_voices(voices, spoken_hours)
+            from training.voices import write_voices
+
+            write_voices(voices, spoken_hours)
         if pack_audio:
             _pack_audio(sources, out)
             return
@@ -166,12 +168,6 @@ def _write_tunes(folder: Path, sound_font: Path, hours: float) -> None:
     from engine.recipe import Recipe
 
     write_tunes(folder, sound_font, hours, Recipe().spectrogram.sample_rate)
-
-
-def _write_voices(folder: Path, hours: float) -> None:
-    from training.voices import write_voices
-
-    write_voices(folder, hours)
 
 
 def _pack_audio(sources: Sources, out: Path) -> None:

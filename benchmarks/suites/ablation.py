@@ -12,6 +12,7 @@ import json
 import logging
 import sys
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -137,6 +138,11 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     keep_freed_memory()
     recorded = Sources(options.music, options.noise, options.speech, options.rooms)
+
+    @cache
+    def opened(sources: Sources) -> Samplers:
+        return open_samplers(sources, options.cache, BASE, Recipe())
+
     results = json.loads(options.out.read_text()) if options.out.exists() else {}
     for name in options.only or VARIANTS:
         if name not in results:
@@ -144,7 +150,7 @@ def main(arguments: list[str] | None = None) -> None:
             if missing := [kind for kind, folder in folders.items() if folder is None]:
                 log.warning("%s: left out, needs --%s", name, missing[0])
                 continue
-            samplers = open_samplers(recorded._replace(**folders), options.cache, BASE, Recipe())
+            samplers = opened(recorded._replace(**folders))
             results[name] = run(VARIANTS[name], samplers, options.budget_s)
             with atomic_write(options.out) as partial:
                 partial.write_text(json.dumps(results, indent=1) + "\n")
