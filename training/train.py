@@ -29,7 +29,7 @@ from engine.recipe import Recipe
 from engine.search.calibration import SHIPPED_CALIBRATION
 from training.augment.composed import compose_pool
 from training.augment.noise import NoiseMixer
-from training.augment.pool import AudioPool
+from training.augment.pool import AudioPool, audio_paths
 from training.augment.reverb import Reverb
 from training.augment.rng import Rng
 from training.calibrate import calibrate
@@ -160,6 +160,8 @@ def open_samplers(
     ConfigError
         A folder has no audio, or there are too few tracks to split.
     """
+    for folder in sources.folders().values():
+        audio_paths(folder)  # refuses an empty folder before the others are decoded
     rate = recipe.spectrogram.sample_rate
 
     def pool(folder: Path, more: Path | None = None) -> AudioPool:

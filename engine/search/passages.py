@@ -220,15 +220,20 @@ class PassageFinder:
         judged = (
             self._with_confidence(one, window, passage.last - passage.first)
             for one in self.candidates(window)
-            if self._is_at(one, passage)
+            if self._is_at(one, passage, window)
         )
         return max(judged, key=lambda one: one.confidence, default=None)
 
-    def _is_at(self, candidate: Candidate, passage: Alignment) -> bool:
-        """Whether a candidate is at the place of a passage."""
+    def _is_at(self, candidate: Candidate, passage: Alignment, window: tuple[int, int]) -> bool:
+        """Whether a candidate of a window is at the place of a passage.
+
+        They are compared in the middle of what window and passage share, because farther away a
+        small error of the candidate's speed is a large one of its place.
+        """
         if candidate.track_id != passage.line.track_id:
             return False
-        middle_s = self.extender.middle_s(passage.first, passage.last)
+        shared = max(window[0], passage.first), min(window[1], passage.last)
+        middle_s = self.extender.middle_s(*shared)
         places_s = np.array([candidate.offset_s, *candidate.also])
         at_s = places_s + candidate.speed * middle_s
         return bool((np.abs(at_s - passage.line.at(middle_s)) < _SAME_PLACE_S).any())

@@ -27,6 +27,20 @@ log = logging.getLogger(__name__)
 _ROWS_PER_GATHER = 512  # the indices take four times the memory of the samples
 
 
+def audio_paths(folder: Path) -> list[Path]:
+    """List the audio files of a folder, sorted.
+
+    Raises
+    ------
+    ConfigError
+        There are none.
+    """
+    paths = sorted(map(Path, audio_files(folder)))
+    if not paths:
+        raise ConfigError("folder", f"{folder} has no audio files")
+    return paths
+
+
 class AudioPool:
     """Recordings as 16-bit samples in one tensor.
 
@@ -55,9 +69,7 @@ class AudioPool:
         """
         place = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:8]
         folder_cache = cache / f"{folder.name}-{place}-{sample_rate}"
-        paths = sorted(map(Path, audio_files(folder)))
-        if not paths:
-            raise ConfigError("folder", f"{folder} has no audio files")
+        paths = audio_paths(folder)
         folder_cache.mkdir(parents=True, exist_ok=True)
         listing, joined = folder_cache / "recordings.json", folder_cache / "samples.i16"
         names = [

@@ -130,7 +130,8 @@ def test_train_of_a_folder_without_audio_is_one_line(
     empty.mkdir()
     result = run(sources._replace(**{kind: empty}), tmp_path / "run")
     assert result.exit_code == 1
-    assert result.stderr.splitlines()[-1] == f"astound: folder: {empty} has no audio files"
+    assert result.stderr.splitlines() == [f"astound: folder: {empty} has no audio files"]
+    assert not (tmp_path / "run" / "cache").exists()  # nothing was decoded before
 
 
 @pytest.mark.slow
