@@ -36,7 +36,7 @@ def mel_graph(config: SpectrogramConfig) -> bytes:
     )
 
 
-def segment_graph(recipe: Recipe, tensors: Arrays, *, quantised: bool = False) -> bytes:
+def segment_graph(recipe: Recipe, tensors: Arrays, *, max_weight: int | None = None) -> bytes:
     """Build the graph from normalised segments to embeddings.
 
     Parameters
@@ -44,9 +44,10 @@ def segment_graph(recipe: Recipe, tensors: Arrays, *, quantised: bool = False) -
     recipe : Recipe
     tensors : mapping of str to array
         Those of :class:`engine.model.weights_file.StoredWeights`.
-    quantised : bool
-        Whether the transformer layers multiply in 8 bits, with a scale for each token and each
-        column of a weight. An embedding then still depends on its own segment only.
+    max_weight : int, optional
+        Largest weight if the transformer layers multiply in 8 bits, with a scale for each token and
+        each column of a weight: 127 at most. An embedding then still depends on its own segment
+        only. By default they multiply in float32.
 
     Returns
     -------
@@ -57,12 +58,12 @@ def segment_graph(recipe: Recipe, tensors: Arrays, *, quantised: bool = False) -
     config = recipe.encoder
     layers = _Layers(tensors, "model.", config.norm_eps)
     x = _tokens(layers, config)
-    layers.quantised = quantised
+    layers.max_weight = max_weight
     for i in range(config.num_layers):
         # Only the class tokens of the last layer are used.
         n_out = config.n_class_tokens if i == config.num_layers - 1 else None
         x = _block(layers, x, f"blocks.{i}.", config.num_heads, n_out)
-    layers.quantised = False
+    layers.max_weight = None
     graph = layers.graph
     x = graph.node("ReduceMean", layers.norm("norm", x), graph.constant([1]), keepdims=0)
     if config.fingerprint_dim:
@@ -111,7 +112,7 @@ class _Layers:
 
     def __init__(self, tensors: Arrays, prefix: str, norm_eps: float) -> None:
         self.graph = GraphWriter()
-        self.quantised = False
+        self.max_weight: int | None = None
         self._tensors, self._prefix, self._norm_eps = tensors, prefix, norm_eps
         self._bytes_of: dict[str, _Bytes] = {}
 
@@ -129,10 +130,10 @@ class _Layers:
 
     def affine(self, x: str, weight: NDArray[np.float32], bias: NDArray[np.float32]) -> str:
         """Compute ``x @ weight.T + bias``."""
-        if self.quantised:
+        if self.max_weight:
             if x not in self._bytes_of:
                 self._bytes_of[x] = _to_bytes(self.graph, x)
-            product = _byte_product(self.graph, self._bytes_of[x], weight)
+            product = _byte_product(self.graph, self._bytes_of[x], weight, self.max_weight)
         else:
             product = self.graph.node("MatMul", x, self.graph.constant(weight.T))
         return self.graph.node("Add", product, self.graph.constant(bias))
@@ -140,13 +141,14 @@ class _Layers:
     def perceptron(self, first: str, second: str, x: str) -> str:
         """Apply two linear layers with a GELU between them."""
         graph, hidden = self.graph, self.graph.node("Gelu", self.linear(first, x))
-        if not self.quantised:
+        if not self.max_weight:
             return self.linear(second, hidden)
         # GELU's values, few of them large, cause most of the error. Raised to be positive they use
         # all 256 steps; the bias takes the offset back.
         raised = graph.node("Add", hidden, graph.constant(-_MIN_GELU))
         weight, bias = self.array(f"{second}.weight"), self.array(f"{second}.bias")
-        product = _byte_product(graph, _to_bytes(graph, raised, is_positive=True), weight)
+        values = _to_bytes(graph, raised, is_positive=True)
+        product = _byte_product(graph, values, weight, self.max_weight)
         return graph.node("Add", product, graph.constant(bias + _MIN_GELU * weight.sum(axis=1)))
 
     def norm(self, name: str, x: str) -> str:
@@ -184,9 +186,12 @@ def _to_bytes(graph: GraphWriter, x: str, *, is_positive: bool = False) -> _Byte
     return _Bytes(graph.node("Cast", offset, to=BYTE), scale, graph.constant(zero))
 
 
-def _byte_product(graph: GraphWriter, x: _Bytes, weight: NDArray[np.float32]) -> str:
+def _byte_product(
+    graph: GraphWriter, x: _Bytes, weight: NDArray[np.float32], max_weight: int
+) -> str:
     """Compute ``x @ weight.T`` with the weight in signed bytes and a scale for each row of it."""
-    scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True), np.float32(_MIN_NORM)) / 127
+    largest = np.maximum(np.abs(weight).max(axis=1, keepdims=True), np.float32(_MIN_NORM))
+    scale = largest / max_weight
     columns = graph.constant(np.round(weight / scale).astype(np.int8).T)
     product = graph.node("MatMulInteger", x.values, columns, x.zero)
     scaled = graph.node("Mul", graph.node("Cast", product, to=FLOAT), x.scale)

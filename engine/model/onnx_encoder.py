@@ -36,8 +36,7 @@ class OnnxEncoder:
     ----------
     stored : StoredWeights
     quantised : bool, optional
-        Whether the transformer layers multiply in 8 bits; by default for the shipped weights, on
-        processors that do so without error.
+        Whether the transformer layers multiply in 8 bits; by default for the shipped weights.
 
     Attributes
     ----------
@@ -48,10 +47,12 @@ class OnnxEncoder:
     def __init__(self, stored: StoredWeights, *, quantised: bool | None = None) -> None:
         self.recipe: Recipe = stored.recipe
         if quantised is None:
-            quantised = self.recipe.weights_sha256 in _QUANTISED and _has_exact_byte_products()
+            quantised = self.recipe.weights_sha256 in _QUANTISED
         self.quantised: bool = quantised
         self._mel = _session(mel_graph(stored.recipe.spectrogram))
-        self._segments = _session(segment_graph(stored.recipe, stored.tensors, quantised=quantised))
+        max_weight = _max_weight() if quantised else None
+        graph = segment_graph(stored.recipe, stored.tensors, max_weight=max_weight)
+        self._segments = _session(graph)
         # A thread for each batch is faster than several threads for each layer.
         self._n_threads = n_threads()
         self._pool = ThreadPoolExecutor(self._n_threads)
@@ -105,13 +106,20 @@ def _session(graph: bytes) -> onnxruntime.InferenceSession:
 
 
 @cache
-def _has_exact_byte_products() -> bool:
-    """Whether sums of products of bytes are exact: x86 processors without VNNI saturate them."""
+def _max_weight() -> int:
+    """Largest signed byte that this processor multiplies by other bytes without error.
+
+    x86 processors without VNNI add two products in 16 bits, which hold 2 x 255 x 63.
+    """
+    return 127 if _is_product_exact(127) else 63
+
+
+def _is_product_exact(weight: int) -> bool:
     n = 64  # no layer has fewer, and a smaller product may use another kernel
     graph = GraphWriter()
-    columns = graph.constant(np.full((n, n), 127, np.int8))
+    columns = graph.constant(np.full((n, n), weight, np.int8))
     product = graph.node("MatMulInteger", "bytes", columns)
     output = graph.node("Cast", product, to=FLOAT)
     content = graph.to_bytes({"bytes": ("uint8", [n, n])}, {output: ("float32", [n, n])})
     (found,) = _session(content).run(None, {"bytes": np.full((n, n), 255, np.uint8)})
-    return bool(np.all(found == 255 * 127 * n))
+    return bool(np.all(found == 255 * weight * n))
