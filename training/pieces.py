@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.audio import decode
-from engine.audio.walk import audio_files
-from engine.errors import AudioError, ConfigError
+from engine.errors import AudioError
 from engine.files import atomic_write
 from training.augment import codec
+from training.augment.pool import audio_paths
 from training.augment.reverb import MAX_ROOM_S
 from training.sources import Sources
 
@@ -102,11 +102,9 @@ def _members(sources: Sources) -> list[_Member]:
     """Name the files of all folders by their place in the sorted folder, in random order."""
     members = []
     for kind, folder in sources.folders().items():
-        paths = sorted(map(Path, audio_files(folder)))
-        if not paths:
-            raise ConfigError("folder", f"{folder} has no audio files")
         suffix = "wav" if kind == "rooms" else "ogg"
-        members += [_Member(f"{kind}/{i:06}.{suffix}", path) for i, path in enumerate(paths)]
+        paths = enumerate(audio_paths(folder))
+        members += [_Member(f"{kind}/{i:06}.{suffix}", path) for i, path in paths]
     order = np.random.default_rng(_SEED).permutation(len(members))
     return [members[i] for i in order]
 

@@ -45,9 +45,9 @@ def segment_graph(recipe: Recipe, tensors: Arrays, *, max_weight: int | None = N
     tensors : mapping of str to array
         Those of :class:`engine.model.weights_file.StoredWeights`.
     max_weight : int, optional
-        Largest weight if the transformer layers multiply in 8 bits, with a scale for each token and
-        each column of a weight: 127 at most. An embedding then still depends on its own segment
-        only. By default they multiply in float32.
+        Integer, 127 at most, that the largest weight becomes: the transformer layers multiply in 8
+        bits, with a scale for each token and each column of a weight. An embedding then still
+        depends on its own segment only. By default they multiply in float32.
 
     Returns
     -------

@@ -122,13 +122,14 @@ def test_train_with_another_file_than_a_sound_font_is_one_line(
     assert "sound_font" in result.stderr
 
 
-@pytest.mark.parametrize("kind", RECORDED)
+@pytest.mark.parametrize("kind", Sources._fields)
 def test_train_of_a_folder_without_audio_is_one_line(
     sources: Sources, tmp_path: Path, kind: str
 ) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    result = run(sources._replace(**{kind: empty}), tmp_path / "run")
+    options = () if kind in RECORDED else (f"--{kind}", empty)
+    result = run(sources._replace(**{kind: empty}), tmp_path / "run", *options)
     assert result.exit_code == 1
     assert result.stderr.splitlines() == [f"astound: folder: {empty} has no audio files"]
     assert not (tmp_path / "run" / "cache").exists()  # nothing was decoded before

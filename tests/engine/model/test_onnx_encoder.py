@@ -151,8 +151,16 @@ def test_only_the_shipped_encoder_is_quantised() -> None:
     assert not OnnxEncoder(parse_weights(weights(RECIPES["fingerprint"]))).quantised
 
 
-def test_weights_are_small_enough_for_exact_products() -> None:
-    assert onnx_encoder._is_product_exact(onnx_encoder._max_weight())
+@pytest.mark.parametrize(("is_exact", "expected"), [(True, 127), (False, 63)])
+def test_weights_are_smaller_where_products_saturate(
+    monkeypatch: pytest.MonkeyPatch, is_exact: bool, expected: int
+) -> None:
+    monkeypatch.setattr(onnx_encoder, "_is_product_exact", lambda _: is_exact)
+    assert onnx_encoder._max_weight.__wrapped__() == expected
+
+
+def test_products_with_weights_of_seven_bits_are_exact() -> None:
+    assert onnx_encoder._is_product_exact(63)
 
 
 @any_max_weight
