@@ -309,8 +309,8 @@ def scan(**options: Any) -> None:
 @together(noise, out_folder)
 @click.option(
     "--suites", metavar="NAME,NAME,...",
-    help="Any of joins, half-known, edits, jingles, detuned, speeds, same, repeats, rejects, "
-    "within, long; all by default.",
+    help="Any of joins, half-known, edits, short-pieces, jingles, detuned, speeds, same, repeats, "
+    "rejects, within, long; all by default.",
 )  # fmt: skip
 @number("--n", "Cases per row of most suites; 20 by default, 6 for a first impression.")
 @together(before, seed, model_option, device, jobs, processes)

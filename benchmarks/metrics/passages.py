@@ -514,6 +514,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
     "joins": Protocol(),
     "half-known": Protocol(measures=(*_COMMON, "confidence lost")),
     "edits": Protocol(measures=(*_COMMON, "answers across a cut, a case")),
+    "short-pieces": Protocol(measures=(*_COMMON, "answers across a cut, a case")),
     "jingles": Protocol(
         measures=(*_COMMON, "both ends right"), tolerance=Tolerance(speed=0.01, ends_s=0.1)
     ),

@@ -40,6 +40,8 @@ _IDENTICAL_HZ = 4000
 _PLACE_S = 0.25
 _FADES_S = (0.2, 1.0)
 _KEPT_S, _EDITED_S = (8.0, 30.0), (5.0, 30.0)
+_SHORT_S, _SHORT_CUT_S = (3.0, 8.0), (1.0, 8.0)
+_WITHIN_S, _AROUND_S = (2.0, 4.0), (4.0, 8.0)
 _SPEED, _TEMPO, _DETUNED = (0.7, 1.4), (0.5, 2.0), (0.003, 0.03)
 
 
@@ -368,8 +370,12 @@ def _joins(draft: Draft) -> None:
         timeline.append(song.waveform, song.track, song.start_s, fade_s=fade_s)
         drawn.append(song.track)
     if draft.spec.row == "noise10":
-        step = degrade.add_noise(draft.sources.noises.draw, 10.0)
-        timeline.waveform = step(timeline.waveform, RATE, draft.rng)
+        _add_noise(draft, timeline)
+
+
+def _add_noise(draft: Draft, timeline: Timeline) -> None:
+    step = degrade.add_noise(draft.sources.noises.draw, 10.0)
+    timeline.waveform = step(timeline.waveform, RATE, draft.rng)
 
 
 def _half_known(draft: Draft) -> None:
@@ -441,6 +447,22 @@ def _append_edit(
         begin, end = ends[order[first]], ends[order[last - 1] + 1]
         start_s = original.start_s + begin / RATE
         timeline.append(original.waveform[begin:end], original.track, start_s)
+
+
+def _short_pieces(draft: Draft) -> None:
+    """Cut a stretch out of a short clip, or put a short piece into unknown music."""
+    timeline, sources = draft.new(), draft.sources
+    if draft.spec.row == "in music":
+        timeline.append(sources.unknown.draw(draft.rng, *_AROUND_S).waveform)
+        known = sources.music.draw(draft.rng, *_WITHIN_S)
+        timeline.append(known.waveform, known.track, known.start_s)
+        timeline.append(sources.unknown.draw(draft.rng, *_AROUND_S).waveform)
+        return
+    lengths_s = [draft.uniform(*_SHORT_S), draft.uniform(*_SHORT_CUT_S), draft.uniform(*_SHORT_S)]
+    original = sources.music.draw(draft.rng, sum(lengths_s), sum(lengths_s))
+    _append_edit(timeline, original, lengths_s, [0, 2])
+    if draft.spec.row == "noise10":
+        _add_noise(draft, timeline)
 
 
 # -- jingles and repeats -----------------------------------------------------------------------
@@ -617,6 +639,9 @@ SUITES: Mapping[str, Suite] = {
     "joins": Suite(construct=_joins, rows=_rows("clean", "noise10")),
     "half-known": Suite(construct=_half_known, rows=_rows("unknown before", "unknown after")),
     "edits": Suite(construct=_edits, rows=_rows("cut out", "repeated", "reordered")),
+    "short-pieces": Suite(
+        construct=_short_pieces, rows=_rows("clean", "noise10", "in music", per_n=3)
+    ),
     "jingles": Suite(construct=_jingles, rows=_rows("2 s", "3 s", "4 s", "6 s")),
     "detuned": Suite(construct=_detuned, rows=_rows("slower", "faster")),
     "speeds": Suite(

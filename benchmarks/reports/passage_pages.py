@@ -79,6 +79,14 @@ GOALS: Mapping[str, Mapping[str, Mapping[str, Goal]]] = {
             "answers across a cut, a case": _max(0),
         }
     },
+    "short-pieces": {
+        ALL: {
+            "pieces in place": _min(0.95),
+            "speed right": _min(0.95),
+            "false time a case": _max(0),
+            "answers across a cut, a case": _max(0),
+        }
+    },
     "jingles": {
         "2 s": dict.fromkeys(_JINGLE, _min(0.8)),
         "3 s": _JINGLE,

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from engine.search.line import CHANCE, Floats
 
-# Standard deviation of cosines about either level, and the time in which they are correlated.
+CORRELATION_S = 0.45
+"""Time in which the cosines of consecutive segments are correlated."""
+
+# Standard deviation of cosines about either level.
 _DEVIATION = 0.2
-_CORRELATION_S = 0.45
 # Costs in units of the logarithm of the likelihood.
 _BORDER_COST, _CHANGE_COST = 4.0, 7.0
 
@@ -53,7 +55,7 @@ def log_likelihoods(
     float64 array of the same shape
     """
     excess = np.nan_to_num(cosines - (level + chance) / 2)
-    scale = (level - chance) / _DEVIATION**2 * min(hop_s / _CORRELATION_S, 1.0)
+    scale = (level - chance) / _DEVIATION**2 * min(hop_s / CORRELATION_S, 1.0)
     return np.asarray(excess * scale)
 
 

@@ -7,14 +7,30 @@ most likely one segment by segment, which gives the borders.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from engine.records import Candidate, Fingerprint, TrackReader
-from engine.search.decoder import NO_LINE, Stretch, best_stretch, decode, log_likelihoods, stretches
-from engine.search.line import CHANCE, Floats, Line, LineTracer, snapped
+from engine.search.decoder import (
+    CORRELATION_S,
+    NO_LINE,
+    Stretch,
+    best_stretch,
+    decode,
+    log_likelihoods,
+    stretches,
+)
+from engine.search.line import (
+    CHANCE,
+    MIN_SQUARED_ANGLE,
+    Floats,
+    Line,
+    LineTracer,
+    snapped,
+    squared_angle,
+)
 
 # Share of a window's best cosines that its level is estimated from, and the least level.
 _BEST_SHARE, _MIN_LEVEL = 1 / 3, 0.35
@@ -24,8 +40,8 @@ _N_DOUBLINGS = 12
 _SAME_LINE_S, _SAME_SPEED = 0.3, 0.2
 # Gain of a tilted line over a straight one, as a factor and in units of the log-likelihood.
 _MIN_TILTED_GAIN, _MIN_TILTED_LEAD = 1.05, 2.0
-# A shorter stretch of a tilted passage may agree better on a straight line by chance.
-_MIN_STRAIGHT_S = 4.0
+# Logarithm of how much more likely two straight lines are than the tilted one they replace.
+_MIN_SPLIT_GAIN = 2.0
 _MIN_PASSAGE_S = 0.8
 _MAX_PASSES = 16
 # Log-likelihood of a line that was found already.
@@ -50,8 +66,6 @@ class Alignment:
     first, last : int
     level, upper_level, chance : float
         Mean cosine on the line, that of the upper half, and the mean beside the line.
-    min_length_s : float
-        What is decoded along the line counts from this length on.
     """
 
     line: Line
@@ -60,7 +74,6 @@ class Alignment:
     level: float
     upper_level: float
     chance: float
-    min_length_s: float = _MIN_PASSAGE_S
 
     @property
     def length(self) -> int:
@@ -117,43 +130,63 @@ class Extender:
                 alignments.remove(other)
         alignments.append(passage)
 
-    def add_straight(self, alignments: list[Alignment], window: tuple[int, int]) -> None:
-        """Add straight lines beside the tilted ones of a window.
+    def split(self, alignments: list[Alignment]) -> None:
+        """Replace the tilted lines of a track that lie across a cut between two straight ones."""
+        straight = [one.line for one in alignments if one.is_straight]
+        for one in [one for one in alignments if not one.is_straight]:
+            pieces = self._pieces(one, straight)
+            if pieces:
+                alignments.remove(one)
+            for piece in pieces:
+                if not any(self._is_near(piece, other) for other in alignments):
+                    alignments.append(piece)
 
-        A tilted line may lie across a cut between two straight ones. Where either half of the
-        window is more likely on a straight line, that is added, and :meth:`decode` chooses.
+    def _pieces(self, tilted: Alignment, straight: Sequence[Line]) -> list[Alignment]:
+        """Find two straight lines that agree better than a tilted one, with one cut; or none.
+
+        The squared angles of either are normally distributed, and their variance is unknown.
         """
-        first, last = window
+        first, last = tilted.first, tilted.last
+        lines = [*straight, *self._straight_lines(tilted.line, first, last)]
+        angles = np.stack([self._squared_angles(line, first, last) for line in lines])
+        before = np.cumsum(np.pad(angles, ((0, 0), (1, 0))), axis=1)
+        after = before[:, -1:] - before
+        sums = before.min(axis=0) + after.min(axis=0)
+        cut = int(sums.argmin())
+        least = MIN_SQUARED_ANGLE * (last - first)
+        own = float(self._squared_angles(tilted.line, first, last).sum())
+        n_independent = (last - first) * self.hop_s / CORRELATION_S
+        gain = n_independent / 2 * np.log((own + least) / (sums[cut] + least))
+        if gain < _MIN_SPLIT_GAIN:
+            return []
+        pieces = (
+            self._agreeing(lines[int(before[:, cut].argmin())], first, first + cut),
+            self._agreeing(lines[int(after[:, cut].argmin())], first + cut, last),
+        )
+        return [one for one in pieces if one is not None]
+
+    def _straight_lines(self, tilted: Line, first: int, last: int) -> Iterator[Line]:
+        """Find lines with slope 1 for either half: near a tilted line, and in the whole track."""
         middle = (first + last) // 2
-        tilted = [one for one in alignments if not one.is_straight]
-        for one in [one for one in tilted if one.first < last and one.last > first]:
-            for half in ((first, middle), (middle, last)):
-                straight = self._straight(one.line, *half)
-                if straight and self._is_likelier(straight, one):
-                    others = [other for other in alignments if other.is_straight]
-                    if not any(self._is_near(straight, other) for other in others):
-                        alignments.append(replace(straight, min_length_s=_MIN_STRAIGHT_S))
+        for half in ((first, middle), (middle, last)):
+            yield self._straight(tilted, *half)
+            yield self._straight(self.tracer.diagonal(tilted.track_id, *half), *half)
+
+    def _squared_angles(self, line: Line, first: int, last: int) -> Floats:
+        """Squared angles of segments and track along a line, 0 where a segment is silent."""
+        return np.nan_to_num(squared_angle(self.tracer.cosines(line, first, last)))
 
     def _is_near(self, passage: Alignment, other: Alignment) -> bool:
         """Whether two passages have the same line where both are, or between them."""
         middle_s = self.middle_s(max(passage.first, other.first), min(passage.last, other.last))
         return passage.line.distance_s(other.line, middle_s) < _SAME_LINE_S
 
-    def _straight(self, line: Line, first: int, last: int) -> Alignment | None:
-        """Fit a line with slope 1 to the segments first..last near another; None if it turns."""
+    def _straight(self, line: Line, first: int, last: int) -> Line:
+        """Fit a line with slope 1 to the segments first..last near another."""
         middle_s = self.middle_s(first, last)
         near = replace(line, query_s=middle_s, reference_s=line.at(middle_s), speed=1.0)
-        fitted, error = self.tracer.fit(near, first, last)
-        fitted = snapped(fitted, error, self.speed_error)
-        return self._agreeing(fitted, first, last) if fitted.speed == 1.0 else None
-
-    def _is_likelier(self, straight: Alignment, tilted: Alignment) -> bool:
-        """Whether a stretch of the recording of some length is more likely on a straight line."""
-        scores, tilted_scores = (
-            self._scores(self.tracer.cosines(one.line), straight) for one in (straight, tilted)
-        )
-        first, last, _ = best_stretch(scores - tilted_scores)
-        return (last - first) * self.hop_s >= _MIN_STRAIGHT_S
+        fitted, _ = self.tracer.fit(near, first, last)
+        return replace(near, reference_s=fitted.at(middle_s))
 
     def extend(self, line: Line, first: int, last: int) -> Alignment | None:
         """Fit a line to a window, then to twice as much, for as long as both sides agree."""
@@ -221,7 +254,7 @@ class Extender:
         cosines, scores = self._scored(alignments)
         return [
             self._fitted(alignments[one.line], one, cosines[one.line])
-            for one in self._decoded(scores, alignments)
+            for one in self._decoded(scores)
         ]
 
     def decode_all(self, alignments: Sequence[Alignment]) -> list[Alignment]:
@@ -231,7 +264,7 @@ class Extender:
         cosines, scores = self._scored(alignments)
         paths = np.full(scores.shape, NO_LINE)
         for _ in range(_MAX_PASSES):
-            decoded = self._decoded(scores, alignments)
+            decoded = self._decoded(scores)
             for line, first, last in decoded:
                 scores[self._same_lines(alignments, line, first, last), first:last] = _TAKEN
                 paths[line, first:last] = line
@@ -258,11 +291,9 @@ class Extender:
         cosines = np.stack([self.tracer.cosines(one.line) for one in alignments])
         return cosines, self._scores(cosines, best)
 
-    def _decoded(self, scores: Floats, alignments: Sequence[Alignment]) -> list[Stretch]:
+    def _decoded(self, scores: Floats) -> list[Stretch]:
         return [
-            one
-            for one in decode(scores)
-            if (one.last - one.first) * self.hop_s >= alignments[one.line].min_length_s
+            one for one in decode(scores) if (one.last - one.first) * self.hop_s >= _MIN_PASSAGE_S
         ]
 
     def _fitted(self, passage: Alignment, stretch: Stretch, cosines: Floats) -> Alignment:

@@ -19,6 +19,9 @@ Floats = NDArray[np.float64]
 CHANCE = 0.15
 """Mean cosine of unrelated music; docs/measurements.md#passages."""
 
+MIN_SQUARED_ANGLE = 0.02
+"""Squared angles below this differ by rounding; docs/measurements.md#search."""
+
 # Shifts at which a recording and a track that it comes from agree by chance, in seconds.
 _CHANCE_SHIFTS_S = np.array([-2.9, -1.7, 1.7, 2.9])
 
@@ -36,9 +39,9 @@ _MIN_WEIGHT = 1e-6
 _PRIOR_SPREAD_S2 = (_SHIFT_ERROR_S / _SLOPE_ERROR) ** 2
 _N_REWEIGHTED = 3
 _FEW_BLOCKS = 1.5
-# A stored segment is looked for this far to both sides of a line. Squared angles below the limit
-# differ by rounding; docs/measurements.md#search.
-_STORED_REACH_S, _MIN_SQUARED_ANGLE, _MIN_STORED = 0.35, 0.02, 3
+# A stored segment is looked for this far to both sides of a line, and found for as many at least;
+# docs/measurements.md#search.
+_STORED_REACH_S, _MIN_STORED = 0.35, 3
 # A slope is another one than 1 from this many standard errors on.
 _MIN_DEVIATIONS = 3.0
 
@@ -134,6 +137,24 @@ class LineTracer:
         start_s = line.query_s - line.reference_s / line.speed
         return start_s, start_s + length_s / line.speed
 
+    def diagonal(self, track_id: int, first: int, last: int) -> Line:
+        """Find the line with slope 1 on which the segments first..last agree best with a track.
+
+        It is as precise as the hop of the catalog; see :meth:`fit`.
+        """
+        step = max(round(self.tracks.hop_s / self.query.segment_hop_s), 1)
+        vectors = self.query.embeddings[first:last:step]
+        stored = self.tracks.vectors(track_id, 0, self.tracks.n_positions(track_id))
+        n_places = len(vectors) + len(stored)
+        cosines = np.pad(vectors @ stored.T, ((0, 0), (len(vectors), len(vectors))))
+        sums = sum(of_one[row : row + n_places] for row, of_one in enumerate(cosines))
+        place = int(np.argmax(sums)) - len(vectors)
+        return Line(
+            track_id=track_id,
+            query_s=float(self.query.starts_s[first]),
+            reference_s=place * self.tracks.hop_s,
+        )
+
     def fit(self, line: Line, first: int, last: int, speed: float = 1.0) -> tuple[Line, float]:
         """Move and turn a line to where the segments first..last agree best.
 
@@ -178,6 +199,8 @@ class LineTracer:
             As it was if too few stored segments find their moment.
         slope_error : float
         """
+        if last <= first:
+            return line, _SLOPE_ERROR
         times_s, at_s, weights = self._moments(line, first, last)
         if np.count_nonzero(weights) < _MIN_STORED:
             return line, _SLOPE_ERROR
@@ -203,7 +226,7 @@ class LineTracer:
         steps = [parabola_vertex(-angles[one], int(peaks[one])) for one in inner]
         times_s = self.middles_s[first:last][near[inner, peaks[inner]]] + np.array(steps) * hop_s
         bends = (before + after)[inner] - 2 * least[inner]
-        weights = np.sqrt(bends / np.maximum(least[inner], _MIN_SQUARED_ANGLE))
+        weights = np.sqrt(bends / np.maximum(least[inner], MIN_SQUARED_ANGLE))
         at_s = (lowest + inner) * self.tracks.hop_s + query.segment_s / 2
         return times_s, np.asarray(at_s), np.asarray(weights, np.float64)
 

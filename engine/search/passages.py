@@ -133,11 +133,10 @@ class PassageFinder:
         """Find the passages that candidates of some windows lie on."""
         of_tracks: dict[int, list[Alignment]] = defaultdict(list)
         for window in windows:
-            lines = self._seeds(*window)
-            for line in lines:
+            for line in self._seeds(*window):
                 self.extender.add(of_tracks[line.track_id], line, window)
-            for track_id in {line.track_id for line in lines}:
-                self.extender.add_straight(of_tracks[track_id], window)
+        for passages in of_tracks.values():
+            self.extender.split(passages)
         found = [
             candidate
             for passages in of_tracks.values()
@@ -149,11 +148,20 @@ class PassageFinder:
         return distinct(found)
 
     def _unplaced(self, found: Iterable[Candidate]) -> list[Candidate]:
-        """Candidates of the whole recording of tracks without a passage that is as sure."""
+        """Candidates of the whole recording of tracks without a passage that is as sure.
+
+        A tilted one is none if its line was split.
+        """
         sure: dict[int, float] = {}
         for one in found:
             sure[one.track_id] = max(one.confidence, sure.get(one.track_id, 0.0))
-        return [one for one in self.whole if one.confidence > sure.get(one.track_id, -1.0)]
+        split = {one.track_id for one in self.calibration.accepted(found)}
+        return [
+            one
+            for one in self.whole
+            if one.confidence > sure.get(one.track_id, -1.0)
+            and (one.speed == 1.0 or one.track_id not in split)
+        ]
 
     def _seeds(self, first: int, last: int) -> list[Line]:
         """Search a window for lines to start from."""

@@ -57,10 +57,10 @@ _CLEAR_LEAD = 0.25
 _MAX_TUNED_S, _TUNED_SCORE, _MIN_PITCH, _MAX_TILT, _MIN_GAIN = 20.0, 0.98, 0.07, 0.03, 0.1
 _MAX_SPEED_CHANGE, _MARGIN_S = 0.07, 1.0
 # The tempo is measured with a finer hop. A short passage that noise does not mask has another one
-# if its slope differs by more than its standard error, and at that tempo by no more than this share
-# of the change; docs/measurements.md#search.
+# if its slope differs by more than so many standard errors, and at that tempo by no more than this
+# share of the change; docs/measurements.md#search.
 _TEMPO_HOP_S, _SHORT_S, _SHORT_TUNED_SCORE, _MIN_TEMPO_SCORE = 0.0625, 4.5, 0.99, 0.9
-_MIN_TEMPO_CHANGE, _MAX_TEMPO_REST = 0.1, 0.5
+_MIN_TEMPO_CHANGE, _MIN_TEMPO_ERRORS, _MAX_TEMPO_REST = 0.1, 2.0, 0.5
 # At another tempo the squared angle between query and track may be larger by this factor, because
 # changing the tempo blurs.
 _MAX_TEMPO_LOSS = 1.3
@@ -199,7 +199,8 @@ class SpeedSearch:
     ) -> tuple[Candidate, float]:
         """Measure the tempo of a candidate, with its standard error, in a query made faster."""
         tracer = LineTracer(query, self.context.tracks)
-        ends_s = np.array([candidate.query_start_s, candidate.query_end_s]) / tempo
+        half_s = query.segment_s / 2  # nearer to the ends, segments contain something else
+        ends_s = candidate.query_start_s / tempo + half_s, candidate.query_end_s / tempo - half_s
         first, last = map(int, np.searchsorted(tracer.middles_s, ends_s))
         line = line_of(candidate)
         played = replace(line, query_s=line.query_s / tempo, speed=line.speed * tempo)
@@ -279,7 +280,7 @@ class SpeedSearch:
         with self.context.stopwatch.step("align"):
             turned, error = self._at_tempo(candidate, query, 1.0)
         change = abs(turned.speed - 1)
-        if change < max(_MIN_TEMPO_CHANGE, error):
+        if change < max(_MIN_TEMPO_CHANGE, _MIN_TEMPO_ERRORS * error):
             return None
         followed = self._follow_at_tempo(turned, waveform)
         rest = abs(math.log(followed.speed / turned.speed))

@@ -118,6 +118,22 @@ def test_edits_have_no_piece_that_continues_the_one_before(folder: CaseFolder) -
     assert {np.sign(jump_s) for jump_s in rows["reordered"]} == {-1.0, 1.0}
 
 
+def test_short_pieces_have_a_short_cut_between_them_or_unknown_music_around(
+    folder: CaseFolder,
+) -> None:
+    for case in first_cases(folder, "short-pieces"):
+        if case.spec.row == "in music":
+            (piece,) = case.pieces
+            assert 1.9 <= piece.length_s <= 4.0
+            assert piece.query_start_s > 3.9
+            assert case.duration_s - piece.query_end_s > 3.9
+            continue
+        first, second = case.pieces
+        assert all(2.9 <= piece.length_s <= 8.1 for piece in case.pieces)
+        left_out_s = second.reference_start_s - first.reference_at(np.array([first.query_end_s]))[0]
+        assert 1.0 <= left_out_s <= 8.0
+
+
 def test_jingle_is_whole_and_repeats_have_one_length(folder: CaseFolder) -> None:
     for case in first_cases(folder, "jingles"):
         (piece,) = case.pieces

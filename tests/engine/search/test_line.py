@@ -46,6 +46,30 @@ def cosine_at(query: Vectors, track: Vectors, start_s: float) -> float:
     return float(query.astype(float) @ between) / length if length > 1e-3 else NEARLY_SILENT
 
 
+# -- diagonals ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first_s", [-2.0, 0.0, 7.3, 11.0])
+def test_diagonal_is_the_line_with_the_greatest_mean_cosine(
+    first_s: float, rng: np.random.Generator
+) -> None:
+    """Of all whole positions of the track, also where the query begins before it or ends after."""
+    track = unit(rng, 30)
+    query = excerpt(track, first_s, 33, rng)
+    found = tracer(query, track).diagonal(7, 4, 33)
+    sums = {
+        place: sum(
+            float(query.embeddings[row] @ track[place + number])
+            for number, row in enumerate(range(4, 33, 4))
+            if 0 <= place + number < 30
+        )
+        for place in range(-8, 30)
+    }
+    assert (found.track_id, found.query_s, found.speed) == (7, 4 * TICK_S, 1.0)
+    assert found.reference_s == max(sums, key=sums.__getitem__) * HOP_S
+    assert found.at(0.0) == pytest.approx(first_s, abs=HOP_S)
+
+
 # -- cosines -----------------------------------------------------------------------------------
 
 
@@ -218,8 +242,10 @@ def test_too_few_stored_segments_keep_the_line(
     if reference_s < 200 and n_segments == 40:
         vectors = np.zeros_like(vectors)
     line = line_through(0.0, reference_s, 1.02)
-    fitted, error = tracer(query_of(vectors), unit(rng, 100)).fit_stored(line, 0, n_segments)
-    assert (fitted, error > 0.02) == (line, True)
+    made = tracer(query_of(vectors), unit(rng, 100))
+    for first, last in ((0, n_segments), (1, 1), (1, 0)):
+        fitted, error = made.fit_stored(line, first, last)
+        assert (fitted, error > 0.02) == (line, True)
 
 
 # -- the top of a parabola ----------------------------------------------------------------------

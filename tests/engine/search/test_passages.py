@@ -186,6 +186,56 @@ def test_no_tilted_line_crosses_a_cut_in_a_loop(
     assert (step + period_s / 2) % period_s == pytest.approx(period_s / 2, abs=LINE_S)
 
 
+def smooth(rng: np.random.Generator, n_segments: int) -> Vectors:
+    """A track that changes as slowly as music does, so that lines beside the right one agree."""
+    distances_s = (np.arange(n_segments)[:, None] - np.arange(n_segments)) * HOP_S
+    return normalised(
+        np.exp(-((distances_s / 0.7) ** 2)).astype(np.float32) @ unit(rng, n_segments)
+    )
+
+
+@pytest.fixture(scope="module")
+def smooth_tracks(tracks: Tracks) -> Tracks:
+    return {**tracks, 7: smooth(np.random.default_rng(7), 200)}
+
+
+@pytest.fixture(scope="module")
+def smooth_context(
+    smooth_tracks: Tracks, tmp_path_factory: pytest.TempPathFactory
+) -> SearchContext:
+    return context_of(tmp_path_factory.mktemp("smooth"), smooth_tracks)
+
+
+@pytest.mark.parametrize("cut_s", [1.3, 2.1])
+@pytest.mark.parametrize("lengths_s", [(3.0, 3.0), (4.0, 4.0), (3.5, 5.0), (7.0, 7.0)])
+def test_short_cut_is_no_other_tempo(
+    smooth_tracks: Tracks,
+    smooth_context: SearchContext,
+    rng: np.random.Generator,
+    lengths_s: tuple[float, float],
+    cut_s: float,
+) -> None:
+    first_s, second_s = lengths_s
+    pieces = [Piece(7, first_s, 20.0), Piece(7, second_s, 20.0 + first_s + cut_s)]
+    found = find(recording(pieces, smooth_tracks, rng, noise=0.3), smooth_context)
+    assert [one.speed for one in found] == [1.0, 1.0]
+    check(found, pieces)
+
+
+@pytest.mark.parametrize("length_s", [6.0, 9.0])
+@pytest.mark.parametrize("speed", [0.75, 0.9, 1.15, 1.4])
+def test_other_tempo_is_no_short_cut(
+    smooth_tracks: Tracks,
+    smooth_context: SearchContext,
+    rng: np.random.Generator,
+    speed: float,
+    length_s: float,
+) -> None:
+    query = recording([Piece(7, length_s, 20.0, speed)], smooth_tracks, rng, noise=0.3)
+    (found,) = find(query, smooth_context)
+    assert found.speed == pytest.approx(speed, abs=0.03)
+
+
 def test_part_that_is_repeated_is_two_passages(
     tracks: Tracks, context: SearchContext, rng: np.random.Generator
 ) -> None:

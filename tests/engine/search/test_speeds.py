@@ -16,6 +16,7 @@ from engine.records import Candidate, Fingerprint
 from engine.search.candidates import find_candidates
 from engine.search.clips import Clip
 from engine.search.context import SearchContext
+from engine.search.line import Line, LineTracer
 from engine.search.speeds import SpeedSearch
 from engine.vectors.index import Index
 from engine.vectors.shard import write_shard
@@ -286,6 +287,46 @@ def test_short_passage_at_its_own_tempo_is_not_tuned(
     waveform = sped(1, 1.0, 2.0, 5.0)
     found = passage(speed_search, waveform, score=score)
     assert speed_search.tune(found, clip(speed_search, waveform)) is found
+
+
+def test_tempo_is_measured_where_segments_contain_nothing_else(
+    speed_search: SpeedSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = cached_tune(9, TUNE_S)
+    waveform = np.concatenate([beside[: 3 * RATE], sped(1, 1.0, 2.0, 4.5), beside[-3 * RATE :]])
+    found = replace(passage(speed_search, sped(1, 1.0)), score=0.95)
+    within = replace(found, offset_s=-1.0, query_start_s=3.0, query_end_s=5.5)
+    spans_s = []
+
+    def fit(tracer: LineTracer, line: Line, first: int, last: int) -> tuple[Line, float]:
+        middles_s = tracer.middles_s[first:last]
+        half_s = tracer.query.segment_s / 2
+        # The part that is tuned begins a second before the passage.
+        spans_s.append((middles_s[0] - half_s + 2.0, middles_s[-1] + half_s + 2.0))
+        return line, 0.1
+
+    monkeypatch.setattr(LineTracer, "fit_stored", fit)
+    assert speed_search.tune(within, clip(speed_search, waveform)) is within
+    ((start_s, end_s),) = spans_s
+    assert 3.0 <= start_s < 3.0 + 0.07
+    assert 5.5 - 0.07 < end_s <= 5.5
+
+
+@pytest.mark.parametrize(("error", "is_other"), [(0.07, True), (0.11, False)])
+def test_tempo_of_a_short_passage_differs_by_more_than_its_error(
+    speed_search: SpeedSearch, monkeypatch: pytest.MonkeyPatch, error: float, is_other: bool
+) -> None:
+    waveform = change_tempo(sped(1, 1.0, 2.0, 5.6), RATE, 1.2)
+    found = passage(speed_search, sped(1, 1.0))
+    straight = replace(found, offset_s=2.3, query_end_s=3.0, score=0.95)
+    measured = SpeedSearch._at_tempo
+
+    def with_error(*args: Any) -> tuple[Candidate, float]:
+        return measured(*args)[0], error
+
+    monkeypatch.setattr(SpeedSearch, "_at_tempo", with_error)
+    tuned = speed_search.tune(straight, clip(speed_search, waveform))
+    assert (tuned.speed != 1.0) == is_other
 
 
 def test_tempo_of_a_short_passage_in_noise_is_not_tested(speed_search: SpeedSearch) -> None:
