@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _TIMEOUT_S = 600.0
+_MAX_KEPT = 64  # connections that stay open for the next requests
 _MAX_WAIT_S = 120.0  # for a service that is loading or full
 _MAY_PASS = (429, 503)
 _PAGE = 500
@@ -362,7 +363,7 @@ class RemoteCatalog:
 
 def _client(scheme: str, host: str) -> urllib3.PoolManager:
     """Return a client that takes the proxy which the environment names for a host, if any."""
-    options: dict[str, Any] = {"timeout": _TIMEOUT_S, "retries": False}
+    options: dict[str, Any] = {"timeout": _TIMEOUT_S, "retries": False, "maxsize": _MAX_KEPT}
     proxy = None if proxy_bypass(host) else getproxies().get(scheme)
     if not proxy:
         return urllib3.PoolManager(**options)

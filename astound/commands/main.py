@@ -30,7 +30,13 @@ from astound.commands.train import train
 from astound.output.terminal import cell
 from engine.errors import AstoundError, printable
 
-ALIASES = {"ingest": "add", "store": "add", "match": "query", "identify": "query"}
+ALIASES = {
+    "ingest": "add",
+    "store": "add",
+    "match": "query",
+    "identify": "query",
+    "remove": "delete",
+}
 _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 PLUGINS = "astound.commands"
 """Group of entry points by which other packages add commands."""

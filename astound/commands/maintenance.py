@@ -19,6 +19,7 @@ from astound.commands.options import (
     track_key,
 )
 from astound.output.progress import progress_bar
+from astound.output.terminal import counted
 from astound.output.tracks import describe
 from engine.errors import AstoundError, CatalogBusyError
 
@@ -39,7 +40,8 @@ def verify(ctx: click.Context, repair: bool) -> None:
         is_sound = (_repair if repair else _check)(catalog)
         counts = catalog.stats()
     if is_sound:
-        echo(f"no problems: {counts.n_tracks} tracks, {counts.n_shards} shards")
+        found = counted(counts.n_tracks, "track"), counted(counts.n_shards, "shard")
+        echo(f"no problems: {', '.join(found)}")
     ctx.exit(0 if is_sound else 1)
 
 
@@ -57,7 +59,7 @@ def _repair(catalog: Catalog) -> bool:
     for problem in report.problems:
         echo(problem)
     if report.swept:
-        echo(f"cleared {len(report.swept)} shards left behind by a crash")
+        echo(f"cleared {counted(len(report.swept), 'shard')} left behind by a crash")
     for track in report.restored:
         echo(f"restored {describe(track)}")
     for lost in report.lost:
@@ -97,10 +99,10 @@ def backup(session: Session, folder: Path) -> None:
     with session.open() as catalog, progress_bar("copying") as show:
         report = catalog.backup(folder, on_progress=show)
     n = report.n_recordings
-    recordings = f", and {n} recording{'s' if n > 1 else ''}" if n else ""
+    recordings = f", and {counted(n, 'recording')}" if n else ""
     echo(
-        f"{report.n_tracks} tracks in {report.n_shards} shards, of which {report.n_copied} were "
-        f"copied{recordings} ({report.n_bytes / 1e6:.1f} MB)"
+        f"{counted(report.n_tracks, 'track')} in {counted(report.n_shards, 'shard')}"
+        f"{recordings}; shards copied: {report.n_copied} ({report.n_bytes / 1e6:.1f} MB)"
     )
 
 

@@ -199,16 +199,16 @@ def _name(result: QueryResult | Timeline) -> str:
 def _report_warnings(results: Iterable[Result], form: str) -> Iterator[Result]:
     """Pass results on, and print their warnings unless the format contains them.
 
-    The warning about the calibration holds for all results, and is printed once.
+    One that holds for all results is printed once.
     """
-    from engine.search.searcher import UNCALIBRATED
+    from engine.search.searcher import OF_ALL
 
-    is_known = False
+    known = set[str]()
     for result in results:
         for warning in () if form in ("json", "jsonl") else result.warnings:
-            if warning != UNCALIBRATED or not is_known:
+            if warning not in known:
                 echo_err(f"{printable(_name(result))}: {warning}")
-            is_known |= warning == UNCALIBRATED
+            known |= OF_ALL & {warning}
         yield result
 
 

@@ -11,6 +11,7 @@ from astound.output.terminal import (
     cell,
     clock,
     console,
+    counted,
     hints,
     label,
     span,
@@ -67,7 +68,7 @@ def _write_text(explanation: Explanation, out: IO[str]) -> None:
         match = explanation.match
         answer = f"{label(match)} at {clock(match.reference_start_s)}{hints(match)}"
         n_more = len(explanation.passages) - 1
-        answer += f" and {n_more} more passage{'s' if n_more > 1 else ''}" if n_more else ""
+        answer += f" and {counted(n_more, 'more passage')}" if n_more else ""
     out.write(f"{cell(explanation.query)}: {cell(answer)}\n")
     out.write(f"{explanation.decision.reason}\n")
     if explanation.passages:

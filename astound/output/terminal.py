@@ -31,6 +31,14 @@ _UNBOUNDED_WIDTH = 100_000
 _MAX_PLACES = 3
 
 
+# -- words -----------------------------------------------------------------------------------
+
+
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 shard" or "2 shards"."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
 # -- tables ----------------------------------------------------------------------------------
 
 

@@ -587,7 +587,8 @@ def _along(
 
 def _mean_along(cosines: Vectors, at: Floats, first: int, audible: NDArray[np.bool_]) -> float:
     values, weights = _along(cosines, at, first)
-    return float(values[..., audible].sum() / max(weights[..., audible].sum(), 1e-9))
+    mean = values[..., audible].sum() / max(weights[..., audible].sum(), 1e-9)
+    return float(min(mean, 1.0))  # vectors that are stored in few bits may be a little too long
 
 
 def _beside(cosines: Vectors, at: Floats, first: int) -> Floats:

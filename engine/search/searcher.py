@@ -29,6 +29,9 @@ _MIN_SPEED_SEARCH_S = 10.0
 _SURE = 0.99
 
 UNCALIBRATED = "confidences are uncalibrated: the calibration was fitted for other search settings"
+EMPTY = "the catalog is empty; add music to it first"
+OF_ALL = frozenset({UNCALIBRATED, EMPTY})
+"""Warnings that hold for all answers of a searcher."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +68,9 @@ class Searcher:
         """Sentences about what limits the answers of this searcher."""
         search, alignment = self.context.search, self.context.alignment
         is_fitted = self.calibration.is_fitted_for(search, alignment)
-        return () if is_fitted else (UNCALIBRATED,)
+        is_empty = self.context.index.n_segments == 0
+        holds = {UNCALIBRATED: not is_fitted, EMPTY: is_empty}
+        return tuple(warning for warning, is_so in holds.items() if is_so)
 
     def clips(self, blocks: Iterable[Waveform], name: str) -> Iterator[Clip]:
         """Fingerprint clips of a recording; see :func:`engine.search.clips.fingerprint_clips`."""

@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -390,6 +391,14 @@ def test_command_line_writes_the_same_with_a_server(url: str, home: Path, run: R
     assert objects(["--catalog", "none"], ["--server", url]) == objects(
         ["--catalog", "catalog"], []
     )
+
+
+def test_connections_of_many_threads_are_kept(
+    remote: RemoteCatalog, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: remote.tracks(), range(32)))
+    assert "pool is full" not in caplog.text
 
 
 def test_command_line_takes_the_key_of_the_environment(

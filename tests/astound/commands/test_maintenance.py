@@ -59,7 +59,7 @@ def run() -> Run:
 
 def test_verify_repairs_what_it_can_and_names_what_it_forgets(home: Path, run: Run) -> None:
     shutil.copy(home / "catalog" / "astound.toml", home / "unharmed.toml")
-    assert run("verify").stdout == "no problems: 2 tracks, 1 shards\n"
+    assert run("verify").stdout == "no problems: 2 tracks, 1 shard\n"
     with open_catalog(home / "catalog") as catalog:
         flip_a_byte(shard_of(catalog, 1) / "segments.faiss")
         catalog.update(2, path=str(home / "gone.wav"))
@@ -75,7 +75,7 @@ def test_verify_repairs_what_it_can_and_names_what_it_forgets(home: Path, run: R
     assert forgotten == f"removed 2: gone.wav ({home}/gone.wav): No such file or directory"
     assert mended.exit_code == 1
     again = run("verify", "--repair")
-    assert (again.exit_code, again.stdout) == (0, f"{lost}\nno problems: 1 tracks, 1 shards\n")
+    assert (again.exit_code, again.stdout) == (0, f"{lost}\nno problems: 1 track, 1 shard\n")
     assert "cannot be restored" in lost  # damaged, and one of its tracks could not be repaired
 
 
@@ -84,8 +84,8 @@ def test_repair_sweeps_and_is_well(home: Path, run: Run) -> None:
     result = run("verify", "--repair")
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
-        "cleared 1 shards left behind by a crash",
-        "no problems: 2 tracks, 1 shards",
+        "cleared 1 shard left behind by a crash",
+        "no problems: 2 tracks, 1 shard",
     ]
 
 
@@ -193,7 +193,7 @@ def test_import_of_a_bad_file_is_one_line_and_the_others_come_in(home: Path, run
 
 def test_verify_says_all_well(home: Path, run: Run) -> None:
     result = run("verify")
-    assert (result.exit_code, result.stdout) == (0, "no problems: 2 tracks, 1 shards\n")
+    assert (result.exit_code, result.stdout) == (0, "no problems: 2 tracks, 1 shard\n")
 
 
 def test_verify_finds_damage(home: Path, run: Run) -> None:

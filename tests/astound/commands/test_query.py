@@ -22,7 +22,7 @@ import astound
 from engine.config import IngestConfig, SearchConfig
 from engine.figure import FIGURE_SUFFIXES
 from engine.search.calibration import Calibration
-from engine.search.searcher import UNCALIBRATED
+from engine.search.searcher import EMPTY, UNCALIBRATED
 from tests.astound.commands.conftest import CLIP_AT_S, MAIN, RATE, Run, start_process
 from tests.audio_files import Sound, cached_tune, write_streams, write_wav
 
@@ -76,6 +76,13 @@ def test_query_warns_of_a_calibration_for_other_settings(
     assert (array.stderr, line.stderr) == ("", "")
     for found in (json.loads(array.stdout)[0], json.loads(line.stdout)):
         assert found["warnings"] == [UNCALIBRATED]
+
+
+def test_query_of_an_empty_catalog_says_so_once(home: Path, run: Run) -> None:
+    tracks = json.loads(run("list", "--format", "json").stdout)
+    assert run("delete", *(str(track["id"]) for track in tracks)).exit_code == 0
+    result = run("query", "known.wav", "unknown.wav")
+    assert (result.exit_code, result.stderr) == (0, f"astound: known.wav: {EMPTY}\n")
 
 
 def test_query_warns_of_each_file_that_is_cut_off(home: Path, run: Run) -> None:

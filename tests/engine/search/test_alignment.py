@@ -81,6 +81,14 @@ def test_track_of_one_segment_is_found(
     assert best.offset_s == pytest.approx(-4 * TICK_S, abs=2 * TICK_S)
 
 
+def test_score_is_at_most_1_although_stored_vectors_are_a_little_too_long(
+    catalog: dict[int, Vectors], rng: np.random.Generator
+) -> None:
+    query = excerpt(catalog[7], 10.0, 40, rng, noise=0.0)
+    longer = {track: 1.05 * vectors for track, vectors in catalog.items()}
+    assert candidates(query, longer)[0].score == 1.0
+
+
 def test_query_of_one_segment_is_found(
     catalog: dict[int, Vectors], rng: np.random.Generator
 ) -> None:
