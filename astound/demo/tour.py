@@ -42,6 +42,11 @@ CLIP_S = (2.0, 5.0)
 MAX_OFFSET_ERROR_S = 0.5
 ABSENT = "not in the library"
 
+_RIGHT = (
+    f"Right: the tune, and its offset within {MAX_OFFSET_ERROR_S:g} s; no match for an absent tune."
+    "\n"
+)
+
 
 class Clip(NamedTuple):
     """An excerpt to identify; `is_known` if its tune is in the library."""
@@ -95,7 +100,8 @@ def tour(
             clips = list(_cut_clips(library, absent, np.random.default_rng(0)))
             screen.print(f"Identifying {len(clips)} clips, clean and degraded ...")
             results = [(clip, catalog.query(clip.waveform, composer.SAMPLE_RATE)) for clip in clips]
-        for part in (_result_table(results), _summary_table(results), _next_steps(folder)):
+        parts = _result_table(results), _summary_table(results), _RIGHT, _next_steps(folder)
+        for part in parts:
             screen.print(part)
 
 
@@ -185,9 +191,6 @@ def _result_table(results: Results) -> Table:
 
 def _summary_table(results: Results) -> Table:
     table = _table("clips", "right", "of")
-    table.caption = (
-        f"right: tune, and offset within {MAX_OFFSET_ERROR_S:g} s; or no match for an absent tune"
-    )
     for kind in (*_DEGRADATIONS, ABSENT):
         rights = [
             clip.is_identified_by(result)

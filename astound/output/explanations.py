@@ -12,6 +12,7 @@ from astound.output.terminal import (
     clock,
     console,
     counted,
+    further_places,
     hints,
     label,
     span,
@@ -150,7 +151,7 @@ def _nearest_row(ranked: RankedCandidate) -> dict[str, str]:
 def _places(match: Match) -> str:
     """List further places of a match; many places agree equally little with an unlikely one."""
     is_likely = match.confidence >= _MIN_CONFIDENCE_OF_PLACES
-    return ", ".join(map(clock, match.also_at_s)) if is_likely else ""
+    return further_places(match) if is_likely else ""
 
 
 def _write_examined(examined: ExaminedTrack, out: IO[str]) -> None:

@@ -187,13 +187,18 @@ def label(recording: Entry | Match | SimilarTrack | Track) -> str:
     return Path(recording.path).name
 
 
+def further_places(match: Match) -> str:
+    """List further places of a match, such as "0:10.00, 0:20.00, 0:30.00 and 2 more"."""
+    places = [clock(place_s) for place_s in match.also_at_s]
+    n_more = len(places) - _MAX_PLACES
+    return ", ".join(places[:_MAX_PLACES]) + (f" and {n_more} more" if n_more > 0 else "")
+
+
 def hints(match: Match) -> str:
     """Return tempo, pitch and further places of a match in brackets; "" if it has none."""
-    places = [clock(place_s) for place_s in match.also_at_s]
-    more = f" and {len(places) - _MAX_PLACES} more" if len(places) > _MAX_PLACES else ""
     parts = (
         f"tempo {match.tempo:.3f}" if match.tempo != 1.0 else "",
         f"pitch {match.pitch:+.1f}" if match.pitch else "",
-        f"also at {', '.join(places[:_MAX_PLACES])}{more}" if places else "",
+        f"also at {further_places(match)}" if match.also_at_s else "",
     )
     return f" ({'; '.join(filter(None, parts))})" if any(parts) else ""
