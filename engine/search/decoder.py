@@ -83,6 +83,37 @@ def best_stretch(scores: Floats) -> tuple[int, int, float]:
     return int(starts[: last + 1].argmin()), last, float(gains[last])
 
 
+def least_path(costs: Floats, n_cuts: int) -> tuple[float, list[Stretch]]:
+    """Find the lines of least cost for all segments, with so many changes at most.
+
+    Parameters
+    ----------
+    costs : float64 array of shape (n_lines, n_segments)
+    n_cuts : int
+
+    Returns
+    -------
+    total : float
+    path : list of Stretch
+        In order.
+    """
+    sums = np.cumsum(np.pad(costs, ((0, 0), (1, 0))), axis=1)
+    totals, steps = sums, []
+    for _ in range(n_cuts):
+        entered = totals.min(axis=0) - sums
+        least = np.minimum.accumulate(entered, axis=1)
+        places = np.where(entered <= least, np.arange(sums.shape[1]), 0)
+        steps.append((np.maximum.accumulate(places, axis=1), totals.argmin(axis=0)))
+        totals = least + sums
+    line, last, path = int(totals[:, -1].argmin()), costs.shape[1], list[Stretch]()
+    for cuts, lines in reversed(steps):
+        first = int(cuts[line, last])
+        path.append(Stretch(line, first, last))
+        line, last = int(lines[first]), first
+    path.append(Stretch(line, 0, last))
+    return float(totals[:, -1].min()), [one for one in reversed(path) if one.last > one.first]
+
+
 def decode(scores: Floats) -> list[Stretch]:
     """Find the most likely lines of all segments.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from engine.search.decoder import (
     Stretch,
     best_stretch,
     decode,
+    least_path,
     log_likelihoods,
     stretches,
 )
@@ -40,8 +42,9 @@ _N_DOUBLINGS = 12
 _SAME_LINE_S, _SAME_SPEED = 0.3, 0.2
 # Gain of a tilted line over a straight one, as a factor and in units of the log-likelihood.
 _MIN_TILTED_GAIN, _MIN_TILTED_LEAD = 1.05, 2.0
-# Logarithm of how much more likely two straight lines are than the tilted one they replace.
-_MIN_SPLIT_GAIN = 2.0
+# Logarithm of how much more likely straight lines are than the tilted one they replace, for each
+# cut between them; docs/measurements.md#passages.
+_MIN_SPLIT_GAIN, _MAX_CUTS = 2.0, 3
 _MIN_PASSAGE_S = 0.8
 _MAX_PASSES = 16
 # Log-likelihood of a line that was found already.
@@ -131,7 +134,7 @@ class Extender:
         alignments.append(passage)
 
     def split(self, alignments: list[Alignment]) -> None:
-        """Replace the tilted lines of a track that lie across a cut between two straight ones."""
+        """Replace the tilted lines of a track that lie across cuts between straight ones."""
         straight = [one.line for one in alignments if one.is_straight]
         for one in [one for one in alignments if not one.is_straight]:
             pieces = self._pieces(one, straight)
@@ -142,35 +145,31 @@ class Extender:
                     alignments.append(piece)
 
     def _pieces(self, tilted: Alignment, straight: Sequence[Line]) -> list[Alignment]:
-        """Find two straight lines that agree better than a tilted one, with one cut; or none.
+        """Find straight lines one after the other that agree better than a tilted one; or none.
 
         The squared angles of either are normally distributed, and their variance is unknown.
         """
         first, last = tilted.first, tilted.last
         lines = [*straight, *self._straight_lines(tilted.line, first, last)]
         angles = np.stack([self._squared_angles(line, first, last) for line in lines])
-        before = np.cumsum(np.pad(angles, ((0, 0), (1, 0))), axis=1)
-        after = before[:, -1:] - before
-        sums = before.min(axis=0) + after.min(axis=0)
-        cut = int(sums.argmin())
         least = MIN_SQUARED_ANGLE * (last - first)
         own = float(self._squared_angles(tilted.line, first, last).sum())
         n_independent = (last - first) * self.hop_s / CORRELATION_S
-        gain = n_independent / 2 * np.log((own + least) / (sums[cut] + least))
-        if gain < _MIN_SPLIT_GAIN:
-            return []
-        pieces = (
-            self._agreeing(lines[int(before[:, cut].argmin())], first, first + cut),
-            self._agreeing(lines[int(after[:, cut].argmin())], first + cut, last),
-        )
+        most, path = 0.0, list[Stretch]()
+        for n_cuts in range(1, _MAX_CUTS + 1):
+            total, stretches_here = least_path(angles, n_cuts)
+            gain = n_independent / 2 * np.log((own + least) / (total + least))
+            if gain - n_cuts * _MIN_SPLIT_GAIN > most:
+                most, path = gain - n_cuts * _MIN_SPLIT_GAIN, stretches_here
+        pieces = (self._agreeing(lines[n], first + start, first + end) for n, start, end in path)
         return [one for one in pieces if one is not None]
 
     def _straight_lines(self, tilted: Line, first: int, last: int) -> Iterator[Line]:
-        """Find lines with slope 1 for either half: near a tilted line, and in the whole track."""
-        middle = (first + last) // 2
-        for half in ((first, middle), (middle, last)):
-            yield self._straight(tilted, *half)
-            yield self._straight(self.tracer.diagonal(tilted.track_id, *half), *half)
+        """Find lines with slope 1 for halves and thirds: near a tilted line, and in its track."""
+        for n_parts in (2, 3):
+            for part in pairwise(np.linspace(first, last, n_parts + 1).astype(int).tolist()):
+                yield self._straight(tilted, *part)
+                yield self._straight(self.tracer.diagonal(tilted.track_id, *part), *part)
 
     def _squared_angles(self, line: Line, first: int, last: int) -> Floats:
         """Squared angles of segments and track along a line, 0 where a segment is silent."""

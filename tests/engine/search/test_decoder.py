@@ -16,6 +16,7 @@ from engine.search.decoder import (
     Stretch,
     best_stretch,
     decode,
+    least_path,
     log_likelihoods,
     stretches,
 )
@@ -40,6 +41,29 @@ def value_of_path(scores: Floats, path: tuple[int, ...]) -> float:
             is_border = NO_LINE in (one, other)
             value -= decoder._BORDER_COST if is_border else decoder._CHANGE_COST
     return value
+
+
+# -- the least path ----------------------------------------------------------------------------
+
+
+@settings(max_examples=200)
+@given(
+    costs=arrays(np.float64, st.tuples(st.integers(1, 3), st.integers(1, 5)), elements=SCORES),
+    n_cuts=st.integers(0, 3),
+)
+def test_least_path_is_the_least_of_all_with_so_many_cuts(costs: Floats, n_cuts: int) -> None:
+    n_lines, n_segments = costs.shape
+    totals = [
+        sum(float(costs[line, i]) for i, line in enumerate(path))
+        for path in product(range(n_lines), repeat=n_segments)
+        if sum(one != other for one, other in pairwise(path)) <= n_cuts
+    ]
+    total, path = least_path(costs, n_cuts)
+    assert total == pytest.approx(min(totals))
+    assert sum(costs[one.line, one.first : one.last].sum() for one in path) == pytest.approx(total)
+    assert len(path) <= n_cuts + 1
+    borders = [0, *(one.last for one in path)]
+    assert borders == [*(one.first for one in path), n_segments]
 
 
 # -- the best stretch --------------------------------------------------------------------------

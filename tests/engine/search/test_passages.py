@@ -222,6 +222,20 @@ def test_short_cut_is_no_other_tempo(
     check(found, pieces)
 
 
+@pytest.mark.parametrize("lengths_s", [(3.3, 3.3, 3.3), (4.0, 5.5, 4.5), (5.0, 4.0, 5.0, 4.5)])
+def test_several_short_cuts_are_no_other_tempo(
+    smooth_tracks: Tracks,
+    smooth_context: SearchContext,
+    rng: np.random.Generator,
+    lengths_s: tuple[float, ...],
+) -> None:
+    starts_s = accumulate((length_s + 1.3 for length_s in lengths_s), initial=20.0)
+    pieces = [Piece(7, *pair) for pair in zip(lengths_s, starts_s, strict=False)]
+    found = find(recording(pieces, smooth_tracks, rng, noise=0.3), smooth_context)
+    assert [one.speed for one in found] == [1.0] * len(pieces)
+    check(found, pieces)
+
+
 @pytest.mark.parametrize("length_s", [6.0, 9.0])
 @pytest.mark.parametrize("speed", [0.75, 0.9, 1.15, 1.4])
 def test_other_tempo_is_no_short_cut(
