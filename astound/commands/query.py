@@ -201,14 +201,14 @@ def _report_warnings(results: Iterable[Result], form: str) -> Iterator[Result]:
 
     One that holds for all results is printed once.
     """
-    from engine.search.searcher import OF_ALL
+    from engine.search.searcher import CATALOG_WARNINGS
 
     known = set[str]()
     for result in results:
         for warning in () if form in ("json", "jsonl") else result.warnings:
             if warning not in known:
                 echo_err(f"{printable(_name(result))}: {warning}")
-            known |= OF_ALL & {warning}
+            known |= CATALOG_WARNINGS & {warning}
         yield result
 
 

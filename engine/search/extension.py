@@ -155,21 +155,31 @@ class Extender:
         least = MIN_SQUARED_ANGLE * (last - first)
         own = float(self._squared_angles(tilted.line, first, last).sum())
         n_independent = (last - first) * self.hop_s / CORRELATION_S
-        most, path = 0.0, list[Stretch]()
-        for n_cuts in range(1, _MAX_CUTS + 1):
-            total, stretches_here = least_path(angles, n_cuts)
-            gain = n_independent / 2 * np.log((own + least) / (total + least))
-            if gain - n_cuts * _MIN_SPLIT_GAIN > most:
-                most, path = gain - n_cuts * _MIN_SPLIT_GAIN, stretches_here
-        pieces = (self._agreeing(lines[n], first + start, first + end) for n, start, end in path)
+        paths = [least_path(angles, n_cuts) for n_cuts in range(1, _MAX_CUTS + 1)]
+        leads = [
+            n_independent / 2 * np.log((own + least) / (total + least)) - n_cuts * _MIN_SPLIT_GAIN
+            for n_cuts, (total, _) in enumerate(paths, 1)
+        ]
+        best = int(np.argmax(leads))
+        if leads[best] <= 0:
+            return []
+        pieces = (
+            self._agreeing(lines[one.line], first + one.first, first + one.last)
+            for one in paths[best][1]
+        )
         return [one for one in pieces if one is not None]
 
     def _straight_lines(self, tilted: Line, first: int, last: int) -> Iterator[Line]:
         """Find lines with slope 1 for halves and thirds: near a tilted line, and in its track."""
-        for n_parts in (2, 3):
-            for part in pairwise(np.linspace(first, last, n_parts + 1).astype(int).tolist()):
-                yield self._straight(tilted, *part)
-                yield self._straight(self.tracer.diagonal(tilted.track_id, *part), *part)
+        parts = [
+            part
+            for n_parts in (2, 3)
+            for part in pairwise(np.linspace(first, last, n_parts + 1).astype(int).tolist())
+        ]
+        diagonals = self.tracer.diagonals(tilted.track_id, parts)
+        for part, diagonal in zip(parts, diagonals, strict=True):
+            yield self._straight(tilted, *part)
+            yield self._straight(diagonal, *part)
 
     def _squared_angles(self, line: Line, first: int, last: int) -> Floats:
         """Squared angles of segments and track along a line, 0 where a segment is silent."""

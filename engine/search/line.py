@@ -7,6 +7,7 @@ falls.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -137,23 +138,36 @@ class LineTracer:
         start_s = line.query_s - line.reference_s / line.speed
         return start_s, start_s + length_s / line.speed
 
-    def diagonal(self, track_id: int, first: int, last: int) -> Line:
-        """Find the line with slope 1 on which the segments first..last agree best with a track.
+    def diagonals(self, track_id: int, parts: Iterable[tuple[int, int]]) -> Iterator[Line]:
+        """Find the line with slope 1 on which each part of the query agrees best with a track.
 
-        It is as precise as the hop of the catalog; see :meth:`fit`.
+        They are as precise as the hop of the catalog; see :meth:`fit`.
+
+        Parameters
+        ----------
+        track_id : int
+            All its vectors are read, once.
+        parts : iterable of (int, int)
+            Segments first..last of the query, the last one excluded.
+
+        Yields
+        ------
+        Line
+            One for each part.
         """
         step = max(round(self.tracks.hop_s / self.query.segment_hop_s), 1)
-        vectors = self.query.embeddings[first:last:step]
         stored = self.tracks.vectors(track_id, 0, self.tracks.n_positions(track_id))
-        n_places = len(vectors) + len(stored)
-        cosines = np.pad(vectors @ stored.T, ((0, 0), (len(vectors), len(vectors))))
-        sums = sum(of_one[row : row + n_places] for row, of_one in enumerate(cosines))
-        place = int(np.argmax(sums)) - len(vectors)
-        return Line(
-            track_id=track_id,
-            query_s=float(self.query.starts_s[first]),
-            reference_s=place * self.tracks.hop_s,
-        )
+        for first, last in parts:
+            vectors = self.query.embeddings[first:last:step]
+            n_places = len(vectors) + len(stored)
+            cosines = np.pad(vectors @ stored.T, ((0, 0), (len(vectors), len(vectors))))
+            sums = sum(of_one[row : row + n_places] for row, of_one in enumerate(cosines))
+            place = int(np.argmax(sums)) - len(vectors)
+            yield Line(
+                track_id=track_id,
+                query_s=float(self.query.starts_s[first]),
+                reference_s=place * self.tracks.hop_s,
+            )
 
     def fit(self, line: Line, first: int, last: int, speed: float = 1.0) -> tuple[Line, float]:
         """Move and turn a line to where the segments first..last agree best.

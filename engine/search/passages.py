@@ -148,20 +148,11 @@ class PassageFinder:
         return distinct(found)
 
     def _unplaced(self, found: Iterable[Candidate]) -> list[Candidate]:
-        """Candidates of the whole recording of tracks without a passage that is as sure.
-
-        A tilted one is none if its line was split.
-        """
+        """Candidates of the whole recording of tracks without a passage that is as sure."""
         sure: dict[int, float] = {}
         for one in found:
             sure[one.track_id] = max(one.confidence, sure.get(one.track_id, 0.0))
-        split = {one.track_id for one in self.calibration.accepted(found)}
-        return [
-            one
-            for one in self.whole
-            if one.confidence > sure.get(one.track_id, -1.0)
-            and (one.speed == 1.0 or one.track_id not in split)
-        ]
+        return [one for one in self.whole if one.confidence > sure.get(one.track_id, -1.0)]
 
     def _seeds(self, first: int, last: int) -> list[Line]:
         """Search a window for lines to start from."""

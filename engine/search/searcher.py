@@ -30,7 +30,7 @@ _SURE = 0.99
 
 UNCALIBRATED = "confidences are uncalibrated: the calibration was fitted for other search settings"
 EMPTY = "the catalog is empty; add music to it first"
-OF_ALL = frozenset({UNCALIBRATED, EMPTY})
+CATALOG_WARNINGS = frozenset({UNCALIBRATED, EMPTY})
 """Warnings that hold for all answers of a searcher."""
 
 

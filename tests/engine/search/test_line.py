@@ -56,7 +56,7 @@ def test_diagonal_is_the_line_with_the_greatest_mean_cosine(
     """Of all whole positions of the track, also where the query begins before it or ends after."""
     track = unit(rng, 30)
     query = excerpt(track, first_s, 33, rng)
-    found = tracer(query, track).diagonal(7, 4, 33)
+    found, end = tracer(query, track).diagonals(7, [(4, 33), (17, 33)])
     sums = {
         place: sum(
             float(query.embeddings[row] @ track[place + number])
@@ -65,6 +65,7 @@ def test_diagonal_is_the_line_with_the_greatest_mean_cosine(
         )
         for place in range(-8, 30)
     }
+    assert end.at(0.0) == pytest.approx(first_s, abs=HOP_S)
     assert (found.track_id, found.query_s, found.speed) == (7, 4 * TICK_S, 1.0)
     assert found.reference_s == max(sums, key=sums.__getitem__) * HOP_S
     assert found.at(0.0) == pytest.approx(first_s, abs=HOP_S)
